@@ -1,0 +1,77 @@
+# Each target sets up what it needs. `make demo` and `make test` are all that a fresh machine takes.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+
+# Docker's or Debian's registry binary may be in here, see `registry`.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DEBIAN_FRONTEND := noninteractive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: demo lab test lint bench clean registry skopeo
+
+demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobuild`
+	@$(PYTHON) -m regdata.demo run
+
+lab: $(INSTALLED) registry  ## JupyterLab on the sample registry
+	@$(PYTHON) -m regdata.demo lab
+
+test: $(INSTALLED) registry skopeo
+	@$(PYTHON) -m pytest -q -n auto
+
+lint: $(INSTALLED)
+	@$(PYTHON) -m ruff check -q
+	@$(PYTHON) -m ruff format --check -q
+	@$(PYTHON) -m mypy --no-error-summary
+
+bench: $(INSTALLED) registry
+	@$(PYTHON) -m tests.bench
+
+clean:  ## what make, the tools and the demo made; never reports/, never .venv
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@echo "setting up .venv"
+	@python3 -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
+	    { apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; }
+	@python3 -m venv .venv
+	@.venv/bin/pip install -qq -e '.[dev]'
+	@touch $@
+
+# Debian's package would start a service on port 5000, now and at every boot: only its binary is
+# taken, and Docker's image gives the same binary.
+registry: $(INSTALLED)
+	@set -e; \
+	! command -v docker-registry >/dev/null || exit 0; \
+	! command -v registry >/dev/null || exit 0; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "fetching Debian's docker-registry"; \
+	    apt-get -qq update; \
+	    (cd "$$folder" && apt-get -qq -o APT::Sandbox::User=root download docker-registry); \
+	    dpkg -x "$$folder"/docker-registry_*.deb "$$folder"; \
+	    cp "$$folder"/usr/bin/docker-registry .venv/bin/; \
+	elif [ "$$(uname -s)" = Linux ] && docker info >/dev/null 2>&1; then \
+	    echo "fetching Docker's registry:2"; \
+	    docker pull -q registry:2 >/dev/null; \
+	    id=$$(docker create registry:2); \
+	    docker cp "$$id":/bin/registry .venv/bin/registry >/dev/null; \
+	    docker rm "$$id" >/dev/null; \
+	else \
+	    echo "error: no docker-registry or registry on PATH: install Debian's docker-registry" >&2; \
+	    exit 1; \
+	fi
+
+skopeo:
+	@set -e; \
+	! command -v skopeo >/dev/null || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing skopeo"; \
+	    apt-get -qq update; \
+	    apt-get -qq install -y --no-install-recommends skopeo >/dev/null; \
+	else \
+	    echo "error: the tests need skopeo on PATH: install it, Debian has it as skopeo" >&2; \
+	    exit 1; \
+	fi

@@ -1,0 +1,366 @@
+"""conf.json: where it is, what it may hold, and one clear line for each thing wrong in it."""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import shlex
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import ErrorDetails
+
+from regdata.errors import ConfigError
+
+NAME = "conf.json"
+MINIMUM = '{"registry": {"url": "http://127.0.0.1:5000"}, "sql": {"none": "2=1"}}'
+SHOWN = 5  # problems of one file that a message lists
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class ConfigWarning(UserWarning):
+    """conf.json holds something that has no effect."""
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)  # ValueError: a broken IPv6 address; parts.port raises it too
+    well_formed = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not well_formed or re.search(r"[\s?#@]", value):
+        raise ValueError("not a registry's URL")
+    return value.rstrip("/")
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("empty")
+    return value
+
+
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _path(value: object, info: ValidationInfo) -> object:
+    """Relative to the folder of conf.json, the context; `~` is a folder of that name."""
+    folder: Any = info.context
+    if isinstance(value, str):
+        value = Path(_not_blank(value))
+    return folder / value if isinstance(value, Path) else value
+
+
+def _argv(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Url = Annotated[str, AfterValidator(_url)]
+Condition = Annotated[str, AfterValidator(_not_blank)]
+Folder = Annotated[Path, BeforeValidator(_path)]
+Argv = Annotated[tuple[str, ...], BeforeValidator(_argv), Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    """A field's description is what an error says is wanted there."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RegistryConfig(_Section):
+    """Where the registry is: its endpoint, and its folder if that is at hand."""
+
+    url: Url = Field(
+        description="http(s)://host[:port][/path] without user, password or query,"
+        ' such as "http://127.0.0.1:5000"'
+    )
+    base_path: Folder | None = Field(
+        default=None,
+        description="the folder that holds docker/registry/v2, such as"
+        ' "/var/lib/registry", or no such key',
+    )
+
+
+class Limits(_Section):
+    """A plan that goes beyond one of these is refused. None: no such limit."""
+
+    max_tags: int | None = Field(default=None, ge=0, description="a whole number, 0 or more")
+    max_percent: float | None = Field(
+        default=None, ge=0, le=100, description="a number from 0 to 100"
+    )
+    max_bytes: int | None = Field(
+        default=None, ge=0, description="a whole number of bytes, 0 or more"
+    )
+
+
+class Config(_Section):
+    """A valid conf.json: paths are absolute, every `${NAME}` is filled in."""
+
+    registry: RegistryConfig = Field(
+        description='an object such as {"url": "http://127.0.0.1:5000"}'
+    )
+    engine: Literal["duckdb", "sqlite"] = Field(
+        default="sqlite", description='"duckdb" or "sqlite"'
+    )
+    protect: Annotated[str | None, BeforeValidator(_blank_is_none)] = Field(
+        default=None, description="a condition such as \"tag_name = 'latest'\", or no such key"
+    )
+    sql: dict[str, Condition] = Field(
+        description="the text of a WHERE clause for each sql_id,"
+        ' such as {"dummy": "tag_name = \'dummy\'"}'
+    )
+    gc_command: Argv | None = Field(
+        default=None,
+        alias="gc-command",
+        description='a list, one item per argument, such as ["registry", "garbage-collect",'
+        ' "/etc/docker/registry/config.yml"], or no such key',
+    )
+    gc_before: Argv | None = Field(
+        default=None,
+        alias="gc-before",
+        description='a list, one item per argument, such as ["docker", "stop", "registry"],'
+        " or no such key",
+    )
+    gc_after: Argv | None = Field(
+        default=None,
+        alias="gc-after",
+        description='a list, one item per argument, such as ["docker", "start", "registry"],'
+        " or no such key",
+    )
+    gc_wait: float = Field(
+        default=0.0,
+        ge=0,
+        alias="gc-wait",
+        description="the seconds to wait for uploads in flight, a number, 0 or more",
+    )
+    reports: Folder = Field(
+        default=Path("reports"),
+        validate_default=True,
+        description='the folder for reports, such as "reports"',
+    )
+    limits: Limits = Field(default=Limits(), description='an object such as {"max_percent": 50}')
+    snapshots: Folder | None = Field(
+        default=None, description='a folder such as "snapshots", or no such key'
+    )
+
+    _path: Path = PrivateAttr()
+    _source: dict[str, Any] = PrivateAttr()
+    _digest: str = PrivateAttr()
+
+    @property
+    def path(self) -> Path:
+        """The file itself, absolute."""
+        return self._path
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The file as it was written, `${NAME}` not filled in: no secret gets into a report.
+
+        Without `curl`, which is ignored and in old files may hold a password.
+        """
+        return self._source
+
+    @property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the file's bytes."""
+        return self._digest
+
+    def condition(self, sql_id: object) -> str:
+        """The condition of that name.
+
+        Raises ConfigError when there is none, or when `sql_id` is not a text: papermill's `-p`
+        makes a number of `0123` and a truth value of `true`.
+        """
+        if not isinstance(sql_id, str):
+            raise ConfigError(
+                f"sql_id is {sql_id!r} ({type(sql_id).__name__}), but must be a text: with"
+                " papermill write `-r sql_id …`, which keeps it as typed, instead of"
+                f" `-p sql_id …`; {self.path} has {_listing(self.sql)}."
+            )
+        if sql_id not in self.sql:
+            raise ConfigError(
+                f"No condition {_quote(sql_id)}{_did_you_mean(sql_id, self.sql)} in {self.path};"
+                f" it has {_listing(self.sql)}."
+            )
+        return self.sql[sql_id]
+
+
+def load_config(path: str | Path | None = "") -> Config:
+    """Finds, reads and checks conf.json.
+
+    `path` is the file or its folder; where it is empty, REGDATA_CONF says it; else it is the
+    conf.json of the working folder or of the nearest folder above. Raises ConfigError, which lists
+    what is wrong in the file. Warns with ConfigWarning of the old key `curl`.
+    """
+    file = _find(path)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{file} can't be read ({error.strerror}): make it readable, or give another file."
+        ) from None
+    source = _parse(file, data)
+    if "curl" in source:
+        warnings.warn(
+            f'{file}: the key "curl" is ignored, regdata speaks HTTP itself: use registry.url, and'
+            " for certificates the environment variable REQUESTS_CA_BUNDLE; remove the key.",
+            ConfigWarning,
+            stacklevel=2,
+        )
+        del source["curl"]
+    config = _validate(file, source)
+    config._path = file
+    config._source = source
+    config._digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return config
+
+
+def _find(path: object) -> Path:
+    if path is not None and not isinstance(path, str | Path):
+        raise ConfigError(
+            f"conf is {path!r} ({type(path).__name__}), but must be the path of a {NAME}:"
+            " with papermill write `-r conf …`."
+        )
+    given, origin = path or os.environ.get("REGDATA_CONF", ""), "" if path else " (REGDATA_CONF)"
+    if given:
+        file = Path(given).absolute()
+        file = file / NAME if file.is_dir() else file
+        if not file.exists():
+            raise ConfigError(f"No file {file}{origin}: correct the path, or write one: {MINIMUM}.")
+        return file
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / NAME).is_file():
+            return folder / NAME
+    raise ConfigError(
+        f"No {NAME} in {here} nor in a folder above it: write one, such as {MINIMUM}, or say where"
+        " it is by the parameter conf (clear.py: --conf) or by REGDATA_CONF."
+    )
+
+
+def _parse(file: Path, data: bytes) -> dict[str, Any]:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ConfigError(f"{file}: the key {_quote(key)} is there twice: remove one.")
+            seen[key] = value
+        return seen
+
+    try:
+        source = json.loads(data.decode("utf-8-sig"), object_pairs_hook=no_duplicates)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8.") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply; an endless number
+        raise ConfigError(f"{file}: not a conf.json: {error}.") from None
+    if not isinstance(source, dict):
+        raise ConfigError(f"{file}: found {_found(source)}, wanted an object such as {MINIMUM}.")
+    return source
+
+
+def _validate(file: Path, source: dict[str, Any]) -> Config:
+    problems: list[str] = []
+    values = _expand(source, "", problems)
+    if not problems:  # an unset variable would show up again as a wrong value
+        try:
+            return Config.model_validate(values, context=file.parent)
+        except ValidationError as error:
+            problems = [_problem(detail, source) for detail in error.errors()]
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems[:SHOWN] + more))
+
+
+def _expand(value: Any, key: str, problems: list[str]) -> Any:
+    """`value` with each ${NAME} taken from the environment; one not set is a problem."""
+    if isinstance(value, dict):
+        return {
+            name: _expand(inner, f"{key}.{name}".lstrip("."), problems)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_expand(inner, f"{key}[{i}]", problems) for i, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for name in VARIABLE.findall(value):
+        if name not in os.environ:
+            problems.append(
+                f"{key}: ${{{name}}} stands for the environment variable {name}, which is not set:"
+                " set it, or write the value."
+            )
+    return VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value)
+
+
+def _problem(detail: ErrorDetails, source: dict[str, Any]) -> str:
+    """One line: the key, what the file says there (variables as written), what is wanted."""
+    keys = detail["loc"]
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+    model, wanted = _wanted(keys)
+    if detail["type"] == "extra_forbidden":
+        names = [field.alias or name for name, field in model.model_fields.items()]
+        near = _did_you_mean(str(keys[-1]), names)
+        return f"{where}: unknown key{near}; the keys there are: {_listing(names)}."
+    if detail["type"] == "missing":
+        return f"{where}: missing, wanted {wanted}."
+    found: Any = source
+    for key in keys:
+        found = found[key]
+    if where == "registry.url" and "@" in str(found):
+        return f"{where}: found a user or password, wanted {wanted}."  # not to be shown
+    if str(keys[0]).startswith("gc-") and isinstance(found, str) and found.strip():
+        return f"{where}: found {_found(found)}, wanted a list: {json.dumps(_split(found))}."
+    return f"{where}: found {_found(found)}, wanted {wanted}."
+
+
+def _wanted(keys: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
+    """The section that the keys lead to, and the description of the last field on the way."""
+    model: type[BaseModel] = Config
+    wanted = ""
+    for key in keys:
+        by_key = {field.alias or name: field for name, field in model.model_fields.items()}
+        if key not in by_key:
+            break
+        field = by_key[str(key)]
+        wanted = field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return model, wanted
+
+
+def _found(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # an open quote
+        return command.split()
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _did_you_mean(word: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f" (did you mean {_quote(near[0])}?)" if near else ""

@@ -1,0 +1,39 @@
+"""What can go wrong, as one tree.
+
+RegdataError
+├── ConfigError      conf.json, or a parameter of a notebook or of clear.py
+├── ConditionError   an SQL condition
+├── RegistryError    the registry's HTTP API: down, refusing, or not telling the truth
+├── StorageError     the registry's folder (``base_path``) or a run's own files
+└── CleanupError     a clean-up that was refused or went wrong
+
+Every message is one sentence or two: what is wrong, where, and how to cure it.
+"""
+
+
+class RegdataError(Exception):
+    """Base of every error that regdata raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the error is the last and only line."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(RegdataError):
+    """conf.json or a parameter is missing, malformed or unknown."""
+
+
+class ConditionError(RegdataError):
+    """A condition is not valid SQL, not BOOLEAN, or took too long."""
+
+
+class RegistryError(RegdataError):
+    """The registry can't be reached, refuses, or answers what can't be true."""
+
+
+class StorageError(RegdataError):
+    """base_path is not a registry's folder, or a file can't be read or written."""
+
+
+class CleanupError(RegdataError):
+    """A clean-up was refused, or did not end as it was planned."""

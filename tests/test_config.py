@@ -1,0 +1,379 @@
+"""conf.json: found, read, checked; each mistake is one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regdata.config import Config, ConfigWarning, load_config
+from regdata.errors import ConfigError
+
+URL = "http://127.0.0.1:5000"
+SMALL: dict[str, Any] = {"registry": {"url": URL}, "sql": {"none": "2=1"}}
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """`write(**keys)` writes the smallest conf.json with these keys; `write("text")` that text."""
+
+    def write_file(text: str | None = None, /, **keys: Any) -> Path:
+        path = tmp_path / "conf.json"
+        path.write_text(json.dumps(SMALL | keys) if text is None else text, "utf-8")
+        return path
+
+    return write_file
+
+
+def problem(path: Path | str = "") -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return str(caught.value)
+
+
+def test_root_conf_json_is_valid() -> None:
+    """The conf.json that comes with the project loads, with limits and without a warning."""
+    root = Path(__file__).parents[1]
+    config = load_config(root)
+    assert config.engine == "duckdb"
+    assert config.limits.max_percent == 50
+    assert config.reports == root / "reports"
+    assert config.gc_command is not None
+    assert config.gc_command[:2] == ("docker", "exec")
+    assert config.condition("orphans") == "2=1"
+
+
+def test_defaults(write: Write, tmp_path: Path) -> None:
+    """Two keys are enough; an old file without an engine means sqlite."""
+    path = write()
+    config = load_config(path)
+    assert config.path == path
+    assert config.registry.url == URL
+    assert config.registry.base_path is None
+    assert config.engine == "sqlite"
+    assert config.protect is None
+    assert config.sql == {"none": "2=1"}
+    assert (config.gc_command, config.gc_before, config.gc_after) == (None, None, None)
+    assert config.gc_wait == 0
+    assert config.reports == tmp_path / "reports"
+    assert config.limits.model_dump() == dict.fromkeys(("max_tags", "max_percent", "max_bytes"))
+    assert config.snapshots is None
+    assert config.digest == f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def test_config_can_go_to_another_process(write: Write) -> None:
+    """A pickled Config is the same one, its path and digest included."""
+    config = load_config(write())
+    copy: Config = pickle.loads(pickle.dumps(config))
+    assert copy == config
+    assert (copy.path, copy.source, copy.digest) == (config.path, config.source, config.digest)
+
+
+class TestWhere:
+    def test_argument_beats_environment(
+        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The argument wins over REGDATA_CONF, and that over the working folder."""
+        write()
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "conf.json").write_text(json.dumps(SMALL))
+        monkeypatch.setenv("REGDATA_CONF", str(tmp_path / "one"))
+        assert load_config("two/conf.json").path == tmp_path / "two" / "conf.json"
+        assert load_config("").path == tmp_path / "one" / "conf.json"
+        monkeypatch.setenv("REGDATA_CONF", "")
+        assert load_config(None).path == tmp_path / "conf.json"
+
+    def test_nearest_parent(
+        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """From notebooks/, the conf.json beside that folder is found."""
+        write()
+        (tmp_path / "notebooks" / "deep").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "notebooks" / "deep")
+        assert load_config().path == tmp_path / "conf.json"
+
+    def test_none_found(self) -> None:
+        """Without any, the error says where it looked and shows the smallest one."""
+        message = problem()
+        assert str(Path.cwd()) in message
+        assert '{"registry": {"url": "http://127.0.0.1:5000"}, "sql"' in message
+        assert "REGDATA_CONF" in message
+
+    def test_missing_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A path that leads nowhere is named, and where it came from."""
+        assert str(tmp_path / "no.json") in problem("no.json")
+        monkeypatch.setenv("REGDATA_CONF", "gone.json")
+        assert f"{tmp_path / 'gone.json'} (REGDATA_CONF)" in problem()
+
+    def test_path_that_is_no_text(self) -> None:
+        """A number made by papermill is refused, not opened."""
+        with pytest.raises(ConfigError, match=r"conf is 2024 \(int\).* `-r conf"):
+            load_config(2024)  # type: ignore[arg-type]
+
+    def test_unreadable(self, tmp_path: Path) -> None:
+        """A file that can't be read is one line."""
+        loop = tmp_path / "conf.json"
+        loop.mkdir()
+        (loop / "conf.json").mkdir()
+        assert "can't be read (Is a directory)" in problem(tmp_path)
+
+
+class TestPaths:
+    def test_relative_to_the_file(
+        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Relative paths start at conf.json's folder, not the working folder; ~ is no home."""
+        path = write(
+            registry={"url": URL, "base_path": "~/store"}, reports="out", snapshots="/srv/snaps"
+        )
+        monkeypatch.chdir("/")
+        config = load_config(path)
+        assert config.registry.base_path == tmp_path / "~" / "store"
+        assert config.reports == tmp_path / "out"
+        assert config.snapshots == Path("/srv/snaps")
+
+    def test_relative_argument(self, write: Write) -> None:
+        """Paths are absolute also when the file was given by a relative path."""
+        write()
+        config = load_config("conf.json")
+        assert config.path.is_absolute()
+        assert config.reports.is_absolute()
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("url", "kept"),
+        [
+            ("http://localhost:5000/", "http://localhost:5000"),
+            ("https://registry.example.com", "https://registry.example.com"),
+            ("https://example.com/registry/", "https://example.com/registry"),
+            ("http://[::1]:5000", "http://[::1]:5000"),
+        ],
+    )
+    def test_url(self, write: Write, url: str, kept: str) -> None:
+        """A URL may have a port and a path; a trailing slash goes."""
+        assert load_config(write(registry={"url": url})).registry.url == kept
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "localhost:5000",
+            "registry.example.com",
+            "ftp://example.com",
+            "http://",
+            "http://:5000",
+            "http://host:port",
+            "http://host:99999",
+            "http://host:5000?x=1",
+            "http://host:5000#x",
+            "http://ho st",
+            "http://[::1",
+        ],
+    )
+    def test_bad_url(self, write: Write, url: str) -> None:
+        """What is no registry's URL is shown beside an example of one."""
+        message = problem(write(registry={"url": url}))
+        assert f"registry.url: found {json.dumps(url)}, wanted http(s)://host" in message
+        assert '"http://127.0.0.1:5000"' in message
+
+    def test_password_in_url_is_not_shown(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A URL with a password is refused without printing it."""
+        monkeypatch.setenv("PASSWORD", "hunter2")
+        for url in ("https://me:hunter2@host", "https://me:${PASSWORD}@host"):
+            message = problem(write(registry={"url": url}))
+            assert "found a user or password" in message
+            assert "hunter2" not in message
+
+    def test_empty_protect_is_none(self, write: Write) -> None:
+        """An empty protect protects nothing, like a missing one."""
+        assert load_config(write(protect="  ")).protect is None
+        assert load_config(write(protect="1=1")).protect == "1=1"
+
+    def test_gc_commands(self, write: Write) -> None:
+        """Commands are tuples of arguments."""
+        path = write(**{"gc-command": ["a", "b c"], "gc-before": ["x"], "gc-after": ["y"]})
+        config = load_config(path)
+        assert config.gc_command == ("a", "b c")
+        assert config.gc_before == ("x",)
+        assert config.gc_after == ("y",)
+
+    def test_curl_is_ignored_with_a_warning(self, write: Write) -> None:
+        """The old key, whatever it holds, warns once, says what to use, and is not recorded."""
+        path = write(curl=["curl", "-u", "me:${SECRET}", "--cacert", "ca.pem"])
+        with pytest.warns(ConfigWarning, match=r"registry\.url.*REQUESTS_CA_BUNDLE") as caught:
+            config = load_config(path)
+        assert len(caught) == 1
+        assert "curl" not in config.source
+
+    def test_byte_order_mark(self, write: Write) -> None:
+        """A file saved by Windows' Notepad is read."""
+        assert load_config(write("\ufeff" + json.dumps(SMALL))).sql == {"none": "2=1"}
+
+
+class TestEnvironment:
+    def test_filled_in_everywhere(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        """${NAME} is filled in in every text, also in lists; keys and other $ stay as they are."""
+        monkeypatch.setenv("PORT", "5001")
+        monkeypatch.setenv("TEAM", "$PORT ${PORT}")
+        path = write(
+            registry={"url": "http://localhost:${PORT}"},
+            sql={"${PORT}": "image_name = '${TEAM}'", "money": "tag_name = '$$ $PORT ${} $'"},
+            **{"gc-command": ["gc", "${PORT}${PORT}"]},
+        )
+        config = load_config(path)
+        assert config.registry.url == "http://localhost:5001"
+        assert config.sql == {
+            "${PORT}": "image_name = '$PORT ${PORT}'",
+            "money": "tag_name = '$$ $PORT ${} $'",
+        }
+        assert config.gc_command == ("gc", "50015001")
+
+    def test_source_has_no_secret(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For the record there is the file as written."""
+        monkeypatch.setenv("TOKEN", "s3cret")
+        config = load_config(write(**{"gc-command": ["gc", "--token", "${TOKEN}"]}))
+        assert config.gc_command == ("gc", "--token", "s3cret")
+        assert "s3cret" not in json.dumps(config.source)
+        assert config.source["gc-command"][2] == "${TOKEN}"
+
+    def test_wrong_value_is_shown_as_written(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An error about a filled-in value shows the variable's name only."""
+        monkeypatch.setenv("TOKEN", "s3cret")
+        message = problem(write(engine="${TOKEN}", **{"gc-after": "restart ${TOKEN}"}))
+        assert "s3cret" not in message
+        assert 'engine: found "${TOKEN}"' in message
+        assert 'wanted a list: ["restart", "${TOKEN}"]' in message
+
+    def test_missing_variable(self, write: Write) -> None:
+        """A variable that is not set is named, with its key."""
+        message = problem(write(**{"gc-command": ["a", "${NOT_SET}"]}))
+        assert "gc-command[1]: ${NOT_SET} stands for the environment variable NOT_SET" in message
+
+
+class TestMistakes:
+    def test_broken_json(self, write: Write) -> None:
+        """Broken JSON is located as file:line:column."""
+        path = write('{\n  "registry": {"url": "x",}\n}')
+        assert problem(path).startswith(f"{path}:2:2")
+
+    def test_not_utf8(self, write: Write) -> None:
+        """A file in another encoding is said to be one."""
+        path = write()
+        path.write_bytes(b'{"sql": "\xff"}')
+        assert "byte 9 is not UTF-8" in problem(path)
+
+    @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5_000, "[]", "null", '"x"', ""])
+    def test_not_an_object(self, write: Write, text: str) -> None:
+        """Whatever else JSON can be is refused in one line."""
+        path = write(text)
+        message = problem(path)
+        assert message.startswith(str(path))
+        assert "\n" not in message
+
+    def test_duplicate_key(self, write: Write) -> None:
+        """A key that is there twice is an error: which one counts is anyone's guess."""
+        text = '{"registry": {"url": "http://a"}, "sql": {"old": "1=1", "old": "2=1"}}'
+        assert 'the key "old" is there twice' in problem(write(text))
+
+    @pytest.mark.parametrize(
+        ("keys", "expected"),
+        [
+            ({"gc_command": ["x"]}, 'gc_command: unknown key (did you mean "gc-command"?)'),
+            ({"zzz": 1}, "zzz: unknown key; the keys there are: registry, engine, protect, sql"),
+            (
+                {"registry": {"url": URL, "basepath": "x"}},
+                'registry.basepath: unknown key (did you mean "base_path"?); the keys there are:'
+                " url, base_path.",
+            ),
+            ({"limits": {"max_tag": 1}}, 'limits.max_tag: unknown key (did you mean "max_tags"?)'),
+            ({"registry": {}}, "registry.url: missing, wanted http(s)://"),
+            ({"registry": URL}, f'registry: found "{URL}", wanted an object such as'),
+            ({"registry": {"url": 5000}}, "registry.url: found 5000, wanted http(s)://"),
+            ({"registry": {"url": URL, "base_path": ""}}, 'registry.base_path: found "", wanted'),
+            ({"registry": {"url": URL, "base_path": 1}}, "registry.base_path: found 1, wanted"),
+            ({"engine": "mysql"}, 'engine: found "mysql", wanted "duckdb" or "sqlite".'),
+            ({"engine": None}, "engine: found null, wanted"),
+            ({"protect": ["x"]}, 'protect: found ["x"], wanted a condition'),
+            ({"sql": ["1=1"]}, 'sql: found ["1=1"], wanted the text of a WHERE clause'),
+            ({"sql": {"a": ""}}, 'sql.a: found "", wanted the text of a WHERE clause'),
+            ({"sql": {"b": " \n"}}, 'sql.b: found " \\n", wanted'),
+            ({"sql": {"c": True}}, "sql.c: found true, wanted"),
+            ({"sql": {"d": {"e": 1}}}, 'sql.d: found {"e": 1}, wanted'),
+            (
+                {"gc-command": "docker exec r 'garbage collect'"},
+                'wanted a list: ["docker", "exec", "r", "garbage collect"].',
+            ),
+            ({"gc-before": "it's"}, 'wanted a list: ["it\'s"].'),
+            ({"gc-command": []}, "gc-command: found [], wanted a list, one item per argument"),
+            ({"gc-after": ["sleep", 5]}, "gc-after[1]: found 5, wanted a list, one item per"),
+            ({"gc-wait": -1}, "gc-wait: found -1, wanted the seconds"),
+            ({"gc-wait": True}, "gc-wait: found true, wanted the seconds"),
+            ({"gc-wait": float("inf")}, "gc-wait: found Infinity, wanted the seconds"),
+            ({"limits": 50}, "limits: found 50, wanted an object such as"),
+            ({"limits": {"max_tags": "5"}}, 'limits.max_tags: found "5", wanted a whole number'),
+            ({"limits": {"max_tags": 1.5}}, "limits.max_tags: found 1.5, wanted a whole number"),
+            ({"limits": {"max_tags": True}}, "limits.max_tags: found true, wanted a whole"),
+            ({"limits": {"max_percent": 101}}, "limits.max_percent: found 101, wanted a number"),
+            ({"limits": {"max_percent": float("nan")}}, "limits.max_percent: found NaN, wanted"),
+            ({"limits": {"max_bytes": -1}}, "limits.max_bytes: found -1, wanted"),
+            ({"reports": 1}, "reports: found 1, wanted the folder for reports"),
+        ],
+    )
+    def test_one_line_each(self, write: Write, keys: dict[str, Any], expected: str) -> None:
+        """Each mistake is one line: file, key, what was found, what is wanted."""
+        path = write(**keys)
+        message = problem(path)
+        assert message.startswith(f"{path}: ")
+        assert expected in message
+        assert "\n" not in message
+
+    def test_missing_keys(self, write: Write) -> None:
+        """Missing keys are named, with an example for each."""
+        message = problem(write("{}"))
+        assert 'registry: missing, wanted an object such as {"url"' in message
+        assert "sql: missing, wanted the text of a WHERE clause for each sql_id" in message
+
+    def test_all_at_once_but_at_most_five(self, write: Write) -> None:
+        """A file full of mistakes tells five of them and how many more there are."""
+        lines = problem(write(sql={str(number): 1 for number in range(7)})).splitlines()
+        assert len(lines) == 6
+        assert lines[-1].endswith("and 2 more")
+
+
+class TestCondition:
+    @pytest.fixture
+    def config(self, write: Write) -> Config:
+        return load_config(write(sql={"none": "2=1", "autobuild": " 1=1 ", "0123": "3=1"}))
+
+    def test_known(self, config: Config) -> None:
+        """A condition is handed out as written."""
+        assert config.condition("autobuild") == " 1=1 "
+        assert config.condition("0123") == "3=1"
+
+    def test_unknown(self, config: Config) -> None:
+        """An unknown sql_id lists those that exist and suggests the nearest."""
+        with pytest.raises(ConfigError) as caught:
+            config.condition("autobiuld")
+        assert '"autobiuld" (did you mean "autobuild"?)' in str(caught.value)
+        assert "it has none, autobuild, 0123." in str(caught.value)
+
+    @pytest.mark.parametrize(("value", "shown"), [(123, "123 (int)"), (True, "True (bool)")])
+    def test_not_a_text(self, config: Config, value: object, shown: str) -> None:
+        """A number or truth value made by papermill is refused, with the option that keeps text."""
+        with pytest.raises(ConfigError) as caught:
+            config.condition(value)
+        assert shown in str(caught.value)
+        assert "-r sql_id" in str(caught.value)
