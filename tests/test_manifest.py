@@ -1,0 +1,482 @@
+"""Manifests, indexes and configs as they come from a registry, and as nobody should write them."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regdata.manifest import (
+    COLUMNS,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    MANIFEST_TYPES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Columns,
+    Content,
+    add_content,
+    empty_columns,
+    is_digest,
+    merge,
+    parse_config,
+    parse_manifest,
+    unreadable,
+    with_config,
+)
+
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+COSIGN = "application/vnd.dev.cosign.simplesigning.v1+json"
+CONFIG_HASH, LAYER_HASH, CHILD_HASH = (f"sha256:{letter * 64}" for letter in "abc")
+
+
+def descriptor(digest: str, media_type: str | None, size: Any = 7, **more: Any) -> dict[str, Any]:
+    return {"digest": digest, "mediaType": media_type, "size": size, **more}
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor(CONFIG_HASH, OCI_CONFIG),
+        "layers": [descriptor(LAYER_HASH, LAYER, 1000)],
+    } | changes
+    return {key: value for key, value in document.items() if value is not ...}
+
+
+def index(*children: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(children)} | changes
+    return {key: value for key, value in document.items() if value is not ...}
+
+
+def digest_of(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def parse(document: Any, media_type: str | None = None) -> Content:
+    data = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return parse_manifest(digest_of(data), data, media_type)
+
+
+def edges(content: Content) -> list[tuple[str, str]]:
+    return [(reference.hash, reference.kind) for reference in content.references]
+
+
+def test_an_image_has_its_config_and_layers() -> None:
+    """An image refers to its config and layers, with the sizes and types of their descriptors."""
+    content = parse(image())
+    assert (content.kind, content.error, content.config_hash) == ("image", None, CONFIG_HASH)
+    assert content.references == (
+        (CONFIG_HASH, "config", 7, OCI_CONFIG, None),
+        (LAYER_HASH, "layer", 1000, LAYER, None),
+    )
+    assert content.manifest_size == len(json.dumps(image()))
+
+
+def test_an_index_has_its_children_with_platforms() -> None:
+    """An index refers to its children; a platform of unknown/unknown is no platform."""
+    arm = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    content = parse(
+        index(
+            descriptor(CHILD_HASH, OCI_MANIFEST, platform=arm),
+            descriptor(LAYER_HASH, OCI_MANIFEST, platform=unknown),
+            descriptor(CONFIG_HASH, OCI_MANIFEST),
+        )
+    )
+    assert (content.kind, content.config_hash) == ("index", None)
+    assert {reference.kind for reference in content.references} == {"manifest"}
+    assert [r.platform for r in content.references] == ["linux/arm64/v8", None, None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"config": descriptor(CONFIG_HASH, DOCKER_CONFIG)}, "image"),
+        ({"layers": None}, "image"),
+        ({"layers": [descriptor(LAYER_HASH, COSIGN)]}, "signature"),
+        ({"artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json"}, "signature"),
+        (
+            {"config": descriptor(CONFIG_HASH, "application/vnd.cncf.notary.signature")},
+            "signature",
+        ),
+        ({"config": descriptor(CONFIG_HASH, "application/vnd.cncf.helm.config.v1+json")}, None),
+        ({"config": descriptor(CONFIG_HASH, None)}, "artifact"),
+        ({"artifactType": "application/spdx+json"}, "artifact"),
+        ({"subject": descriptor(CHILD_HASH, OCI_MANIFEST)}, "artifact"),
+        ({"layers": [descriptor(LAYER_HASH, "application/vnd.in-toto+json")]}, "artifact"),
+        (
+            {"layers": [descriptor(LAYER_HASH, "application/vnd.dsse.envelope.v1+json")]},
+            "artifact",
+        ),
+    ],
+)
+def test_kind(changes: dict[str, Any], kind: str | None) -> None:
+    """What a manifest is follows from its config's type, artifactType, subject and layers."""
+    content = parse(image(**changes))
+    assert content.error is None
+    assert content.kind == (kind or "artifact")
+    assert (content.config_hash is not None) == (kind == "image")
+
+
+def test_a_subject_is_no_reference() -> None:
+    """The subject stands in subject_hash alone, also an index's."""
+    subject = descriptor(CHILD_HASH, OCI_MANIFEST)
+    for content in (parse(image(subject=subject)), parse(index(subject=subject))):
+        assert content.subject_hash == CHILD_HASH
+        assert CHILD_HASH not in [reference.hash for reference in content.references]
+
+
+def test_an_oci_artifact_manifest_has_blobs() -> None:
+    """The blobs of OCI's withdrawn artifact manifest count as layers."""
+    media_type = "application/vnd.oci.artifact.manifest.v1+json"
+    content = parse({"mediaType": media_type, "blobs": [descriptor(LAYER_HASH, "text/plain")]})
+    assert (content.kind, edges(content)) == ("artifact", [(LAYER_HASH, "layer")])
+
+
+def test_a_layer_listed_twice_is_one_reference() -> None:
+    """Docker lists its empty layer once per instruction: one reference is enough."""
+    layer = descriptor(LAYER_HASH, LAYER)
+    assert edges(parse(image(layers=[layer, layer])))[1:] == [(LAYER_HASH, "layer")]
+
+
+def test_another_digest_algorithm_is_carried_through() -> None:
+    """OCI allows sha512, which is verified like sha256."""
+    layer = "sha512:" + "0" * 128
+    data = json.dumps(image(layers=[descriptor(layer, LAYER)])).encode()
+    content = parse_manifest("sha512:" + hashlib.sha512(data).hexdigest(), data, None)
+    assert content.error is None
+    assert edges(content)[1] == (layer, "layer")
+    assert parse_manifest("sha512:" + "0" * 128, data, None).kind is None
+
+
+@pytest.mark.parametrize(
+    ("document", "served", "expected"),
+    [
+        (image(), None, OCI_MANIFEST),
+        (image(mediaType=...), None, OCI_MANIFEST),
+        (image(mediaType=...), DOCKER_MANIFEST, DOCKER_MANIFEST),
+        (image(), "application/json; charset=utf-8", OCI_MANIFEST),
+        (index(mediaType=...), None, OCI_INDEX),
+        (index(mediaType=DOCKER_LIST), DOCKER_LIST + "; charset=utf-8", DOCKER_LIST),
+    ],
+)
+def test_media_type(document: dict[str, Any], served: str | None, expected: str) -> None:
+    """The type is the manifest's own word, else the Content-Type, else told by its shape."""
+    content = parse(document, served)
+    assert (content.media_type, content.error) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("document", "served", "named"),
+    [
+        ({"schemaVersion": 1, "fsLayers": [{"blobSum": LAYER_HASH}]}, None, "prettyjws"),
+        ({"mediaType": "application/x", "what": [{LAYER_HASH: 1}]}, None, "application/x"),
+        ({"what": f"v {LAYER_HASH}!"}, None, "(none given)"),
+        ({"what": LAYER_HASH}, "text/html", "text/html"),
+    ],
+)
+def test_an_unknown_type_refers_to_every_digest_in_it(
+    document: dict[str, Any], served: str | None, named: str
+) -> None:
+    """A manifest of an unknown type, schema 1 included, keeps whatever digest it mentions."""
+    content = parse(document, served)
+    assert content.error is not None
+    assert content.error.startswith("unknown media type ")
+    assert content.error.endswith(named)
+    assert (content.kind, edges(content)) == (None, [(LAYER_HASH, "unknown")])
+
+
+def test_an_escape_hides_no_digest() -> None:
+    """A digest spelt with JSON escapes is found in what can't be understood."""
+    escaped = LAYER_HASH.replace("s", "\\u0073")
+    assert edges(parse(b'{"x": "%s"}' % escaped.encode())) == [(LAYER_HASH, "unknown")]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        image(layers="many"),
+        image(layers=...),
+        image(layers=[LAYER_HASH]),
+        image(layers=[descriptor("sha256:abc", LAYER)]),
+        image(layers=[descriptor(LAYER_HASH.upper(), LAYER)]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, "12")]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, -1)]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, True)]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, 1.5)]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, 2**63)]),
+        image(layers=[{"digest": LAYER_HASH, "mediaType": {}}]),
+        image(config=...),
+        image(config=[]),
+        image(subject="me"),
+        image(mediaType=4),
+        image(artifactType=[]),
+        image(annotations=[]),
+        image(manifests=[]),
+        image(mediaType=..., manifests=[]),
+        image(layers=..., Layers=[]),
+        image(**{"\N{LATIN SMALL LETTER LONG S}ubject": None}),
+        index(manifests=...),
+        index(descriptor(CHILD_HASH, OCI_MANIFEST, platform="linux")),
+        index(descriptor(CHILD_HASH, OCI_MANIFEST, platform={"os": 1, "architecture": "x"})),
+        [image()],
+        "text",
+        None,
+    ],
+)
+def test_an_invalid_manifest_says_so(document: Any) -> None:
+    """Wrong types and missing keys make an error, and the digests that are there are kept."""
+    content = parse(document)
+    assert content.error is not None
+    assert content.error.startswith("not a valid manifest: ")
+    assert content.kind is None
+    assert content.config_hash is None
+    assert {kind for _, kind in edges(content)} <= {"unknown"}
+    mentioned = {hash_ for hash_ in (CONFIG_HASH, CHILD_HASH) if hash_ in json.dumps(document)}
+    assert mentioned <= {hash_ for hash_, _ in edges(content)}
+
+
+def test_two_readings_are_invalid() -> None:
+    """A manifest served as another type than it says is not understood (CVE-2021-41190)."""
+    content = parse(image(), OCI_INDEX)
+    assert content.error == f"not a valid manifest: says {OCI_MANIFEST}, served as {OCI_INDEX}"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 200_000, b"1" * 10_000])
+def test_what_is_not_json(data: bytes) -> None:
+    """Bytes that are no JSON, or too deep for it, make an error."""
+    content = parse(data)
+    assert (content.error, content.manifest_size) == ("not JSON", len(data))
+
+
+def test_bytes_that_do_not_match_their_digest() -> None:
+    """A manifest that was changed on disk or on the way is not believed."""
+    data = json.dumps(image()).encode()
+    content = parse_manifest("sha256:" + "0" * 64, data, OCI_MANIFEST)
+    assert content.error == "content does not match its digest"
+    assert content.kind is None
+
+
+def test_text_is_safe_to_print() -> None:
+    """Escape sequences and half surrogates in a media type reach no terminal and no file."""
+    content = parse({"mediaType": "x\x1b[31m\ud800" + "y" * 500})
+    assert content.media_type is not None
+    assert content.media_type.isprintable()
+    assert len(content.media_type) <= 255
+
+
+@pytest.mark.parametrize(
+    ("value", "epoch"),
+    [
+        ("2023-05-01T12:34:56.123456789Z", 1682944496),
+        ("2023-05-01T14:34:56+02:00", 1682944496),
+        ("1970-01-01T00:00:00Z", 0),
+        ("0001-01-01T00:00:00Z", -62135596800),
+        ("2023-05-01T12:34:56", None),
+        ("0001-01-01T00:00:00+23:59", -62135683140),
+        ("9999-12-31T23:59:59-23:59", 253402387139),
+        ("yesterday", None),
+        ("", None),
+        (1682944496, None),
+        (None, None),
+    ],
+)
+def test_created(value: Any, epoch: int | None) -> None:
+    """A config's date is read to the second, raw; one without an offset is unknown."""
+    config = json.dumps({"created": value, "os": "linux", "architecture": "amd64"}).encode()
+    assert parse_config(config) == (epoch, "linux/amd64")
+    annotated = parse(image(annotations={"org.opencontainers.image.created": value}))
+    assert (annotated.error, annotated.created) == (None, epoch)
+
+
+@pytest.mark.parametrize(
+    ("config", "platform"),
+    [
+        ({"os": "linux", "architecture": "arm", "variant": "v7"}, "linux/arm/v7"),
+        ({"os": "linux"}, None),
+        ({"os": "", "architecture": ""}, None),
+        ({"os": ["linux"], "architecture": "arm"}, None),
+        ([], None),
+    ],
+)
+def test_platform(config: Any, platform: str | None) -> None:
+    """A platform is os/architecture with a variant where there is one, else unknown."""
+    assert parse_config(json.dumps(config).encode()) == (None, platform)
+
+
+def test_an_odd_config_says_nothing() -> None:
+    """What is no JSON, or too deep for it, has no date and no platform."""
+    assert parse_config(b"{") == parse_config(b"[" * 200_000) == (None, None)
+
+
+def test_a_config_completes_its_image() -> None:
+    """The config's date wins over the annotation's, which stays if the config has none."""
+    annotated = parse(
+        image(annotations={"org.opencontainers.image.created": "1970-01-01T00:00:09Z"})
+    )
+    assert with_config(annotated, (5, "linux/amd64"))[4:6] == (5, "linux/amd64")
+    assert with_config(annotated, (None, None))[4:6] == (9, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LAYER_HASH, True),
+        ("sha512:" + "0" * 128, True),
+        ("multihash+base58:" + "0" * 40, True),
+        ("sha256:" + "0" * 63, False),
+        ("sha256:" + "0" * 65, False),
+        ("sha256:" + "A" * 64, False),
+        (LAYER_HASH + "\n", False),
+        ("../" + LAYER_HASH, False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_is_digest(text: object, expected: bool) -> None:
+    """A digest is lower-case hex after an algorithm; sha256 has exactly 64 digits."""
+    assert is_digest(text) is expected
+
+
+def columns_of(*contents: Content) -> Columns:
+    columns = empty_columns()
+    for content in contents:
+        add_content(columns, content)
+    return columns
+
+
+def rows(columns: Columns, table: str) -> list[tuple[Any, ...]]:
+    return list(zip(*columns[table].values(), strict=True))
+
+
+def test_merge_keeps_each_digest_once() -> None:
+    """A content that was read wins over one that was not, and brings its references once."""
+    read, lost = parse(image()), parse(index(manifests=...))
+    parts = [
+        columns_of(unreadable(read.manifest_hash, "HTTP 500"), lost),
+        columns_of(read, lost),
+        columns_of(read),
+    ]
+    for number, part in enumerate(parts):
+        part["repositories"]["image_name"].append(f"r{number}")
+        part["blobs"]["blob_hash"].append(LAYER_HASH)
+        part["blobs"]["blob_size"].append(number)
+        part["blobs"]["blob_date"].append(None)
+    merged = merge(iter(parts))
+    assert merged["repositories"]["image_name"] == ["r0", "r1", "r2"]
+    assert rows(merged, "blobs") == [(LAYER_HASH, 0, None)]
+    assert sorted(rows(merged, "contents")) == sorted([read[:8], lost[:8]])
+    assert rows(merged, "references") == [(read.manifest_hash, *r) for r in read.references]
+    assert merge([merged]) == merged
+    assert merge([]) == empty_columns()
+
+
+DIGESTS = st.sampled_from([CONFIG_HASH, LAYER_HASH, CHILD_HASH, "sha256:no", "md5:" + "0" * 32])
+TYPES = st.sampled_from([*MANIFEST_TYPES, OCI_CONFIG, DOCKER_CONFIG, LAYER, COSIGN, "text/plain"])
+CONTENT_KEYS = ["digest", "size", "platform", "os", "architecture", "variant", "created"]
+MANIFEST_KEYS = ["mediaType", "config", "layers", "manifests", "blobs", "subject", "annotations"]
+KEYS = st.sampled_from([*CONTENT_KEYS, *MANIFEST_KEYS, "schemaVersion", "artifactType", "Layers"])
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.characters(categories=["Cs", "Cc"])
+    | DIGESTS
+    | TYPES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(), inner),
+    max_leaves=20,
+)
+DESCRIPTORS = ANYTHING | st.fixed_dictionaries(
+    {"digest": DIGESTS, "mediaType": TYPES},
+    optional={"size": st.integers() | ANYTHING, "platform": ANYTHING},
+)
+DOCUMENTS = ANYTHING | st.fixed_dictionaries(
+    {"mediaType": TYPES | ANYTHING},
+    optional={
+        "config": DESCRIPTORS,
+        "layers": st.lists(DESCRIPTORS, max_size=3) | ANYTHING,
+        "manifests": st.lists(DESCRIPTORS, max_size=3) | ANYTHING,
+        "subject": DESCRIPTORS,
+        "annotations": ANYTHING,
+        "artifactType": ANYTHING,
+    },
+)
+SQL_TYPES = {"manifest_size": int, "created": int, "reference_size": int}
+
+
+def check_columns(columns: Columns) -> None:
+    """Equally long lists of integers that fit, and of texts that can be written."""
+    assert {table: tuple(lists) for table, lists in columns.items()} == COLUMNS
+    for lists in columns.values():
+        assert len({len(values) for values in lists.values()}) == 1
+        for name, values in lists.items():
+            for value in values:
+                assert value is None or type(value) is SQL_TYPES.get(name, str)
+                if isinstance(value, str):
+                    value.encode()
+                elif value is not None:
+                    assert -(2**63) <= value < 2**63
+
+
+@given(document=DOCUMENTS, media_type=st.none() | TYPES | st.text())
+def test_no_document_raises(document: Any, media_type: str | None) -> None:
+    """Whatever JSON a registry holds, its columns are well-formed; what is odd has an error."""
+    content = parse(document, media_type)
+    check_columns(columns_of(content, unreadable(CHILD_HASH, "HTTP 500")))
+    assert (content.error is None) == (content.kind is not None)
+    assert all(is_digest(reference.hash) for reference in content.references)
+    if content.error is not None:
+        assert content.error.isprintable()
+        assert {reference.kind for reference in content.references} <= {"unknown"}
+
+
+@given(data=st.binary())
+def test_no_bytes_raise(data: bytes) -> None:
+    """Whatever bytes a registry holds, nothing raises."""
+    check_columns(columns_of(with_config(parse(data), parse_config(data))))
+
+
+@given(config=ANYTHING)
+def test_no_config_raises(config: Any) -> None:
+    """Whatever JSON an image has for a config, its date and platform are well-formed."""
+    created, platform = parse_config(json.dumps(config).encode())
+    check_columns(columns_of(with_config(parse(image()), (created, platform))))
+
+
+@given(
+    reads=st.lists(
+        st.lists(
+            st.sampled_from(
+                [
+                    parse(image()),
+                    parse(index(descriptor(CHILD_HASH, OCI_MANIFEST))),
+                    unreadable(digest_of(json.dumps(image()).encode()), "HTTP 500"),
+                    unreadable(LAYER_HASH, "HTTP 404"),
+                ]
+            ),
+            unique_by=lambda content: content.manifest_hash,
+        )
+    )
+)
+def test_merge_is_the_union(reads: list[list[Content]]) -> None:
+    """However the work was split, a digest is there once, readable if any share could read it."""
+    merged = merge(columns_of(*contents) for contents in reads)
+    check_columns(merged)
+    everything = [content for contents in reads for content in contents]
+    hashes = merged["contents"]["manifest_hash"]
+    assert sorted(hashes) == sorted({content.manifest_hash for content in everything})
+    for digest, error in zip(hashes, merged["contents"]["error"], strict=True):
+        best = min(
+            (content for content in everything if content.manifest_hash == digest),
+            key=lambda content: content.error is not None,
+        )
+        assert error == best.error
+        mine = [row[1:] for row in rows(merged, "references") if row[0] == digest]
+        assert mine == [tuple(reference) for reference in best.references]
