@@ -1,0 +1,194 @@
+"""A registry that lies, stalls and breaks as a test wants, for what a real one won't do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from regdata.samples import Image
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer; ``how``: whole, cut (half the body), reset (none at all), stall (too late)."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    how: str = "whole"
+
+
+def json_reply(document: Any, status: int = 200, **headers: str) -> Reply:
+    """A JSON answer; in a header's name _ stands for -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, json.dumps(document).encode(), named)
+
+
+def error_reply(status: int, code: str = "UNKNOWN", message: str = "unknown error") -> Reply:
+    """A registry's own error."""
+    return json_reply({"errors": [{"code": code, "message": message}]}, status)
+
+
+class FakeRegistry:
+    """Distribution 2.x, or 3.x if ``pages``; `on` overrides what it answers, `seen` is its log."""
+
+    def __init__(self, *, pages: bool = False) -> None:
+        self.pages = pages
+        self.manifests: dict[str, dict[str, Image]] = {}
+        self.tags: dict[str, dict[str, str]] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.seen: list[str] = []
+        self.headers_seen: list[dict[str, str]] = []
+        self.closing = threading.Event()
+        self.url = ""
+        self._odd: dict[str, Iterator[Reply]] = {}
+
+    def push(self, repository: str, tag: str | None, image: Image) -> None:
+        """Add an image with its blobs and children."""
+        for child in image.children:
+            self.push(repository, None, child)
+        self.blobs |= {blob.digest: blob.data for blob in image.blobs}
+        self.manifests.setdefault(repository, {})[image.digest] = image
+        tags = self.tags.setdefault(repository, {})
+        if tag:
+            tags[tag] = image.digest
+
+    def on(self, request: str, *replies: Reply, forever: bool = False) -> None:
+        """Answer a request, `GET /v2/...`, with these first; with the only one again and again."""
+        self._odd[request] = repeat(replies[0]) if forever else iter(replies)
+
+    def answer(self, method: str, target: str) -> Reply:
+        """What it says to a request."""
+        self.seen.append(f"{method} {target}")
+        odd = next(self._odd.get(f"{method} {target}", iter(())), None)
+        if odd is not None:
+            return odd
+        url = urlsplit(target)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        path = url.path.removeprefix("/v2/")
+        if path == "":
+            return json_reply({}, Docker_Distribution_Api_Version="registry/2.0")
+        if path == "_catalog":
+            return _page("repositories", sorted(self.tags), url.path, query)
+        for part, kept in (("/manifests/", self._manifests), ("/blobs/", self._blobs)):
+            repository, found, reference = path.partition(part)
+            if found:
+                return kept(method, repository, reference)
+        repository = path.removesuffix("/tags/list")
+        if repository not in self.tags:
+            return error_reply(404, "NAME_UNKNOWN")
+        query = query if self.pages else {}
+        if query.get("n") == "0":
+            return json_reply({"tags": []})
+        return _page("tags", sorted(self.tags[repository]), url.path, query)
+
+    def _manifests(self, method: str, repository: str, reference: str) -> Reply:
+        tags, manifests = self.tags.get(repository, {}), self.manifests.get(repository, {})
+        digest = tags.get(reference, reference)
+        image = manifests.get(digest)
+        if method == "DELETE" and digest != reference and not self.pages:
+            return error_reply(400, "DIGEST_INVALID")
+        if image is None:
+            return error_reply(404, "MANIFEST_UNKNOWN")
+        if method == "DELETE" and digest != reference:
+            del tags[reference]
+            return Reply(202)
+        if method == "DELETE":
+            del manifests[digest]
+            self.tags[repository] = {t: d for t, d in tags.items() if d != digest}
+            return Reply(202)
+        headers = {"Docker-Content-Digest": digest, "Content-Type": image.media_type}
+        return Reply(200, image.manifest, headers)
+
+    def _blobs(self, method: str, repository: str, digest: str) -> Reply:
+        data = self.blobs.get(digest)
+        return error_reply(404, "BLOB_UNKNOWN") if data is None else Reply(200, data)
+
+
+def _page(key: str, names: list[str], path: str, query: dict[str, str]) -> Reply:
+    names = [name for name in names if name > query.get("last", "")]
+    size = int(query.get("n", len(names)))
+    if len(names) <= size:
+        return json_reply({key: names})
+    link = f'<{path}?last={names[size - 1]}&n={size}>; rel="next"'
+    return json_reply({key: names[:size]}, Link=link)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet
+    registry: FakeRegistry
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on the test's terminal."""
+
+    def _serve(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.registry.headers_seen.append(dict(self.headers.items()))
+        reply = self.registry.answer(self.command, self.path)
+        if reply.how == "stall":
+            self.registry.closing.wait(5)
+        if reply.how in ("stall", "reset"):
+            linger = struct.pack("ii", 1, 0)  # close() then sends a reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.close_connection = True
+            return
+        self.send_response(reply.status)
+        for name, value in ({"Content-Length": str(len(reply.body))} | reply.headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body[: len(reply.body) // 2] if reply.how == "cut" else reply.body)
+        if reply.how == "cut":
+            self.close_connection = True
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is part of the game."""
+
+
+@contextmanager
+def serve(registry: FakeRegistry) -> Iterator[FakeRegistry]:
+    """Run it on a free loopback port."""
+    handler = type("Handler", (_Handler,), {"registry": registry})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        registry.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield registry
+        finally:
+            registry.closing.set()
+            server.shutdown()
+            thread.join()
+
+
+def rows(table: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """A table of columns as rows."""
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+
+def sha256(data: bytes) -> str:
+    """The digest of some bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def names(values: Iterable[int]) -> list[str]:
+    """Names in order: r00, r01..."""
+    return [f"r{value:02}" for value in values]
