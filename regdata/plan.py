@@ -1,0 +1,204 @@
+"""Inventory + condition -> Plan: which tags and manifests go, which stay and why, and the bytes that this frees.
+
+Pure: frames in, frames out. The rules are SQL: reach.sql (what holds what), plan.sql (what goes), bytes.sql (what is freed).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from regdata import database
+from regdata.explain import explain
+from regdata.inventory import Inventory
+
+GRACE = 2 * 3600
+
+# Why a tag or a manifest goes or stays, in words.
+REASONS = {
+    "selected": "the condition selects it",
+    "orphan": "no tag reaches it",
+    "child": "only a deleted index lists it",
+    "referrer": "it belongs to a manifest that goes",
+    "protected": "`protect` matches it",
+    "shared-digest": "another tag that stays is on the same digest",
+    "index-child": "an index that stays lists it",
+    "signs-kept-image": "it belongs to a manifest that stays",
+    "has-kept-referrer": "a tag that stays belongs to it",
+    "unreadable": "it, or something in its repository that may reach it, can't be read",
+    "grace": "no tag reaches it, but it is younger than 2 hours: a push may be in flight",
+    "moved": "it changed between the scan and the deletion",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a clean-up will do.
+
+    tags: image_name, tag_name, tag_hash, tag_size, action (delete, untag, keep), reason; a row per selected tag and per tag
+    that goes with its subject. manifests: image_name, manifest_hash, reason; a row per manifest that goes. blobs: blob_hash,
+    blob_size, image_name (one that held it, or NULL), holders (how many images held it); a row per blob that the collection
+    frees. order: image_name, first, second; which manifest is to be deleted before which.
+    selected, protected: ids of inventory.images. ``reclaimable``: the bytes of ``blobs``; exact where the registry's folder was read.
+    """
+
+    tags: pd.DataFrame
+    manifests: pd.DataFrame
+    blobs: pd.DataFrame
+    order: pd.DataFrame
+    condition: str
+    inventory: Inventory
+    selected: list[int]
+    protected: list[int]
+
+    def explain(self, reference: str) -> str:
+        """Why ``image:tag`` or ``image@sha256:…`` goes or stays, in a sentence. Raises RegdataError for an unknown one."""
+        return explain(self, reference)
+
+    @property
+    def explanations(self) -> pd.DataFrame:
+        """image_name, tag_name, tag_size, action, reason, why: a row per tag of the plan, first those that don't simply go."""
+        rows = self.tags.assign(why=self.tags["reason"].map(REASONS), last=self.tags["action"] == "delete")
+        ordered = rows.sort_values(["last", "image_name", "tag_name"], ignore_index=True)
+        return ordered[["image_name", "tag_name", "tag_size", "action", "reason", "why"]]
+
+    @property
+    def reclaimable(self) -> int:
+        return int(self.blobs["blob_size"].sum())
+
+    @property
+    def by_image(self) -> pd.DataFrame:
+        """image_name, tags, tags_deleted, tags_untagged, tags_kept, manifests, bytes: a row per image that the plan touches.
+
+        Bytes that several images held, and bytes that no manifest refers to, have rows of their own in brackets, so that
+        the column adds up to ``reclaimable``.
+        """
+        with database.workspace(
+            images=self.inventory.images, tag=self.tags, manifest=self.manifests, blob=self.blobs
+        ) as work:
+            return database.frame(
+                work,
+                """
+                with t as (select image_name, count(*) filter (action = 'delete') as tags_deleted, count(*) filter (action = 'untag') as tags_untagged,
+                                  count(*) filter (action = 'keep') as tags_kept from tag group by image_name),
+                m as (select image_name, count(*) as manifests from manifest group by image_name),
+                b as (select case holders when 0 then '(no manifest refers to it)' when 1 then image_name else '(shared by several images)' end as image_name,
+                             sum(blob_size)::bigint as bytes from blob group by all),
+                i as (select image_name, count(*) as tags from images group by image_name)
+                select image_name, coalesce(i.tags, 0) as tags, coalesce(tags_deleted, 0) as tags_deleted, coalesce(tags_untagged, 0) as tags_untagged,
+                       coalesce(tags_kept, 0) as tags_kept, coalesce(manifests, 0) as manifests, coalesce(bytes, 0) as bytes
+                from t full join m using (image_name) full join b using (image_name) left join i using (image_name)
+                order by bytes desc, image_name
+                """,
+            )
+
+    @property
+    def reasons(self) -> pd.DataFrame:
+        """what (tag, manifest), action, reason, meaning, count."""
+        tags = self.tags.groupby(["action", "reason"]).size().rename("count").reset_index().assign(what="tag")
+        manifests = (
+            self.manifests.groupby("reason")
+            .size()
+            .rename("count")
+            .reset_index()
+            .assign(what="manifest", action="delete")
+        )
+        both = pd.concat([tags, manifests], ignore_index=True)
+        return both.assign(meaning=both["reason"].map(REASONS))[["what", "action", "reason", "meaning", "count"]]
+
+
+def plan(
+    inventory: Inventory,
+    condition: str,
+    *,
+    engine: database.Engine | None = None,
+    protect: str | None = None,
+    resumed: Iterable[tuple[str, str]] = (),
+) -> Plan:
+    """The clean-up of the tags that ``condition`` selects, and of orphans.
+
+    ``engine`` and ``protect`` are the inventory's unless given (``protect=""`` protects nothing). ``resumed`` are manifests
+    (image_name, manifest_hash) that an interrupted run had begun to delete: the grace for orphans doesn't apply to them.
+    Raises ConditionError.
+    """
+    engine = engine or inventory.engine
+    protect = inventory.protect if protect is None else protect
+    selected = database.select(inventory, condition, engine=engine)
+    protected = database.select(inventory, protect, engine=engine, name="protect") if protect else []
+    with solve(inventory, selected, protected, resumed=resumed) as work:
+        manifests = database.frame(work, "from manifest_plan order by image_name, manifest_hash")
+        return Plan(
+            tags=database.frame(work, "select * exclude id from tag_plan order by image_name, tag_name"),
+            manifests=manifests,
+            blobs=freed(inventory, manifests),
+            order=database.frame(work, "from deletion_order order by all"),
+            condition=condition.strip(),
+            inventory=inventory,
+            selected=selected,
+            protected=protected,
+        )
+
+
+def solve(
+    inventory: Inventory,
+    selected: Iterable[int],
+    protected: Iterable[int],
+    *,
+    resumed: Iterable[tuple[str, str]] = (),
+) -> duckdb.DuckDBPyConnection:
+    """A workspace with the tables of plan.sql, for selected and protected ids of ``inventory.images``."""
+    work = database.workspace(
+        tags=inventory.images,
+        manifests=inventory.manifests,
+        references=inventory.references,
+        selected=pd.DataFrame({"id": pd.array(list(selected), dtype="int64")}),
+        protected=pd.DataFrame({"id": pd.array(list(protected), dtype="int64")}),
+        resumed=pd.DataFrame(list(resumed), columns=["image_name", "manifest_hash"], dtype="str"),
+        setting=pd.DataFrame(
+            {
+                "scanned_at": [inventory.scanned_at],
+                "grace": [GRACE],
+                "can_untag": [inventory.can_untag],
+            }
+        ),
+    )
+    for file in ("reach.sql", "plan.sql"):
+        database.run_file(work, file)
+    return work
+
+
+def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
+    """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs."""
+    with database.workspace(
+        blobs=inventory.blobs,
+        manifests=inventory.manifests,
+        references=inventory.references,
+        manifest_plan=manifests,
+    ) as work:
+        work.execute(
+            f"create view stored as select blob_hash, blob_size from blobs where {_STORED if inventory.from_store else _NOT_FOREIGN}"
+        )
+        database.run_file(work, "bytes.sql")
+        return database.frame(work, "from freed_from order by blob_hash")
+
+
+_STORED = "blob_date is not null"
+# Layers with this type are fetched from elsewhere and usually not pushed (OCI image-spec, "Non-Distributable Layers").
+_NOT_FOREIGN = """blob_hash not in (
+    select reference_hash from "references" where contains(media_type, 'foreign') or contains(media_type, 'nondistributable'))"""
+
+
+class _CallableModule(ModuleType):
+    """``regdata.plan`` is a function and a module; importing the module anywhere must not hide the function."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Plan:
+        return plan(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule
