@@ -1,0 +1,64 @@
+"""What several tests need: skopeo, measurements of the store that regdata takes no part in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from regdata.local import LocalRegistry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def docker_ref(registry: LocalRegistry, name: str) -> str:
+    """skopeo's name of an image: `name` is repository:tag or repository@digest."""
+    return f"docker://{registry.url.removeprefix('http://')}/{name}"
+
+
+def skopeo_copy(src: str, dst: str, *, all: bool = True) -> None:
+    """Copy an image with every platform of an index (`all`); AssertionError if skopeo fails."""
+    command = ["skopeo", "--insecure-policy", "copy", "--quiet"]
+    command += ["--src-tls-verify=false", "--dest-tls-verify=false"]
+    done = subprocess.run(
+        [*command, *(["--all"] if all else []), src, dst],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"skopeo copy {src} {dst}: {done.stderr}"
+
+
+def pull_all(registry: LocalRegistry, name: str, folder: Path) -> dict[str, str]:
+    """Pull `name` into `folder`, a new one; returns each file's sha256 (manifests and blobs)."""
+    skopeo_copy(docker_ref(registry, name), f"dir:{folder}")
+    return {file.name: "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def store_bytes(base_path: Path) -> int:
+    """Bytes of all blobs in a store, by their files' sizes."""
+    blobs = base_path / "docker/registry/v2/blobs"
+    return sum(file.stat().st_size for file in blobs.glob("*/*/*/data"))
+
+
+def store_tags(base_path: Path) -> set[str]:
+    """Every `repository:tag` in a store, by its folders."""
+    repositories = base_path / "docker/registry/v2/repositories"
+    found = set()
+    for folder, subfolders, _ in os.walk(repositories):
+        path = Path(folder)
+        if path.name == "tags" and path.parent.name == "_manifests":
+            name = path.parent.parent.relative_to(repositories)
+            found |= {f"{name}:{tag}" for tag in subfolders}
+            subfolders.clear()
+    return found
+
+
+def age(base_path: Path, seconds: float) -> None:
+    """Make every file of a store `seconds` older."""
+    for folder, _, files in os.walk(base_path):
+        for file in files:
+            path = os.path.join(folder, file)
+            then = os.stat(path).st_mtime - seconds
+            os.utime(path, (then, then))
