@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import pandas as pd
 
-from regdata import database
+from regdata import database, processes, render
+from regdata.cache import Cache
 from regdata.errors import StorageError
-from regdata.manifest import COLUMNS, Columns, merge
+from regdata.manifest import COLUMNS, Columns, matches, merge
 from regdata.registry import Registry
 from regdata.storage import Storage
 
 if TYPE_CHECKING:
     from regdata.config import Config
+    from regdata.plan import Workbench
+
+# A process that reads a share of the store takes as long to start as the store takes to give so many tags.
+TAGS_PER_PROCESS = 1000
 
 INTEGERS = {"pushed", "manifest_size", "created", "reference_size", "blob_size", "blob_date"}
 
@@ -36,13 +43,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Inventory:
-    """What a registry holds. Frames have the columns of regdata.database.TABLES; times are UTC epoch seconds, sizes bytes.
+    """What a registry holds. Frames have the columns of regdata.database.TABLES; times are UTC epoch seconds, sizes
+    bytes.
 
     images: a row per tag. manifests: a row per manifest of a repository. references: manifest to child manifest, config
-    and layers, once per digest. blobs: everything stored or referred to. repositories: every name, also those without tags.
-    ``scanned_at`` is the time of the scan, ``from_store`` whether the registry's folder was read (then sizes, dates and
-    orphans are known exactly), ``can_untag`` whether a tag can go while its digest stays, ``engine`` and ``protect``
-    what conf.json says of conditions.
+    and layers, once per digest. blobs: everything stored or referred to. repositories: every name, also those without
+    tags. ``scanned_at`` is the time of the scan, ``from_store`` whether the registry's folder was read (then sizes,
+    dates and orphans are known exactly), ``can_untag`` whether a tag can go while its digest stays, ``engine`` and
+    ``protect`` what conf.json says of conditions.
     """
 
     images: pd.DataFrame
@@ -57,6 +65,12 @@ class Inventory:
     engine: database.Engine = "duckdb"
     protect: str | None = None
 
+    def __repr__(self) -> str:
+        return render.inventory(self).text
+
+    def _repr_html_(self) -> str:
+        return render.inventory(self).html
+
     @classmethod
     def from_columns(cls, columns: Columns, *, scanned_at: int, from_store: bool, **known: Any) -> Inventory:
         """The inventory of what a source read, as of ``scanned_at``."""
@@ -70,7 +84,8 @@ class Inventory:
                 """create view manifests as select r.*, c.subject_hash, c.error
                    from read_revisions r left join read_contents c using (manifest_hash);
                    create view "references" as select * from read_references;
-                   create table tags as select row_number() over (order by image_name, tag_name) as id, * from read_tags"""
+                   create table tags as select row_number() over (order by image_name, tag_name) as id, * from
+                   read_tags"""
             )
             for file in ("reach.sql", "parts.sql", "inventory.sql"):
                 database.run_file(work, file)
@@ -93,14 +108,42 @@ class Inventory:
                 database.run_file(work, file)
             return database.frame(
                 work,
-                """select row_number() over (order by t.id, b.blob_hash) as id, t.image_name, t.tag_name, b.blob_hash, b.blob_kind
-                   from tag_node t join part_blob b on b.top = t.node order by 1""",
+                """select row_number() over (order by t.id, b.blob_hash) as id, t.image_name, t.tag_name, b.blob_hash,
+                b.blob_kind from tag_node t join part_blob b on b.top = t.node order by 1""",
             )
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame of a table of regdata.database.TABLES."""
         result: pd.DataFrame = getattr(self, name)
         return result
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a snapshot into ``folder`` and returns its path; see regdata.snapshot. Raises StorageError."""
+        from regdata import snapshot  # it stands on this module
+
+        return snapshot.save(self, folder)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Inventory:
+        """The inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
+        from regdata import snapshot
+
+        return snapshot.load(path)
+
+    @cached_property
+    def workbench(self) -> Workbench:
+        """The inventory made ready for many conditions; it takes memory until the inventory goes."""
+        from regdata.plan import Workbench  # it stands on this module
+
+        return Workbench(self)
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """What a SELECT over the tables gives; DuckDB reads it, and it can change nothing. Raises ConditionError."""
+        return self.workbench.query(query)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is derived, such as the connections of ``workbench``."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_duckdb(self) -> duckdb.DuckDBPyConnection:
         """The tables in a locked in-memory DuckDB."""
@@ -111,19 +154,21 @@ class Inventory:
         return database.connect_sqlite(self)
 
 
-def scan(config: Config, *, executor: Executor | None = None) -> Inventory:
+def scan(config: Config, *, executor: Executor | None = None, known: Iterable[tuple[str, str]] = ()) -> Inventory:
     """Reads the registry that ``config`` names: its folder where base_path is given, else its HTTP API.
 
-    With an ``executor`` the work is split by repository over it. Raises RegistryError or StorageError.
+    With an ``executor`` the work is split by repository over it. ``known``: manifests (image_name, manifest_hash) that
+    the HTTP API would not show if no tag led to them. Raises RegistryError or StorageError.
     """
-    registry = Registry(config.registry.url)
+    cache = Cache(config.cache)
+    registry = Registry(config.registry.url, cache=cache)
     registry.check()
-    storage = Storage(config.registry.base_path) if config.registry.base_path else None
+    storage = Storage(config.registry.base_path, cache=cache) if config.registry.base_path else None
     if storage:
         check_same_registry(registry, storage)
     source: Source = storage or registry
     return Inventory.from_columns(
-        _read(source, executor),
+        _read(source, executor, list(known)),
         scanned_at=int(time.time()),
         from_store=storage is not None,
         registry=registry.display,
@@ -133,10 +178,15 @@ def scan(config: Config, *, executor: Executor | None = None) -> Inventory:
     )
 
 
-def _read(source: Source, executor: Executor | None) -> Columns:
-    if executor is None:
-        return merge([source.read(part) for part in source.split(1)])
-    return merge(executor.map(source.read, source.split(64)))
+def _read(source: Source, executor: Executor | None, known: list[tuple[str, str]]) -> Columns:
+    if executor:
+        split = source.split(64)
+    elif isinstance(source, Storage):
+        split = source.split(processes.cores(), least=TAGS_PER_PROCESS)
+    else:
+        split = source.split(1)
+    parts = [part._replace(known=tuple(pair for pair in known if pair[0] in part.repositories)) for part in split]
+    return merge(executor.map(source.read, parts) if executor else processes.read(source, parts))
 
 
 def check_same_registry(registry: Registry, storage: Storage) -> None:
@@ -146,19 +196,28 @@ def check_same_registry(registry: Registry, storage: Storage) -> None:
     if strange:
         where = "the registry serves" if served else "the folder holds"
         raise StorageError(
-            f"registry.base_path {storage.root.parents[2]} is not the folder of {registry.display}: {where} {strange[0]}, "
-            "the other does not know it. Give the folder that this registry's filesystem storage writes to (rootdirectory)"
+            f"registry.base_path {storage.root.parents[2]} is not the folder of {registry.display}: {where} "
+            f"{strange[0]}, the other does not know it. Give the folder that this registry's filesystem storage writes "
+            "to (rootdirectory)"
         )
     for repository in sorted(served & stored)[:5]:
         links, revisions = storage.state(repository)
-        for tag in sorted(tag for tag, digest in links.items() if digest in revisions)[:2]:
+        sound = (tag for tag, digest in sorted(links.items()) if digest in revisions and _is_sound(storage, digest))
+        for tag in islice(sound, 2):
             digest = registry.digest(repository, tag)
             # Asked again, since the tag may just have been pushed.
             if digest != links[tag] and registry.digest(repository, tag) != storage.state(repository)[0].get(tag):
                 raise StorageError(
-                    f"registry.base_path {storage.root.parents[2]} is not the folder of {registry.display}: {repository}:{tag} is "
-                    f"{digest or 'absent'} there and {links[tag]} in the folder. Give the folder that this registry writes to"
+                    f"registry.base_path {storage.root.parents[2]} is not the folder of {registry.display}: "
+                    f"{repository}:{tag} is {digest or 'absent'} there and {links[tag]} in the folder. Give the folder "
+                    "that this registry writes to"
                 )
+
+
+def _is_sound(storage: Storage, digest: str) -> bool:
+    """Whether the registry can serve the manifest: for a damaged one it answers 404 or 500, which says nothing."""
+    data = storage.manifest(digest)
+    return data is not None and matches(digest, data)
 
 
 def _untags(registry: Registry) -> bool:

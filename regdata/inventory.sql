@@ -34,12 +34,17 @@ from part_blob join blob using (blob_hash) where blob_kind = 'layer' group by to
 -- The one tag that holds a manifest; NULL where several do, none does, or an unreadable neighbour might.
 create temp table holder as
 with recursive r(id, node) as (
-    select id, node from tag_node where id not in (select id from attachment)
+    -- A tag in a ring stays, so that nothing is exclusive to it or to one beside it: it holds without an id.
+    select if(id in (select id from ring), null, id), node from tag_node where id not in (select id from attachment)
     union
     select r.id, h.dst from r join holds h on h.src = r.node
 ),
-opaque as (select distinct image_name from node where error is not null)
-select n.node, n.manifest_hash, if(count(r.id) = 1 and not n.image_name in (from opaque), any_value(r.id), null) as id
+opaque as (
+    select image_name from node where error is not null
+    union
+    select image_name from tags where error is not null and tag_hash is null
+)
+select n.node, n.manifest_hash, if(count(*) = 1 and not n.image_name in (from opaque), any_value(r.id), null) as id
 from node n left join r on r.node = n.node
 group by n.node, n.manifest_hash, n.image_name;
 

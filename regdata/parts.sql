@@ -9,8 +9,9 @@ with recursive p(top, node) as (
 )
 select top, n.node, n.manifest_hash from p join node n using (node);
 
+-- A blob that is both (the empty descriptor of artifacts) is a layer.
 create temp table part_blob as
-select p.top, r.reference_hash as blob_hash, min(r.reference_kind) as blob_kind
+select p.top, r.reference_hash as blob_hash, max(r.reference_kind) as blob_kind
 from part p join "references" r on r.manifest_hash = p.manifest_hash
 where r.reference_kind in ('config', 'layer')
 group by all;

@@ -1,20 +1,23 @@
 """Inventory + condition -> Plan: which tags and manifests go, which stay and why, and the bytes that this frees.
 
-Pure: frames in, frames out. The rules are SQL: reach.sql (what holds what), plan.sql (what goes), bytes.sql (what is freed).
+Pure: frames in, frames out. The rules are SQL: reach.sql (what holds what), plan.sql (what goes), held.sql and bytes.sql
+(what is freed).
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import pandas as pd
 
-from regdata import database
+from regdata import database, render
 from regdata.explain import explain
 from regdata.inventory import Inventory
 
@@ -56,6 +59,12 @@ class Plan:
     inventory: Inventory
     selected: list[int]
     protected: list[int]
+
+    def __repr__(self) -> str:
+        return render.plan(self).text
+
+    def _repr_html_(self) -> str:
+        return render.plan(self).html
 
     def explain(self, reference: str) -> str:
         """Why ``image:tag`` or ``image@sha256:…`` goes or stays, in a sentence. Raises RegdataError for an unknown one."""
@@ -119,30 +128,96 @@ def plan(
     *,
     engine: database.Engine | None = None,
     protect: str | None = None,
-    resumed: Iterable[tuple[str, str]] = (),
+    resumed: Iterable[tuple[str, str, int]] = (),
 ) -> Plan:
     """The clean-up of the tags that ``condition`` selects, and of orphans.
 
     ``engine`` and ``protect`` are the inventory's unless given (``protect=""`` protects nothing). ``resumed`` are manifests
-    (image_name, manifest_hash) that an interrupted run had begun to delete: the grace for orphans doesn't apply to them.
+    (image_name, manifest_hash, began) that a run, begun then (UTC epoch seconds) and interrupted, was to delete: the grace
+    for orphans doesn't apply to them unless they were pushed again since.
     Raises ConditionError.
     """
-    engine = engine or inventory.engine
-    protect = inventory.protect if protect is None else protect
-    selected = database.select(inventory, condition, engine=engine)
-    protected = database.select(inventory, protect, engine=engine, name="protect") if protect else []
-    with solve(inventory, selected, protected, resumed=resumed) as work:
-        manifests = database.frame(work, "from manifest_plan order by image_name, manifest_hash")
-        return Plan(
-            tags=database.frame(work, "select * exclude id from tag_plan order by image_name, tag_name"),
-            manifests=manifests,
-            blobs=freed(inventory, manifests),
-            order=database.frame(work, "from deletion_order order by all"),
-            condition=condition.strip(),
-            inventory=inventory,
-            selected=selected,
-            protected=protected,
-        )
+    with Workbench(inventory) as bench:
+        return bench.plan(condition, engine=engine, protect=protect, resumed=resumed)
+
+
+class Workbench:
+    """An inventory made ready once for many conditions; what one does no other sees. Threads take turns."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self._readers: dict[database.Engine, database.Reader] = {}
+        self._lock = threading.RLock()
+
+    def select(self, condition: str, *, engine: database.Engine, name: str = "condition") -> list[int]:
+        """The ids of inventory.images that ``condition`` selects: see regdata.database.Reader."""
+        with self._lock:
+            return self._reader(engine).select(condition, name=name)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """What a query over the tables gives; DuckDB reads it. Raises ConditionError."""
+        with self._lock:
+            return self._reader("duckdb").query(sql)
+
+    def plan(
+        self,
+        condition: str,
+        *,
+        engine: database.Engine | None = None,
+        protect: str | None = None,
+        resumed: Iterable[tuple[str, str, int]] = (),
+    ) -> Plan:
+        """The plan of ``condition``: see regdata.plan.plan."""
+        engine = engine or self.inventory.engine
+        protect = self.inventory.protect if protect is None else protect
+        with self._lock:
+            selected = self.select(condition, engine=engine)
+            protected = self.select(protect, engine=engine, name="protect") if protect else []
+            # The tables that the .sql files make go with the transaction.
+            with database.rolled_back(self._work) as work:
+                _decide(work, selected, protected, resumed)
+                database.run_file(work, "bytes.sql")
+                return Plan(
+                    tags=database.frame(work, "select * exclude id from tag_plan order by image_name, tag_name"),
+                    manifests=database.frame(work, "from manifest_plan order by image_name, manifest_hash"),
+                    blobs=database.frame(work, "from freed_from order by blob_hash"),
+                    order=database.frame(work, "from deletion_order order by all"),
+                    condition=condition.strip(),
+                    inventory=self.inventory,
+                    selected=selected,
+                    protected=protected,
+                )
+
+    @cached_property
+    def anyway(self) -> int:
+        """The bytes that a clean-up frees whatever its condition: those of orphans, and those that nothing refers to."""
+        return self.plan("1=0").reclaimable
+
+    def interrupt(self) -> None:
+        """Stops the condition that another thread is reading: it gets a ConditionError."""
+        for reader in list(self._readers.values()):
+            reader.interrupt()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        if "_work" in self.__dict__:
+            self._work.close()
+
+    @cached_property
+    def _work(self) -> duckdb.DuckDBPyConnection:
+        """What does not depend on the condition: the tables of reach.sql and held.sql."""
+        work = _reach(self.inventory)
+        _hold(work, self.inventory)
+        return work
+
+    def _reader(self, engine: database.Engine) -> database.Reader:
+        if engine not in self._readers:
+            self._readers[engine] = database.Reader(self.inventory, engine)
+        return self._readers[engine]
 
 
 def solve(
@@ -150,16 +225,19 @@ def solve(
     selected: Iterable[int],
     protected: Iterable[int],
     *,
-    resumed: Iterable[tuple[str, str]] = (),
+    resumed: Iterable[tuple[str, str, int]] = (),
 ) -> duckdb.DuckDBPyConnection:
     """A workspace with the tables of plan.sql, for selected and protected ids of ``inventory.images``."""
+    work = _reach(inventory)
+    _decide(work, selected, protected, resumed)
+    return work
+
+
+def _reach(inventory: Inventory) -> duckdb.DuckDBPyConnection:
     work = database.workspace(
         tags=inventory.images,
         manifests=inventory.manifests,
         references=inventory.references,
-        selected=pd.DataFrame({"id": pd.array(list(selected), dtype="int64")}),
-        protected=pd.DataFrame({"id": pd.array(list(protected), dtype="int64")}),
-        resumed=pd.DataFrame(list(resumed), columns=["image_name", "manifest_hash"], dtype="str"),
         setting=pd.DataFrame(
             {
                 "scanned_at": [inventory.scanned_at],
@@ -168,22 +246,37 @@ def solve(
             }
         ),
     )
-    for file in ("reach.sql", "plan.sql"):
-        database.run_file(work, file)
+    database.run_file(work, "reach.sql")
     return work
+
+
+def _decide(
+    work: duckdb.DuckDBPyConnection,
+    selected: Iterable[int],
+    protected: Iterable[int],
+    resumed: Iterable[tuple[str, str, int]],
+) -> None:
+    work.register("selected", pd.DataFrame({"id": pd.array(list(selected), dtype="int64")}))
+    work.register("protected", pd.DataFrame({"id": pd.array(list(protected), dtype="int64")}))
+    kinds = {"image_name": "str", "manifest_hash": "str", "began": "int64"}
+    work.register("resumed", pd.DataFrame(list(resumed), columns=list(kinds)).astype(kinds))
+    database.run_file(work, "plan.sql")
+
+
+def _hold(work: duckdb.DuckDBPyConnection, inventory: Inventory) -> None:
+    work.register("blobs", inventory.blobs)
+    work.execute(
+        f"create view stored as select blob_hash, blob_size from blobs where {_STORED if inventory.from_store else _NOT_FOREIGN}"
+    )
+    database.run_file(work, "held.sql")
 
 
 def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs."""
     with database.workspace(
-        blobs=inventory.blobs,
-        manifests=inventory.manifests,
-        references=inventory.references,
-        manifest_plan=manifests,
+        manifests=inventory.manifests, references=inventory.references, manifest_plan=manifests
     ) as work:
-        work.execute(
-            f"create view stored as select blob_hash, blob_size from blobs where {_STORED if inventory.from_store else _NOT_FOREIGN}"
-        )
+        _hold(work, inventory)
         database.run_file(work, "bytes.sql")
         return database.frame(work, "from freed_from order by blob_hash")
 

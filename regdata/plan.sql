@@ -1,5 +1,5 @@
 -- The rules of a clean-up, over the tables of reach.sql and
---   tags(id, image_name, tag_name, tag_hash, tag_size, error), selected(id), protected(id), resumed(image_name, manifest_hash),
+--   tags(id, image_name, tag_name, tag_hash, tag_size, error), selected(id), protected(id), resumed(image_name, manifest_hash, began),
 --   setting(scanned_at, grace, can_untag).
 -- What stays is found by reachability from what must stay; what is not reached goes.
 
@@ -9,21 +9,32 @@ select distinct image_name from node where error is not null and error not like 
 union
 select image_name from tags where error is not null and tag_hash is null;
 
+-- Rule 5: an orphan may be half of a push in flight; an unknown age is young. What an interrupted run had begun is not spared,
+-- unless it was pushed again since. What a young one is attached to is in use, too.
+create temp table young as
+with recursive y(node) as (
+    select node from node, setting
+    where node not in (select node from reached)
+      and (pushed is null or pushed > scanned_at - grace)
+      and not exists (from resumed r where r.image_name = node.image_name and r.manifest_hash = node.manifest_hash
+                      and (pushed is null or pushed <= began))
+    union
+    select a.subject from y join attachment a on a.node = y.node
+)
+select node from y;
+
 create temp table root as
--- Rules 1, 2 and 6: tags that are protected, that can't be read, or that nobody selected and that stand for themselves.
+-- Rules 1, 2, 4 and 6: tags that are protected, in a ring, that can't be read, or that nobody selected and that stand for themselves.
 select node, 'tag' as why from tag_node
 where id in (select id from protected)
+   or id in (select id from ring)
    or id in (select id from tags where error is not null)
    or (id not in (select id from selected) and id not in (select id from attachment))
 union
 -- Rule 6: unreadable, and everything that it might reach.
 select node, 'unreadable' from node where error is not null or image_name in (select image_name from opaque)
 union
--- Rule 5: an orphan may be half of a push in flight; an unknown age is young. What an interrupted run had begun is not spared.
-select node, 'grace' from node, setting
-where node not in (select node from reached)
-  and (pushed is null or pushed > scanned_at - grace)
-  and not exists (from resumed r where r.image_name = node.image_name and r.manifest_hash = node.manifest_hash);
+select node, 'grace' from young;
 
 -- Rules 3, 4, 6: children of what stays, referrers of what stays, and what an unknown type mentions.
 create temp table keep as
@@ -48,7 +59,7 @@ select t.id, t.image_name, t.tag_name, t.tag_hash, t.tag_size, n.node,
 from tags t
 left join tag_node n on n.id = t.id
 left join attachment a on a.id = t.id
-left join (select id, subject from attachment union select id, subject from tag_node join referrer using (node)) s on s.id = t.id
+left join (select id, subject from named union select id, subject from tag_node join referrer using (node)) s on s.id = t.id
 where t.id in (select id from selected) or a.subject in (select node from gone)
 qualify row_number() over (partition by t.id order by kept_because nulls last) = 1;
 

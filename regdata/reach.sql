@@ -25,31 +25,45 @@ create temp table tag_node as
 select t.id, t.image_name, t.tag_name, n.node
 from tags t join node n on n.image_name = t.image_name and n.manifest_hash = t.tag_hash;
 
--- Tags that name their subject: the referrers fallback tag (distribution-spec, "Referrers Tag Schema") and cosign's.
-create temp table named as
-select t.id, t.node, s.node as subject
-from (select * from tag_node where regexp_full_match(tag_name, 'sha256-[0-9a-f]{64}([.](sig|att|sbom))?')) t
-join node s on s.image_name = t.image_name and s.manifest_hash = 'sha256:' || substr(t.tag_name, 8, 64);
-
-create temp table follows as
+-- What hangs on a manifest by what manifests say: its children and its referrers.
+create temp table content_edge as
 select src, dst from child
-union select subject, node from referrer
-union select subject, node from named where subject <> node;
+union select subject, node from referrer;
 
--- A tag follows its subject and holds nothing by itself, unless its subject hangs on it in turn: then it is a tag like any other.
-create temp table attachment as
+-- Tags that name their subject: the referrers fallback tag (distribution-spec, "Referrers Tag Schema") and cosign's. Not where
+-- the manifest itself names another subject, and not where what is named hangs on it (an index tagged with a child's digest).
+create temp table named as
+with recursive candidate as (
+    select t.id, t.node, s.node as subject
+    from (select * from tag_node where regexp_full_match(tag_name, 'sha256-[0-9a-f]{64}([.](sig|att|sbom))?')) t
+    join node s on s.image_name = t.image_name and s.manifest_hash = 'sha256:' || substr(t.tag_name, 8, 64)
+    where not exists (from referrer r where r.node = t.node and r.subject <> s.node)
+),
+below(id, node) as (
+    select id, node from candidate
+    union
+    select b.id, e.dst from below b join content_edge e on e.src = b.node
+)
+select id, node, subject from candidate c
+where not exists (from below b where b.id = c.id and b.node = c.subject);
+
+-- Tags that name one another in a ring: nobody can tell which follows which, so they stay.
+create temp table ring as
 with recursive below(id, node) as (
     select id, node from named
     union
-    select b.id, f.dst from below b join follows f on f.src = b.node
+    select b.id, e.dst from below b join (from content_edge union select subject, node from named) e on e.src = b.node
 )
-select id, node, subject from named
-where id not in (select b.id from below b join named n on n.id = b.id and n.subject = b.node);
+select id, node, subject from named n
+where exists (from below b where b.id = n.id and b.node = n.subject);
+
+-- A tag that names its subject follows it, and holds nothing by itself.
+create temp table attachment as
+select id, node, subject from named where id not in (select id from ring);
 
 -- holds: while src stays, dst stays. A referrer that stays keeps its subject, too.
 create temp table holds as
-select src, dst from child
-union select subject, node from referrer
+select src, dst from content_edge
 union select node, subject from referrer
 union select subject, node from attachment;
 
