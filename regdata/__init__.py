@@ -6,11 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regdata.cleanup import apply, restore
+    from regdata.cleanup import apply
     from regdata.config import load_config
     from regdata.errors import RegdataError
     from regdata.inventory import Inventory, scan
     from regdata.plan import Plan, plan
+    from regdata.previews import Preview, preview
+    from regdata.undo import restore
 
 __version__ = "0.1.0"
 
@@ -20,12 +22,25 @@ _HOME = {
     "Inventory": "inventory",
     "plan": "plan",
     "Plan": "plan",
+    "preview": "previews",
+    "Preview": "previews",
     "apply": "cleanup",
-    "restore": "cleanup",
+    "restore": "undo",
     "RegdataError": "errors",
 }
 
-__all__ = ["Inventory", "Plan", "RegdataError", "apply", "load_config", "plan", "restore", "scan"]
+__all__ = [
+    "Inventory",
+    "Plan",
+    "Preview",
+    "RegdataError",
+    "apply",
+    "load_config",
+    "plan",
+    "preview",
+    "restore",
+    "scan",
+]
 
 
 def __getattr__(name: str) -> Any:

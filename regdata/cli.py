@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from regdata import __version__
 from regdata.errors import ConfigError, RegdataError
+from regdata.render import size
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
@@ -261,21 +262,10 @@ def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(key, str(record.get(key))) for key in ("registry", "sql_id", "action")]
     rows += [(key.replace("_", " "), str(record.get(key))) for key in COUNTS]
     rows += [
-        (key.replace("_", " "), _size(record.get(key)))
+        (key.replace("_", " "), size(record.get(key)))
         for key in ("bytes_predicted", "bytes_freed")
     ]
     return rows + [("error", " ".join(str(error).split())) for error in record.get("errors", [])]
-
-
-def _size(number: int | None) -> str:
-    """1234567 as "1.23 MB"."""
-    if number is None:
-        return "not known"
-    value, units = float(number), ["B", "kB", "MB", "GB", "TB", "PB"]
-    while abs(value) >= 999.5 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.3g} {units[0]}"
 
 
 if __name__ == "__main__":

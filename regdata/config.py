@@ -62,6 +62,21 @@ def _path(value: object, info: ValidationInfo) -> object:
     return folder / value if isinstance(value, Path) else value
 
 
+def _cache(value: object, info: ValidationInfo) -> object:
+    if value is None or value is True:
+        raise ValueError("neither a folder nor false")
+    return None if value is False else _path(value, info)
+
+
+def _default_cache() -> Path | None:
+    """The user's own; XDG Base Directory Specification: $XDG_CACHE_HOME, which must be absolute, else ~/.cache."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path.home() / ".cache") / "regdata"
+    except RuntimeError:  # a user without a home
+        return None
+
+
 def _argv(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -153,6 +168,9 @@ class Config(_Section):
     snapshots: Folder | None = Field(
         default=None, description='a folder such as "snapshots", or no such key'
     )
+    cache: Annotated[Path | None, BeforeValidator(_cache)] = Field(
+        default_factory=_default_cache, description='a folder such as "cache", false, or no such key'
+    )
 
     _path: Path = PrivateAttr()
     _source: dict[str, Any] = PrivateAttr()
@@ -196,6 +214,16 @@ class Config(_Section):
         return self.sql[sql_id]
 
 
+def check_flags(**flags: object) -> None:
+    """Raises ConfigError for a parameter that is neither True nor False: papermill's `-p x false` is a text."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ConfigError(
+                f"{name} is {value!r} ({type(value).__name__}), but must be True or False:"
+                f" with papermill, -p {name} False"
+            )
+
+
 def load_config(path: str | Path | None = "") -> Config:
     """Finds, reads and checks conf.json.
 
@@ -210,13 +238,18 @@ def load_config(path: str | Path | None = "") -> Config:
         raise ConfigError(
             f"{file} can't be read ({error.strerror}): make it readable, or give another file."
         ) from None
+    return check_config(file, data)
+
+
+def check_config(file: Path, data: bytes) -> Config:
+    """What a conf.json at ``file`` with the content ``data`` says; see load_config."""
     source = _parse(file, data)
     if "curl" in source:
         warnings.warn(
             f'{file}: the key "curl" is ignored, regdata speaks HTTP itself: use registry.url, and'
             " for certificates the environment variable REQUESTS_CA_BUNDLE; remove the key.",
             ConfigWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
         del source["curl"]
     config = _validate(file, source)

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from regdata.cache import OFF, Cache
 from regdata.errors import RegistryError
 from regdata.manifest import (
     MANIFEST_TYPES,
@@ -61,17 +62,19 @@ class Registry:
     """
 
     def __init__(
-        self, url: str, *, workers: int = 8, timeout: tuple[float, float] = (5, 30)
+        self, url: str, *, workers: int = 8, timeout: tuple[float, float] = (5, 30), cache: Cache = OFF
     ) -> None:
-        """``workers``: requests at a time. ``timeout``: seconds to connect, and to answer."""
+        """``workers``: requests at a time. ``timeout``: seconds to connect, and to answer. ``cache``: for `read`."""
         self.url = url.rstrip("/")
         self.workers = workers
         self.timeout = timeout
+        self.cache = cache
         self._http = Transport(self.url, connections=workers, timeout=timeout)
         self.display = self._http.display  # without user and password
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Registry, workers=self.workers, timeout=self.timeout), (self.url,)
+        make = partial(Registry, workers=self.workers, timeout=self.timeout, cache=self.cache)
+        return make, (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.display!r})"
@@ -116,14 +119,15 @@ class Registry:
     def read(self, part: Part) -> Columns:
         """The tables of `regdata.manifest.COLUMNS`, but no blobs; nothing has a push date.
 
-        One request for each page of tags, tag, distinct child manifest and distinct config. A tag
-        or child that can't be read is a row with its error.
+        One request for each page of tags, tag, known manifest, distinct child manifest and distinct
+        config. A tag or child that can't be read is a row with its error. Where the cache has all
+        that hangs on a tag, it takes a HEAD of the tag and nothing else.
         """
         with ThreadPoolExecutor(self.workers) as pool:
             names = part.repositories
             listed = zip(names, pool.map(self.tags, names), strict=True)
             pairs = [(name, tag) for name, tags in listed for tag in tags]
-            found = dict(zip(pairs, pool.map(self._read_tag, pairs), strict=True))
+            found = self._read_tags(pool, pairs)
             contents: dict[str, Content] = {}
             revisions: dict[tuple[str, str], None] = {}  # a set that keeps its order
             for (name, _), (digest, _, content) in found.items():
@@ -131,24 +135,40 @@ class Registry:
                     revisions[name, digest] = None
                     if digest not in contents or contents[digest].error:
                         contents[digest] = content
+            children = pool.map(self._read_child, [(digest, [name]) for name, digest in part.known])
+            for pair, (known, _) in zip(part.known, children, strict=True):
+                if known:
+                    revisions[pair] = None
+                    contents.setdefault(pair[1], known)
             self._read_children(pool, revisions, contents)
             self._read_configs(pool, revisions, contents)
+        self.cache.flush()
         columns = empty_columns()
         columns["repositories"]["image_name"] += names
         for (name, tag), (digest, error, _) in found.items():
             _append(columns["tags"], (name, tag, digest, None, error))
         for name, digest in revisions:
             _append(columns["revisions"], (name, digest, None))
-        for content in contents.values():
-            add_content(columns, content)
+        for digest in sorted(contents):  # in the same order, whatever the cache had
+            add_content(columns, contents[digest])
         return columns
 
     def state(self, repository: str) -> tuple[dict[str, str | None], None]:
-        """The digest of each tag as it is now, by HEAD; the API can't list revisions: None."""
+        """The digest of each tag as it is now, by HEAD; the API can't list revisions: None.
+
+        A tag whose digest the registry can't tell (404, 500) has None; the others can still be used.
+        """
         tags = self.tags(repository)
         with ThreadPoolExecutor(self.workers) as pool:
-            digests = pool.map(partial(self.digest, repository), tags)
+            digests = pool.map(partial(self._digest_now, repository), tags)
             return dict(zip(tags, digests, strict=True)), None
+
+    def _digest_now(self, repository: str, tag: str) -> str | None:
+        try:
+            return self.digest(repository, tag)
+        except RegistryError:
+            self.check()
+            return None
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag (or digest) stands for; None where there is none (404)."""
@@ -178,30 +198,41 @@ class Registry:
         return answer.data
 
     def blob_exists(self, repository: str, digest: str) -> bool:
-        """Whether the registry says that it has the blob (HEAD)."""
+        """Whether the registry says that it has the blob (HEAD); its cache may say so of a collected one."""
         return self._found("HEAD", self._http.path(repository, "blobs", digest)) is not None
+
+    def blob_readable(self, repository: str, digest: str) -> bool:
+        """Whether the blob's first byte can be had, whatever the registry's cache says."""
+        answer = self._attempt(self._http.path(repository, "blobs", digest), {"Range": "bytes=0-0"})
+        return answer.status in (200, 206, 416)  # 416: the blob is empty
 
     # Writing
 
     def delete(self, repository: str, digest: str) -> bool:
         """Delete a manifest and every tag on it; False where it was gone already (404)."""
-        path = self._http.path(repository, "manifests", digest)
-        answer = self._http.send("DELETE", path)
-        if answer.status == 405:
-            problem = f"{answer.error}: delete is disabled"
+        status = self._delete(repository, digest, 202, 404, 405)
+        if status == 405:
+            path = self._http.path(repository, "manifests", digest)
             cure = "set storage.delete.enabled to true in the registry's configuration"
-            raise self._http.error("DELETE", path, problem, cure)
-        if answer.status not in (202, 404):
-            raise self._http.refused("DELETE", path, answer)
-        return answer.status == 202
+            raise self._http.error("DELETE", path, "HTTP 405: delete is disabled", cure)
+        return status == 202
 
     def untag(self, repository: str, tag: str) -> bool:
         """Delete a tag alone; True where it is gone, False where this registry can't (2.x)."""
-        path = self._http.path(repository, "manifests", tag)
-        answer = self._http.send("DELETE", path)
-        if answer.status not in (202, 404, 400, 405):
-            raise self._http.refused("DELETE", path, answer)
-        return answer.status in (202, 404)
+        return self._delete(repository, tag, 202, 404, 400, 405) in (202, 404)
+
+    def _delete(self, repository: str, reference: str, *expected: int) -> int:
+        """The status, one of those expected; 202 also where it was carried out and the answer got lost."""
+        path = self._http.path(repository, "manifests", reference)
+        try:
+            answer = self._http.send("DELETE", path)
+            if answer.status not in expected:
+                raise self._http.refused("DELETE", path, answer)
+        except RegistryError:
+            if self.digest(repository, reference) is None:
+                return 202
+            raise
+        return answer.status
 
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
         """Push a manifest under a tag or its digest; what it refers to must be there."""
@@ -249,6 +280,39 @@ class Registry:
 
     # A scan's steps
 
+    def _read_tags(self, pool: ThreadPoolExecutor, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], _Tag]:
+        """By HEAD those that an earlier scan has read, by GET those whose content is not in the cache."""
+        urls = {pair: self._url(pair) for pair in pairs} if self.cache.usable else {}
+        met = self.cache.knows(urls.values())
+        asked = [pair for pair, url in urls.items() if url in met]
+        answers = dict(zip(asked, pool.map(self._head, asked), strict=True))
+        types = {answer.digest: answer.headers.get("Content-Type") for answer in answers.values() if answer.digest}
+        cached = {
+            digest: _Tag(digest, None, parse_manifest(digest, data, types[digest]))
+            for digest, data in self.cache.read(types)
+        }
+        found = {pair: cached[answer.digest] for pair, answer in answers.items() if answer.digest in cached}
+        rest = [pair for pair in pairs if pair not in found]
+        found.update(zip(rest, pool.map(self._read_tag, rest), strict=True))
+        return {pair: found[pair] for pair in pairs}
+
+    def _url(self, pair: tuple[str, str]) -> str:
+        return self.url + self._http.path(pair[0], "manifests", pair[1])
+
+    def _head(self, pair: tuple[str, str]) -> Answer:
+        """Trouble is for the GET to tell."""
+        with suppress(RegistryError):
+            answer = self._http.read("HEAD", self._http.path(pair[0], "manifests", pair[1]), _ACCEPT)
+            if answer.status == 200:
+                return answer
+        return Answer(0, {}, b"")
+
+    def _keep(self, content: Content, data: bytes) -> None:
+        """For the next scan: what says by itself what it is, since the cache has no Content-Type."""
+        digest = content.manifest_hash
+        if self.cache.usable and content == parse_manifest(digest, data, None):
+            self.cache.keep(digest, data)
+
     def _read_tag(self, pair: tuple[str, str]) -> _Tag:
         path = self._http.path(pair[0], "manifests", pair[1])
         answer = self._attempt(path, _ACCEPT)
@@ -258,6 +322,8 @@ class Registry:
             content = parse_manifest(known, answer.data, answer.headers.get("Content-Type"))
             if digest is None and content.error:  # may be anybody's answer, an error page say
                 return _Tag(None, content.error, None)
+            self._keep(content, answer.data)
+            self.cache.met(self._url(pair))
             return _Tag(known, None if matches(known, answer.data) else content.error, content)
         if digest is None and answer.status != 404:
             with suppress(RegistryError):
@@ -282,6 +348,9 @@ class Registry:
                     if reference.kind == "manifest" and (name, reference.hash) not in revisions:
                         listed.setdefault(reference.hash, []).append(name)
             unknown = [item for item in listed.items() if item[0] not in contents]
+            for digest, data in self.cache.read(dict(unknown)):
+                contents[digest] = parse_manifest(digest, data, None)
+            unknown = [item for item in unknown if item[0] not in contents]
             for digest, (content, names) in zip(
                 dict(unknown), pool.map(self._read_child, unknown), strict=True
             ):
@@ -300,7 +369,9 @@ class Registry:
                 continue
             media_type = answer.headers.get("Content-Type")
             if answer.status == 200:
-                return parse_manifest(digest, answer.data, media_type), names[number:]
+                content = parse_manifest(digest, answer.data, media_type)
+                self._keep(content, answer.data)
+                return content, names[number:]
             return unreadable(digest, answer.error), names[number:]
         return None, []
 
@@ -316,7 +387,9 @@ class Registry:
             config = contents[digest].config_hash
             if config:
                 wanted.setdefault(config, name)
-        configs = dict(zip(wanted, pool.map(self._read_config, wanted.items()), strict=True))
+        configs = {digest: parse_config(data) for digest, data in self.cache.read(wanted)}
+        rest = {digest: name for digest, name in wanted.items() if digest not in configs}
+        configs.update(zip(rest, pool.map(self._read_config, rest.items()), strict=True))
         for digest, content in contents.items():
             if content.config_hash:
                 contents[digest] = with_config(content, configs[content.config_hash])
@@ -327,6 +400,7 @@ class Registry:
         # Dates decide what is deleted: none is taken from bytes that are not the config's.
         if answer.status not in (200, 206) or not matches(digest, answer.data):
             return None, None
+        self.cache.keep(digest, answer.data)
         return parse_config(answer.data)
 
     def _attempt(self, path: str, headers: Mapping[str, str]) -> Answer:

@@ -1,4 +1,5 @@
-"""A run's record: a folder with record.json, plan.parquet, journal.jsonl and the bytes of every manifest that was deleted."""
+"""A run's record: a folder with record.json, plan.parquet, journal.jsonl and the bytes of every manifest that was
+deleted."""
 
 from __future__ import annotations
 
@@ -9,14 +10,15 @@ import platform
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import regdata
 from regdata.config import Config
-from regdata.errors import StorageError
+from regdata.errors import RegdataError, StorageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +39,8 @@ class Record:
 
     @classmethod
     def open(cls, config: Config, *, sql_id: str, action: str, **facts: Any) -> Record:
-        """Makes ``<reports>/<UTC time>-<sql_id>/`` and writes the first record.json, so that even a killed run leaves one."""
+        """Makes ``<reports>/<UTC time>-<sql_id>/`` and writes the first record.json, so that even a killed run
+        leaves one."""
         record = cls(Path(os.environ.get(FOLDER_VARIABLE) or new_folder(config.reports, sql_id)))
         with _disk(record.folder):
             record.folder.mkdir(parents=True, exist_ok=True)
@@ -65,13 +68,26 @@ class Record:
         self.facts |= facts
         path = self.folder / "record.json"
         with _disk(path):
-            draft = path.with_suffix(".tmp")
-            _write_through(draft, json.dumps(self.facts, indent=2, ensure_ascii=False, default=str).encode() + b"\n")
-            draft.replace(path)
+            _write_through(path, json.dumps(self.facts, indent=2, ensure_ascii=False, default=str).encode() + b"\n")
 
     def error(self, message: str) -> None:
         """Adds ``message`` to the run's errors."""
         self.write(errors=[*self.facts["errors"], message])
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Says in the record what ended the steps inside: an error, or an interrupt."""
+        try:
+            yield
+        except BaseException as error:
+            told = (
+                str(error) if isinstance(error, RegdataError) else f"{type(error).__name__}: {error}".removesuffix(": ")
+            )
+            with suppress(StorageError):
+                if told not in self.facts["errors"]:
+                    self.error(told)
+                self.finish()
+            raise
 
     def finish(self) -> None:
         """Says in record.json and the journal how the run ended."""
@@ -96,11 +112,10 @@ class Record:
         rows = manifests.rename(columns={"manifest_hash": "tag_hash"}).assign(
             tag_name=None, tag_size=None, action="delete"
         )
+        both = pd.concat([tags, rows.astype({"tag_name": "str", "tag_size": "Int64"})], ignore_index=True)
         path = self.folder / "plan.parquet"
         with _disk(path):
-            pd.concat([tags, rows.astype({"tag_name": "str", "tag_size": "Int64"})], ignore_index=True)[
-                list(tags.columns)
-            ].to_parquet(path)
+            _write_through(path, both[list(tags.columns)].to_parquet())
 
     def save_manifest(self, digest: str, data: bytes) -> None:
         """manifests/<algorithm>-<hex>: the raw bytes of a manifest, for restore."""
@@ -135,7 +150,8 @@ def new_folder(reports: Path, sql_id: str) -> Path:
 
 
 def unfinished(config: Config, *, besides: Path) -> Iterator[Path]:
-    """The folders of runs on this registry that began to delete and did not end well, until a later run has ended well."""
+    """The folders of runs on this registry that began to delete and did not end well, until a later run has ended
+    well."""
     for path in sorted(config.reports.glob("*/record.json")):
         try:
             facts = json.loads(path.read_bytes())
@@ -151,15 +167,20 @@ def unfinished(config: Config, *, besides: Path) -> Iterator[Path]:
             yield path.parent
 
 
-def planned(folder: Path) -> list[tuple[str, str]]:
-    """image_name and digest of the manifests that a run was to delete."""
-    path = folder / "plan.parquet"
-    if not path.exists():
-        return []
+def planned(folder: Path) -> list[tuple[str, str, int]]:
+    """The manifests that a run was to delete: image_name, digest, and when the run began (UTC epoch seconds).
+
+    None where its plan can't be read.
+    """
     import pandas as pd
 
-    rows = pd.read_parquet(path).query("tag_name.isna()")
-    return list(zip(rows["image_name"], rows["tag_hash"], strict=True))
+    try:
+        began = json.loads((folder / "record.json").read_bytes())["started"]
+        rows = pd.read_parquet(folder / "plan.parquet").query("tag_name.isna()")
+    except (OSError, ValueError, KeyError):
+        return []
+    seconds = int(datetime.fromisoformat(began).timestamp())
+    return [(image, digest, seconds) for image, digest in zip(rows["image_name"], rows["tag_hash"], strict=True)]
 
 
 def settle(folder: Path, *, by: Path) -> None:
@@ -173,7 +194,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
     """A run's journal; a line cut short by a crash is left out."""
     found = []
     path = folder / "journal.jsonl"
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
             found.append(json.loads(line))
         except ValueError:
@@ -193,10 +214,13 @@ def _user() -> str:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    """The whole file or, if this is interrupted, what was there before."""
+    draft = path.with_name(f"{path.name}.{get_ident()}.tmp")
+    with draft.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    draft.replace(path)
 
 
 @contextmanager
@@ -205,5 +229,6 @@ def _disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"the run's record can't be written: {error.strerror}: {path}. Nothing more is deleted; free space or mend the permissions, then run again"
+            f"the run's record can't be written: {error.strerror}: {path}. Nothing more is deleted; free space or "
+            f"mend the permissions, then run again"
         ) from None

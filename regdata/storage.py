@@ -17,10 +17,12 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from regdata.cache import OFF, Cache
 from regdata.errors import StorageError
 from regdata.manifest import (
     Columns,
@@ -40,6 +42,7 @@ from regdata.manifest import (
 # What registries and clients refuse to read (distribution's maxManifestBodySize, containers/image's
 # MaxConfigBodySize): a manifest can claim that a layer of gigabytes is its config.
 _MAX_DOCUMENT = 4 * 1024 * 1024
+_BATCH = 500
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 # distribution/reference: what a tag may be called.
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
@@ -49,10 +52,14 @@ _ASIDE = ".regdata-removed"
 
 
 class Part(NamedTuple):
-    """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``."""
+    """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``.
+
+    ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all anyway.
+    """
 
     repositories: tuple[str, ...]
     prefixes: tuple[str, ...]
+    known: tuple[tuple[str, str], ...] = ()
 
 
 class Upload(NamedTuple):
@@ -66,21 +73,26 @@ class Upload(NamedTuple):
 class Storage:
     """A registry's folder: a source of columns, and the place where tags are removed."""
 
+    base: Path
     root: Path
     writable: bool
 
-    def __init__(self, base_path: str | Path) -> None:
-        """Open the folder that holds ``docker/registry/v2``; StorageError if it does not."""
-        base = Path(base_path)
+    def __init__(self, base_path: str | Path, *, cache: Cache = OFF) -> None:
+        """Open the folder that holds ``docker/registry/v2``; StorageError if it does not. ``cache``: for `read`.
+
+        An empty folder is that of a registry into which nothing was pushed yet.
+        """
+        self.base = base = Path(base_path)
         self.root = base / "docker" / "registry" / "v2"
         with _errors_told(base):
-            if not self.root.is_dir():
+            if not self.root.is_dir() and (not base.is_dir() or os.listdir(base)):
                 raise StorageError(_no_store(base))
-            os.listdir(self.root)
+            os.listdir(self.root if self.root.is_dir() else base)
+        self.cache = cache
         self._repositories = f"{self.root}/repositories"
         self._blobs = f"{self.root}/blobs"
         folders = [path for path in (self._repositories, self._blobs) if os.path.isdir(path)]
-        self.writable = all(os.access(path, os.W_OK | os.X_OK) for path in folders or [str(self.root)])
+        self.writable = all(os.access(path, os.W_OK | os.X_OK) for path in folders or [str(base)])
 
     def repositories(self) -> list[str]:
         """Sorted names of all repositories, those without tags too."""
@@ -95,11 +107,13 @@ class Storage:
             elif entry.is_dir() and entry.name.isprintable() and not _leads_back(entry):
                 yield from self._below(f"{name}/{entry.name}" if name else entry.name)
 
-    def split(self, parts: int) -> list[Part]:
-        """The whole store in at most so many shares of about the same work."""
+    def split(self, parts: int, *, least: int = 0) -> list[Part]:
+        """The whole store in at most so many shares of about the same work, and of ``least`` tags or more."""
         with _errors_told(self.root):
             loads = {name: len(_names(f"{self._manifests(name)}/tags")) for name in self.repositories()}
             prefixes = sorted(_names(f"{self._blobs}/sha256"))
+        if least:
+            parts = min(parts, sum(loads.values()) // least)
         shares: list[list[str]] = [[] for _ in range(max(parts, 1))]
         totals = [0] * len(shares)
         for name in sorted(loads, key=lambda name: (-loads[name], name)):
@@ -131,8 +145,9 @@ class Storage:
                 for manifest, pushed in revisions.items():
                     add_row(columns, "revisions", (name, manifest, pushed))
                 digests.update(dict.fromkeys(revisions))
-            for digest in digests:
-                add_content(columns, self._content(digest))
+            for content in self._contents(digests):
+                add_content(columns, content)
+            self.cache.flush()
             for row in self._sizes(part.prefixes):
                 add_row(columns, "blobs", row)
         return columns
@@ -219,12 +234,12 @@ class Storage:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""
-        return lock_folder(self.root)
+        return lock_folder(self.base)
 
     def disk(self) -> "shutil._ntuple_diskusage":
         """Total, used and free bytes of the file system that holds the store."""
-        with _errors_told(self.root):
-            return shutil.disk_usage(self.root)
+        with _errors_told(self.base):
+            return shutil.disk_usage(self.base)
 
     def _manifests(self, repository: str) -> str:
         return f"{self._repositories}/{repository}/_manifests"
@@ -250,23 +265,45 @@ class Storage:
     def _revisions(self, repository: str) -> dict[str, int]:
         return _links(f"{self._manifests(repository)}/revisions")
 
-    def _content(self, digest: str) -> Content:
+    def _contents(self, digests: Iterable[str]) -> Iterator[Content]:
+        rest = iter(digests)
+        while batch := list(islice(rest, _BATCH)):
+            documents = self._documents(batch)
+            contents = [
+                unreadable(digest, document) if isinstance(document, str) else parse_manifest(digest, document, None)
+                for digest, document in documents.items()
+            ]
+            wanted = {content.config_hash for content in contents if content.config_hash}
+            configs = {
+                digest: parse_config(document)
+                for digest, document in self._documents(wanted).items()
+                if not isinstance(document, str) and matches(digest, document)
+            }
+            for content in contents:
+                config = configs.get(content.config_hash or "")
+                yield with_config(content, config) if config else content
+
+    def _documents(self, digests: Iterable[str]) -> dict[str, bytes | str]:
+        """The bytes of each, or why there are none."""
+        # The file itself still has to be there, and to be whole.
+        cached = {digest: data for digest, data in self.cache.read(digests) if self._size(digest) == len(data)}
+        return {digest: cached.get(digest) or self._document(digest) for digest in digests}
+
+    def _document(self, digest: str) -> bytes | str:
         try:
             data = _read(self._blob(digest), limit=_MAX_DOCUMENT)
         except _ABSENT:
-            return unreadable(digest, "missing from the store")
+            return "missing from the store"
         if data is None:
-            return unreadable(digest, f"larger than {_MAX_DOCUMENT} bytes")
-        content = parse_manifest(digest, data, None)
-        if content.config_hash is None:
-            return content
+            return f"larger than {_MAX_DOCUMENT} bytes"
+        self.cache.keep(digest, data)
+        return data
+
+    def _size(self, digest: str) -> int | None:
         try:
-            config = _read(self._blob(content.config_hash), limit=_MAX_DOCUMENT)
+            return os.stat(self._blob(digest)).st_size
         except _ABSENT:
-            return content
-        if config is None or not matches(content.config_hash, config):
-            return content
-        return with_config(content, parse_config(config))
+            return None
 
     def _sizes(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
         for prefix in prefixes:
@@ -364,7 +401,7 @@ def _no_store(base: Path) -> str:
         return f"{base} is not a folder. {cure}"
     found = sorted(printable(name) for name in os.listdir(base))
     listed = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
-    return f"{base} has no docker/registry/v2, but {listed or 'nothing'}. {cure}"
+    return f"{base} has no docker/registry/v2, but {listed}. {cure}"
 
 
 @contextlib.contextmanager
@@ -382,15 +419,21 @@ def _errors_told(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock on ``folder`` that ends with the process; StorageError if another run has it."""
+    """Hold a lock on ``folder`` that ends with the process; StorageError if another run has it.
+
+    A child process that inherits descriptors (``close_fds=False``) holds it, too.
+    """
     with _errors_told(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.set_inheritable(descriptor, True)  # for a command that is to hold it, too
     try:
         with _errors_told(folder):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StorageError(f"Another regdata run is working on {folder}. Wait until it has ended.") from None
+                raise StorageError(
+                    f"Another regdata run is working on {folder}, or the collection that it began. Wait until it has ended."
+                ) from None
         yield
     finally:
         os.close(descriptor)

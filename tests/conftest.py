@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from regdata.demo import fill
 from regdata.errors import RegistryError
 from regdata.local import LocalRegistry, registry_binary
+from tests.scene import Finished, NewScene, Scene, make_scene
 
 
 def _missing_tool() -> str | None:
@@ -24,9 +27,13 @@ def _missing_tool() -> str | None:
     return None if shutil.which("skopeo") else "there is no `skopeo` on PATH: install it"
 
 
+def _missing_browser() -> str | None:
+    return None if shutil.which("chromium") else "there is no `chromium` on PATH: install it"
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Under CI=true a missing registry or skopeo is a failure: skipped tests would look green."""
-    if os.environ.get("CI") == "true" and (missing := _missing_tool()):
+    """Under CI=true a missing registry, skopeo or browser is a failure: skipped tests would look green."""
+    if os.environ.get("CI") == "true" and (missing := _missing_tool() or _missing_browser()):
         pytest.exit(missing, returncode=1)
 
 
@@ -37,12 +44,21 @@ def tools() -> None:
         pytest.skip(missing)
 
 
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path; skips a test that needs it where there is none."""
+    if missing := _missing_browser():
+        pytest.skip(missing)
+    return str(shutil.which("chromium"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the developer's machine reaches a test, and no test writes into the project."""
     for name in list(os.environ):
         if name.startswith("REGDATA_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -71,11 +87,45 @@ def demo_registry(filled_folder: Path, tmp_path: Path) -> Iterator[LocalRegistry
         yield copy
 
 
+@pytest.fixture(scope="session")
+def scene_folder(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stopped registry with the images of tests/scene.py; never written to."""
+    folder = tmp_path_factory.mktemp("scene")
+    make_scene(folder)
+    return folder
+
+
+@pytest.fixture
+def new_scene(scene_folder: Path, tmp_path: Path) -> Iterator[NewScene]:
+    """`new_scene(store=True, cache=False)` starts a copy of the scene."""
+    with ExitStack() as stack:
+        number = itertools.count()
+
+        def copy(**options: bool) -> Scene:
+            folder = tmp_path / str(next(number))
+            folder.mkdir()
+            return Scene(scene_folder, folder, stack, **options)
+
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def finished(scene_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """What the scene's store holds after an undisturbed run, by whether conf.json has a base_path."""
+    stores = {}
+    for store in (True, False):
+        with ExitStack() as stack:
+            scene = Scene(scene_folder, tmp_path_factory.mktemp("finished"), stack, store=store)
+            assert scene.clean() == ""
+            stores[store] = scene.store()
+    return stores
+
+
 @pytest.fixture
 def conf(tmp_path: Path) -> Callable[..., Path]:
     """`conf(registry, **overrides)` writes a conf.json and returns its path; None drops a key."""
 
-    def write(registry: LocalRegistry, **overrides: Any) -> Path:
+    def write(registry: LocalRegistry, /, **overrides: Any) -> Path:
         settings = {
             "registry": {"url": registry.url, "base_path": str(registry.base_path)},
             "engine": "duckdb",

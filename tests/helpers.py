@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def store_tags(base_path: Path) -> set[str]:
             name = path.parent.parent.relative_to(repositories)
             found |= {f"{name}:{tag}" for tag in subfolders}
             subfolders.clear()
+    return found
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time of change."""
+    found = {}
+    for where, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = os.path.join(where, name)
+            status = os.stat(path)
+            size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            found[os.path.relpath(path, folder)] = (size, status.st_mtime_ns)
     return found
 
 

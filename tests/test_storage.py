@@ -97,8 +97,7 @@ def test_what_is_no_store_is_told(tmp_path: Path) -> None:
     """An error says what was found instead of a store, and how to set base_path."""
     with pytest.raises(StorageError, match=r"nowhere is not a folder\. Set registry\.base_path"):
         Storage(tmp_path / "nowhere")
-    with pytest.raises(StorageError, match="has no docker/registry/v2, but nothing"):
-        Storage(tmp_path)
+    assert Storage(tmp_path).repositories() == []  # of a registry into which nothing was pushed yet
     for name in ("blobs", "repositories"):
         (tmp_path / name).mkdir()
     with pytest.raises(StorageError, match="but blobs, repositories") as caught:
@@ -409,7 +408,7 @@ def test_one_run_at_a_time(folder: Folder) -> None:
     first, second = Storage(folder.base_path), Storage(folder.base_path)
     with first.lock():
         with (
-            pytest.raises(StorageError, match=r"Another regdata run is working on .*v2"),
+            pytest.raises(StorageError, match=r"Another regdata run is working on "),
             second.lock(),
         ):
             pass
