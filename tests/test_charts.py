@@ -1,0 +1,294 @@
+"""Charts, by what they draw: bars, labels, totals."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from regdata import analysis, charts
+from regdata.analysis import Totals
+from regdata.inventory import Inventory
+from regdata.manifest import empty_columns
+from regdata.plan import plan
+from regdata.render import size
+
+NOTHING = Inventory.from_columns(empty_columns(), scanned_at=1_750_000_000, from_store=True)
+LONG = "team/" + "a-very-long-component/" * 5 + "the-app"
+
+
+@pytest.fixture(autouse=True)
+def figures() -> Iterator[None]:
+    """Figures are drawn without a display, and closed."""
+    mpl.use("agg")
+    yield
+    plt.close("all")
+
+
+def rectangles(axes: Axes) -> list[Rectangle]:
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
+def widths(axes: Axes) -> list[float]:
+    return [bar.get_width() for bar in rectangles(axes)]
+
+
+def names(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def labels(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def key(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def drawn(axes: Axes) -> Axes:
+    """The same, once it has been drawn without a warning, every label inside of the picture."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(io.BytesIO(), dpi=50)
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width * 1.01
+    return axes
+
+
+def images(number: int, name: str = "team/app") -> pd.DataFrame:
+    """A frame of analysis.by_image: the nth image holds n kB fewer than the first."""
+    own = [1000 * (number - n) for n in range(number)]
+    frame = {"image_name": [f"{name}{n}" for n in range(number)], "tags": 1, "own": own, "shared": 500}
+    return pd.DataFrame(frame).astype({"own": "Int64", "shared": "Int64"})
+
+
+def teams(values: list[str]) -> Any:
+    return pd.Categorical(values, categories=[*dict.fromkeys(values)], ordered=True)
+
+
+def test_size_by_image() -> None:
+    """A bar is what an image alone holds and what it shares; its label says both."""
+    axes = drawn(charts.size_by_image(images(3)))
+    assert names(axes) == ["team/app0", "team/app1", "team/app2"]
+    assert widths(axes) == [3000, 2000, 1000, 500, 500, 500]
+    assert labels(axes) == ["3 kB + 500 B", "2 kB + 500 B", "1 kB + 500 B"]
+    assert key(axes) == ["only this image holds it", "others hold it, too"]
+
+
+def test_many_images() -> None:
+    """5,000 images are the top ones and the others, whose bar is cut so that the rest can be read."""
+    frame = images(5000)
+    axes = drawn(charts.size_by_image(frame))
+    assert len(names(axes)) == charts.TOP
+    assert names(axes)[-1] == "other (4,981)"
+    own = widths(axes)[: charts.TOP]
+    assert sum(own) == frame["own"].sum()
+    assert labels(axes)[-1] == f"{size(int(own[-1]))} (bar cut off)"
+    assert axes.get_xlim()[1] == pytest.approx(1.5 * (own[0] + 500))
+    # What several share would be counted more than once.
+    assert widths(axes)[-1] == 0
+
+
+@pytest.mark.parametrize("number", [1, 20])
+def test_few_images(number: int) -> None:
+    """Up to the top ones there are no others."""
+    assert len(names(drawn(charts.size_by_image(images(number))))) == number
+
+
+def test_long_names() -> None:
+    """A name of 120 characters loses its middle."""
+    (name,) = names(drawn(charts.size_by_image(images(1, LONG))))
+    assert len(name) == 40
+    assert name.startswith("team/a-very-long")
+    assert name.endswith("the-app0")
+
+
+def test_a_name_is_not_mathematics() -> None:
+    """A $ in a name is a $."""
+    assert names(drawn(charts.size_by_image(images(1, "a$\\frac$")))) == ["a$\\frac$0"]
+
+
+def test_zero_bytes() -> None:
+    """Images that hold nothing have bars without length."""
+    axes = drawn(charts.size_by_image(images(2).assign(own=0, shared=0)))
+    assert labels(axes) == ["0 B", "0 B"]
+    assert axes.get_xlim() == (0, 1)
+
+
+def test_sharing() -> None:
+    """A bar for each part of what is stored, with its share of it."""
+    totals = Totals(2, 3, 1, 1000, 2500, 600, 300, 90, 10)
+    axes = drawn(charts.sharing(totals))
+    assert widths(axes) == [2500, 1000, 600, 300, 90, 10]
+    assert labels(axes)[0] == "2.5 kB  (250%)"
+    assert labels(axes)[-2:] == ["90 B  (9%)", "10 B  (1%)"]
+    assert names(drawn(charts.sharing(totals._replace(orphans=None))))[-1] == "by several images"
+
+
+def test_size_by_age() -> None:
+    """A column for each month, also for those that brought nothing; the highest one is labelled."""
+    frame = pd.DataFrame(
+        {"month": ["2025-01", "2025-01", "2025-04", None], "team": teams(["a", "b", "a", "(nobody)"])}
+    ).assign(bytes=pd.array([1000, 500, 200, 50], dtype="Int64"))
+    axes = drawn(charts.size_by_age(frame))
+    columns = rectangles(axes)
+    assert [bar.get_height() for bar in columns] == [1000, 0, 0, 200, 0, 500, 0, 0, 0, 0, 0, 0, 0, 0, 50]
+    assert columns[5].get_y() == 1000
+    assert labels(axes) == ["1.5 kB"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "2025-01",
+        "2025-02",
+        "2025-03",
+        "2025-04",
+        "unknown",
+    ]
+    assert key(axes) == ["a 1.2 kB", "b 500 B", "(nobody) 50 B"]
+
+
+@pytest.mark.parametrize(("months", "first", "columns"), [(36, "2000-01", 36), (37, "2000Q1", 13), (140, "2000", 12)])
+def test_many_months(months: int, first: str, columns: int) -> None:
+    """Where there would be too many months they are quarters, or years; no byte is lost."""
+    every = pd.period_range("2000-01", periods=months, freq="M").astype(str)
+    frame = pd.DataFrame({"month": every, "team": teams(["a"] * months), "bytes": 7}).astype({"bytes": "Int64"})
+    axes = drawn(charts.size_by_age(frame))
+    assert len(rectangles(axes)) == columns
+    assert sum(bar.get_height() for bar in rectangles(axes)) == 7 * months
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert ticks[0] == first
+    assert len(ticks) <= 9
+
+
+def test_freed_by_age() -> None:
+    """A bar for each age, with bytes and tags."""
+    frame = pd.DataFrame({"what": ["older than 30 days", "rest"], "tags": [3, 0], "bytes": [5000, 100]})
+    axes = drawn(charts.freed_by_age(frame))
+    assert (names(axes), widths(axes)) == (["older than 30 days", "rest"], [5000, 100])
+    assert labels(axes) == ["5 kB, 3 tags", "100 B, 0 tags"]
+
+
+def test_tags_scatter() -> None:
+    """A point for each tag with a known date and size; the others are counted; the largest is named."""
+    frame = pd.DataFrame(
+        {
+            "image_name": ["a/x", "b/y", "b/z", "b/w"],
+            "tag_name": "1",
+            "team": teams(["a", "b", "b", "b"]),
+            "age_days": [5.0, 100.0, None, 3.0],
+            "tag_size": pd.array([9000, 80, 70, 0], dtype="Int64"),
+        }
+    )
+    axes = drawn(charts.tags_scatter(frame))
+    (points,) = axes.collections
+    offsets: Any = points.get_offsets()
+    assert offsets.tolist() == [[5, 9000], [100, 80]]
+    assert labels(axes) == ["a/x:1 9 kB"]
+    assert axes.get_xlabel() == "age in days (2 tags without a known date or size left out)"
+    assert key(axes) == ["a", "b"]
+
+
+def test_costly_layers() -> None:
+    """A layer is named by an image that uses it, and by how many more do."""
+    frame = pd.DataFrame(
+        {
+            "blob_hash": ["sha256:" + "a1" * 32, "sha256:" + "b2" * 32],
+            "blob_size": [3000, 1000],
+            "tags": [4, 0],
+            "images": [3, 1],
+            "users": ["a/x, b/y, b/z", LONG],
+            "share": [0.5, 0.1],
+        }
+    )
+    axes = drawn(charts.costly_layers(frame))
+    assert names(axes)[0] == "a/x + 2  a1a1a1a1"
+    assert len(names(axes)[1]) <= 40
+    assert labels(axes) == ["3 kB, 4 tags", "1 kB, no tag"]
+    assert widths(axes) == [3000, 1000]
+
+
+def test_treemap() -> None:
+    """Areas are in proportion to bytes; those beyond the largest are one for each team; a team has one colour."""
+    number = 200
+    frame = pd.DataFrame(
+        {
+            "image_name": [f"t{n % 9}/app{n}" for n in range(number)],
+            "team": teams([f"t{n % 9}" if n % 9 < 6 else "other (3)" for n in range(number)]),
+            "bytes": [1000 * (number - n) for n in range(number)],
+        }
+    )
+    axes = drawn(charts.treemap(frame))
+    tiles = rectangles(axes)
+    assert len(tiles) == charts.TILES + 7
+    area = sum(tile.get_width() * tile.get_height() for tile in tiles)
+    by_colour: dict[str, float] = {}
+    for tile in tiles:
+        colour = to_hex(tile.get_facecolor())
+        by_colour[colour] = by_colour.get(colour, 0) + tile.get_width() * tile.get_height() / area
+    shares = frame.groupby("team", observed=True)["bytes"].sum() / frame["bytes"].sum()
+    assert sorted(by_colour.values()) == pytest.approx(sorted(shares))
+    assert len(key(axes)) == 7
+
+
+def test_goes_and_stays_leaves_out_what_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar is what goes and what stays of an image that loses something; the title says what goes in all."""
+    frame = pd.DataFrame({"image_name": ["a", "b", "c"], "goes": [800, 200, 0], "stays": [200, 300, 500]})
+    monkeypatch.setattr(analysis, "goes_and_stays", lambda plan: frame)
+    axes = drawn(charts.goes_and_stays(_Shown(1000)))  # type: ignore[arg-type]
+    assert (names(axes), widths(axes)) == (["a", "b"], [800, 200, 200, 300])
+    assert labels(axes) == ["800 B of 1 kB", "200 B of 500 B"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == "1 kB of 2 kB goes"
+    assert key(axes) == ["goes", "stays"]
+
+
+class _Shown:
+    def __init__(self, reclaimable: int) -> None:
+        self.reclaimable = reclaimable
+
+
+@pytest.mark.parametrize(
+    ("chart", "frame"),
+    [
+        ("sharing", "totals"),
+        ("size_by_image", "by_image"),
+        ("size_by_age", "by_month"),
+        ("freed_by_age", "by_age"),
+        ("tags_scatter", "by_tag"),
+        ("costly_layers", "layers"),
+        ("treemap", "by_path"),
+    ],
+)
+def test_an_empty_registry(chart: str, frame: str) -> None:
+    """Where there is nothing to draw the chart says so."""
+    axes = drawn(getattr(charts, chart)(getattr(analysis, frame)(NOTHING)))
+    assert labels(axes)[0].startswith(("Nothing", "There is no "))
+
+
+def test_a_plan_that_frees_nothing() -> None:
+    """A plan that frees nothing has a chart that says so."""
+    assert labels(drawn(charts.goes_and_stays(plan(NOTHING, "1=1")))) == ["Nothing goes."]
+
+
+def test_a_style_of_ones_own_is_left_alone() -> None:
+    """A chart changes no setting of matplotlib."""
+    before: Any = dict(mpl.rcParams)
+    charts.size_by_image(images(2))
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_reads_on_a_dark_page() -> None:
+    """Its background is white, whatever is behind it."""
+    figure = charts.size_by_image(images(2)).get_figure()
+    assert figure is not None
+    assert to_hex(figure.get_facecolor()) == "#ffffff"
