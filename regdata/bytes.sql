@@ -20,5 +20,5 @@ with holder as (
     select distinct blob, image from held semi join freed using (blob) join revision using (digest)
 ),
 counted as (select blob, min(image) as image, count(*) as holders from holder group by blob)
-select blob_hash, blob_size, image_name, coalesce(holders, 0) as holders
+select blob, blob_hash, blob_size, image_name, coalesce(holders, 0) as holders
 from freed left join counted using (blob) left join image using (image);

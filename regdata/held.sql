@@ -12,7 +12,7 @@ create temp table revision as
 select image, digest from manifests join image using (image_name) join digest using (manifest_hash);
 
 create temp table stored_blob as
-select row_number() over () as blob, blob_hash, blob_size from stored;
+select row_number() over (order by blob_hash) as blob, blob_hash, blob_size from stored;
 
 create temp table held as
 select d.digest, b.blob from digest d join stored_blob b on b.blob_hash = d.manifest_hash

@@ -92,7 +92,7 @@ class Inventory:
             return cls(
                 images=database.frame(work, "from out_images"),
                 manifests=database.frame(work, "from out_manifests"),
-                references=database.frame(work, "from read_references"),
+                references=tables["read_references"],
                 blobs=database.frame(work, "from out_blobs"),
                 repositories=database.frame(work, "from read_repositories order by image_name"),
                 scanned_at=scanned_at,
@@ -108,8 +108,9 @@ class Inventory:
                 database.run_file(work, file)
             return database.frame(
                 work,
-                """select row_number() over (order by t.id, b.blob_hash) as id, t.image_name, t.tag_name, b.blob_hash,
-                b.blob_kind from tag_node t join part_blob b on b.top = t.node order by 1""",
+                """select row_number() over (order by t.id, n.hash) as id, t.image_name, t.tag_name, n.hash as blob_hash,
+                b.blob_kind from tag_node t join part_blob b on b.top = t.node join number n on n.number = b.blob
+                order by 1""",
             )
 
     def frame(self, name: str) -> pd.DataFrame:

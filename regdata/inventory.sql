@@ -3,15 +3,14 @@
 
 -- Everything that the registry stores or refers to. Sizes are the store's own, else the descriptor's.
 create temp table blob as
-with known as (
-    select blob_hash, blob_size, blob_date, 1 as rank from read_blobs
+with described as (
+    select reference_hash as blob_hash, reference_size as blob_size from "references"
     union all
-    select reference_hash, reference_size, null, 2 from "references"
-    union all
-    select manifest_hash, manifest_size, null, 2 from read_contents where not (select from_store from setting)
+    select manifest_hash, manifest_size from read_contents where not (select from_store from setting)
 )
-select blob_hash, coalesce(min(blob_size) filter (rank = 1), max(blob_size), 0) as blob_size, max(blob_date) as blob_date
-from known group by blob_hash;
+select blob_hash, blob_size, blob_date from read_blobs
+union all
+select blob_hash, coalesce(max(blob_size), 0), null from described anti join read_blobs using (blob_hash) group by blob_hash;
 
 -- Reproducible builds say 1970 or 1980, clocks say the future: a date before Docker's first release (2013-03-20) or after the scan is unknown.
 create temp table content as
@@ -27,9 +26,13 @@ left join (select reference_hash, min(platform) as platform from "references" wh
 where c.kind is distinct from 'index'
 group by p.top;
 
+create temp table size as
+select n.number as blob, b.blob_size, b.blob_date is not null or not (select from_store from setting) as stored
+from blob b join number n on n.hash = b.blob_hash;
+
 create temp table layer_size as
 select top as node, sum(blob_size)::bigint as tag_size
-from part_blob join blob using (blob_hash) where blob_kind = 'layer' group by top;
+from part_blob join size using (blob) where blob_kind = 'layer' group by top;
 
 -- The one tag that holds a manifest; NULL where several do, none does, or an unreadable neighbour might.
 create temp table holder as
@@ -49,16 +52,14 @@ from node n left join r on r.node = n.node
 group by n.node, n.manifest_hash, n.image_name;
 
 create temp table exclusive as
-with held as (
-    select manifest_hash as blob_hash, id from holder
-    union
-    select r.reference_hash, h.id from holder h join "references" r on r.manifest_hash = h.manifest_hash
+with numbered as (select h.id, n.number as manifest from holder h join number n on n.hash = h.manifest_hash),
+held as (
+    select manifest as blob, id from numbered
+    union all
+    select r.blob, h.id from numbered h join refers r using (manifest)
 ),
-sole as (select blob_hash, any_value(id) as id from held group by blob_hash having count(*) = 1 and count(id) = 1)
-select s.id, sum(b.blob_size)::bigint as exclusive_size
-from sole s join blob b on b.blob_hash = s.blob_hash
-where b.blob_date is not null or not (select from_store from setting)
-group by s.id;
+sole as (select blob, min(id) as id from held group by blob having min(id) = max(id) and count(*) = count(id))
+select id, sum(blob_size)::bigint as exclusive_size from sole join size using (blob) where stored group by id;
 
 create temp table out_images as
 with dated as (

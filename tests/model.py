@@ -330,7 +330,7 @@ def models(draw: st.DrawFn) -> Model:
         held = draw(st.lists(st.sampled_from(digests), unique=True, max_size=len(digests)))
         revisions |= {Node(image, digest): _pushed(draw(AGES)) for digest in held}
         tags += draw(_tags(image, held)) if held else []
-    broken = draw(st.sampled_from([None, None, None, None, None, ABSENT, "link"]))
+    broken = draw(st.sampled_from([None, None, None, ABSENT, "link"]))
     if broken == ABSENT:
         tags.append(Tag(images[0], "lost", ABSENT, NOW - DAY, "no such manifest in the repository"))
     elif broken:
