@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 import pandas as pd
 
 from regdata import collection, database, render
+from regdata.cache import Cache
 from regdata.collection import Collection
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
@@ -182,7 +184,8 @@ def _carry_out(
     gc: bool,
     progress: Progress | None,
 ) -> Result:
-    deleter = _Deleter(plan, registry, storage, record, progress)
+    cache = Cache(None if storage else config.cache)
+    deleter = _Deleter(plan, registry, storage, record, progress, cache)
     errors, collected, notes = [], Collection(), []
     expected = plan.blobs
     try:
@@ -241,9 +244,15 @@ class _Deleter:
     """Deletes a plan's manifests and tags, batch by batch, and knows how far it came."""
 
     def __init__(
-        self, plan: Plan, registry: Registry, storage: Storage | None, record: Record, progress: Progress | None
+        self,
+        plan: Plan,
+        registry: Registry,
+        storage: Storage | None,
+        record: Record,
+        progress: Progress | None,
+        cache: Cache,
     ) -> None:
-        self.plan, self.registry, self.storage, self.record = plan, registry, storage, record
+        self.plan, self.registry, self.storage, self.record, self.cache = plan, registry, storage, record, cache
         self.source = storage or registry
         self.progress = progress or (lambda done, total: None)
         self.levels = _levels(plan)
@@ -280,8 +289,19 @@ class _Deleter:
         """The manifests to delete and tags to remove, image by image, an index before its children."""
         untag = [key for key, (_, action) in self.tag_rows.items() if action == "untag"]
         steps = sorted([*self.planned, *untag], key=lambda key: (key.image, self.levels.get(key, 0), key.name))
-        for start in range(0, len(steps), BATCH):
-            yield steps[start : start + BATCH]
+        batch: list[Key] = []
+        for _, group in groupby(steps, key=lambda key: key.image):
+            own = list(group)
+            # An image that fits into one batch is looked at once.
+            if batch and len(batch) + len(own) > BATCH:
+                yield batch
+                batch = []
+            batch += own
+            while len(batch) > BATCH:
+                yield batch[:BATCH]
+                batch = batch[BATCH:]
+        if batch:
+            yield batch
 
     def _delete_batch(self, batch: list[Key], pool: ThreadPoolExecutor) -> None:
         images = sorted({key.image for key in batch})
@@ -303,7 +323,9 @@ class _Deleter:
             self.record.journal(*({"event": "moved", "image": key.image, "name": key.name} for key in sorted(keys)))
 
     def _delete(self, keys: list[Key], pool: ThreadPoolExecutor) -> None:
-        list(pool.map(self._save, keys))
+        # By digest and verified: as good as the registry's own, and it need not be asked.
+        cached = dict(self.cache.read({key.name for key in keys}))
+        list(pool.map(lambda key: self._save(key, cached.get(key.name)), keys))
         self.record.journal(*(self._event("deleting", key) for key in keys))
         sent = {pool.submit(self.registry.delete, *key): key for key in keys}
         try:
@@ -325,10 +347,10 @@ class _Deleter:
     def _event(self, event: str, key: Key) -> dict[str, str]:
         return {"event": event, "image": key.image, "digest": key.name, "media_type": self.media_types[key]}
 
-    def _save(self, key: Key) -> None:
+    def _save(self, key: Key, data: bytes | None = None) -> None:
         if self.storage:
             data = self.storage.manifest(key.name)
-        else:
+        elif data is None:
             manifest = self.registry.manifest(key.image, key.name)
             data = manifest.data if manifest else None
         if data is not None:

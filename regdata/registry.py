@@ -351,9 +351,7 @@ class Registry:
             for digest, data in self.cache.read(dict(unknown)):
                 contents[digest] = parse_manifest(digest, data, None)
             unknown = [item for item in unknown if item[0] not in contents]
-            for digest, (content, names) in zip(
-                dict(unknown), pool.map(self._read_child, unknown), strict=True
-            ):
+            for digest, (content, names) in zip(dict(unknown), pool.map(self._read_child, unknown), strict=True):
                 listed[digest] = names
                 if content:
                     contents[digest] = content
@@ -435,9 +433,7 @@ class Registry:
             path = following
             answer = self._http.send("GET", path)
 
-    def _found(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None
-    ) -> Answer | None:
+    def _found(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer | None:
         answer = self._http.read(method, path, headers)
         if answer.status not in (200, 404):
             raise self._http.refused(method, path, answer)

@@ -98,7 +98,7 @@ class Transport:
         Requests then go to urllib3's pool below it: `Session.get` takes twice the CPU.
         """
         self._session = requests.Session()
-        adapter = HTTPAdapter(max_retries=_READS, pool_maxsize=connections)
+        adapter = HTTPAdapter(max_retries=_READS, pool_maxsize=connections, pool_block=True)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
         try:

@@ -37,7 +37,7 @@ def kill_after_line(number: int) -> None:
             left -= 1
             count_down(left)
 
-    Record.journal = write  # type: ignore[method-assign]
+    Record.journal = write  # type: ignore[method-assign, assignment]
 
 
 def kill_after_delete(number: int) -> None:
@@ -54,14 +54,14 @@ def kill_after_delete(number: int) -> None:
     Transport.send = ask  # type: ignore[method-assign, assignment]
 
 
-def steps(conf: str, line: int | None, delete: int | None, gc: bool) -> int:
+def steps(conf: str, moment: str, number: int) -> int:
     """The cells of delete.ipynb; the exit code."""
-    if line:
-        kill_after_line(line)
-    if delete:
-        kill_after_delete(delete)
+    if moment == "line":
+        kill_after_line(number)
+    if moment == "delete":
+        kill_after_delete(number)
     try:
-        this_run = run.start(sql_id="scene", conf=conf, gc=gc)
+        this_run = run.start(sql_id="scene", conf=conf)
         this_run.scan()
         this_run.plan()
         this_run.apply()

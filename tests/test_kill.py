@@ -36,11 +36,11 @@ class Runner:
             text=True,
         )
 
-    def __call__(self, conf: Path, *, line: int | None = None, delete: int | None = None, gc: bool = True) -> int:
-        """The exit code, or minus the signal; killed after that line of the journal or that answer to a DELETE."""
+    def __call__(self, conf: Path, moment: str = "", number: int = 0) -> int:
+        """The exit code, or minus the signal; killed after that `line` of the journal or answer to a `delete`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"conf": str(conf), "line": line, "delete": delete, "gc": gc}
+        order = {"conf": str(conf), "moment": moment, "number": number}
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return int(self._process.stdout.readline())
 
@@ -86,7 +86,8 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
     deletions = sum(event["event"] == "deleted" for event in journal)
     for number in range(1, (len(journal) if moment == "line" else deletions) + 1):
         scene = new_scene(store=store)
-        assert runner(scene.conf, **{moment: number}) == KILLED
+        scene.set(cache="cache")
+        assert runner(scene.conf, moment, number) == KILLED
         halfway = scene.store()
         assert after.within(halfway), f"more than planned is gone after {moment} {number}"
         assert halfway.within(before)
@@ -94,9 +95,11 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         assert runner(scene.conf) == 0, f"after {moment} {number}: {journal[number - 1]}"
         assert scene.store() == after, f"after {moment} {number}: {journal[number - 1]}"
         assert not scene.stopped.exists()
-        first, second = (json.loads((folder / "record.json").read_bytes()) for folder in scene.records())
-        assert second["status"] == "ok"
-        assert first["registry"] == second["registry"]
+        first, second = scene.records()
+        begun = any(event["event"] in ("deleting", "running") for event in report.events(first))
+        assert json.loads((second / "record.json").read_bytes())["status"] == "ok"
+        finished_by = json.loads((first / "record.json").read_bytes()).get("finished_by")
+        assert finished_by == (second.name if begun else None)
         scene.registry.stop()
 
 
@@ -112,9 +115,14 @@ def check_second_run(runner: Runner, scene: Scene, finished: Store) -> None:
 def test_registry_gone(runner: Runner, new_scene: NewScene, finished: Finished) -> None:
     """A registry that goes away between two deletions ends the run in a line; the next run finishes the work."""
     scene = new_scene()
-    gone = []
+    gone: list[bytes] = []
     scene.proxy.down = lambda: bool(gone)
-    scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=lambda body: gone.append(body) or body))
+
+    def go(body: bytes) -> bytes:
+        gone.append(body)
+        return body
+
+    scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=go))
     assert scene.proxy.url in scene.clean()
     assert scene.run
     assert scene.run.result
@@ -192,7 +200,7 @@ def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Fi
     assert runner(undisturbed.conf) == 0
     journal = report.events(undisturbed.records()[0])
     line = next(number for number, event in enumerate(journal, 1) if event["event"] == "ran")
-    assert runner(scene.conf, line=line) == KILLED
+    assert runner(scene.conf, "line", line) == KILLED
     error = scene.clean()
     assert "from its cache" in error
     assert "Restart the registry" in error
@@ -205,10 +213,14 @@ def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number:
     """clear.py stops at a signal: what is on its way is waited for and told, gc-after is run; another run finishes."""
     scene = new_scene()
     begun = scene.folder / "begun"
+
+    def slow(body: bytes) -> bytes:
+        begun.touch()
+        time.sleep(1.5)
+        return body
+
     if moment == "deletion":
-        scene.proxy.on(
-            "DELETE", INDEX.digest, Fault(carried_out=True, body=lambda body: begun.touch() or time.sleep(1.5) or body)
-        )
+        scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=slow))
     else:
         scene.set(gc_command=scene.collect_after(f"touch {begun}; sleep 1.5"))
     command = [sys.executable, "-m", "regdata.cli", "scene", "del", "--conf", str(scene.conf)]

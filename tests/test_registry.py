@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import urllib3.util.retry
 
+from regdata.cache import OFF, Cache
 from regdata.errors import RegistryError
 from regdata.local import LocalRegistry
 from regdata.manifest import Columns, merge
@@ -66,9 +67,10 @@ def fake(naps: list[float]) -> Iterator[FakeRegistry]:
         yield server
 
 
-@pytest.fixture
-def client(fake: FakeRegistry) -> Registry:
-    return Registry(fake.url, timeout=(1, 0.3))
+@pytest.fixture(params=[(8, False), (1, True)], ids=["8 workers", "1 worker, cache"])
+def client(fake: FakeRegistry, tmp_path: Path, request: pytest.FixtureRequest) -> Registry:
+    workers, caches = request.param
+    return Registry(fake.url, workers=workers, timeout=(1, 0.3), cache=Cache(tmp_path) if caches else OFF)
 
 
 # A real registry
