@@ -6,70 +6,56 @@ colour-blind people can tell apart, and a team has the same one in every chart o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import squarify
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 
 from regdata import analysis
 from regdata.analysis import Totals, rows
+from regdata.drawing import (
+    BLUE,
+    DARK,
+    GREY,
+    PALE,
+    RED,
+    SKY,
+    TILES,
+    WIDTH,
+    Part,
+    bars,
+    figure,
+    legend,
+    nothing,
+    periods,
+    sizes_on,
+    team_colour,
+    top,
+)
 from regdata.plan import Plan
 from regdata.render import count, percent, shorten, size
-
-TOP = 20  # bars
-TILES = 60
-PERIODS = 36  # columns of a chart over time
-WIDTH = 7.0  # inches: a phone still shows letters that can be read
-
-BLUE, SKY, RED, GREY, PALE, DARK = "#0072B2", "#56B4E9", "#D55E00", "#999999", "#CCCCCC", "#555555"
-TEAMS = (BLUE, "#E69F00", "#009E73", "#CC79A7", SKY, RED)
-
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "legend.frameon": False,
-    "text.parse_math": False,  # a name may hold a $
-}
-
-
-class Part(NamedTuple):
-    """What one colour of a bar stands for; no name, no key."""
-
-    name: str
-    colour: str
-    values: Sequence[int] | pd.Series[int]
 
 
 def goes_and_stays(plan: Plan) -> Axes:
     """By image, the bytes that ``plan`` frees and those that stay; images that lose nothing are left out."""
     images = analysis.goes_and_stays(plan)
     title = f"{size(plan.reclaimable)} of {size(int(images[['goes', 'stays']].sum().sum()))} goes"
-    touched = _top(images[images["goes"] > 0])
+    touched = top(images[images["goes"] > 0])
     if touched.empty:
-        return _nothing(title, "Nothing goes.")
+        return nothing(title, "Nothing goes.")
     labels = [f"{size(row.goes)} of {size(row.goes + row.stays)}" for row in rows(touched)]
     parts = [Part("goes", RED, touched["goes"]), Part("stays", PALE, touched["stays"])]
-    return _bars(title, touched["image_name"], parts, labels)
+    return bars(title, touched["image_name"], parts, labels)
 
 
 def sharing(totals: Totals) -> Axes:
     """What is stored, by who holds it, beside what it would be if nothing were shared."""
     title = "Bytes stored, and what sharing saves"
     if not totals.stored:
-        return _nothing(title, "Nothing is stored.")
+        return nothing(title, "Nothing is stored.")
     rows = [
         ("if nothing were shared", totals.unshared, PALE),
         ("stored", totals.stored, DARK),
@@ -80,7 +66,7 @@ def sharing(totals: Totals) -> Axes:
         rows += [("by orphans alone", totals.orphan_bytes, RED), ("by no manifest", totals.unreferenced, RED)]
     names, values, colours = zip(*rows, strict=True)
     labels = [f"{size(value)}  ({percent(value, totals.stored)})" for value in values]
-    axes = _bars(title, names, [Part("", BLUE, values)], labels)
+    axes = bars(title, names, [Part("", BLUE, values)], labels)
     for bar, colour in zip(axes.patches, colours, strict=True):
         bar.set_facecolor(colour)
     return axes
@@ -89,23 +75,23 @@ def sharing(totals: Totals) -> Axes:
 def size_by_image(images: pd.DataFrame) -> Axes:
     """What each image alone holds, and what it shares; a frame of analysis.by_image."""
     title = "Bytes by image"
-    shown = _top(images)
+    shown = top(images)
     if shown.empty:
-        return _nothing(title, "There is no image.")
+        return nothing(title, "There is no image.")
     # Summed up over images, what they share would be counted more than once.
     shared = shown["shared"].where(~shown["image_name"].str.startswith("other ("), 0)
     labels = [size(own) + (f" + {size(more)}" if more else "") for own, more in zip(shown["own"], shared, strict=True)]
     parts = [Part("only this image holds it", BLUE, shown["own"]), Part("others hold it, too", SKY, shared)]
-    return _bars(title, shown["image_name"], parts, labels)
+    return bars(title, shown["image_name"], parts, labels)
 
 
 def size_by_age(months: pd.DataFrame) -> Axes:
     """What is stored by the month in which it came, stacked by team; a frame of analysis.by_month."""
     title = "Bytes stored, by when they came"
     if months.empty:
-        return _nothing(title, "Nothing is stored.")
+        return nothing(title, "Nothing is stored.")
     dates = pd.PeriodIndex(months["month"].dropna(), freq="M")
-    names, place = _periods(dates)
+    names, place = periods(dates)
     when = [place[date] if isinstance(date, str) else len(names) for date in months["month"]]
     if months["month"].isna().any():
         names = [*names, "unknown"]
@@ -113,10 +99,10 @@ def size_by_age(months: pd.DataFrame) -> Axes:
         index="when", columns="team", values="bytes", aggfunc="sum", observed=True
     )
     table = table.reindex(range(len(names))).fillna(0).astype("int64")
-    with _axes(3.4) as axes:
+    with figure(3.4) as axes:
         bottom = np.zeros(len(names), dtype="int64")
         for team in table:
-            axes.bar(range(len(names)), table[team], bottom=bottom, color=_colour(team, months["team"]), width=0.85)
+            axes.bar(range(len(names)), table[team], bottom=bottom, color=team_colour(team, months["team"]), width=0.85)
             bottom += table[team].to_numpy()
         peak = int(bottom.argmax())
         axes.annotate(size(int(bottom[peak])), (peak, bottom[peak]), (0, 2), textcoords="offset points", ha="center")
@@ -125,12 +111,12 @@ def size_by_age(months: pd.DataFrame) -> Axes:
         # The last name is always shown: it may be "unknown".
         shown = [*range(0, len(names) - every, every), len(names) - 1]
         axes.set_xticks(shown, [names[place] for place in shown])
-        _sizes_on(axes)
-        _key(
+        sizes_on(axes)
+        legend(
             axes,
             title,
             [
-                (f"{shorten(str(team), 24)} {size(int(table[team].sum()))}", _colour(team, months["team"]))
+                (f"{shorten(str(team), 24)} {size(int(table[team].sum()))}", team_colour(team, months["team"]))
                 for team in table
             ],
         )
@@ -141,9 +127,9 @@ def freed_by_age(ages: pd.DataFrame) -> Axes:
     """What a clean-up of everything older than so many days would free; a frame of analysis.by_age."""
     title = "Bytes that would be freed if all that is older went"
     if not ages["bytes"].any():
-        return _nothing(title, "Nothing would be freed.")
+        return nothing(title, "Nothing would be freed.")
     labels = [f"{size(row.bytes)}, {count(row.tags, 'tag')}" for row in rows(ages)]
-    return _bars(title, ages["what"], [Part("", RED, ages["bytes"])], labels)
+    return bars(title, ages["what"], [Part("", RED, ages["bytes"])], labels)
 
 
 def tags_scatter(tags: pd.DataFrame) -> Axes:
@@ -151,9 +137,9 @@ def tags_scatter(tags: pd.DataFrame) -> Axes:
     title = "Tags by size and age"
     known = tags[tags["age_days"].notna() & (tags["tag_size"] > 0)]
     if known.empty:
-        return _nothing(title, "There is no tag with a known date and size.")
-    with _axes(4.2) as axes:
-        colours = [_colour(team, tags["team"]) for team in known["team"]]
+        return nothing(title, "There is no tag with a known date and size.")
+    with figure(4.2) as axes:
+        colours = [team_colour(team, tags["team"]) for team in known["team"]]
         many = len(known) > 2000
         ages, sizes = known["age_days"].astype(float), known["tag_size"].astype(float)
         axes.scatter(ages, sizes, c=colours, s=8 if many else 28, alpha=0.3 if many else 0.75, linewidths=0)
@@ -176,9 +162,9 @@ def tags_scatter(tags: pd.DataFrame) -> Axes:
         )
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if sizes.max() < 300 * sizes.min() else (1,)))
         axes.minorticks_off()
-        _sizes_on(axes)
+        sizes_on(axes)
         teams = [team for team in tags["team"].cat.categories if (known["team"] == team).any()]
-        _key(axes, title, [(shorten(team, 24), _colour(team, tags["team"])) for team in teams])
+        legend(axes, title, [(shorten(team, 24), team_colour(team, tags["team"])) for team in teams])
     return axes
 
 
@@ -186,150 +172,40 @@ def costly_layers(layers: pd.DataFrame) -> Axes:
     """The layers that cost most, and who uses them; a frame of analysis.layers."""
     title = "The layers that cost most"
     if layers.empty:
-        return _nothing(title, "There is no layer.")
+        return nothing(title, "There is no layer.")
     names = []
     for row in rows(layers):
         more = f" + {row.images - 1:,}" if row.images > 1 else ""
         digest = row.blob_hash.partition(":")[2][:8]
         names.append(f"{shorten(row.users.split(', ')[0], 28 - len(more))}{more}  {digest}")
     labels = [f"{size(row.blob_size)}, {count(row.tags, 'tag') if row.tags else 'no tag'}" for row in rows(layers)]
-    return _bars(title, names, [Part("", BLUE, layers["blob_size"])], labels)
+    return bars(title, names, [Part("", BLUE, layers["blob_size"])], labels)
 
 
 def treemap(paths: pd.DataFrame) -> Axes:
     """All that is stored, as an area for each image inside that of its team; a frame of analysis.by_path."""
     title = "All that is stored, by path"
     if paths.empty:
-        return _nothing(title, "Nothing is stored.")
+        return nothing(title, "Nothing is stored.")
     tiles = _tiles(paths)
     height = 4.2
-    with _axes(height) as axes:
+    with figure(height) as axes:
         axes.set(xlim=(0, WIDTH), ylim=(0, height))
         axes.set_axis_off()
         teams = tiles.groupby("team", observed=True)["bytes"].sum().sort_values(ascending=False)
         for team, area in zip(teams.index, _squares(teams, 0, 0, WIDTH, height), strict=True):
             inside = tiles[tiles["team"] == team]
             for row, tile in zip(rows(inside), _squares(inside["bytes"], *area), strict=True):
-                _tile(axes, row.image_name, row.bytes, tile, _colour(team, paths["team"]))
-        _key(
+                _tile(axes, row.image_name, row.bytes, tile, team_colour(team, paths["team"]))
+        legend(
             axes,
             title,
             [
-                (f"{shorten(str(team), 24)} {size(int(bytes_))}", _colour(team, paths["team"]))
+                (f"{shorten(str(team), 24)} {size(int(bytes_))}", team_colour(team, paths["team"]))
                 for team, bytes_ in teams.items()
             ],
         )
     return axes
-
-
-@contextmanager
-def _axes(height: float) -> Iterator[Axes]:
-    """Axes of a new figure, white on JupyterLab's dark theme, too; within, STYLE holds."""
-    # Before the style: a notebook's backend makes settings of its own as it loads, for the first figure.
-    figure = plt.figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
-    with mpl.rc_context(STYLE):
-        yield figure.subplots()
-
-
-def _top(frame: pd.DataFrame) -> pd.DataFrame:
-    """The first rows, and the sum of the others in one."""
-    if len(frame) <= TOP:
-        return frame
-    rest = frame.iloc[TOP - 1 :]
-    other = rest.select_dtypes("number").sum().to_frame().T.assign(image_name=f"other ({len(rest):,})")
-    return pd.concat([frame.iloc[: TOP - 1], other], ignore_index=True).convert_dtypes()
-
-
-def _bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part], labels: Sequence[str]) -> Axes:
-    """Horizontal bars, the first on top, each with its label at its end."""
-    places = range(len(labels))
-    with _axes(0.8 + 0.27 * len(labels)) as axes:
-        ends = np.zeros(len(labels), dtype="int64")
-        for part in parts:
-            values = np.asarray(part.values, dtype="int64")
-            axes.barh(places, values, left=ends, color=part.colour, height=0.75)
-            ends += values
-        # What the others come to may be so much that no bar beside it could be seen.
-        single = [end for end, name in zip(ends, names, strict=True) if not name.startswith("other (")]
-        most = max(min(int(ends.max()), int(1.5 * max(single))), 1)
-        for place, end, label in zip(places, ends, labels, strict=True):
-            cut = end > most
-            axes.annotate(
-                f"{label} (bar cut off)" if cut else label,
-                (most if cut else end, place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-            )
-        axes.set_yticks(places, [shorten(name) for name in names])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlim(0, most)
-        axes.set_xticks([])
-        axes.spines["bottom"].set_visible(False)
-        axes.tick_params(left=False)
-        _key(axes, title, [(part.name, part.colour) for part in parts if part.name])
-    return axes
-
-
-def _nothing(title: str, words: str) -> Axes:
-    with _axes(1) as axes:
-        axes.set_axis_off()
-        axes.set_title(title)
-        axes.text(0, 0.5, words)
-    return axes
-
-
-def _key(axes: Axes, title: str, entries: Sequence[tuple[str, str]]) -> None:
-    """The title, and what the colours mean below it."""
-    if not entries:
-        axes.set_title(title)
-        return
-    key = axes.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in entries],
-        title=title,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=min(len(entries), 3),
-        alignment="left",
-        handlelength=0.8,
-        borderaxespad=0.2,
-        borderpad=0,
-        columnspacing=1.2,
-    )
-    key.get_title().set(fontsize=11, fontweight="bold")
-
-
-def _sizes_on(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(int(value))))
-    axes.grid(axis="y", color=PALE, linewidth=0.5)
-    axes.set_axisbelow(True)
-
-
-def _colour(team: object, teams: pd.Series[str]) -> str:
-    """A team's colour, by its place among the categories of ``teams``."""
-    if str(team).startswith("("):
-        return PALE if team == "(nobody)" else DARK
-    place = list(teams.cat.categories).index(str(team))
-    return TEAMS[place] if place < len(TEAMS) else GREY
-
-
-def _periods(dates: pd.PeriodIndex) -> tuple[list[str], dict[str, int]]:
-    """Names of the periods from the first to the last date, and each month's place among them.
-
-    Periods are months, or quarters or years where there would be too many.
-    """
-    if dates.empty:
-        return [], {}
-    for unit in ("M", "Q", "Y"):
-        periods = dates.asfreq(unit)
-        every = pd.period_range(periods.min(), periods.max(), freq=unit)
-        if len(every) <= PERIODS:
-            break
-    places = {period: place for place, period in enumerate(every)}
-    return [str(period) for period in every], {
-        str(date): places[period] for date, period in zip(dates, periods, strict=True)
-    }
 
 
 def _tiles(paths: pd.DataFrame) -> pd.DataFrame:
@@ -362,9 +238,9 @@ def stored_over_time(past: pd.DataFrame) -> Axes:
     """Bytes stored, by the dates of what is still there and as snapshots measured it; Past.frame of forecast.py."""
     title = "Bytes stored over time"
     if not past["bytes"].any():
-        return _nothing(title, "Nothing is stored.")
+        return nothing(title, "Nothing is stored.")
     by_date, measured = past[~past["measured"]], past[past["measured"]]
-    with _axes(3.4) as axes:
+    with figure(3.4) as axes:
         key = [("by the dates of what is still there", SKY)]
         # The line goes on to the first measurement.
         line = past.iloc[: len(by_date) + 1]
@@ -376,7 +252,7 @@ def stored_over_time(past: pd.DataFrame) -> Axes:
             axes.plot(_dates(measured), measured["bytes"], color=BLUE, marker="o", markersize=4)
         _name_end(axes, past, DARK)
         _over_time(axes, int(past["bytes"].max()))
-        _key(axes, title, key)
+        legend(axes, title, key)
     return axes
 
 
@@ -387,8 +263,8 @@ def outlook(past: pd.DataFrame, ahead: pd.DataFrame, *, limit: int | None = None
     """
     title = "Bytes stored, and what is to be expected"
     if ahead.empty:
-        return _nothing(title, "Too little is known for an honest forecast.")
-    with _axes(3.6) as axes:
+        return nothing(title, "Too little is known for an honest forecast.")
+    with figure(3.6) as axes:
         axes.plot(_dates(past), past["bytes"], color=DARK, linewidth=1.8)
         axes.fill_between(_dates(ahead), ahead["low"], ahead["high"], color=SKY, alpha=0.35, linewidth=0)
         axes.plot(_dates(ahead), ahead["bytes"], color=BLUE, linewidth=1.8)
@@ -410,7 +286,7 @@ def outlook(past: pd.DataFrame, ahead: pd.DataFrame, *, limit: int | None = None
         elif limit is not None:
             axes.set_xlabel(f"There is room for {size(limit)}, far above.")
         _over_time(axes, most)
-        _key(axes, title, key)
+        legend(axes, title, key)
     return axes
 
 
@@ -418,9 +294,9 @@ def after_conditions(changes: pd.DataFrame, *, limit: int | None = None) -> Axes
     """Bytes to be expected if a condition ran now, and if it ran every month; Study.changes of regdata.capacity."""
     title = "Bytes to be expected, by condition"
     if changes.empty:
-        return _nothing(title, "Too little is known for an honest forecast.")
+        return nothing(title, "Too little is known for an honest forecast.")
     places, most = np.arange(len(changes)), int(changes[["now", "monthly"]].max().max())
-    with _axes(0.9 + 0.5 * len(changes)) as axes:
+    with figure(0.9 + 0.5 * len(changes)) as axes:
         for name, shift, colour in (("now", -0.2, SKY), ("monthly", 0.2, BLUE)):
             bars = axes.barh(places[1:] + shift, changes[name][1:], height=0.36, color=colour)
             axes.bar_label(bars, [size(value) for value in changes[name][1:]], padding=4, fontsize=9)
@@ -437,7 +313,7 @@ def after_conditions(changes: pd.DataFrame, *, limit: int | None = None) -> Axes
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(left=False)
-        _key(axes, title, key)
+        legend(axes, title, key)
     return axes
 
 
@@ -459,4 +335,4 @@ def _over_time(axes: Axes, most: int) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    _sizes_on(axes)
+    sizes_on(axes)

@@ -82,7 +82,8 @@ def _holders(plan: Plan, image: str, digest: str, *, besides: str = "") -> str:
                    union
                    select h.src from up join holds h on h.dst = up.node
                )
-               select t.tag_name from up join root r on r.node = up.node and r.why = 'tag' join tag_node t on t.node = up.node
+               select t.tag_name from up join root r on r.node = up.node and r.why = 'tag'
+               join tag_node t on t.node = up.node
                where t.tag_name <> ? and t.id not in (select id from touched where kept_because is null)
                order by t.tag_name""",
             [digest, besides],

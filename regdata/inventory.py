@@ -108,9 +108,9 @@ class Inventory:
                 database.run_file(work, file)
             return database.frame(
                 work,
-                """select row_number() over (order by t.id, n.hash) as id, t.image_name, t.tag_name, n.hash as blob_hash,
-                b.blob_kind from tag_node t join part_blob b on b.top = t.node join number n on n.number = b.blob
-                order by 1""",
+                """select row_number() over (order by t.id, n.hash) as id, t.image_name, t.tag_name,
+                n.hash as blob_hash, b.blob_kind
+                from tag_node t join part_blob b on b.top = t.node join number n on n.number = b.blob order by 1""",
             )
 
     def frame(self, name: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from IPython.display import Markdown, display
 
 from regdata import cleanup, collection, render, report
 from regdata.config import Config, check_flags, load_config
+from regdata.deletion import Progress
 from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.inventory import Inventory
 from regdata.inventory import scan as scan_registry
@@ -119,7 +120,7 @@ class Run:
         return str(self.record.folder)
 
 
-def _progress() -> cleanup.Progress:
+def _progress() -> Progress:
     """One line in the notebook that is replaced as the run goes on, so that the report keeps one."""
     handle = display(Markdown("…"), display_id=True) if get_ipython() else None
 

@@ -54,7 +54,7 @@ _ASIDE = ".regdata-removed"
 class Part(NamedTuple):
     """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``.
 
-    ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all anyway.
+    ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all.
     """
 
     repositories: tuple[str, ...]
@@ -432,7 +432,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StorageError(
-                    f"Another regdata run is working on {folder}, or the collection that it began. Wait until it has ended."
+                    f"Another regdata run is working on {folder}, or the collection that it began. "
+                    "Wait until it has ended."
                 ) from None
         yield
     finally:

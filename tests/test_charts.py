@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from regdata import analysis, charts
+from regdata import analysis, charts, drawing
 from regdata.analysis import Totals
 from regdata.inventory import Inventory
 from regdata.manifest import empty_columns
@@ -90,9 +90,9 @@ def test_many_images() -> None:
     """5,000 images are the top ones and the others, whose bar is cut so that the rest can be read."""
     frame = images(5000)
     axes = drawn(charts.size_by_image(frame))
-    assert len(names(axes)) == charts.TOP
+    assert len(names(axes)) == drawing.TOP
     assert names(axes)[-1] == "other (4,981)"
-    own = widths(axes)[: charts.TOP]
+    own = widths(axes)[: drawing.TOP]
     assert sum(own) == frame["own"].sum()
     assert labels(axes)[-1] == f"{size(int(own[-1]))} (bar cut off)"
     assert axes.get_xlim()[1] == pytest.approx(1.5 * (own[0] + 500))
