@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo lab test lint bench clean registry skopeo
+.PHONY: demo lab report test lint bench clean pictures registry skopeo chromium wrk
 
 demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobuild`
 	@$(PYTHON) -m regdata.demo run
@@ -17,7 +17,13 @@ demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobu
 lab: $(INSTALLED) registry  ## JupyterLab on the sample registry
 	@$(PYTHON) -m regdata.demo lab
 
-test: $(INSTALLED) registry skopeo
+report: $(INSTALLED)  ## explore and capacity as HTML pages, for the conf.json at hand or REGDATA_CONF
+	@$(PYTHON) -m regdata.pages
+
+pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample registry
+	@$(PYTHON) -m tests.pictures
+
+test: $(INSTALLED) registry skopeo chromium
 	@$(PYTHON) -m pytest -q -n auto
 
 lint: $(INSTALLED)
@@ -25,11 +31,11 @@ lint: $(INSTALLED)
 	@$(PYTHON) -m ruff format --check -q
 	@$(PYTHON) -m mypy --no-error-summary
 
-bench: $(INSTALLED) registry
+bench: $(INSTALLED) registry skopeo wrk
 	@$(PYTHON) -m tests.bench
 
 clean:  ## what make, the tools and the demo made; never reports/, never .venv
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml
@@ -64,14 +70,14 @@ registry: $(INSTALLED)
 	    exit 1; \
 	fi
 
-skopeo:
+skopeo chromium wrk:
 	@set -e; \
-	! command -v skopeo >/dev/null || exit 0; \
+	! command -v $@ >/dev/null || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing skopeo"; \
+	    echo "installing $@"; \
 	    apt-get -qq update; \
-	    apt-get -qq install -y --no-install-recommends skopeo >/dev/null; \
+	    apt-get -qq install -y --no-install-recommends $@ >/dev/null; \
 	else \
-	    echo "error: the tests need skopeo on PATH: install it, Debian has it as skopeo" >&2; \
+	    echo "error: the tests need $@ on PATH: install it, Debian has it as $@" >&2; \
 	    exit 1; \
 	fi

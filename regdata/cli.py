@@ -116,7 +116,7 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
         "gc": arguments.gc,
         "force": arguments.force,
     }
-    code = _execute(NOTEBOOKS / notebook.name, notebook, parameters)
+    code = execute(NOTEBOOKS / notebook.name, notebook, parameters)
     record = _read_record(folder / "record.json")
     for name, value in _table(record):
         print(f"{name:<18} {value}")
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
     return 1 if code == 0 and record.get("errors") else code
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> int:
+def execute(source: Path, target: Path, parameters: dict[str, Any]) -> int:
     """Runs the notebook, which writes its record into the folder of `target`; the exit code."""
     from papermill import PapermillExecutionError, execute_notebook
     from papermill.log import logger
