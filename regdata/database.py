@@ -192,13 +192,15 @@ class Reader:
             _connect() if engine == "duckdb" else sqlite3.connect(":memory:", check_same_thread=False)
         )
 
-    def select(self, condition: str, *, name: str = "condition") -> list[int]:
-        """The ids of the rows of ``images`` for which ``condition`` is true.
+    def select(self, condition: str, *, name: str = "condition", limit: float | None = None) -> list[int]:
+        """The ids of the rows of ``images`` for which ``condition`` is true, read in ``limit`` or TIME_LIMIT seconds.
 
         Raises ConditionError, which shows the condition under ``name``, what the engine says and the columns there are.
         """
         self._load("images", *_mentioned(condition))
-        with _deadline(self._connection), _explained(f"{name} {condition.strip()!r}", condition, self.engine):
+        seconds = limit or TIME_LIMIT
+        what = f"{name} {condition.strip()!r}"
+        with _deadline(self._connection, seconds), _explained(what, condition, self.engine, seconds):
             if isinstance(self._connection, sqlite3.Connection):
                 return _select_sqlite(self._connection, condition)
             return _select_duckdb(self._connection, condition)
@@ -207,7 +209,7 @@ class Reader:
         """What a query over the tables gives; in DuckDB only. Raises ConditionError."""
         assert not isinstance(self._connection, sqlite3.Connection)
         self._load(*(_mentioned(sql) or TABLES))
-        with _deadline(self._connection), _explained("the query", sql, self.engine):
+        with _deadline(self._connection, TIME_LIMIT), _explained("the query", sql, self.engine, TIME_LIMIT):
             _check_single(self._connection, sql)
             with rolled_back(self._connection):
                 return frame(self._connection, sql)
@@ -246,7 +248,7 @@ def rolled_back(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDB
 
 
 @contextmanager
-def _explained(what: str, sql: str, engine: Engine) -> Iterator[None]:
+def _explained(what: str, sql: str, engine: Engine, limit: float) -> Iterator[None]:
     """Why ``sql`` can't be read, as a ConditionError of one line."""
     try:
         sql.encode()
@@ -263,7 +265,7 @@ def _explained(what: str, sql: str, engine: Engine) -> Iterator[None]:
     except (duckdb.Error, sqlite3.Error, sqlglot.errors.SqlglotError) as error:
         said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()[0].rstrip("!.")
         if isinstance(error, duckdb.InterruptException) or said == "interrupted":
-            said = f"it took more than {TIME_LIMIT:g} s and was stopped"
+            said = f"it took more than {limit:g} s and was stopped"
         if said.startswith("no such column") and '"' in sql:
             said += ". Text goes in single quotes"
         columns = ", ".join(TABLES["images"])
@@ -369,8 +371,8 @@ class _Interruptible(Protocol):
 
 
 @contextmanager
-def _deadline(connection: _Interruptible) -> Iterator[None]:
-    timer = threading.Timer(TIME_LIMIT, connection.interrupt)
+def _deadline(connection: _Interruptible, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.interrupt)
     timer.start()
     try:
         yield

@@ -298,6 +298,7 @@ def _conf(registry: LocalRegistry) -> dict[str, Any]:
         },
         "gc-command": registry.gc_command,
         "reports": "reports",
+        "cache": "cache",
     }
 
 
@@ -327,7 +328,7 @@ def lab(folder: Path) -> int:
     notebooks = Path("notebooks").absolute()
     with demo_registry(folder, fresh=False) as (_, conf):
         command = [_script("jupyter-lab"), f"--ServerApp.root_dir={notebooks}", "--log-level=WARN"]
-        command += ["--ip=127.0.0.1", "--LabApp.default_url=/lab/tree/delete.ipynb"]
+        command += ["--ip=127.0.0.1", "--LabApp.default_url=/lab/tree/start.ipynb"]
         if os.geteuid() == 0:  # Jupyter refuses to run as root without it
             command.append("--allow-root")
         print("JupyterLab  starts at the URL below; Ctrl-C stops it and the registry", flush=True)

@@ -1,7 +1,7 @@
 """Inventory + condition -> Plan: which tags and manifests go, which stay and why, and the bytes that this frees.
 
-Pure: frames in, frames out. The rules are SQL: reach.sql (what holds what), plan.sql (what goes), held.sql and bytes.sql
-(what is freed).
+Pure: frames in, frames out. The rules are SQL: reach.sql (what holds what), plan.sql (what goes), held.sql and
+bytes.sql (what is freed).
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ REASONS = {
 class Plan:
     """What a clean-up will do.
 
-    tags: image_name, tag_name, tag_hash, tag_size, action (delete, untag, keep), reason; a row per selected tag and per tag
-    that goes with its subject. manifests: image_name, manifest_hash, reason; a row per manifest that goes. blobs: blob_hash,
-    blob_size, image_name (one that held it, or NULL), holders (how many images held it); a row per blob that the collection
-    frees. order: image_name, first, second; which manifest is to be deleted before which.
-    selected, protected: ids of inventory.images. ``reclaimable``: the bytes of ``blobs``; exact where the registry's folder was read.
+    tags: image_name, tag_name, tag_hash, tag_size, action (delete, untag, keep), reason; a row per selected tag and per
+    tag that goes with its subject. manifests: image_name, manifest_hash, reason; a row per manifest that goes. blobs:
+    blob_hash, blob_size, image_name (one that held it, or NULL), holders (how many images held it); a row per blob that
+    the collection frees. order: image_name, first, second; which manifest is to be deleted before which. selected,
+    protected: ids of inventory.images. ``reclaimable``: the bytes of ``blobs``; exact where the registry's folder was
+    read.
     """
 
     tags: pd.DataFrame
@@ -67,12 +68,12 @@ class Plan:
         return render.plan(self).html
 
     def explain(self, reference: str) -> str:
-        """Why ``image:tag`` or ``image@sha256:…`` goes or stays, in a sentence. Raises RegdataError for an unknown one."""
+        """Why ``image:tag`` or ``image@sha256:…`` goes or stays, in a sentence. RegdataError for an unknown one."""
         return explain(self, reference)
 
     @property
     def explanations(self) -> pd.DataFrame:
-        """image_name, tag_name, tag_size, action, reason, why: a row per tag of the plan, first those that don't simply go."""
+        """image_name, tag_name, tag_size, action, reason, why: a row per tag, first those that don't simply go."""
         rows = self.tags.assign(why=self.tags["reason"].map(REASONS), last=self.tags["action"] == "delete")
         ordered = rows.sort_values(["last", "image_name", "tag_name"], ignore_index=True)
         return ordered[["image_name", "tag_name", "tag_size", "action", "reason", "why"]]
@@ -83,10 +84,10 @@ class Plan:
 
     @property
     def by_image(self) -> pd.DataFrame:
-        """image_name, tags, tags_deleted, tags_untagged, tags_kept, manifests, bytes: a row per image that the plan touches.
+        """image_name, tags, tags_deleted, tags_untagged, tags_kept, manifests, bytes: a row per image touched.
 
-        Bytes that several images held, and bytes that no manifest refers to, have rows of their own in brackets, so that
-        the column adds up to ``reclaimable``.
+        Bytes that several images held, and bytes that no manifest refers to, have rows of their own in brackets, so
+        that the column adds up to ``reclaimable``.
         """
         with database.workspace(
             images=self.inventory.images, tag=self.tags, manifest=self.manifests, blob=self.blobs
@@ -94,14 +95,23 @@ class Plan:
             return database.frame(
                 work,
                 """
-                with t as (select image_name, count(*) filter (action = 'delete') as tags_deleted, count(*) filter (action = 'untag') as tags_untagged,
-                                  count(*) filter (action = 'keep') as tags_kept from tag group by image_name),
+                with t as (
+                    select image_name, count(*) filter (action = 'delete') as tags_deleted,
+                           count(*) filter (action = 'untag') as tags_untagged,
+                           count(*) filter (action = 'keep') as tags_kept
+                    from tag group by image_name
+                ),
                 m as (select image_name, count(*) as manifests from manifest group by image_name),
-                b as (select case holders when 0 then '(no manifest refers to it)' when 1 then image_name else '(shared by several images)' end as image_name,
-                             sum(blob_size)::bigint as bytes from blob group by all),
+                b as (
+                    select case holders when 0 then '(no manifest refers to it)' when 1 then image_name
+                                else '(shared by several images)' end as image_name,
+                           sum(blob_size)::bigint as bytes
+                    from blob group by all
+                ),
                 i as (select image_name, count(*) as tags from images group by image_name)
-                select image_name, coalesce(i.tags, 0) as tags, coalesce(tags_deleted, 0) as tags_deleted, coalesce(tags_untagged, 0) as tags_untagged,
-                       coalesce(tags_kept, 0) as tags_kept, coalesce(manifests, 0) as manifests, coalesce(bytes, 0) as bytes
+                select image_name, coalesce(i.tags, 0) as tags, coalesce(tags_deleted, 0) as tags_deleted,
+                       coalesce(tags_untagged, 0) as tags_untagged, coalesce(tags_kept, 0) as tags_kept,
+                       coalesce(manifests, 0) as manifests, coalesce(bytes, 0) as bytes
                 from t full join m using (image_name) full join b using (image_name) left join i using (image_name)
                 order by bytes desc, image_name
                 """,
@@ -132,9 +142,9 @@ def plan(
 ) -> Plan:
     """The clean-up of the tags that ``condition`` selects, and of orphans.
 
-    ``engine`` and ``protect`` are the inventory's unless given (``protect=""`` protects nothing). ``resumed`` are manifests
-    (image_name, manifest_hash, began) that a run, begun then (UTC epoch seconds) and interrupted, was to delete: the grace
-    for orphans doesn't apply to them unless they were pushed again since.
+    ``engine`` and ``protect`` are the inventory's unless given (``protect=""`` protects nothing). ``resumed`` are
+    manifests (image_name, manifest_hash, began) that a run, begun then (UTC epoch seconds) and interrupted, was to
+    delete: the grace for orphans doesn't apply to them unless they were pushed again since.
     Raises ConditionError.
     """
     with Workbench(inventory) as bench:
@@ -149,10 +159,12 @@ class Workbench:
         self._readers: dict[database.Engine, database.Reader] = {}
         self._lock = threading.RLock()
 
-    def select(self, condition: str, *, engine: database.Engine, name: str = "condition") -> list[int]:
-        """The ids of inventory.images that ``condition`` selects: see regdata.database.Reader."""
+    def select(
+        self, condition: str, *, engine: database.Engine, name: str = "condition", limit: float | None = None
+    ) -> list[int]:
+        """The ids of inventory.images that ``condition`` selects: see regdata.database.Reader.select."""
         with self._lock:
-            return self._reader(engine).select(condition, name=name)
+            return self._reader(engine).select(condition, name=name, limit=limit)
 
     def query(self, sql: str) -> pd.DataFrame:
         """What a query over the tables gives; DuckDB reads it. Raises ConditionError."""
@@ -180,7 +192,7 @@ class Workbench:
                 return Plan(
                     tags=database.frame(work, "select * exclude id from tag_plan order by image_name, tag_name"),
                     manifests=database.frame(work, "from manifest_plan order by image_name, manifest_hash"),
-                    blobs=database.frame(work, "from freed_from order by blob_hash"),
+                    blobs=database.frame(work, "select * exclude blob from freed_from order by blob"),
                     order=database.frame(work, "from deletion_order order by all"),
                     condition=condition.strip(),
                     inventory=self.inventory,
@@ -190,7 +202,7 @@ class Workbench:
 
     @cached_property
     def anyway(self) -> int:
-        """The bytes that a clean-up frees whatever its condition: those of orphans, and those that nothing refers to."""
+        """The bytes that a clean-up frees whatever its condition: of orphans, and those that nothing refers to."""
         return self.plan("1=0").reclaimable
 
     def interrupt(self) -> None:
@@ -265,9 +277,8 @@ def _decide(
 
 def _hold(work: duckdb.DuckDBPyConnection, inventory: Inventory) -> None:
     work.register("blobs", inventory.blobs)
-    work.execute(
-        f"create view stored as select blob_hash, blob_size from blobs where {_STORED if inventory.from_store else _NOT_FOREIGN}"
-    )
+    there = _STORED if inventory.from_store else _NOT_FOREIGN
+    work.execute(f"create view stored as select blob_hash, blob_size from blobs where {there}")
     database.run_file(work, "held.sql")
 
 
@@ -278,13 +289,14 @@ def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     ) as work:
         _hold(work, inventory)
         database.run_file(work, "bytes.sql")
-        return database.frame(work, "from freed_from order by blob_hash")
+        return database.frame(work, "select * exclude blob from freed_from order by blob")
 
 
 _STORED = "blob_date is not null"
 # Layers with this type are fetched from elsewhere and usually not pushed (OCI image-spec, "Non-Distributable Layers").
 _NOT_FOREIGN = """blob_hash not in (
-    select reference_hash from "references" where contains(media_type, 'foreign') or contains(media_type, 'nondistributable'))"""
+    select reference_hash from "references"
+    where contains(media_type, 'foreign') or contains(media_type, 'nondistributable'))"""
 
 
 class _CallableModule(ModuleType):

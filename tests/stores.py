@@ -1,7 +1,7 @@
 """Big registries for `make bench`, written straight into a folder as distribution lays it out.
 
-Seeded, with the demo's variety: images and indexes with attestations, base layers that teams share, tags that moved on and
-left orphans, signatures, digests with two tags, empty repositories. Layers are sparse files: they have a size and no bytes.
+Seeded, with the demo's variety: images and indexes with attestations, base layers that teams share, tags that moved on
+and left orphans, signatures, digests with two tags, empty repositories. Layers are sparse files: a size and no bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ TAGS_PER_REPOSITORY = 65
 
 
 def big_store(folder: Path, tags: int) -> Path:
-    """The base_path of a store with about so many tags, made in ``folder`` unless it is there; the same bytes each time."""
+    """The base_path of a store with so many tags, made in ``folder`` unless it is there; the same bytes each time."""
     base_path = folder / f"{tags}-tags"
     if not base_path.exists():
         draft = folder / f".{base_path.name}.tmp"
@@ -66,12 +67,10 @@ class _Writer:
 
     def file(self, path: str, data: bytes, when: int, *, size: int | None = None) -> None:
         path = f"{self.root}/{path}"
-        try:
-            file = open(path, "wb", buffering=0)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path))
-            file = open(path, "wb", buffering=0)
-        with file:
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+        with open(path, "wb", buffering=0) as file:
             file.write(data)
             if size is not None:
                 file.truncate(size)
@@ -149,7 +148,9 @@ class Repository:
             "os": "linux",
             "created": f"{_iso(when - 300)}.123456789Z",
             "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"], "Cmd": ["/bin/server", self.name]},
-            "history": [{"created": _iso(when) + "Z", "created_by": f"RUN /bin/sh -c step {n}"} for n in range(len(layers))],
+            "history": [
+                {"created": _iso(when) + "Z", "created_by": f"RUN /bin/sh -c step {n}"} for n in range(len(layers))
+            ],
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer['hex'][::-1]}" for layer in layers]},
         }
         return self._with_config(config, [(layer, OCI_LAYER if self.oci else DOCKER_LAYER) for layer in layers], when)
@@ -163,7 +164,9 @@ class Repository:
         payload = (self.writer.layer(when, 200), "application/vnd.dev.cosign.simplesigning.v1+json")
         return self._with_config(config, [payload], when)[0]
 
-    def _with_config(self, config: dict[str, Any], layers: list[tuple[dict[str, Any], str]], when: int) -> tuple[str, int]:
+    def _with_config(
+        self, config: dict[str, Any], layers: list[tuple[dict[str, Any], str]], when: int
+    ) -> tuple[str, int]:
         hex_, size = self.writer.blob(config, when)
         # Those of layers are left out: only a pull needs them.
         self.writer.file(f"{self.folder}/_layers/sha256/{hex_}/link", f"sha256:{hex_}".encode(), when)
@@ -174,7 +177,8 @@ class Repository:
                 "mediaType": OCI_MANIFEST if self.oci else DOCKER_MANIFEST,
                 "config": {"mediaType": kind, "size": size, "digest": f"sha256:{hex_}"},
                 "layers": [
-                    {"mediaType": kind, "size": layer["size"], "digest": f"sha256:{layer['hex']}"} for layer, kind in layers
+                    {"mediaType": kind, "size": layer["size"], "digest": f"sha256:{layer['hex']}"}
+                    for layer, kind in layers
                 ],
             },
             when,
@@ -198,6 +202,4 @@ def hash_of(*parts: object) -> int:
 
 
 def _iso(epoch: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
