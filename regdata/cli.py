@@ -79,9 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         help="default: $REGDATA_CONF, else conf.json in this folder or the nearest one above",
     )
-    parser.add_argument(
-        "--no-gc", dest="gc", action="store_false", help="delete, but leave out the collection"
-    )
+    parser.add_argument("--no-gc", dest="gc", action="store_false", help="delete, but leave out the collection")
     parser.add_argument("--force", action="store_true", help="go beyond the limits in conf.json")
     parser.add_argument("--version", action="version", version=f"regdata {__version__}")
     return parser
@@ -261,10 +259,7 @@ def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     rows = [(key, str(record.get(key))) for key in ("registry", "sql_id", "action")]
     rows += [(key.replace("_", " "), str(record.get(key))) for key in COUNTS]
-    rows += [
-        (key.replace("_", " "), size(record.get(key)))
-        for key in ("bytes_predicted", "bytes_freed")
-    ]
+    rows += [(key.replace("_", " "), size(record.get(key))) for key in ("bytes_predicted", "bytes_freed")]
     return rows + [("error", " ".join(str(error).split())) for error in record.get("errors", [])]
 
 

@@ -61,9 +61,7 @@ _SIGNATURE_TYPES = (
 _ATTESTATION_TYPES = ("application/vnd.in-toto", "application/vnd.dsse.envelope")
 _CREATED = "org.opencontainers.image.created"
 
-_DIGEST = re.compile(
-    r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}"
-)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}")
 _ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 # Registries read JSON with Go, to which "Manifests" is the same key as "manifests".
 _KEYS = ("mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject")
@@ -206,9 +204,7 @@ def parse_config(data: bytes) -> tuple[int | None, str | None]:
 def with_config(content: Content, config: tuple[int | None, str | None]) -> Content:
     """The content with what `parse_config` found; an annotation's date stays if it found none."""
     created, platform = config
-    return content._replace(
-        created=content.created if created is None else created, platform=platform
-    )
+    return content._replace(created=content.created if created is None else created, platform=platform)
 
 
 def add_row(columns: Columns, table: str, row: tuple[object, ...]) -> None:
@@ -254,9 +250,7 @@ def _understood(digest: str, data: bytes, document: dict[str, Any], media_type: 
     )
 
 
-def _not_understood(
-    digest: str, data: bytes, document: object, media_type: str | None, error: str
-) -> Content:
+def _not_understood(digest: str, data: bytes, document: object, media_type: str | None, error: str) -> Content:
     """What it might refer to is all that is known of it: enough to keep those."""
     try:
         # Written out again: an escape can't hide a digest then.

@@ -213,8 +213,7 @@ class Transport:
 
 def _no_url(url: str, error: Exception) -> RegistryError:
     return RegistryError(
-        f"registry.url {_line(url)!r} can't be used ({_line(str(error))}): "
-        "write it like http://127.0.0.1:5000"
+        f"registry.url {_line(url)!r} can't be used ({_line(str(error))}): write it like http://127.0.0.1:5000"
     )
 
 

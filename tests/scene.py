@@ -100,7 +100,6 @@ class Scene:
         self.settings: dict[str, Any] = {
             "registry": {"url": self.proxy.url} | ({"base_path": str(self.base_path)} if store else {}),
             "engine": "duckdb",
-            "cache": False,
             "sql": {"none": "2=1", "scene": CONDITION},
             "gc-before": ["touch", str(self.stopped)],
             "gc-command": self.registry.gc_command,

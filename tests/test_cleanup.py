@@ -271,7 +271,7 @@ def test_empty_repositories_go(team: Team, conf: Conf) -> None:
 def test_a_damaged_manifest(
     team: Team, conf: Conf, folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A manifest that can't be read is kept with all that it might reach; the registry's collection would stop at it."""
+    """A manifest that can't be read is kept with all that it might reach; the collection would stop at it."""
     monkeypatch.setattr(urllib3.util.retry, "time", SimpleNamespace(sleep=lambda seconds: None))
     push(team.registry.url, "charts/web", "other", OLD)
     chart = TAGS["charts/web:0.1"].digest
@@ -281,7 +281,7 @@ def test_a_damaged_manifest(
     config, condition = settings(team, conf, folder=folder), "image_name like 'charts/%' or tag_name = '2.0'"
     if folder:  # it is seen before anything is deleted
         told = listing(team.registry.base_path)
-        with pytest.raises(CleanupError, match="charts/web@.*collection stops at them, so nothing was deleted"):
+        with pytest.raises(CleanupError, match=r"charts/web@.*collection stops at them, so nothing was deleted"):
             clean(config, condition)
         assert listing(team.registry.base_path) == told
     result = clean(config, condition, gc=not folder)

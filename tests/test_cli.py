@@ -17,7 +17,6 @@ import pytest
 
 from regdata import cli
 from regdata.report import new_folder
-from regdata.html import export_html
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,8 +50,7 @@ AFTER = '(run / "after").touch()'
 
 # clear.py as it is, but with the notebooks of the test
 START = (
-    "import sys; from pathlib import Path; from regdata import cli;"
-    " cli.NOTEBOOKS = Path('nb'); sys.exit(cli.main())"
+    "import sys; from pathlib import Path; from regdata import cli; cli.NOTEBOOKS = Path('nb'); sys.exit(cli.main())"
 )
 
 Clear = Callable[..., subprocess.CompletedProcess[str]]
@@ -86,9 +84,7 @@ def folder(tmp_path: Path) -> Path:
 def clear(folder: Path) -> Clear:
     """`clear(*arguments, cells=…)` runs clear.py on a notebook of these cells."""
 
-    def run(
-        *arguments: str, cells: tuple[str, ...] = (RECORD,), **changes: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, cells: tuple[str, ...] = (RECORD,), **changes: str) -> subprocess.CompletedProcess[str]:
         write_notebook(folder / "nb" / "delete.ipynb", *cells)
         return subprocess.run(
             [sys.executable, "-c", START, *arguments],
@@ -116,9 +112,7 @@ def test_help_is_quick() -> None:
         "except SystemExit: pass\n"
         "print(sorted({'pandas', 'duckdb', 'pydantic', 'papermill', 'requests'} & {*sys.modules}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: clear.py")
     assert done.stdout.splitlines()[-1] == "[]"
 
@@ -133,9 +127,7 @@ def test_help_is_quick() -> None:
         (["none", "none", "--forc"], "unrecognized arguments: --forc"),
     ],
 )
-def test_usage(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], folder: Path
-) -> None:
+def test_usage(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     """A wrong command line is one line and exit code 2; nothing is started."""
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
@@ -223,9 +215,7 @@ def test_failing_run(clear: Clear, folder: Path) -> None:
 def test_record_with_errors(clear: Clear) -> None:
     """A run that ended well, but whose record has errors, exits with 1 and shows them."""
     note = 'record["errors"] = ["a blob is\\nleft"]\n'
-    done = clear(
-        "none", "del", cells=(RECORD, note + '(run / "record.json").write_text(json.dumps(record))')
-    )
+    done = clear("none", "del", cells=(RECORD, note + '(run / "record.json").write_text(json.dumps(record))'))
     assert done.returncode == 1
     assert "error              a blob is left\n" in done.stdout
 

@@ -180,9 +180,7 @@ def test_media_type(document: dict[str, Any], served: str | None, expected: str)
         ({"what": LAYER_HASH}, "text/html", "text/html"),
     ],
 )
-def test_an_unknown_type_refers_to_every_digest_in_it(
-    document: dict[str, Any], served: str | None, named: str
-) -> None:
+def test_an_unknown_type_refers_to_every_digest_in_it(document: dict[str, Any], served: str | None, named: str) -> None:
     """A manifest of an unknown type, schema 1 included, keeps whatever digest it mentions."""
     content = parse(document, served)
     assert content.error is not None
@@ -316,9 +314,7 @@ def test_an_odd_config_says_nothing() -> None:
 
 def test_a_config_completes_its_image() -> None:
     """The config's date wins over the annotation's, which stays if the config has none."""
-    annotated = parse(
-        image(annotations={"org.opencontainers.image.created": "1970-01-01T00:00:09Z"})
-    )
+    annotated = parse(image(annotations={"org.opencontainers.image.created": "1970-01-01T00:00:09Z"}))
     assert with_config(annotated, (5, "linux/amd64"))[4:6] == (5, "linux/amd64")
     assert with_config(annotated, (None, None))[4:6] == (9, None)
 
