@@ -97,13 +97,11 @@ class RegistryConfig(_Section):
     """Where the registry is: its endpoint, and its folder if that is at hand."""
 
     url: Url = Field(
-        description="http(s)://host[:port][/path] without user, password or query,"
-        ' such as "http://127.0.0.1:5000"'
+        description='http(s)://host[:port][/path] without user, password or query, such as "http://127.0.0.1:5000"'
     )
     base_path: Folder | None = Field(
         default=None,
-        description="the folder that holds docker/registry/v2, such as"
-        ' "/var/lib/registry", or no such key',
+        description='the folder that holds docker/registry/v2, such as "/var/lib/registry", or no such key',
     )
 
 
@@ -111,29 +109,20 @@ class Limits(_Section):
     """A plan that goes beyond one of these is refused. None: no such limit."""
 
     max_tags: int | None = Field(default=None, ge=0, description="a whole number, 0 or more")
-    max_percent: float | None = Field(
-        default=None, ge=0, le=100, description="a number from 0 to 100"
-    )
-    max_bytes: int | None = Field(
-        default=None, ge=0, description="a whole number of bytes, 0 or more"
-    )
+    max_percent: float | None = Field(default=None, ge=0, le=100, description="a number from 0 to 100")
+    max_bytes: int | None = Field(default=None, ge=0, description="a whole number of bytes, 0 or more")
 
 
 class Config(_Section):
     """A valid conf.json: paths are absolute, every `${NAME}` is filled in."""
 
-    registry: RegistryConfig = Field(
-        description='an object such as {"url": "http://127.0.0.1:5000"}'
-    )
-    engine: Literal["duckdb", "sqlite"] = Field(
-        default="sqlite", description='"duckdb" or "sqlite"'
-    )
+    registry: RegistryConfig = Field(description='an object such as {"url": "http://127.0.0.1:5000"}')
+    engine: Literal["duckdb", "sqlite"] = Field(default="sqlite", description='"duckdb" or "sqlite"')
     protect: Annotated[str | None, BeforeValidator(_blank_is_none)] = Field(
         default=None, description="a condition such as \"tag_name = 'latest'\", or no such key"
     )
     sql: dict[str, Condition] = Field(
-        description="the text of a WHERE clause for each sql_id,"
-        ' such as {"dummy": "tag_name = \'dummy\'"}'
+        description='the text of a WHERE clause for each sql_id, such as {"dummy": "tag_name = \'dummy\'"}'
     )
     gc_command: Argv | None = Field(
         default=None,
@@ -144,14 +133,12 @@ class Config(_Section):
     gc_before: Argv | None = Field(
         default=None,
         alias="gc-before",
-        description='a list, one item per argument, such as ["docker", "stop", "registry"],'
-        " or no such key",
+        description='a list, one item per argument, such as ["docker", "stop", "registry"], or no such key',
     )
     gc_after: Argv | None = Field(
         default=None,
         alias="gc-after",
-        description='a list, one item per argument, such as ["docker", "start", "registry"],'
-        " or no such key",
+        description='a list, one item per argument, such as ["docker", "start", "registry"], or no such key',
     )
     gc_wait: float = Field(
         default=0.0,
@@ -165,9 +152,7 @@ class Config(_Section):
         description='the folder for reports, such as "reports"',
     )
     limits: Limits = Field(default=Limits(), description='an object such as {"max_percent": 50}')
-    snapshots: Folder | None = Field(
-        default=None, description='a folder such as "snapshots", or no such key'
-    )
+    snapshots: Folder | None = Field(default=None, description='a folder such as "snapshots", or no such key')
     cache: Annotated[Path | None, BeforeValidator(_cache)] = Field(
         default_factory=_default_cache, description='a folder such as "cache", false, or no such key'
     )
@@ -235,9 +220,7 @@ def load_config(path: str | Path | None = "") -> Config:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"{file} can't be read ({error.strerror}): make it readable, or give another file."
-        ) from None
+        raise ConfigError(f"{file} can't be read ({error.strerror}): make it readable, or give another file.") from None
     return check_config(file, data)
 
 
@@ -294,9 +277,7 @@ def _parse(file: Path, data: bytes) -> dict[str, Any]:
     try:
         source = json.loads(data.decode("utf-8-sig"), object_pairs_hook=no_duplicates)
     except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}."
-        ) from None
+        raise ConfigError(f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8.") from None
     except (RecursionError, ValueError) as error:  # nested too deeply; an endless number
@@ -321,10 +302,7 @@ def _validate(file: Path, source: dict[str, Any]) -> Config:
 def _expand(value: Any, key: str, problems: list[str]) -> Any:
     """`value` with each ${NAME} taken from the environment; one not set is a problem."""
     if isinstance(value, dict):
-        return {
-            name: _expand(inner, f"{key}.{name}".lstrip("."), problems)
-            for name, inner in value.items()
-        }
+        return {name: _expand(inner, f"{key}.{name}".lstrip("."), problems) for name, inner in value.items()}
     if isinstance(value, list):
         return [_expand(inner, f"{key}[{i}]", problems) for i, inner in enumerate(value)]
     if not isinstance(value, str):

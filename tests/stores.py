@@ -59,6 +59,7 @@ class _Writer:
             if number >= len(TEAMS) * len(APPS):
                 name += f"-{number // (len(TEAMS) * len(APPS))}"
             if number % 50 == 49:
+                os.makedirs(f"{self.root}/repositories/{name}/_manifests/tags")
                 self.file(f"repositories/{name}/_layers/sha256/{self.bases[0]['hex']}/link", b"", NOW - 300 * DAY)
             else:
                 size = int(TAGS_PER_REPOSITORY * min(self.chance.paretovariate(1.2) / 4, 20)) + 1

@@ -77,9 +77,7 @@ def test_config_can_go_to_another_process(write: Write) -> None:
 
 
 class TestWhere:
-    def test_argument_beats_environment(
-        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_argument_beats_environment(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The argument wins over REGDATA_CONF, and that over the working folder."""
         write()
         for name in ("one", "two"):
@@ -91,9 +89,7 @@ class TestWhere:
         monkeypatch.setenv("REGDATA_CONF", "")
         assert load_config(None).path == tmp_path / "conf.json"
 
-    def test_nearest_parent(
-        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_nearest_parent(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """From notebooks/, the conf.json beside that folder is found."""
         write()
         (tmp_path / "notebooks" / "deep").mkdir(parents=True)
@@ -127,18 +123,34 @@ class TestWhere:
 
 
 class TestPaths:
-    def test_relative_to_the_file(
-        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_relative_to_the_file(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Relative paths start at conf.json's folder, not the working folder; ~ is no home."""
-        path = write(
-            registry={"url": URL, "base_path": "~/store"}, reports="out", snapshots="/srv/snaps"
-        )
+        path = write(registry={"url": URL, "base_path": "~/store"}, reports="out", snapshots="/srv/snaps")
         monkeypatch.chdir("/")
         config = load_config(path)
         assert config.registry.base_path == tmp_path / "~" / "store"
         assert config.reports == tmp_path / "out"
         assert config.snapshots == Path("/srv/snaps")
+
+    @pytest.mark.parametrize(
+        ("variable", "expected"),
+        [("/srv/cache", "/srv/cache/regdata"), ("", "/home/me/.cache/regdata"), ("rel", "/home/me/.cache/regdata")],
+    )
+    def test_cache(self, write: Write, monkeypatch: pytest.MonkeyPatch, variable: str, expected: str) -> None:
+        """The digest cache is the user's, where the XDG specification says, unless conf.json says otherwise."""
+        monkeypatch.setenv("HOME", "/home/me")
+        monkeypatch.setenv("XDG_CACHE_HOME", variable)
+        assert load_config(write()).cache == Path(expected)
+
+    def test_cache_by_the_file(self, write: Write, tmp_path: Path) -> None:
+        """conf.json turns the cache off, or gives its folder."""
+        assert load_config(write(cache=False)).cache is None
+        assert load_config(write(cache="kept")).cache == tmp_path / "kept"
+
+    @pytest.mark.parametrize("value", [True, None, 5, ""])
+    def test_cache_that_is_none(self, write: Write, value: object) -> None:
+        """Anything but false or a folder is refused."""
+        assert 'wanted a folder such as "cache", false, or no such key.' in problem(write(cache=value))
 
     def test_relative_argument(self, write: Write) -> None:
         """Paths are absolute also when the file was given by a relative path."""
@@ -185,9 +197,7 @@ class TestValues:
         assert f"registry.url: found {json.dumps(url)}, wanted http(s)://host" in message
         assert '"http://127.0.0.1:5000"' in message
 
-    def test_password_in_url_is_not_shown(
-        self, write: Write, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_password_in_url_is_not_shown(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         """A URL with a password is refused without printing it."""
         monkeypatch.setenv("PASSWORD", "hunter2")
         for url in ("https://me:hunter2@host", "https://me:${PASSWORD}@host"):
@@ -247,9 +257,7 @@ class TestEnvironment:
         assert "s3cret" not in json.dumps(config.source)
         assert config.source["gc-command"][2] == "${TOKEN}"
 
-    def test_wrong_value_is_shown_as_written(
-        self, write: Write, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_wrong_value_is_shown_as_written(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         """An error about a filled-in value shows the variable's name only."""
         monkeypatch.setenv("TOKEN", "s3cret")
         message = problem(write(engine="${TOKEN}", **{"gc-after": "restart ${TOKEN}"}))
@@ -295,8 +303,7 @@ class TestMistakes:
             ({"zzz": 1}, "zzz: unknown key; the keys there are: registry, engine, protect, sql"),
             (
                 {"registry": {"url": URL, "basepath": "x"}},
-                'registry.basepath: unknown key (did you mean "base_path"?); the keys there are:'
-                " url, base_path.",
+                'registry.basepath: unknown key (did you mean "base_path"?); the keys there are: url, base_path.',
             ),
             ({"limits": {"max_tag": 1}}, 'limits.max_tag: unknown key (did you mean "max_tags"?)'),
             ({"registry": {}}, "registry.url: missing, wanted http(s)://"),
