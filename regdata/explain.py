@@ -19,6 +19,8 @@ SHOWN = 3
 
 def explain(plan: Plan, reference: str) -> str:
     """One sentence on ``image:tag`` or ``image@sha256:…``. Raises RegdataError when the registry had no such thing."""
+    if not reference:
+        return "To have the fate of a tag or a manifest explained, give image:tag or image@sha256:…."
     image, at, digest = reference.partition("@")
     if at:
         return _manifest(plan, image, digest)

@@ -95,7 +95,6 @@ def test_grace(new_plan: NewPlan) -> None:
         ("prod/app:1.1", r"did you mean prod/app:1\.0"),
         (f"prod/old@{INDEX.digest}", f"prod/old@{INDEX.digest} when it was scanned"),
         ("prod/app", "when it was scanned"),
-        ("", "Write image:tag"),
         ("'; drop table x --:y", "Write image:tag"),
     ],
 )
@@ -103,6 +102,11 @@ def test_unknown(new_plan: NewPlan, reference: str, hint: str) -> None:
     """What the registry did not have is an error, with what may have been meant."""
     with pytest.raises(RegdataError, match=f"^the registry had no .*{hint}"):
         new_plan().explain(reference)
+
+
+def test_nothing_asked(new_plan: NewPlan) -> None:
+    """Without a reference it says what to give: the notebook's parameter is empty by default."""
+    assert new_plan().explain("").startswith("To have the fate of a tag or a manifest explained, give image:tag")
 
 
 def test_one_image_at_a_time(new_plan: NewPlan) -> None:
