@@ -133,6 +133,28 @@ def test_from_notebooks_without_collection(
     assert store_bytes(demo_registry.base_path) == before
 
 
+def test_without_base_path(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """By the API alone the selected tags go where no other is on their digest; orphans stay, freed bytes are unknown."""
+    conf(demo_registry, registry={"url": demo_registry.url}, cache=False)
+    tags = store_tags(demo_registry.base_path)
+    done = call("papermill", "notebooks/delete.ipynb", "reports/out.ipynb", "-p", "sql_id", "autobuild")
+    assert done.returncode == 0, last_line(done)
+    record = record_of(tmp_path)
+    gone = tags - store_tags(demo_registry.base_path)
+    assert gone == {name for name in tags if selected(name)} & gone
+    assert len(gone) == record["tags_deleted"] == record["tags_selected"] - record["tags_kept"] > 0
+    assert (record["orphans_deleted"], record["bytes_freed"], record["errors"]) == (0, None, [])
+
+
+def test_empty_registry(registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """On a registry into which nothing was pushed there is nothing to do, and that is no error."""
+    conf(registry)
+    done = call("papermill", "notebooks/delete.ipynb", "reports/out.ipynb", "-p", "sql_id", "autobuild")
+    assert done.returncode == 0, last_line(done)
+    record = record_of(tmp_path)
+    assert (record["tags_selected"], record["bytes_predicted"], record["errors"]) == (0, 0, [])
+
+
 def test_redirected_and_listed_only(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
     """Without an output path the notebook is on stdout; `-p action none` changes nothing at all, and still plans."""
     conf(demo_registry)
