@@ -134,7 +134,7 @@ def test_from_notebooks_without_collection(
 
 
 def test_without_base_path(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
-    """By the API alone the selected tags go where no other is on their digest; orphans stay, freed bytes are unknown."""
+    """By the API alone the selected tags go where no other is on their digest; orphans stay, freed is unknown."""
     conf(demo_registry, registry={"url": demo_registry.url}, cache=False)
     tags = store_tags(demo_registry.base_path)
     done = call("papermill", "notebooks/delete.ipynb", "reports/out.ipynb", "-p", "sql_id", "autobuild")
