@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import requests
 
+import regdata.demo
 from regdata.demo import EMPTY_REPOSITORY, fill, measure
-from regdata.errors import RegistryError
+from regdata.errors import RegistryError, StorageError
 from regdata.local import LocalRegistry
 from regdata.samples import make_image, make_layer, push
 from tests.helpers import ROOT, docker_ref, pull_all, skopeo_copy, store_bytes, store_tags
@@ -151,9 +152,9 @@ def test_interrupted_demo_is_one_line(tools: None, tmp_path: Path) -> None:
         ) as demo:
             assert demo.stdout is not None
             url = demo.stdout.readline().split()[1].rstrip(",")
-            second = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True)
-            assert second.returncode == 1
-            assert "in use by a running demo" in second.stderr
+            refused = pytest.raises(StorageError, match="in use by a running demo")
+            with refused, regdata.demo.demo_registry(tmp_path / "demo", fresh=True):
+                pass
             demo.send_signal(number)
             _, errors = demo.communicate(timeout=20)
         assert demo.returncode == 130
