@@ -164,7 +164,8 @@ def scan(config: Config, *, executor: Executor | None = None, known: Iterable[tu
     cache = Cache(config.cache)
     registry = Registry(config.registry.url, cache=cache)
     registry.check()
-    storage = Storage(config.registry.base_path, cache=cache) if config.registry.base_path else None
+    # The folder is read without the cache: damage is to be seen, and reading it is fast.
+    storage = Storage(config.registry.base_path) if config.registry.base_path else None
     if storage:
         check_same_registry(registry, storage)
     source: Source = storage or registry
