@@ -244,17 +244,9 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-COUNTS = (
-    "tags_selected",
-    "tags_deleted",
-    "tags_untagged",
-    "tags_kept",
-    "manifests_deleted",
-    "orphans_deleted",
-)
-
-
 def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
+    from regdata.report import COUNTS
+
     if not record:
         return []
     rows = [(key, str(record.get(key))) for key in ("registry", "sql_id", "action")]

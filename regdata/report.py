@@ -57,6 +57,7 @@ class Record:
             action=action,
             gc_command=config.source.get("gc-command"),
             **dict.fromkeys(COUNTS, 0),
+            bytes_predicted=0,
             bytes_freed=None,
             **facts,
         )
@@ -131,7 +132,6 @@ COUNTS = (
     "tags_kept",
     "manifests_deleted",
     "orphans_deleted",
-    "bytes_predicted",
 )
 
 
