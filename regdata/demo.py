@@ -24,69 +24,20 @@ from typing import Any, NamedTuple
 import requests
 
 from regdata.errors import RegdataError, StorageError
-from regdata.local import LocalRegistry, die_with_parent, registry_binary
+from regdata.local import LocalRegistry, die_with_parent
 from regdata.samples import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_LAYER,
-    OCI_MANIFEST,
     Blob,
     Image,
-    make_attestation,
     make_helm_chart,
     make_image,
     make_index,
     make_layer,
-    make_manifest,
     make_referrer,
     make_signature,
     push,
     referrers_tag,
     signature_tag,
 )
-
-# regdata.local's and regdata.samples' names are here only for tests that still import them so.
-__all__ = [
-    "APPS",
-    "DAY",
-    "DOCKER_CONFIG",
-    "DOCKER_LAYER",
-    "DOCKER_LIST",
-    "DOCKER_MANIFEST",
-    "EMPTY_REPOSITORY",
-    "OCI_CONFIG",
-    "OCI_INDEX",
-    "OCI_LAYER",
-    "OCI_MANIFEST",
-    "App",
-    "Blob",
-    "Image",
-    "LocalRegistry",
-    "Measure",
-    "Push",
-    "demo_registry",
-    "fill",
-    "lab",
-    "main",
-    "make_attestation",
-    "make_helm_chart",
-    "make_image",
-    "make_index",
-    "make_layer",
-    "make_manifest",
-    "make_referrer",
-    "make_signature",
-    "measure",
-    "push",
-    "referrers_tag",
-    "registry_binary",
-    "run",
-    "signature_tag",
-]
 
 DAY = 86400
 
