@@ -105,7 +105,7 @@ def _connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def workspace(**frames: pd.DataFrame) -> duckdb.DuckDBPyConnection:
+def workspace(**frames: pd.DataFrame | pa.Table) -> duckdb.DuckDBPyConnection:
     """A locked in-memory DuckDB that sees ``frames`` as views of the same names."""
     connection = _connect()
     for name, frame in frames.items():
@@ -125,7 +125,11 @@ def sql_text(name: str) -> str:
 
 def frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
     """The result of ``query``; integers are Int64 (they may be unknown), text is str."""
-    table = connection.sql(query).to_arrow_table()
+    return to_frame(connection.sql(query).to_arrow_table())
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """The table as a frame, see `frame`."""
     types = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype()}
     result: pd.DataFrame = table.to_pandas(types_mapper=types.get)
     return result
@@ -151,24 +155,28 @@ def _load_duckdb(connection: duckdb.DuckDBPyConnection, inventory: Inventory, na
     kinds = {
         column: kind.replace("INTEGER", "BIGINT").replace("REAL", "DOUBLE") for column, kind in TABLES[name].items()
     }
-    connection.register("incoming", inventory.frame(name))
-    connection.execute(f'{_create(name, kinds)}; INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
-    connection.unregister("incoming")
+    connection.execute(_create(name, kinds))
+    for rows in inventory.batches(name):
+        connection.register("incoming", rows)
+        connection.execute(f'INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
+        connection.unregister("incoming")
 
 
 def _load_sqlite(connection: sqlite3.Connection, inventory: Inventory, name: str) -> None:
-    source = inventory.frame(name)
-    rows = zip(
-        *(source[column].astype(object).where(source[column].notna(), None) for column in TABLES[name]),
-        strict=True,
-    )
     connection.set_authorizer(None)
     connection.execute("PRAGMA query_only = 0")
     connection.execute(_create(name, TABLES[name]))
-    connection.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(TABLES[name]))})', rows)
+    insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(TABLES[name]))})'
+    for rows in inventory.batches(name):
+        for batch in rows.to_batches(_BATCH):
+            columns = (batch[column].to_pylist() for column in TABLES[name])
+            connection.executemany(insert, zip(*columns, strict=True))
     connection.commit()
     connection.execute("PRAGMA query_only = 1")
     connection.set_authorizer(_only_reads)
+
+
+_BATCH = 10_000
 
 
 def select(inventory: Inventory, condition: str, *, engine: Engine, name: str = "condition") -> list[int]:

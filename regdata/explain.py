@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import duckdb
 
 from regdata.errors import RegdataError
 
@@ -54,7 +51,7 @@ def _tag(plan: Plan, image: str, tag: str) -> str:
 
 
 def _manifest(plan: Plan, image: str, digest: str) -> str:
-    from regdata.plan import REASONS
+    from regdata.plan import REASONS, solve
 
     name = f"{image}@{digest}"
     if plan.inventory.manifests.query("image_name == @image and manifest_hash == @digest").empty:
@@ -62,13 +59,9 @@ def _manifest(plan: Plan, image: str, digest: str) -> str:
     row = plan.manifests.query("image_name == @image and manifest_hash == @digest")
     if not row.empty:
         return f"{name} goes: {REASONS[row['reason'].iloc[0]]}."
-    with _around(plan, image) as work:
-        why = {
-            reason
-            for (reason,) in work.execute(
-                "select why from root join node using (node) where manifest_hash = ?", [digest]
-            ).fetchall()
-        }
+    with solve(plan.inventory, plan.selected, plan.protected) as work:
+        query = f"select why from root where node in ({_NODE})"
+        why = {reason for (reason,) in work.execute(query, [image, digest]).fetchall()}
     for reason in ("unreadable", "grace"):
         if reason in why:
             return f"{name} stays: {REASONS[reason]}."
@@ -77,10 +70,12 @@ def _manifest(plan: Plan, image: str, digest: str) -> str:
 
 def _holders(plan: Plan, image: str, digest: str, *, besides: str = "") -> str:
     """The tags that hold a manifest, in brackets; empty where no tag does."""
-    with _around(plan, image) as work:
+    from regdata.plan import solve
+
+    with solve(plan.inventory, plan.selected, plan.protected) as work:
         found = work.execute(
-            """with recursive up(node) as (
-                   select node from node where manifest_hash = ?
+            f"""with recursive up(node) as (
+                   {_NODE}
                    union
                    select h.src from up join holds h on h.dst = up.node
                )
@@ -88,26 +83,16 @@ def _holders(plan: Plan, image: str, digest: str, *, besides: str = "") -> str:
                join tag_node t on t.node = up.node
                where t.tag_name <> ? and t.id not in (select id from touched where kept_because is null)
                order by t.tag_name""",
-            [digest, besides],
+            [image, digest, besides],
         ).fetchall()
     names = [f"{image}:{tag}" for (tag,) in found]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f" ({', '.join(names[:SHOWN])}{more})" if names else ""
 
 
-def _around(plan: Plan, image: str) -> duckdb.DuckDBPyConnection:
-    """The tables of plan.sql for one image: what holds what never crosses repositories."""
-    from regdata.plan import solve
-
-    whole = plan.inventory
-    manifests = whole.manifests.query("image_name == @image")
-    part = replace(
-        whole,
-        images=whole.images.query("image_name == @image"),
-        manifests=manifests,
-        references=whole.references[whole.references["manifest_hash"].isin(manifests["manifest_hash"])],
-    )
-    return solve(part, plan.selected, plan.protected)
+_NODE = """
+select n.node from node n join image i using (image) join digest d using (digest)
+where i.image_name = ? and d.hash = ?"""
 
 
 def _unknown(plan: Plan, name: str) -> RegdataError:

@@ -1,23 +1,24 @@
--- What each manifest keeps in the store: itself and all that it refers to. Numbers stand for names and hashes, since
--- bytes.sql, which goes on from here, joins them again for each condition.
--- Reads stored(blob_hash, blob_size), manifests(image_name, manifest_hash) and "references".
+-- What each manifest keeps in the store: itself and all that it refers to. Reads the tables of numbers.sql, blobs,
+-- descriptor(digest, media_type) and known(from_store).
 
-create temp table image as
-select row_number() over (order by image_name) as image, image_name from (select distinct image_name from manifests);
+-- What takes space there. Layers of some types are fetched from elsewhere and usually not pushed (OCI image-spec,
+-- "Non-Distributable Layers").
+create table stored as
+select d.digest as blob, b.blob_size
+from blobs b join digest d on d.hash = b.blob_hash
+where case when (select from_store from known) then b.blob_date is not null
+           else d.digest not in (
+               select digest from descriptor
+               where contains(media_type, 'foreign') or contains(media_type, 'nondistributable')) end;
 
-create temp table digest as
-select row_number() over () as digest, manifest_hash from (select distinct manifest_hash from manifests);
+create table revision as select distinct image, digest from node;
 
-create temp table revision as
-select image, digest from manifests join image using (image_name) join digest using (manifest_hash);
-
-create temp table stored_blob as
-select row_number() over (order by blob_hash) as blob, blob_hash, blob_size from stored;
-
-create temp table held as
-select d.digest, b.blob from digest d join stored_blob b on b.blob_hash = d.manifest_hash
+create table held as
+select distinct n.digest, s.blob from node n join stored s on s.blob = n.digest
 union all
-select d.digest, b.blob
-from "references" r
-join digest d on d.manifest_hash = r.manifest_hash
-join stored_blob b on b.blob_hash = r.reference_hash;
+select r.manifest, s.blob
+from refers r semi join node n on n.digest = r.manifest join stored s using (blob);
+
+-- What no manifest refers to goes with any collection.
+create table unheld as
+select blob from stored anti join held using (blob);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from regdata import database, processes, render
 from regdata.cache import Cache
 from regdata.errors import StorageError
+from regdata.graph import Graph
 from regdata.manifest import COLUMNS, Columns, matches, merge
+from regdata.references import References, batches
 from regdata.registry import Registry
 from regdata.storage import Storage
 
@@ -46,16 +50,16 @@ class Inventory:
     """What a registry holds. Frames have the columns of regdata.database.TABLES; times are UTC epoch seconds, sizes
     bytes.
 
-    images: a row per tag. manifests: a row per manifest of a repository. references: manifest to child manifest, config
-    and layers, once per digest. blobs: everything stored or referred to. repositories: every name, also those without
-    tags. ``scanned_at`` is the time of the scan, ``from_store`` whether the registry's folder was read (then sizes,
-    dates and orphans are known exactly), ``can_untag`` whether a tag can go while its digest stays, ``engine`` and
-    ``protect`` what conf.json says of conditions.
+    images: a row per tag. manifests: a row per manifest of a repository. refers: manifest to child manifest, config and
+    layers, once per digest; ``references`` is the same as a frame. blobs: everything stored or referred to.
+    repositories: every name, also those without tags. ``scanned_at`` is the time of the scan, ``from_store`` whether
+    the registry's folder was read (then sizes, dates and orphans are known exactly), ``can_untag`` whether a tag can go
+    while its digest stays, ``engine`` and ``protect`` what conf.json says of conditions.
     """
 
     images: pd.DataFrame
     manifests: pd.DataFrame
-    references: pd.DataFrame
+    refers: References
     blobs: pd.DataFrame
     repositories: pd.DataFrame
     scanned_at: int
@@ -74,43 +78,66 @@ class Inventory:
     @classmethod
     def from_columns(cls, columns: Columns, *, scanned_at: int, from_store: bool, **known: Any) -> Inventory:
         """The inventory of what a source read, as of ``scanned_at``."""
-        tables = {f"read_{name}": frame_of(columns, name) for name in COLUMNS}
-        with database.workspace(**tables) as work:
-            work.execute(
-                "create table setting as select ?::bigint as scanned_at, ?::boolean as from_store",
-                [scanned_at, from_store],
-            )
-            work.execute(
-                """create view manifests as select r.*, c.subject_hash, c.error
-                   from read_revisions r left join read_contents c using (manifest_hash);
-                   create view "references" as select * from read_references;
-                   create table tags as select row_number() over (order by image_name, tag_name) as id, * from
-                   read_tags"""
-            )
-            for file in ("reach.sql", "parts.sql", "inventory.sql"):
-                database.run_file(work, file)
-            return cls(
-                images=database.frame(work, "from out_images"),
-                manifests=database.frame(work, "from out_manifests"),
-                references=tables["read_references"],
-                blobs=database.frame(work, "from out_blobs"),
+        read = {f"read_{name}": table_of(columns, name) for name in COLUMNS}
+        del columns  # which takes much memory, and may be needed no more
+        with database.workspace(**read) as work:
+            refers = References.of(work)
+            tags, manifests = (work.sql(query).to_arrow_table() for query in (_TAGS, _MANIFESTS))
+        for name in ("descriptors", "references"):  # they are in ``refers`` now
+            del read[f"read_{name}"]
+        graph = Graph(refers, tags=tags, manifests=manifests)
+        graph.keep("parts.sql")
+        setting = pa.table({"scanned_at": [scanned_at], "from_store": [from_store]})
+        with graph.open(**read, tags=tags, descriptor=refers.descriptors, setting=setting) as work:
+            database.run_file(work, "inventory.sql")
+            inventory = cls(
+                images=database.frame(work, "from out_images order by id"),
+                manifests=database.frame(work, "select * exclude node from out_manifests order by node"),
+                refers=refers,
+                blobs=database.frame(work, "from out_blobs order by id"),
                 repositories=database.frame(work, "from read_repositories order by image_name"),
                 scanned_at=scanned_at,
                 from_store=from_store,
                 **known,
             )
+        inventory.__dict__["graph"] = graph
+        return inventory
+
+    @cached_property
+    def graph(self) -> Graph:
+        """What holds what; it takes memory until the inventory goes."""
+        return Graph(self.refers, tags=self.images, manifests=self.manifests)
+
+    @cached_property
+    def references(self) -> pd.DataFrame:
+        """manifest_hash, reference_hash, reference_kind, reference_size, media_type, platform: a row per reference."""
+        return database.to_frame(pa.concat_tables(self.batches("references")))
 
     @cached_property
     def relations(self) -> pd.DataFrame:
         """id, image_name, tag_name, blob_hash, blob_kind: the layers and configs of each tag, over all platforms."""
-        with database.workspace(tags=self.images, manifests=self.manifests, references=self.references) as work:
-            for file in ("reach.sql", "parts.sql"):
-                database.run_file(work, file)
-            return database.frame(
-                work,
-                """select row_number() over (order by t.id, n.hash) as id, t.image_name, t.tag_name,
-                n.hash as blob_hash, b.blob_kind
-                from tag_node t join part_blob b on b.top = t.node join number n on n.number = b.blob order by 1""",
+        return database.to_frame(pa.concat_tables(self.batches("relations")))
+
+    def batches(self, name: str) -> Iterator[pa.Table]:
+        """The rows of a table, those of a long one some at a time."""
+        if name == "references":
+            yield from self.refers.flat()
+        elif name == "relations":
+            yield from self._relations()
+        else:
+            yield pa.Table.from_pandas(self.frame(name), preserve_index=False)
+
+    def _relations(self) -> Iterator[pa.Table]:
+        self.graph.keep("parts.sql")
+        tags = pa.table({"id": self.images["id"], "row": np.arange(len(self.images))})
+        with self.graph.open(row_of=tags) as work:
+            rows = work.sql(_RELATIONS).to_arrow_table()
+        names = pa.Table.from_pandas(self.images[["image_name", "tag_name"]], preserve_index=False)
+        for part in batches(rows):
+            yield pa.table(
+                {"id": part["id"]}
+                | {name: names[name].take(part["row"]) for name in names.column_names}
+                | {"blob_hash": self.refers.hashes(part["blob"]), "blob_kind": part["kind"].cast(pa.string())}
             )
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -227,9 +254,30 @@ def _untags(registry: Registry) -> bool:
     return any(registry.lists_tags_in_pages(repository) for repository in registry.repositories()[:1])
 
 
-def frame_of(columns: Columns, name: str) -> pd.DataFrame:
-    """A source's table as a frame: Int64 and str columns."""
-    table: Mapping[str, list[Any]] = columns[name]
-    return pd.DataFrame(
-        {column: pd.array(table[column], dtype="Int64" if column in INTEGERS else "str") for column in COLUMNS[name]}
-    )
+def table_of(columns: Columns, name: str) -> pa.Table:
+    """A source's table; the rows that read_references means by their numbers have the column ``number``."""
+    rows = {
+        column: pa.chunked_array([pa.array(columns[name][column], type=_type(name, column))])
+        for column in COLUMNS[name]
+    }
+    if name in ("contents", "descriptors"):
+        rows["number"] = np.arange(len(next(iter(rows.values()))), dtype="int32")
+    return pa.table(rows)
+
+
+def _type(name: str, column: str) -> pa.DataType:
+    if name == "references":
+        return pa.int32()
+    return pa.int64() if column in INTEGERS else pa.large_string()
+
+
+_TAGS = """
+select row_number() over (order by image_name, tag_name) as id, t.* replace (coalesce(t.error, c.error) as error)
+from read_tags t left join read_contents c on c.manifest_hash = t.tag_hash"""
+
+_MANIFESTS = """
+select r.*, c.subject_hash, c.error from read_revisions r left join read_contents c using (manifest_hash)"""
+
+_RELATIONS = """
+select row_number() over (order by t.id, p.blob) as id, r.row, p.blob, p.kind
+from tag_node t join part_blob p on p.top = t.node join row_of r on r.id = t.id order by 1"""

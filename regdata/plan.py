@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -185,15 +186,14 @@ class Workbench:
         with self._lock:
             selected = self.select(condition, engine=engine)
             protected = self.select(protect, engine=engine, name="protect") if protect else []
-            # The tables that the .sql files make go with the transaction.
-            with database.rolled_back(self._work) as work:
-                _decide(work, selected, protected, resumed)
+            _hold(self.inventory)
+            with solve(self.inventory, selected, protected, resumed=resumed) as work:
                 database.run_file(work, "bytes.sql")
                 return Plan(
-                    tags=database.frame(work, "select * exclude id from tag_plan order by image_name, tag_name"),
-                    manifests=database.frame(work, "from manifest_plan order by image_name, manifest_hash"),
-                    blobs=database.frame(work, "select * exclude blob from freed_from order by blob"),
-                    order=database.frame(work, "from deletion_order order by all"),
+                    tags=database.frame(work, _TAGS),
+                    manifests=database.frame(work, _MANIFESTS),
+                    blobs=database.frame(work, _FREED),
+                    order=database.frame(work, _ORDER),
                     condition=condition.strip(),
                     inventory=self.inventory,
                     selected=selected,
@@ -216,15 +216,6 @@ class Workbench:
     def __exit__(self, *_: object) -> None:
         for reader in self._readers.values():
             reader.close()
-        if "_work" in self.__dict__:
-            self._work.close()
-
-    @cached_property
-    def _work(self) -> duckdb.DuckDBPyConnection:
-        """What does not depend on the condition: the tables of reach.sql and held.sql."""
-        work = _reach(self.inventory)
-        _hold(work, self.inventory)
-        return work
 
     def _reader(self, engine: database.Engine) -> database.Reader:
         if engine not in self._readers:
@@ -232,71 +223,68 @@ class Workbench:
         return self._readers[engine]
 
 
+@contextmanager
 def solve(
     inventory: Inventory,
     selected: Iterable[int],
     protected: Iterable[int],
     *,
     resumed: Iterable[tuple[str, str, int]] = (),
-) -> duckdb.DuckDBPyConnection:
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A workspace with the tables of plan.sql, for selected and protected ids of ``inventory.images``."""
-    work = _reach(inventory)
-    _decide(work, selected, protected, resumed)
-    return work
-
-
-def _reach(inventory: Inventory) -> duckdb.DuckDBPyConnection:
-    work = database.workspace(
-        tags=inventory.images,
-        manifests=inventory.manifests,
-        references=inventory.references,
-        setting=pd.DataFrame(
-            {
-                "scanned_at": [inventory.scanned_at],
-                "grace": [GRACE],
-                "can_untag": [inventory.can_untag],
-            }
-        ),
-    )
-    database.run_file(work, "reach.sql")
-    return work
-
-
-def _decide(
-    work: duckdb.DuckDBPyConnection,
-    selected: Iterable[int],
-    protected: Iterable[int],
-    resumed: Iterable[tuple[str, str, int]],
-) -> None:
-    work.register("selected", pd.DataFrame({"id": pd.array(list(selected), dtype="int64")}))
-    work.register("protected", pd.DataFrame({"id": pd.array(list(protected), dtype="int64")}))
+    setting = {"scanned_at": [inventory.scanned_at], "grace": [GRACE], "can_untag": [inventory.can_untag]}
     kinds = {"image_name": "str", "manifest_hash": "str", "began": "int64"}
-    work.register("resumed", pd.DataFrame(list(resumed), columns=list(kinds)).astype(kinds))
-    database.run_file(work, "plan.sql")
+    with inventory.graph.open(
+        images=inventory.images,
+        selected=pd.DataFrame({"id": pd.array(list(selected), dtype="int64")}),
+        protected=pd.DataFrame({"id": pd.array(list(protected), dtype="int64")}),
+        resumed=pd.DataFrame(list(resumed), columns=list(kinds)).astype(kinds),
+        setting=pd.DataFrame(setting),
+    ) as work:
+        database.run_file(work, "plan.sql")
+        yield work
 
 
-def _hold(work: duckdb.DuckDBPyConnection, inventory: Inventory) -> None:
-    work.register("blobs", inventory.blobs)
-    there = _STORED if inventory.from_store else _NOT_FOREIGN
-    work.execute(f"create view stored as select blob_hash, blob_size from blobs where {there}")
-    database.run_file(work, "held.sql")
+def _hold(inventory: Inventory) -> None:
+    inventory.graph.keep(
+        "held.sql",
+        blobs=inventory.blobs,
+        descriptor=inventory.refers.descriptors,
+        known=pd.DataFrame({"from_store": [inventory.from_store]}),
+    )
 
 
 def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs."""
-    with database.workspace(
-        manifests=inventory.manifests, references=inventory.references, manifest_plan=manifests
-    ) as work:
-        _hold(work, inventory)
+    _hold(inventory)
+    with inventory.graph.open(going=manifests) as work:
+        work.execute(
+            """create temp table manifest_plan as
+               select i.image, d.digest
+               from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
+        )
         database.run_file(work, "bytes.sql")
-        return database.frame(work, "select * exclude blob from freed_from order by blob")
+        return database.frame(work, _FREED)
 
 
-_STORED = "blob_date is not null"
-# Layers with this type are fetched from elsewhere and usually not pushed (OCI image-spec, "Non-Distributable Layers").
-_NOT_FOREIGN = """blob_hash not in (
-    select reference_hash from "references"
-    where contains(media_type, 'foreign') or contains(media_type, 'nondistributable'))"""
+_TAGS = """
+select i.image_name, i.tag_name, i.tag_hash, i.tag_size, p.action, p.reason
+from tag_plan p join images i using (id) order by i.image_name, i.tag_name"""
+
+_MANIFESTS = """
+select i.image_name, d.hash as manifest_hash, p.reason
+from manifest_plan p join image i using (image) join digest d using (digest) order by p.node"""
+
+_FREED = """
+select d.hash as blob_hash, s.blob_size, i.image_name, f.holders
+from freed_from f join stored s using (blob) join digest d on d.digest = blob left join image i using (image)
+order by blob"""
+
+_ORDER = """
+select i.image_name, f.hash as first, s.hash as second
+from deletion_order o join image i using (image)
+join digest f on f.digest = o.first join digest s on s.digest = o.second
+order by o.image, o.first, o.second"""
 
 
 class _CallableModule(ModuleType):

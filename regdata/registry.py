@@ -21,8 +21,6 @@ from regdata.manifest import (
     MANIFEST_TYPES,
     Columns,
     Content,
-    add_content,
-    empty_columns,
     is_digest,
     matches,
     parse_config,
@@ -143,14 +141,14 @@ class Registry:
             self._read_children(pool, revisions, contents)
             self._read_configs(pool, revisions, contents)
         self.cache.flush()
-        columns = empty_columns()
-        columns["repositories"]["image_name"] += names
+        columns = Columns()
+        columns["repositories"]["image_name"].extend(names)
         for (name, tag), (digest, error, _) in found.items():
-            _append(columns["tags"], (name, tag, digest, None, error))
+            columns.add("tags", (name, tag, digest, None, error))
         for name, digest in revisions:
-            _append(columns["revisions"], (name, digest, None))
+            columns.add("revisions", (name, digest, None))
         for digest in sorted(contents):  # in the same order, whatever the cache had
-            add_content(columns, contents[digest])
+            columns.add_content(contents[digest])
         return columns
 
     def state(self, repository: str) -> tuple[dict[str, str | None], None]:
@@ -443,11 +441,6 @@ class Registry:
         if not matches(digest, data):
             problem = "the content does not match its digest"
             raise self._http.error("GET", path, problem, "check the registry's store for damage")
-
-
-def _append(table: dict[str, list[Any]], row: tuple[Any, ...]) -> None:
-    for values, value in zip(table.values(), row, strict=True):
-        values.append(value)
 
 
 def _sha256(data: bytes) -> str:

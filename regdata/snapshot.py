@@ -23,10 +23,12 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from regdata import analysis, database
 from regdata.errors import StorageError
 from regdata.inventory import Inventory
+from regdata.references import References
 from regdata.render import Block, Bytes, Cell, Document, Line, Table, count
 
 FORMAT = 1
@@ -57,7 +59,7 @@ def save(inventory: Inventory, folder: str | Path) -> Path:
     with _writing(folder, draft):
         draft.mkdir(parents=True)
         for name in TABLES:
-            inventory.frame(name).to_parquet(draft / f"{name}.parquet", index=False)
+            _write(inventory.batches(name), draft / f"{name}.parquet")
         (draft / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
         for path in (*draft.iterdir(), draft):
             _sync(path)
@@ -78,13 +80,16 @@ def load(path: str | Path) -> Inventory:
         path = found[-1]
     facts = read_facts(path)
     try:
-        frames: dict[str, Any] = {name: pd.read_parquet(path / f"{name}.parquet") for name in TABLES}
+        tables = {name: pq.read_table(path / f"{name}.parquet") for name in TABLES}
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from None
-    for name, frame in frames.items():
-        if missing := set(COLUMNS[name]) - set(frame):
+    for name, table in tables.items():
+        if missing := set(COLUMNS[name]) - set(table.column_names):
             raise _damaged(path, f"{name}.parquet has no {', '.join(sorted(missing))}")
-    return Inventory(**frames, **facts)
+    references = tables.pop("references")
+    refers = References.of_frames(references, **{name: tables[name] for name in ("images", "manifests", "blobs")})
+    frames: dict[str, Any] = {name: database.to_frame(table) for name, table in tables.items()}
+    return Inventory(**frames, refers=refers, **facts)
 
 
 def saved(folder: str | Path) -> list[Path]:
@@ -107,6 +112,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     if set(facts) != {"scanned_at", "registry", "from_store", "can_untag", "engine", "protect"}:
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
     return dict(facts)
+
+
+def _write(rows: Iterator[pa.Table], path: Path) -> None:
+    first = next(rows)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in (first, *rows):
+            writer.write_table(table)
 
 
 def _damaged(path: Path, why: object) -> StorageError:

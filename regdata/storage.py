@@ -27,9 +27,6 @@ from regdata.errors import StorageError
 from regdata.manifest import (
     Columns,
     Content,
-    add_content,
-    add_row,
-    empty_columns,
     is_digest,
     matches,
     parse_config,
@@ -131,7 +128,7 @@ class Storage:
         ``pushed`` and ``blob_date`` are modification times: distribution writes a tag's link at
         each push, a revision's link at the manifest's push, a blob once.
         """
-        columns = empty_columns()
+        columns = Columns()
         digests: dict[str, None] = {}
         with _errors_told(self.root):
             for name in part.repositories:
@@ -141,15 +138,15 @@ class Storage:
                 revisions = self._revisions(name)
                 for tag, digest, pushed in tags:
                     error = _tag_error(digest, revisions)
-                    add_row(columns, "tags", (name, tag, digest, pushed, error))
+                    columns.add("tags", (name, tag, digest, pushed, error))
                 for manifest, pushed in revisions.items():
-                    add_row(columns, "revisions", (name, manifest, pushed))
+                    columns.add("revisions", (name, manifest, pushed))
                 digests.update(dict.fromkeys(revisions))
             for content in self._contents(digests):
-                add_content(columns, content)
+                columns.add_content(content)
             self.cache.flush()
             for row in self._sizes(part.prefixes):
-                add_row(columns, "blobs", row)
+                columns.add("blobs", row)
         return columns
 
     def state(self, repository: str) -> tuple[dict[str, str | None], frozenset[str]]:

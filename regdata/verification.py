@@ -139,6 +139,6 @@ def _survivors(plan: Plan, gone: Set[tuple[str, str]]) -> tuple[pd.DataFrame, pd
 
 
 def _needed_now(storage: Storage, blobs: dict[str, int]) -> bool:
-    needed = {digest for part in storage.split(1) for digest in storage.read(part)["references"]["reference_hash"]}
+    needed = {digest for part in storage.split(1) for digest in storage.read(part)["descriptors"]["reference_hash"]}
     revisions = {digest for repository in storage.repositories() for digest in storage.state(repository)[1]}
     return blobs.keys() <= needed | revisions

@@ -7,8 +7,10 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from regdata.local import LocalRegistry
+from regdata.manifest import COLUMNS, Columns, Reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,3 +77,22 @@ def age(base_path: Path, seconds: float) -> None:
             path = os.path.join(folder, file)
             then = os.stat(path).st_mtime - seconds
             os.utime(path, (then, then))
+
+
+def no_rows() -> dict[str, dict[str, list[Any]]]:
+    """The tables of a source, to be filled row by row; each reference names its manifest."""
+    flat = {name: columns for name, columns in COLUMNS.items() if name != "descriptors"}
+    flat["references"] = ("manifest_hash", *COLUMNS["descriptors"])
+    return {name: {column: [] for column in columns} for name, columns in flat.items()}
+
+
+def numbered(flat: dict[str, dict[str, list[Any]]]) -> Columns:
+    """The same as a source gives it."""
+    columns = Columns()
+    for name in flat.keys() - {"references"}:
+        for row in zip(*flat[name].values(), strict=True):
+            columns.add(name, row)
+    rows = {digest: row for row, digest in enumerate(columns["contents"]["manifest_hash"])}
+    for digest, *reference in zip(*flat["references"].values(), strict=True):
+        columns.refer(rows[digest], [Reference(*reference)])
+    return columns

@@ -18,9 +18,9 @@ from regdata.collection import Collection
 from regdata.config import load_config
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import empty_columns
+from regdata.manifest import Columns
 from regdata.plan import plan
-from tests.helpers import store_bytes
+from tests.helpers import no_rows, numbered, store_bytes
 
 Conf = Callable[..., Path]
 
@@ -37,7 +37,7 @@ class Small:
     """A store of a few manifests; each is 1 byte, its config 10, and its layers as large as they say."""
 
     def __init__(self) -> None:
-        self.columns = empty_columns()
+        self.columns = no_rows()
 
     def row(self, table: str, **values: Any) -> None:
         for column, cells in self.columns[table].items():
@@ -74,7 +74,7 @@ class Small:
             self.row("repositories", image_name=image)
 
     def inventory(self, *, from_store: bool = True, **known: Any) -> Inventory:
-        return Inventory.from_columns(self.columns, scanned_at=NOW, from_store=from_store, **known)
+        return Inventory.from_columns(numbered(self.columns), scanned_at=NOW, from_store=from_store, **known)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def small() -> Small:
     return made
 
 
-NOTHING = Inventory.from_columns(empty_columns(), scanned_at=NOW, from_store=True)
+NOTHING = Inventory.from_columns(Columns(), scanned_at=NOW, from_store=True)
 
 
 def test_totals(small: Small) -> None:
@@ -115,7 +115,7 @@ def test_totals(small: Small) -> None:
 
 def test_without_base_path(small: Small) -> None:
     """What only the store can tell is left out, in a sentence; the ages count no leftovers."""
-    small.columns["blobs"] = empty_columns()["blobs"]
+    small.columns["blobs"] = no_rows()["blobs"]
     inventory = small.inventory(from_store=False)
     totals = analysis.totals(inventory)
     assert totals.orphans is None

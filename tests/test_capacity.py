@@ -27,11 +27,10 @@ from regdata.errors import ConfigError
 from regdata.forecast import DAY, STEP, Forecast, Past, day, forecast
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import empty_columns
 from regdata.plan import plan
 from regdata.render import size
 from regdata.replay import as_of
-from tests.helpers import ROOT, store_bytes
+from tests.helpers import ROOT, no_rows, numbered, store_bytes
 
 Conf = Callable[..., Path]
 NOW = 1_800_000_000
@@ -51,7 +50,7 @@ def sha(name: object) -> str:
 
 def inventory_of(pushes: list[Push], *, at: int = NOW, dates: bool = True) -> Inventory:
     """What a registry holds that got the pushes until ``at``, or what its API says of it."""
-    columns = empty_columns()
+    columns = no_rows()
 
     def add(table: str, **row: Any) -> None:
         for name, values in columns[table].items():
@@ -73,7 +72,7 @@ def inventory_of(pushes: list[Push], *, at: int = NOW, dates: bool = True) -> In
         add("repositories", image_name=name)
     for digest, (bytes_, when) in blobs.items() if dates else ():
         add("blobs", blob_hash=digest, blob_size=bytes_, blob_date=when)
-    return Inventory.from_columns(columns, scanned_at=at, from_store=dates, registry="http://r:5000")
+    return Inventory.from_columns(numbered(columns), scanned_at=at, from_store=dates, registry="http://r:5000")
 
 
 def builds(months: int, *, seed: int = 0) -> list[Push]:

@@ -17,11 +17,11 @@ from matplotlib.patches import Rectangle
 from regdata import analysis, charts, drawing
 from regdata.analysis import Totals
 from regdata.inventory import Inventory
-from regdata.manifest import empty_columns
+from regdata.manifest import Columns
 from regdata.plan import plan
 from regdata.render import size
 
-NOTHING = Inventory.from_columns(empty_columns(), scanned_at=1_750_000_000, from_store=True)
+NOTHING = Inventory.from_columns(Columns(), scanned_at=1_750_000_000, from_store=True)
 LONG = "team/" + "a-very-long-component/" * 5 + "the-app"
 
 

@@ -14,7 +14,7 @@ from regdata.config import load_config
 from regdata.database import TABLES, Engine
 from regdata.errors import ConditionError
 from regdata.inventory import Inventory
-from regdata.manifest import add_content, empty_columns, parse_manifest
+from regdata.manifest import Columns, parse_manifest
 from regdata.samples import Blob, Image, make_image, make_layer, make_manifest
 
 NOW = 1_700_000_000
@@ -39,7 +39,7 @@ both_engines = pytest.mark.parametrize("engine", get_args(Engine))
 @pytest.fixture(scope="module")
 def inventory() -> Inventory:
     """Five tags of three images."""
-    columns = empty_columns()
+    columns = Columns()
     rows: dict[str, set[tuple[object, ...]]] = {
         "repositories": {(image,) for image, *_ in TAGS},
         "tags": {(image, tag, what.digest, NOW - days * DAY, None) for image, tag, what, days in TAGS},
@@ -50,10 +50,9 @@ def inventory() -> Inventory:
     }
     for table, found in rows.items():
         for row in sorted(found, key=repr):
-            for values, value in zip(columns[table].values(), row, strict=True):
-                values.append(value)
+            columns.add(table, row)
     for what in {what.digest: what for *_, what, _ in TAGS}.values():
-        add_content(columns, parse_manifest(what.digest, what.manifest, what.media_type))
+        columns.add_content(parse_manifest(what.digest, what.manifest, what.media_type))
     return Inventory.from_columns(columns, scanned_at=NOW, from_store=True)
 
 

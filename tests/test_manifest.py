@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -17,8 +18,6 @@ from regdata.manifest import (
     OCI_MANIFEST,
     Columns,
     Content,
-    add_content,
-    empty_columns,
     is_digest,
     merge,
     parse_config,
@@ -340,9 +339,9 @@ def test_is_digest(text: object, expected: bool) -> None:
 
 
 def columns_of(*contents: Content) -> Columns:
-    columns = empty_columns()
+    columns = Columns()
     for content in contents:
-        add_content(columns, content)
+        columns.add_content(content)
     return columns
 
 
@@ -367,9 +366,10 @@ def test_merge_keeps_each_digest_once() -> None:
     assert merged["repositories"]["image_name"] == ["r0", "r1", "r2"]
     assert rows(merged, "blobs") == [(LAYER_HASH, 0, None)]
     assert sorted(rows(merged, "contents")) == sorted([read[:8], lost[:8]])
-    assert rows(merged, "references") == [(read.manifest_hash, *r) for r in read.references]
+    assert list(merged.references()) == [(read.manifest_hash, reference) for reference in read.references]
+    assert pickle.loads(pickle.dumps(merged)) == merged
     assert merge([merged]) == merged
-    assert merge([]) == empty_columns()
+    assert merge([]) == Columns()
 
 
 DIGESTS = st.sampled_from([CONFIG_HASH, LAYER_HASH, CHILD_HASH, "sha256:no", "md5:" + "0" * 32])
@@ -404,7 +404,7 @@ DOCUMENTS = ANYTHING | st.fixed_dictionaries(
         "artifactType": ANYTHING,
     },
 )
-SQL_TYPES = {"manifest_size": int, "created": int, "reference_size": int}
+SQL_TYPES = dict.fromkeys(("manifest_size", "created", "reference_size", "manifest", "descriptor"), int)
 
 
 def check_columns(columns: Columns) -> None:
@@ -474,5 +474,5 @@ def test_merge_is_the_union(reads: list[list[Content]]) -> None:
             key=lambda content: content.error is not None,
         )
         assert error == best.error
-        mine = [row[1:] for row in rows(merged, "references") if row[0] == digest]
-        assert mine == [tuple(reference) for reference in best.references]
+        mine = [reference for manifest, reference in merged.references() if manifest == digest]
+        assert mine == list(best.references)

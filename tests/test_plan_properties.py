@@ -15,6 +15,7 @@ import regdata
 from regdata.database import Engine, select
 from regdata.inventory import Inventory
 from regdata.plan import REASONS, Plan
+from tests.helpers import numbered
 from tests.model import NOW, Model, Node, Tag, closure, models
 
 # Each is a registry of one to six images. A few thousand may find what these don't:
@@ -43,7 +44,7 @@ class Case:
 
     def inventory(self, model: Model) -> Inventory:
         return Inventory.from_columns(
-            model.columns(),
+            numbered(model.columns()),
             scanned_at=NOW,
             from_store=True,
             can_untag=self.can_untag,
@@ -249,7 +250,7 @@ def check_order(case: Case) -> None:
 @given(models())
 def test_inventory(model: Model) -> None:
     """The figures of images and relations are those of a naive count."""
-    inventory = Inventory.from_columns(model.columns(), scanned_at=NOW, from_store=True)
+    inventory = Inventory.from_columns(numbered(model.columns()), scanned_at=NOW, from_store=True)
     ids = model.ids()
     assert len(inventory.images) == len(ids)
     for row in inventory.images.itertuples():
@@ -315,7 +316,7 @@ CONDITIONS = (
 @given(models(), st.sampled_from(CONDITIONS))
 def test_engines_agree(model: Model, condition: str) -> None:
     """DuckDB and SQLite select the same tags."""
-    inventory = Inventory.from_columns(model.columns(), scanned_at=NOW, from_store=True)
+    inventory = Inventory.from_columns(numbered(model.columns()), scanned_at=NOW, from_store=True)
     engines: tuple[Engine, Engine] = ("duckdb", "sqlite")
     duckdb, sqlite = (select(inventory, condition, engine=engine) for engine in engines)
     assert duckdb == sqlite

@@ -20,7 +20,7 @@ from regdata.database import Engine
 from regdata.errors import ConditionError
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import add_content, empty_columns, parse_manifest
+from regdata.manifest import Columns, parse_manifest
 from regdata.plan import Workbench
 from regdata.render import size
 from regdata.samples import Blob, make_image, make_layer
@@ -34,24 +34,20 @@ Conf = Callable[..., Path]
 
 def inventory_of(images: int, *, protect: str | None = None) -> Inventory:
     """Images app-0, app-1 …, each with one layer of its own and one that all share; app-k is k days old."""
-    columns = empty_columns()
+    columns = Columns()
     base = make_layer("base", 1000)
-
-    def add(table: str, *values: object) -> None:
-        for column, value in zip(columns[table].values(), values, strict=True):
-            column.append(value)
 
     found: dict[str, bytes] = {}
     for number in range(images):
         name, when = f"team/app-{number}", NOW - number * DAY
         image = make_image([base, make_layer(f"own {number}", 20_000 * number)])
-        add("repositories", name)
-        add("tags", name, "latest", image.digest, when, None)
-        add("revisions", name, image.digest, when)
-        add_content(columns, parse_manifest(image.digest, image.manifest, image.media_type))
+        columns.add("repositories", (name,))
+        columns.add("tags", (name, "latest", image.digest, when, None))
+        columns.add("revisions", (name, image.digest, when))
+        columns.add_content(parse_manifest(image.digest, image.manifest, image.media_type))
         found |= {blob.digest: blob.data for blob in (Blob(image.manifest), *image.blobs)}
     for digest, data in found.items():
-        add("blobs", digest, len(data), NOW)
+        columns.add("blobs", (digest, len(data), NOW))
     return Inventory.from_columns(columns, scanned_at=NOW, from_store=True, protect=protect)
 
 

@@ -73,7 +73,9 @@ def test_the_store_on_all_cores(demo_registry: LocalRegistry) -> None:
 
 
 def rows(columns: Columns) -> dict[str, list[str]]:
-    return {name: sorted(map(repr, zip(*table.values(), strict=True))) for name, table in columns.items()}
+    """In no order, and without the numbers of rows."""
+    found = {name: sorted(map(repr, zip(*columns[name].values(), strict=True))) for name in columns}
+    return found | {"references": sorted(map(repr, columns.references()))}
 
 
 def test_what_goes_wrong_in_a_process_is_told(demo_registry: LocalRegistry) -> None:

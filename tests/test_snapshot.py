@@ -19,7 +19,7 @@ from regdata.config import load_config
 from regdata.errors import StorageError
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import empty_columns
+from regdata.manifest import Columns
 from regdata.plan import plan
 from tests.helpers import store_bytes
 
@@ -30,7 +30,7 @@ NAME = "20270115T080000Z"  # AT
 
 @pytest.fixture
 def empty() -> Inventory:
-    return Inventory.from_columns(empty_columns(), scanned_at=AT, from_store=True, registry="http://r:5000")
+    return Inventory.from_columns(Columns(), scanned_at=AT, from_store=True, registry="http://r:5000")
 
 
 def assert_same(found: Inventory, wanted: Inventory) -> None:

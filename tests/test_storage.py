@@ -157,7 +157,7 @@ def test_columns(folder: Folder) -> None:
     ]
     assert rows(columns, "revisions") == [("team/app", digest, PUSHED)]
     assert rows(columns, "contents") == [(digest, OCI_MANIFEST, size, "image", 1682944496, "linux/amd64", None, None)]
-    assert rows(columns, "references") == [(digest, config_hash, "config", 1, OCI_CONFIG, None)]
+    assert list(columns.references()) == [(digest, (config_hash, "config", 1, OCI_CONFIG, None))]
     assert rows(columns, "blobs") == sorted(
         [
             (digest, size, PUSHED),
@@ -462,7 +462,7 @@ def test_a_real_registry_is_read_and_changed(registry: LocalRegistry) -> None:
     }
     assert set(columns["revisions"]["manifest_hash"]) == set(contents)
     assert all(abs(pushed - time.time()) < 60 for pushed in columns["tags"]["pushed"])
-    assert set(columns["references"]["reference_hash"]) <= set(columns["blobs"]["blob_hash"])
+    assert set(columns["descriptors"]["reference_hash"]) <= set(columns["blobs"]["blob_hash"])
     assert storage.manifest(index.digest) == index.manifest
     assert storage.blob_sizes()[index.digest] == len(index.manifest)
 
