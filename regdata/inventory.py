@@ -92,9 +92,9 @@ class Inventory:
             database.run_file(work, "inventory.sql")
             inventory = cls(
                 images=database.frame(work, "from out_images order by id"),
-                manifests=database.frame(work, "select * exclude node from out_manifests order by node"),
+                manifests=refers.named(work.sql(_OUT_MANIFESTS).to_arrow_table(), "manifest_hash"),
                 refers=refers,
-                blobs=database.frame(work, "from out_blobs order by id"),
+                blobs=refers.named(work.sql("from out_blobs order by id").to_arrow_table(), "blob_hash"),
                 repositories=database.frame(work, "from read_repositories order by image_name"),
                 scanned_at=scanned_at,
                 from_store=from_store,
@@ -277,6 +277,8 @@ from read_tags t left join read_contents c on c.manifest_hash = t.tag_hash"""
 
 _MANIFESTS = """
 select r.*, c.subject_hash, c.error from read_revisions r left join read_contents c using (manifest_hash)"""
+
+_OUT_MANIFESTS = "select * exclude node from out_manifests order by node"
 
 _RELATIONS = """
 select row_number() over (order by t.id, p.blob) as id, r.row, p.blob, p.kind

@@ -86,10 +86,10 @@ select id, image_name, tag_name, tag_timestamp, tag_hash, tag_size, image_tag, c
 from dated;
 
 create temp view out_manifests as
-select n.node, i.image_name, d.hash as manifest_hash, c.media_type, c.manifest_size, c.subject_hash, n.pushed,
+select n.node, i.image_name, n.digest as manifest_hash, c.media_type, c.manifest_size, c.subject_hash, n.pushed,
        n.node in (select node from tag_node) as tagged, n.node not in (from reached) as orphan,
        c.kind, c.created, c.platform, n.error
-from node n join image i using (image) join digest d using (digest) left join content c using (digest);
+from node n join image i using (image) left join content c using (digest);
 
 create temp view out_blobs as
-select row_number() over (order by blob) as id, hash as blob_hash, blob_size, blob_date from blob join digest on digest = blob;
+select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date from blob;

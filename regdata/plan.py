@@ -189,11 +189,12 @@ class Workbench:
             _hold(self.inventory)
             with solve(self.inventory, selected, protected, resumed=resumed) as work:
                 database.run_file(work, "bytes.sql")
+                named = self.inventory.refers.named
                 return Plan(
                     tags=database.frame(work, _TAGS),
-                    manifests=database.frame(work, _MANIFESTS),
-                    blobs=database.frame(work, _FREED),
-                    order=database.frame(work, _ORDER),
+                    manifests=named(work.sql(_MANIFESTS).to_arrow_table(), "manifest_hash"),
+                    blobs=named(work.sql(_FREED).to_arrow_table(), "blob_hash"),
+                    order=named(work.sql(_ORDER).to_arrow_table(), "first", "second"),
                     condition=condition.strip(),
                     inventory=self.inventory,
                     selected=selected,
@@ -264,7 +265,7 @@ def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
                from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
         )
         database.run_file(work, "bytes.sql")
-        return database.frame(work, _FREED)
+        return inventory.refers.named(work.sql(_FREED).to_arrow_table(), "blob_hash")
 
 
 _TAGS = """
@@ -272,19 +273,16 @@ select i.image_name, i.tag_name, i.tag_hash, i.tag_size, p.action, p.reason
 from tag_plan p join images i using (id) order by i.image_name, i.tag_name"""
 
 _MANIFESTS = """
-select i.image_name, d.hash as manifest_hash, p.reason
-from manifest_plan p join image i using (image) join digest d using (digest) order by p.node"""
+select i.image_name, p.digest as manifest_hash, p.reason
+from manifest_plan p join image i using (image) order by p.node"""
 
 _FREED = """
-select d.hash as blob_hash, s.blob_size, i.image_name, f.holders
-from freed_from f join stored s using (blob) join digest d on d.digest = blob left join image i using (image)
-order by blob"""
+select blob as blob_hash, s.blob_size, i.image_name, f.holders
+from freed_from f join stored s using (blob) left join image i using (image) order by blob"""
 
 _ORDER = """
-select i.image_name, f.hash as first, s.hash as second
-from deletion_order o join image i using (image)
-join digest f on f.digest = o.first join digest s on s.digest = o.second
-order by o.image, o.first, o.second"""
+select i.image_name, o.first, o.second
+from deletion_order o join image i using (image) order by o.image, o.first, o.second"""
 
 
 class _CallableModule(ModuleType):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,7 +41,7 @@ class References:
             position = descriptors.column_names.index(name)
             descriptors = descriptors.set_column(position, name, pc.dictionary_encode(descriptors[name]))
         return cls(
-            digests=work.sql("from digest order by digest").to_arrow_table(),
+            digests=work.sql("from digest order by digest").to_arrow_table().cast(_DIGESTS).combine_chunks(),
             descriptors=descriptors.unify_dictionaries().combine_chunks(),
             edges=edges.set_column(0, "manifest", pc.take(manifests["digest"].combine_chunks(), edges["manifest"])),
         )
@@ -66,13 +66,15 @@ class References:
             }
         )
 
-    def hashes(self, numbers: pa.ChunkedArray) -> pa.Array:
+    def hashes(self, numbers: pa.ChunkedArray) -> pa.ChunkedArray:
         """The digests with these numbers."""
-        return pc.take(self._hashes, pc.subtract(numbers, 1))
+        return self.digests["hash"].take(pc.subtract(numbers, 1))
 
-    @cached_property
-    def _hashes(self) -> pa.Array:
-        return self.digests["hash"].combine_chunks()
+    def named(self, table: pa.Table, *columns: str) -> pd.DataFrame:
+        """The table as a frame, with digests for the numbers in ``columns``."""
+        for column in columns:
+            table = table.set_column(table.column_names.index(column), column, self.hashes(table[column]))
+        return database.to_frame(table)
 
     def flat(self) -> Iterator[pa.Table]:
         """manifest_hash, reference_hash, reference_kind, reference_size, media_type, platform: BATCH rows at a time."""
@@ -85,6 +87,7 @@ class References:
             yield pa.table(hashes | {name: found[name] for name in found.column_names[2:]})
 
 
+_DIGESTS = pa.schema({"digest": pa.int32(), "hash": pa.large_string()})  # may be more than 2 GB
 _PLAIN = pa.schema(
     {
         "number": pa.int32(),
