@@ -207,10 +207,10 @@ class Deleter:
         untagged = planned.query("reason in ('orphan', 'child')")
         resumed = [(*pair, was.scanned_at) for pair in pairs(untagged, "manifest_hash")]
         with solve(fresh, selected, protected, resumed=resumed) as work:
-            manifests, tags = database.frame(work, "from manifest_plan"), database.frame(work, "from tag_plan")
-        agreed = {Key(image, digest) for digest in manifests["manifest_hash"]}
-        rows = tags[["tag_name", "action"]].itertuples(index=False)
-        agreed |= {Key(image, tag) for tag, action in rows if self._planned(image, tag)[1] == action}
+            digests = work.execute("select hash from manifest_plan join digest using (digest)").fetchall()
+            tags = work.execute("select tag_name, action from tag_plan join tag using (id)").fetchall()
+        agreed = {Key(image, digest) for (digest,) in digests}
+        agreed |= {Key(image, tag) for tag, action in tags if self._planned(image, tag)[1] == action}
         return agreed & self.going[image]
 
     def _planned(self, image: str, tag: str) -> tuple[str, str]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # A process that reads a share of the store takes as long to start as the store takes to give so many tags.
 TAGS_PER_PROCESS = 1000
+# An executor may have many workers, and repositories differ in size.
+SHARES = 64
 
 INTEGERS = {"pushed", "manifest_size", "created", "reference_size", "blob_size", "blob_date"}
 
@@ -76,10 +78,14 @@ class Inventory:
         return render.inventory(self).html
 
     @classmethod
-    def from_columns(cls, columns: Columns, *, scanned_at: int, from_store: bool, **known: Any) -> Inventory:
-        """The inventory of what a source read, as of ``scanned_at``."""
+    def from_columns(
+        cls, columns: Columns, *, scanned_at: int, from_store: bool, since: Inventory | None = None, **known: Any
+    ) -> Inventory:
+        """The inventory of what a source read, as of ``scanned_at``; ``since`` knows what it did not read again."""
         read = {f"read_{name}": table_of(columns, name) for name in COLUMNS}
         del columns  # which takes much memory, and may be needed no more
+        if since:
+            read |= _completed(read, since)
         with database.workspace(**read) as work:
             refers = References.of(work)
             tags, manifests = (work.sql(query).to_arrow_table() for query in (_TAGS, _MANIFESTS))
@@ -182,40 +188,100 @@ class Inventory:
         return database.connect_sqlite(self)
 
 
-def scan(config: Config, *, executor: Executor | None = None, known: Iterable[tuple[str, str]] = ()) -> Inventory:
+def scan(
+    config: Config,
+    *,
+    executor: Executor | None = None,
+    since: Inventory | None = None,
+    known: Iterable[tuple[str, str]] = (),
+) -> Inventory:
     """Reads the registry that ``config`` names: its folder where base_path is given, else its HTTP API.
 
-    With an ``executor`` the work is split by repository over it. ``known``: manifests (image_name, manifest_hash) that
-    the HTTP API would not show if no tag led to them. Raises RegistryError or StorageError.
+    With an ``executor`` the work is split by repository over it. ``since``: an earlier inventory; manifests whose files
+    in the folder have the size and date that they had then are not read again, so that damage done to them meanwhile is
+    not seen (over the API the cache serves this purpose). ``known``: manifests (image_name, manifest_hash) that the
+    HTTP API would not show if no tag led to them. Raises RegistryError or StorageError.
     """
-    cache = Cache(config.cache)
-    registry = Registry(config.registry.url, cache=cache)
-    registry.check()
-    # The folder is read without the cache: damage is to be seen, and reading it is fast.
-    storage = Storage(config.registry.base_path) if config.registry.base_path else None
-    if storage:
+    registry = Registry(config.registry.url, cache=Cache(config.cache))
+    if config.registry.base_path:
+        # The folder is read without the cache: damage is to be seen, and reading it is fast.
+        storage = Storage(config.registry.base_path)
         check_same_registry(registry, storage)
-    source: Source = storage or registry
+        parts = storage.split(SHARES) if executor else storage.split(processes.cores(), least=TAGS_PER_PROCESS)
+        if since:
+            files = _files(since)
+            parts = [
+                part._replace(files={k: file for name in part.repositories for k, file in files.get(name, {}).items()})
+                for part in parts
+            ]
+        source: Source = storage
+        can_untag = storage.writable
+    else:
+        parts = registry.split(SHARES if executor else 1)
+        tags = {name: registry.tags_unpaged(name) for part in parts[:1] for name in part.repositories[:1]}
+        source = registry
+        can_untag = None in tags.values()  # distribution 3.x
+        parts = [
+            part._replace(
+                known=tuple(pair for pair in known if pair[0] in part.repositories),
+                tags={name: found for name, found in tags.items() if found is not None and name in part.repositories},
+            )
+            for part in parts
+        ]
     return Inventory.from_columns(
-        _read(source, executor, list(known)),
+        merge(executor.map(source.read, parts) if executor else processes.read(source, parts)),
         scanned_at=int(time.time()),
-        from_store=storage is not None,
+        from_store=source is not registry,
+        since=since,
         registry=registry.display,
-        can_untag=storage.writable if storage else _untags(registry),
+        can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,
     )
 
 
-def _read(source: Source, executor: Executor | None, known: list[tuple[str, str]]) -> Columns:
-    if executor:
-        split = source.split(64)
-    elif isinstance(source, Storage):
-        split = source.split(processes.cores(), least=TAGS_PER_PROCESS)
-    else:
-        split = source.split(1)
-    parts = [part._replace(known=tuple(pair for pair in known if pair[0] in part.repositories)) for part in split]
-    return merge(executor.map(source.read, parts) if executor else processes.read(source, parts))
+def _files(since: Inventory) -> dict[str, dict[str, tuple[int, int]]]:
+    """Size and date of each manifest's file, by repository and digest; not where a new look may tell more."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    manifests = since.manifests[since.manifests["error"].isna()]
+    # An image without a date and a platform may have been without its config.
+    known = manifests[["created", "platform"]].notna().any(axis=1) | (manifests["kind"] != "image")
+    files = manifests[known].merge(since.blobs.dropna(), left_on="manifest_hash", right_on="blob_hash")
+    columns = ("image_name", "manifest_hash", "blob_size", "blob_date")
+    # As plain as the process needs it that reads them.
+    for name, digest, *file in zip(*(files[column].tolist() for column in columns), strict=True):
+        found.setdefault(name, {})[digest] = tuple(file)
+    return found
+
+
+def _completed(read: dict[str, pa.Table], since: Inventory) -> dict[str, pa.Table]:
+    """The tables that name contents, with what ``since`` knows of the manifests that were not read again."""
+    names = ("contents", "descriptors", "references")
+    contents, descriptors, references = (read[f"read_{name}"] for name in names)
+    refers = since.refers
+    with database.workspace(
+        **read,
+        manifests=since.manifests,
+        digest=refers.digests,
+        descriptor=refers.descriptors,
+        edge=refers.edges.append_column("row", pa.array(np.arange(len(refers.edges)))),
+        counted=pa.table({"contents": [len(contents)], "descriptors": [len(descriptors)]}),
+    ) as work:
+        database.run_file(work, "since.sql")
+        more = (
+            ("from again order by number", contents),
+            ("from descriptor_again order by number", descriptors),
+            (
+                """select e.manifest, d.number as descriptor
+                from edge_again e join descriptor_again d using (descriptor) order by e.row""",
+                references,
+            ),
+        )
+        tables = [(work.sql(query).to_arrow_table(), table) for query, table in more]
+    return {
+        f"read_{name}": pa.concat_tables([table, found.select(table.column_names).cast(table.schema)])
+        for name, (found, table) in zip(names, tables, strict=True)
+    }
 
 
 def check_same_registry(registry: Registry, storage: Storage) -> None:
@@ -247,11 +313,6 @@ def _is_sound(storage: Storage, digest: str) -> bool:
     """Whether the registry can serve the manifest: for a damaged one it answers 404 or 500, which says nothing."""
     data = storage.manifest(digest)
     return data is not None and matches(digest, data)
-
-
-def _untags(registry: Registry) -> bool:
-    """Whether the API can delete a tag alone (distribution 3.x does, and is told from 2.x by its paged tag lists)."""
-    return any(registry.lists_tags_in_pages(repository) for repository in registry.repositories()[:1])
 
 
 def table_of(columns: Columns, name: str) -> pa.Table:

@@ -98,7 +98,13 @@ class Registry:
     def repositories(self) -> list[str]:
         """Every repository's name, sorted; also of those without tags."""
         path = f"{self._http.root}_catalog"
-        answer = self._http.send("GET", f"{path}?n=1000")
+        try:
+            answer = self._http.send("GET", f"{path}?n=1000", retry=False)
+        except RegistryError:
+            answer = Answer(0, {}, b"")
+        if answer.status not in (200, 400):
+            self.check()  # says best what is wrong, if it is with the registry as a whole
+            answer = self._http.send("GET", f"{path}?n=1000")
         if answer.status == 400:  # more than this registry allows: its own number of them, then
             answer = self._http.send("GET", path)
         return self._listing(path, answer, "repositories")
@@ -123,8 +129,9 @@ class Registry:
         """
         with ThreadPoolExecutor(self.workers) as pool:
             names = part.repositories
-            listed = zip(names, pool.map(self.tags, names), strict=True)
-            pairs = [(name, tag) for name, tags in listed for tag in tags]
+            rest = [name for name in names if name not in part.tags]
+            listed = {**part.tags, **dict(zip(rest, pool.map(self.tags, rest), strict=True))}
+            pairs = [(name, tag) for name in names for tag in listed[name]]
             found = self._read_tags(pool, pairs)
             contents: dict[str, Content] = {}
             revisions: dict[tuple[str, str], None] = {}  # a set that keeps its order
@@ -249,13 +256,16 @@ class Registry:
             raise self._http.refused("DELETE", path, answer)
         return answer.status == 404
 
-    def lists_tags_in_pages(self, repository: str) -> bool:
-        """Whether tags are listed in pages = distribution 3.x, which deletes a tag alone, too.
+    def tags_unpaged(self, repository: str) -> list[str] | None:
+        """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too.
 
         Asked with n=0: 3.x gives an empty list, 2.x every tag, or null where there is none.
         """
-        answer = self._http.send("GET", self._http.path(repository, "tags/list") + "?n=0")
-        return answer.status == 200 and answer.member("tags") == []
+        path = self._http.path(repository, "tags/list")
+        answer = self._http.send("GET", f"{path}?n=0")
+        if answer.status == 200 and answer.member("tags") == []:
+            return None
+        return [] if answer.status == 404 else self._listing(path, answer, "tags")
 
     @contextmanager
     def upload_probe(self, repository: str) -> Iterator[str]:

@@ -17,12 +17,11 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from regdata.cache import OFF, Cache
 from regdata.errors import StorageError
 from regdata.manifest import (
     Columns,
@@ -52,11 +51,15 @@ class Part(NamedTuple):
     """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``.
 
     ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all.
+    ``files``: manifests that are not read, so that they have no content, if their files have this size and date.
+    ``tags``: the tags of repositories that need not be asked for them.
     """
 
     repositories: tuple[str, ...]
     prefixes: tuple[str, ...]
     known: tuple[tuple[str, str], ...] = ()
+    files: Mapping[str, tuple[int, int]] = {}
+    tags: Mapping[str, list[str]] = {}
 
 
 class Upload(NamedTuple):
@@ -74,8 +77,8 @@ class Storage:
     root: Path
     writable: bool
 
-    def __init__(self, base_path: str | Path, *, cache: Cache = OFF) -> None:
-        """Open the folder that holds ``docker/registry/v2``; StorageError if it does not. ``cache``: for `read`.
+    def __init__(self, base_path: str | Path) -> None:
+        """Open the folder that holds ``docker/registry/v2``; StorageError if it does not.
 
         An empty folder is that of a registry into which nothing was pushed yet.
         """
@@ -85,7 +88,6 @@ class Storage:
             if not self.root.is_dir() and (not base.is_dir() or os.listdir(base)):
                 raise StorageError(_no_store(base))
             os.listdir(self.root if self.root.is_dir() else base)
-        self.cache = cache
         self._repositories = f"{self.root}/repositories"
         self._blobs = f"{self.root}/blobs"
         folders = [path for path in (self._repositories, self._blobs) if os.path.isdir(path)]
@@ -142,9 +144,8 @@ class Storage:
                 for manifest, pushed in revisions.items():
                     columns.add("revisions", (name, manifest, pushed))
                 digests.update(dict.fromkeys(revisions))
-            for content in self._contents(digests):
+            for content in self._contents(digest for digest in digests if not self._is_same(digest, part.files)):
                 columns.add_content(content)
-            self.cache.flush()
             for row in self._sizes(part.prefixes):
                 columns.add("blobs", row)
         return columns
@@ -282,9 +283,7 @@ class Storage:
 
     def _documents(self, digests: Iterable[str]) -> dict[str, bytes | str]:
         """The bytes of each, or why there are none."""
-        # The file itself still has to be there, and to be whole.
-        cached = {digest: data for digest, data in self.cache.read(digests) if self._size(digest) == len(data)}
-        return {digest: cached.get(digest) or self._document(digest) for digest in digests}
+        return {digest: self._document(digest) for digest in digests}
 
     def _document(self, digest: str) -> bytes | str:
         try:
@@ -293,14 +292,16 @@ class Storage:
             return "missing from the store"
         if data is None:
             return f"larger than {_MAX_DOCUMENT} bytes"
-        self.cache.keep(digest, data)
         return data
 
-    def _size(self, digest: str) -> int | None:
+    def _is_same(self, digest: str, files: Mapping[str, tuple[int, int]]) -> bool:
+        if digest not in files:
+            return False
         try:
-            return os.stat(self._blob(digest)).st_size
+            stat = os.stat(self._blob(digest))
         except _ABSENT:
-            return None
+            return False
+        return (stat.st_size, int(stat.st_mtime)) == files[digest]
 
     def _sizes(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
         for prefix in prefixes:

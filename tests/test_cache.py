@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sqlite3
 from collections import Counter
@@ -12,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from regdata import storage
+import regdata
 from regdata.cache import OFF, Cache
 from regdata.local import LocalRegistry
 from regdata.manifest import Columns, merge
 from regdata.registry import Registry
-from regdata.samples import make_image, make_index, make_layer, push
-from regdata.storage import Storage
-from tests.fakes import FakeRegistry, Reply, error_reply, rows, serve, sha256
+from regdata.samples import make_image, make_index, make_layer
+from tests.fakes import FakeRegistry, Reply, error_reply, serve, sha256
 
 BASE = make_layer("base", 50)
 AMD = make_image([BASE, make_layer(1, 10)], created=1_700_000_000, oci=True)
@@ -182,6 +182,25 @@ def test_second_scan(fake: FakeRegistry, folder: Path) -> None:
     assert manifests_asked(fake) == {"HEAD": tags}
 
 
+@pytest.mark.parametrize("pages", [False, True], ids=["2.x", "3.x"])
+def test_a_whole_scan(tmp_path: Path, pages: bool) -> None:
+    """A scan asks for its lists and contents, each once, and for nothing else; 3.x also whether it lists in pages."""
+    conf = tmp_path / "conf.json"
+    with serve(FakeRegistry(pages=pages)) as fake:
+        for repository in ("a", "b", "c"):
+            fake.push(repository, "1", INDEX)
+            fake.push(repository, "amd", AMD)
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}, "cache": "cache"}))
+        for request in ("GET", "HEAD"):
+            fake.seen.clear()
+            found = regdata.scan(regdata.load_config(conf))
+            assert (found.can_untag, len(found.images)) == (pages, 6)
+            lists = [one for one in fake.seen if "/tags/list" in one or "_catalog" in one]
+            assert len(lists) == 1 + 3 + pages
+            contents = {"GET": 6 + 3 + 2, "HEAD": 6}[request]  # tags, children without tags, configs; then tags
+            assert len(fake.seen) == len(lists) + contents
+
+
 def test_what_changed_is_read(fake: FakeRegistry, folder: Path) -> None:
     """A new tag costs a GET; a moved one a HEAD, and a GET where its content is new; a deleted one nothing."""
     for tag in ("gone", "moved", "moved-to-known"):
@@ -235,59 +254,9 @@ def test_a_type_that_contradicts_is_told(fake: FakeRegistry, folder: Path) -> No
 
 @pytest.mark.parametrize("workers", [1, 8])
 def test_the_same_with_and_without(demo_registry: LocalRegistry, folder: Path, workers: int) -> None:
-    """Both ways of reading a registry give the same without a cache as with a new, a filled and a damaged one."""
-    store = Storage(demo_registry.base_path)
-    plain = scan(demo_registry.url, None, workers), store.read(store.split(1)[0])
+    """A registry reads the same without a cache as with a new, a filled and a damaged one."""
+    plain = scan(demo_registry.url, None, workers)
     for step in ("new", "filled", "damaged"):
-        cached = Storage(demo_registry.base_path, cache=Cache(folder))
-        assert (scan(demo_registry.url, folder, workers), cached.read(cached.split(1)[0])) == plain, step
+        assert scan(demo_registry.url, folder, workers) == plain, step
         if step == "filled":
             file_of(folder).write_bytes(b"\0" * 100_000)
-
-
-# In the registry's folder
-
-
-@pytest.fixture
-def cached(registry: LocalRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[LocalRegistry, list[str]]:
-    """A registry whose folder was read with a cache, and a list of what is opened from then on."""
-    push(registry.url, "app", "1", AMD)
-    push(registry.url, "app", "2", ARM)
-    read(registry, folder)
-    opened: list[str] = []
-    monkeypatch.setattr(storage, "_read", lambda path, limit: opened.append(path) or _READ(path, limit))
-    return registry, opened
-
-
-_READ = storage._read
-
-
-def read(registry: LocalRegistry, folder: Path | None) -> Columns:
-    store = Storage(registry.base_path, cache=Cache(folder))
-    return merge(store.read(part) for part in store.split(1))
-
-
-def test_only_new_files_are_read(cached: tuple[LocalRegistry, list[str]], folder: Path) -> None:
-    """A second reading of the folder opens the manifests and configs that came since."""
-    registry, opened = cached
-    read(registry, folder)
-    assert opened == []
-    push(registry.url, "app", "3", INDEX)
-    again = read(registry, folder)
-    assert len(opened) == 3  # the index and its attestations
-    assert again == read(registry, None)
-
-
-@pytest.mark.parametrize("damage", ["gone", "shorter"])
-def test_a_damaged_store_is_told(cached: tuple[LocalRegistry, list[str]], folder: Path, damage: str) -> None:
-    """A manifest's file that is gone, or has another size, is told in spite of the cache."""
-    registry, _ = cached
-    hex_ = AMD.digest.partition(":")[2]
-    data = registry.base_path / "docker/registry/v2/blobs/sha256" / hex_[:2] / hex_ / "data"
-    if damage == "gone":
-        data.unlink()
-    else:
-        data.write_bytes(b"{}")
-    assert read(registry, folder) == read(registry, None)
-    errors = {row["manifest_hash"]: row["error"] for row in rows(read(registry, folder)["contents"])}
-    assert {digest for digest, error in errors.items() if error} == {AMD.digest}
