@@ -22,8 +22,9 @@ from regdata.registry import Registry
 from regdata.report import Record
 from regdata.storage import Part, Storage
 
-# How many manifests may go between two looks at their images.
+# How many manifests may go between two looks at their images. Over the API a look costs a request for each tag.
 BATCH = 200
+BATCH_BY_API = 1000
 
 Progress = Callable[[int, int], None]
 
@@ -49,6 +50,7 @@ class Deleter:
     ) -> None:
         self.plan, self.registry, self.storage, self.record, self.cache = plan, registry, storage, record, cache
         self.source = storage or registry
+        self.batch = BATCH if storage else BATCH_BY_API
         self.progress = progress or (lambda done, total: None)
         self.levels = _levels(plan)
         self.planned = set(self.levels)
@@ -88,13 +90,13 @@ class Deleter:
         for _, group in groupby(steps, key=lambda key: key.image):
             own = list(group)
             # An image that fits into one batch is looked at once.
-            if batch and len(batch) + len(own) > BATCH:
+            if batch and len(batch) + len(own) > self.batch:
                 yield batch
                 batch = []
             batch += own
-            while len(batch) > BATCH:
-                yield batch[:BATCH]
-                batch = batch[BATCH:]
+            while len(batch) > self.batch:
+                yield batch[: self.batch]
+                batch = batch[self.batch :]
         if batch:
             yield batch
 

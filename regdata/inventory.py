@@ -23,7 +23,7 @@ from regdata.graph import Graph
 from regdata.manifest import COLUMNS, Columns, matches, merge
 from regdata.references import References, batches
 from regdata.registry import Registry
-from regdata.storage import Storage
+from regdata.storage import Part, Storage
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -207,13 +207,7 @@ def scan(
         # The folder is read without the cache: damage is to be seen, and reading it is fast.
         storage = Storage(config.registry.base_path)
         check_same_registry(registry, storage)
-        parts = storage.split(SHARES) if executor else storage.split(processes.cores(), least=TAGS_PER_PROCESS)
-        if since:
-            files = _files(since)
-            parts = [
-                part._replace(files={k: file for name in part.repositories for k, file in files.get(name, {}).items()})
-                for part in parts
-            ]
+        parts = store_parts(storage, executor, since)
         source: Source = storage
         can_untag = storage.writable
     else:
@@ -238,6 +232,18 @@ def scan(
         engine=config.engine,
         protect=config.protect,
     )
+
+
+def store_parts(storage: Storage, executor: Executor | None, since: Inventory | None) -> list[Part]:
+    """The shares of the work; they name the files that need not be read ``since`` then."""
+    parts = storage.split(SHARES) if executor else storage.split(processes.cores(), least=TAGS_PER_PROCESS)
+    if since is None:
+        return parts
+    files = _files(since)
+    return [
+        part._replace(files={k: file for name in part.repositories for k, file in files.get(name, {}).items()})
+        for part in parts
+    ]
 
 
 def _files(since: Inventory) -> dict[str, dict[str, tuple[int, int]]]:

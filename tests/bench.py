@@ -1,4 +1,4 @@
-"""`make bench`: how long scans and deletions take, beside other ways to do the same.
+"""`make bench`: how long scans, plans and deletions take, beside other ways to do the same.
 
 Each measurement is made in a process of its own, the ways in turn, several times. Figures depend on the machine and on
 what else it does; ratios within one table hold. A short one: `python -m tests.bench --tags 2000 --only store`.
@@ -17,23 +17,26 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import requests
 
 import regdata
 from regdata import processes
 from regdata.cache import Cache
-from regdata.inventory import TAGS_PER_PROCESS
+from regdata.inventory import SHARES, TAGS_PER_PROCESS, store_parts
 from regdata.local import LocalRegistry, registry_binary
 from regdata.manifest import MANIFEST_TYPES, Columns, merge
 from regdata.registry import Registry
 from regdata.storage import Storage
 from regdata.transport import Transport
+from tests.bench_scale import plans, starts
 from tests.stores import big_store
 from tests.timing import Way, compare
 
@@ -49,12 +52,12 @@ WRK_SECONDS = 5
 
 
 def store(base_path: Path, tags: int, runs: int, folder: Path) -> None:
-    out, cache = folder / "floor", folder / "cache"
+    out = folder / "floor"
     out.mkdir()
-    columns = read_columns(base_path, 1, cache)  # fills the cache, and the machine's own
-    edges = columns["references"]
+    columns = read_columns(base_path, 1)  # fills the machine's own cache
+    found = columns["descriptors"]
     configs = [
-        hash_ for hash_, kind in zip(edges["reference_hash"], edges["reference_kind"], strict=True) if kind == "config"
+        hash_ for hash_, kind in zip(found["reference_hash"], found["reference_kind"], strict=True) if kind == "config"
     ]
     hexes = [hash_.partition(":")[2] for hash_ in sorted({*columns["contents"]["manifest_hash"], *configs})]
     (out / "documents").write_text("".join(f"blobs/sha256/{hex_[:2]}/{hex_}/data\n" for hex_ in hexes))
@@ -63,8 +66,9 @@ def store(base_path: Path, tags: int, runs: int, folder: Path) -> None:
         Way("find, and cat of the same files", floor, (base_path, out)),
         Way("regdata, one process", read_store, (base_path, 1)),
         Way(f"regdata, {cores} processes", read_store, (base_path, cores)),
-        Way(f"regdata, {cores} processes, cache filled", read_store, (base_path, cores, cache)),
         Way("regdata, up to its tables", read_tables, (base_path,)),
+        Way("the same, since an inventory", read_since, (base_path,)),
+        *(Way(f"regdata, {name}, started", read_spread, (base_path, name)) for name in EXECUTORS),
     ]
     compare("The registry's folder", tags, ways, runs)
 
@@ -80,20 +84,55 @@ def floor(base_path: Path, out: Path) -> None:
     subprocess.run(["bash", "-c", script, out], cwd=root, check=True)
 
 
-def read_columns(base_path: Path, shares: int, cache: Path | None = None) -> Columns:
-    source = Storage(base_path, cache=Cache(cache))
+def read_columns(base_path: Path, shares: int) -> Columns:
+    source = Storage(base_path)
     return merge(processes.read(source, source.split(shares, least=TAGS_PER_PROCESS)))
 
 
-def read_store(*arguments: Any) -> None:
-    read_columns(*arguments)
+def read_store(base_path: Path, shares: int) -> None:
+    read_columns(base_path, shares)
 
 
 def read_tables(base_path: Path) -> float:
+    return scanned(base_path, None)[1]
+
+
+def read_since(base_path: Path) -> float:
+    return scanned(base_path, scanned(base_path, None)[0])[1]
+
+
+def scanned(base_path: Path, since: regdata.Inventory | None) -> tuple[regdata.Inventory, float]:
     from_columns = regdata.Inventory.from_columns  # what it needs is imported before the clock starts
     start = time.perf_counter()
-    from_columns(read_columns(base_path, processes.cores()), scanned_at=int(time.time()), from_store=True)
-    return time.perf_counter() - start
+    parts = store_parts(Storage(base_path), None, since)
+    columns = merge(processes.read(Storage(base_path), parts))
+    found = from_columns(columns, scanned_at=int(time.time()), from_store=True, since=since)
+    return found, time.perf_counter() - start
+
+
+@contextmanager
+def dask() -> Iterator[Executor]:
+    from distributed import Client, LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        yield client.get_executor()
+
+
+EXECUTORS: dict[str, Callable[[], Any]] = {
+    "2 threads": lambda: ThreadPoolExecutor(2),
+    "ProcessPoolExecutor(2)": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+    "Dask, 2 workers": dask,
+}
+
+
+def read_spread(base_path: Path, name: str) -> float:
+    source = Storage(base_path)
+    with EXECUTORS[name]() as executor:
+        for _ in range(2):  # the first time its workers start
+            start = time.perf_counter()
+            merge(executor.map(source.read, source.split(SHARES)))
+            seconds = time.perf_counter() - start
+    return seconds
 
 
 # The HTTP API
@@ -215,27 +254,32 @@ def delayed(url: str) -> Iterator[str]:
 def delete(base_path: Path, tags: int, runs: int, folder: Path) -> None:
     for where, given in (("base_path", True), ("API alone", False)):
         with serving(folder, copied(base_path, folder)) as (registry, _):
-            conf = write_conf(registry, folder, base_path=given)
-            planned = planned_manifests(conf)
-        count = len(planned)
+            config = regdata.load_config(write_conf(registry, folder, base_path=given))
+            planned = regdata.plan(regdata.scan(config), "1=1")
+        manifests = _pairs(planned.manifests, "manifest_hash")
+        heads = [] if given else _pairs(planned.tags, "tag_name")
+        count = len(manifests)
         ways = [
-            Way("DELETE and nothing else", raw_deletes, (base_path, folder, planned), count),
+            Way("DELETE and nothing else", raw_deletes, (base_path, folder, manifests, []), count),
+            Way("HEAD of each tag, then DELETE", raw_deletes, (base_path, folder, manifests, heads), count),
             Way(f"regdata.apply, {where}", deletes, (base_path, folder, given), count),
         ]
+        ways = [way for way in ways if heads or "HEAD" not in way.name]
         compare("Deleting all, CPU with the registry's", tags, ways, runs)
 
 
-def planned_manifests(conf: Path) -> list[tuple[str, str]]:
-    planned = regdata.plan(regdata.scan(regdata.load_config(conf)), "1=1").manifests
-    return sorted(zip(planned["image_name"], planned["manifest_hash"], strict=True))
+def _pairs(frame: pd.DataFrame, name: str) -> list[tuple[str, str]]:
+    return sorted(zip(frame["image_name"], frame[name], strict=True))
 
 
-def raw_deletes(base_path: Path, folder: Path, planned: list[tuple[str, str]]) -> float:
+def raw_deletes(base_path: Path, folder: Path, planned: list[tuple[str, str]], heads: list[tuple[str, str]]) -> float:
     with serving(folder, copied(base_path, folder)) as (registry, _), ThreadPoolExecutor(8) as pool:
         client = Transport(registry.url, connections=8, timeout=(5, 30))
         start = time.perf_counter()
-        statuses = pool.map(lambda key: client.send("DELETE", client.path(key[0], "manifests", key[1])).status, planned)
-        assert set(statuses) <= {202, 404}
+        for method, keys in (("HEAD", heads), ("DELETE", planned)):
+            paths = [client.path(name, "manifests", reference) for name, reference in keys]
+            answers = pool.map(lambda path, method=method: client.send(method, path, ACCEPT), paths)
+            assert {answer.status for answer in answers} <= {200, 202, 404}
         return time.perf_counter() - start
 
 
@@ -297,28 +341,40 @@ def describe(folder: Path) -> None:
 
 
 JOBS = {"store": store, "api": api, "delete": delete}
+SCALE = ("plan", "start")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures scans and deletions.")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measures scans, plans and deletions.")
     parser.add_argument("--tags", default="2000,10000,100000", help="sizes of the stores (default: %(default)s)")
-    parser.add_argument("--only", default=",".join(JOBS), help="what to measure (default: %(default)s)")
+    parser.add_argument("--plan-tags", default="10000,100000,1000000", help="sizes to plan (default: %(default)s)")
+    parser.add_argument("--only", default=",".join([*JOBS, *SCALE]), help="what to measure (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("bench"), help="where stores are kept (default: bench)")
     options = parser.parse_args()
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     describe(folder)
+    wanted = options.only.split(",")
+    with emptied(folder / "work") as work:
+        if "start" in wanted:
+            starts(options.runs, work)
+        if "plan" in wanted:
+            plans([int(tags) for tags in options.plan_tags.split(",")], options.runs, work)
     for tags in map(int, options.tags.split(",")):
-        base_path = big_store(folder, tags)
-        for name in options.only.split(","):
-            if name != "store" and tags > API_LIMIT:
-                continue
-            work = folder / "work"
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
-            JOBS[name](base_path, tags, options.runs, work)
-            shutil.rmtree(work)
+        for name in (name for name in JOBS if name in wanted):
+            if name == "store" or tags <= API_LIMIT:
+                base_path = big_store(folder, tags)
+                with emptied(folder / "work") as work:
+                    JOBS[name](base_path, tags, options.runs, work)
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

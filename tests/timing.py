@@ -25,7 +25,10 @@ class Sample(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A way to do a job; ``work`` may return the seconds that it took. ``share``: how much of the job it does."""
+    """A way to do a job. ``share``: how much of the job it does.
+
+    ``work`` may return the seconds that it took; CPU and memory are then with those of what it prepared.
+    """
 
     name: str
     work: Callable[..., float | None]
@@ -97,15 +100,15 @@ def compare(title: str, tags: int, ways: Sequence[Way], runs: int, server: int |
     for _ in range(runs):
         for number, way in enumerate(ways):
             samples[number].append(measure(way, server))
-    print(f"\n{title}, {tags:,} tags")
-    print(f"{'':34}{'min':>8}{'median':>8}{'max':>8} s{'times':>7}{'per s':>8}{'CPU s':>8}{'MB':>6}", end="")
+    print(f"\n{title}, {tags:,} tags" if tags else f"\n{title}")
+    print(f"{'':40}{'min':>8}{'median':>8}{'max':>8} s{'times':>7}{'per s':>8}{'CPU s':>8}{'MB':>6}", end="")
     print(f"{'requests':>10}{'/tag':>6}{'CPU ms':>8}{'registry':>9}" if server else "", flush=True)
     middles = [statistics.median(sample.seconds for sample in own) for own in samples]
     for way, own, middle in zip(ways, samples, middles, strict=True):
         fastest, slowest = min(own).seconds, max(own).seconds
         cpu, memory = statistics.median(sample.cpu for sample in own), max(sample.megabytes for sample in own)
-        line = f"{way.name:34}{fastest:8.2f}{middle:8.2f}{slowest:8.2f}  {middle / middles[0]:7.2f}"
-        line += f"{(way.requests or tags) / middle:8.0f}{cpu:8.2f}{memory:6.0f}"
+        line = f"{way.name:40}{fastest:8.2f}{middle:8.2f}{slowest:8.2f}  {middle / middles[0]:7.2f}"
+        line += f"{(way.requests or tags or 1) / middle:8.0f}{cpu:8.2f}{memory:6.0f}"
         if server and way.requests:
             registry = statistics.median(sample.server for sample in own)
             line += f"{way.requests:10}{way.requests / tags:6.2f}"
