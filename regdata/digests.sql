@@ -1,4 +1,4 @@
--- Numbers for all digests that a source read, in the order of their text. Reads the tables of regdata.manifest.COLUMNS as
+-- Numbers for all digests that a source read, in the order of their text. Reads the tables of regdata.columns.COLUMNS as
 -- read_<name>; read_contents and read_descriptors have a column `number`, which is what read_references mean.
 
 create temp table digest as

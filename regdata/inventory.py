@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from regdata import database, processes, render
 from regdata.cache import Cache
+from regdata.columns import COLUMNS, Columns, merge
 from regdata.errors import StorageError
 from regdata.graph import Graph
-from regdata.manifest import COLUMNS, Columns, matches, merge
+from regdata.manifest import matches
 from regdata.references import References, batches
 from regdata.registry import Registry
 from regdata.storage import Part, Storage
@@ -44,7 +45,7 @@ class Source(Protocol):
         """The work, cut by repository into about ``parts`` picklable parts."""
 
     def read(self, part: Any) -> Columns:
-        """What one part holds, as columns (see regdata.manifest.COLUMNS)."""
+        """What one part holds, as columns (see regdata.columns.COLUMNS)."""
 
 
 @dataclass(frozen=True, eq=False)

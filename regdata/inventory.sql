@@ -1,4 +1,4 @@
--- A source's columns -> the tables that people query. Reads the tables of regdata.manifest.COLUMNS as read_<name>, the
+-- A source's columns -> the tables that people query. Reads the tables of regdata.columns.COLUMNS as read_<name>, the
 -- tables of numbers.sql, reach.sql and parts.sql, descriptor(digest, reference_size, platform) and
 -- setting(scanned_at, from_store). Times are UTC epoch seconds.
 

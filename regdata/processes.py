@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from regdata.columns import Columns
 from regdata.errors import RegdataError, StorageError
-from regdata.manifest import Columns
 
 
 class Source(Protocol):

@@ -22,9 +22,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from regdata.columns import Columns
 from regdata.errors import StorageError
 from regdata.manifest import (
-    Columns,
     Content,
     is_digest,
     matches,
@@ -125,7 +125,7 @@ class Storage:
         return [part for part in split if part.repositories or part.prefixes] or split[:1]
 
     def read(self, part: Part) -> Columns:
-        """The columns of `regdata.manifest.COLUMNS` for this share.
+        """The columns of `regdata.columns.COLUMNS` for this share.
 
         ``pushed`` and ``blob_date`` are modification times: distribution writes a tag's link at
         each push, a revision's link at the manifest's push, a blob once.

@@ -30,9 +30,10 @@ import requests
 import regdata
 from regdata import processes
 from regdata.cache import Cache
+from regdata.columns import Columns, merge
 from regdata.inventory import SHARES, TAGS_PER_PROCESS, store_parts
 from regdata.local import LocalRegistry, registry_binary
-from regdata.manifest import MANIFEST_TYPES, Columns, merge
+from regdata.manifest import MANIFEST_TYPES
 from regdata.registry import Registry
 from regdata.storage import Storage
 from regdata.transport import Transport

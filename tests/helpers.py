@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from regdata.columns import COLUMNS, Columns
 from regdata.local import LocalRegistry
-from regdata.manifest import COLUMNS, Columns, Reference
+from regdata.manifest import Reference
 
 ROOT = Path(__file__).resolve().parent.parent
 

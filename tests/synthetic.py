@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 import numpy as np
 
-from regdata.manifest import Columns
+from regdata.columns import Columns
 
 NOW = 1_750_000_000
 DAY = 86400

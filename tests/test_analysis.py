@@ -15,10 +15,10 @@ from regdata import analysis, render
 from regdata.analysis import Totals
 from regdata.cleanup import Result, apply
 from regdata.collection import Collection
+from regdata.columns import Columns
 from regdata.config import load_config
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns
 from regdata.plan import plan
 from tests.helpers import no_rows, numbered, store_bytes
 

@@ -15,8 +15,8 @@ import pytest
 
 import regdata
 from regdata.cache import OFF, Cache
+from regdata.columns import Columns, merge
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns, merge
 from regdata.registry import Registry
 from regdata.samples import make_image, make_index, make_layer
 from tests.fakes import FakeRegistry, Reply, error_reply, serve, sha256

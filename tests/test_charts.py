@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 
 from regdata import analysis, charts, drawing
 from regdata.analysis import Totals
+from regdata.columns import Columns
 from regdata.inventory import Inventory
-from regdata.manifest import Columns
 from regdata.plan import plan
 from regdata.render import size
 

@@ -10,11 +10,12 @@ import pytest
 
 import regdata
 from regdata import database
+from regdata.columns import Columns
 from regdata.config import load_config
 from regdata.database import TABLES, Engine
 from regdata.errors import ConditionError
 from regdata.inventory import Inventory
-from regdata.manifest import Columns, parse_manifest
+from regdata.manifest import parse_manifest
 from regdata.samples import Blob, Image, make_image, make_layer, make_manifest
 
 NOW = 1_700_000_000

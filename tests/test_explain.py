@@ -11,7 +11,7 @@ import pytest
 
 import regdata
 from regdata import Inventory, Plan, RegdataError
-from regdata.manifest import merge
+from regdata.columns import merge
 from regdata.samples import make_signature, referrers_tag, signature_tag
 from regdata.storage import Storage
 from tests.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +19,13 @@ import pytest
 import requests
 import urllib3.util.retry
 
+import regdata
+from regdata import references
+from regdata.columns import merge
 from regdata.config import load_config
 from regdata.errors import RegistryError, StorageError
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import merge
 from regdata.registry import Registry
 from regdata.samples import (
     DOCKER_LIST,
@@ -41,6 +44,7 @@ from regdata.samples import (
     signature_tag,
 )
 from regdata.storage import Storage
+from tests import synthetic
 
 DAY = 86400
 NOW = int(time.time())
@@ -220,6 +224,33 @@ def test_columns(stored: Inventory, served: Inventory, table: str) -> None:
         numbers = [tuple(int(value) if isinstance(value, bool) else value for value in row) for row in duck_rows]
         assert sorted(numbers, key=repr) == sorted(lite_rows, key=repr)
         assert len(lite_rows) == len(inventory.frame(table)) > 0
+
+
+def test_long_tables_come_in_parts(stored: Inventory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows are written out at a time, the long tables are the same, also in SQLite and in a snapshot."""
+    fresh = replace(stored)
+    monkeypatch.setattr(references, "BATCH", 3)
+    for table in ("references", "relations"):
+        assert len(list(fresh.batches(table))) > 3
+        pd.testing.assert_frame_equal(fresh.frame(table), stored.frame(table))
+        with closing(fresh.to_sqlite()) as lite:
+            assert len(lite.execute(f'select * from "{table}"').fetchall()) == len(stored.frame(table))
+
+
+def test_a_registry_of_any_size() -> None:
+    """What `make bench` plans has shared layers, indexes, signatures, orphans and second tags, and is planned right."""
+    found = Inventory.from_columns(synthetic.columns(2000), scanned_at=synthetic.NOW, from_store=True)
+    assert abs(len(found.images) / 2000 - 1) < 0.05
+    assert 13 < len(found.relations) / len(found.images) < 17
+    assert set(found.images["kind"]) == {"image", "index", "signature"}
+    assert 0 < found.manifests["orphan"].sum() < 200
+    assert (found.images["shared_tags"] > 1).sum() > 50
+    planned = regdata.plan(found, "age_days > 90")
+    assert set(planned.manifests["reason"]) == {"selected", "child", "referrer", "orphan"}
+    stays = found.manifests.merge(planned.manifests, on=["image_name", "manifest_hash"], how="left_anti")
+    kept = {*stays["manifest_hash"]}
+    kept |= {*found.references[found.references["manifest_hash"].isin(kept)]["reference_hash"]}
+    assert planned.reclaimable == found.blobs[~found.blobs["blob_hash"].isin(kept)]["blob_size"].sum()
 
 
 def test_the_tables_can_only_be_read(stored: Inventory) -> None:

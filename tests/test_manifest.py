@@ -9,17 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regdata.columns import COLUMNS, Columns, merge
 from regdata.manifest import (
-    COLUMNS,
     DOCKER_LIST,
     DOCKER_MANIFEST,
     MANIFEST_TYPES,
     OCI_INDEX,
     OCI_MANIFEST,
-    Columns,
     Content,
     is_digest,
-    merge,
     parse_config,
     parse_manifest,
     unreadable,

@@ -15,12 +15,13 @@ import pytest
 
 import regdata
 from regdata import charts, cleanup, previews, widgets
+from regdata.columns import Columns
 from regdata.config import load_config
 from regdata.database import Engine
 from regdata.errors import ConditionError
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns, parse_manifest
+from regdata.manifest import parse_manifest
 from regdata.plan import Workbench
 from regdata.render import size
 from regdata.samples import Blob, make_image, make_layer

@@ -14,9 +14,9 @@ import pytest
 import urllib3.util.retry
 
 from regdata.cache import OFF, Cache
+from regdata.columns import Columns, merge
 from regdata.errors import RegistryError
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns, merge
 from regdata.registry import Registry
 from regdata.samples import (
     OCI_INDEX,

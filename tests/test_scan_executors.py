@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from typing import Any
 import pytest
 
 from regdata import processes, snapshot
+from regdata.columns import Columns, merge
 from regdata.config import Config, load_config
 from regdata.errors import StorageError
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns, merge
+from regdata.manifest import Reference
 from regdata.storage import Part, Storage
 
 
@@ -76,6 +78,18 @@ def rows(columns: Columns) -> dict[str, list[str]]:
     """In no order, and without the numbers of rows."""
     found = {name: sorted(map(repr, zip(*columns[name].values(), strict=True))) for name in columns}
     return found | {"references": sorted(map(repr, columns.references()))}
+
+
+def test_a_share_comes_back_as_columns() -> None:
+    """References are handed over as integers: a manifest more with known layers costs a few bytes for each."""
+    columns = Columns()
+    layers = [Reference(f"sha256:{number:064x}", "layer", number, "layer", None) for number in range(100)]
+    for _ in range(2):
+        before = len(pickle.dumps(columns))
+        for manifest in range(100):
+            columns.refer(manifest, layers)
+    assert len(columns["references"]["manifest"]) == 2 * 100 * 100
+    assert len(pickle.dumps(columns)) - before < 9 * 100 * 100
 
 
 def test_what_goes_wrong_in_a_process_is_told(demo_registry: LocalRegistry) -> None:

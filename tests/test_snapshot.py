@@ -15,11 +15,11 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from regdata import analysis, run, snapshot
+from regdata.columns import Columns
 from regdata.config import load_config
 from regdata.errors import StorageError
 from regdata.inventory import Inventory, scan
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns
 from regdata.plan import plan
 from tests.helpers import store_bytes
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import requests
 
+from regdata.columns import Columns, merge
 from regdata.errors import StorageError
 from regdata.local import LocalRegistry
-from regdata.manifest import Columns, merge
 from regdata.samples import make_image, make_index, make_layer, push
 from regdata.storage import Part, Storage
 from tests.helpers import ROOT
