@@ -213,6 +213,7 @@ def scan(
         can_untag = storage.writable
     else:
         parts = registry.split(SHARES if executor else 1)
+        known = list(known)  # each part looks through it
         tags = {name: registry.tags_unpaged(name) for part in parts[:1] for name in part.repositories[:1]}
         source = registry
         can_untag = None in tags.values()  # distribution 3.x
