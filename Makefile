@@ -18,7 +18,7 @@ lab: $(INSTALLED) registry  ## JupyterLab on the sample registry
 	@$(PYTHON) -m regdata.demo lab
 
 report: $(INSTALLED)  ## explore and capacity as HTML pages, for the conf.json at hand or REGDATA_CONF
-	@$(PYTHON) -m regdata.pages
+	@$(PYTHON) -m regdata.command.pages
 
 pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample registry
 	@$(PYTHON) -m tests.pictures

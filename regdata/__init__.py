@@ -5,27 +5,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from regdata._version import __version__
+
 if TYPE_CHECKING:
-    from regdata.cleanup import apply
+    from regdata.cleaning.cleanup import apply
+    from regdata.cleaning.undo import restore
     from regdata.config import load_config
     from regdata.errors import RegdataError
-    from regdata.inventory import Inventory, scan
-    from regdata.plan import Plan, plan
-    from regdata.previews import Preview, preview
-    from regdata.undo import restore
-
-__version__ = "0.1.0"
+    from regdata.inventory.inventory import Inventory, scan
+    from regdata.planning.plan import Plan, plan
+    from regdata.planning.previews import Preview, preview
 
 _HOME = {
     "load_config": "config",
-    "scan": "inventory",
-    "Inventory": "inventory",
-    "plan": "plan",
-    "Plan": "plan",
-    "preview": "previews",
-    "Preview": "previews",
-    "apply": "cleanup",
-    "restore": "undo",
+    "scan": "inventory.inventory",
+    "Inventory": "inventory.inventory",
+    "plan": "planning.plan",
+    "Plan": "planning.plan",
+    "preview": "planning.previews",
+    "Preview": "planning.previews",
+    "apply": "cleaning.cleanup",
+    "restore": "cleaning.undo",
     "RegdataError": "errors",
 }
 
@@ -34,6 +34,7 @@ __all__ = [
     "Plan",
     "Preview",
     "RegdataError",
+    "__version__",
     "apply",
     "load_config",
     "plan",

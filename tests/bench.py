@@ -28,15 +28,15 @@ import pandas as pd
 import requests
 
 import regdata
-from regdata import processes
-from regdata.cache import Cache
-from regdata.columns import Columns, merge
-from regdata.inventory import SHARES, TAGS_PER_PROCESS, store_parts
-from regdata.local import LocalRegistry, registry_binary
-from regdata.manifest import MANIFEST_TYPES
-from regdata.registry import Registry
-from regdata.storage import Storage
-from regdata.transport import Transport
+from regdata.demo.local import LocalRegistry, registry_binary
+from regdata.inventory.inventory import SHARES, TAGS_PER_PROCESS, store_parts
+from regdata.sources import processes
+from regdata.sources.cache import Cache
+from regdata.sources.columns import Columns, merge
+from regdata.sources.manifest import MANIFEST_TYPES
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+from regdata.sources.transport import Transport
 from tests.bench_scale import plans, starts
 from tests.stores import big_store
 from tests.timing import Way, compare

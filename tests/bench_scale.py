@@ -20,8 +20,8 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
 import regdata
-from regdata.demo import fill
-from regdata.local import LocalRegistry
+from regdata.demo.filling import fill
+from regdata.demo.local import LocalRegistry
 from tests import synthetic
 from tests.helpers import ROOT
 from tests.timing import Way, compare

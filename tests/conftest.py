@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from regdata.demo import fill
+from regdata.demo.filling import fill
+from regdata.demo.local import LocalRegistry, registry_binary
 from regdata.errors import RegistryError
-from regdata.local import LocalRegistry, registry_binary
 from tests.scene import Finished, NewScene, Scene, make_scene
 
 

@@ -15,7 +15,7 @@ from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from regdata.samples import Image
+from regdata.demo.samples import Image
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from regdata.columns import COLUMNS, Columns
-from regdata.local import LocalRegistry
-from regdata.manifest import Reference
+from regdata.demo.local import LocalRegistry
+from regdata.sources.columns import COLUMNS, Columns
+from regdata.sources.manifest import Reference
 
 ROOT = Path(__file__).resolve().parent.parent
 

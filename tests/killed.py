@@ -12,10 +12,10 @@ import sys
 import traceback
 from typing import Any
 
-from regdata import run
 from regdata.errors import RegdataError
-from regdata.report import Record
-from regdata.transport import Transport
+from regdata.notebook import run
+from regdata.records.record import Record
+from regdata.sources.transport import Transport
 
 journal, send = Record.journal, Transport.send
 

@@ -11,9 +11,11 @@ import matplotlib as mpl
 mpl.use("agg")
 
 import regdata
-from regdata import analysis, capacity, charts
-from regdata.demo import fill
-from regdata.local import LocalRegistry
+from regdata.analysis import capacity
+from regdata.analysis import space as analysis
+from regdata.demo.filling import fill
+from regdata.demo.local import LocalRegistry
+from regdata.notebook import charts
 from tests.helpers import ROOT
 
 CONF = {

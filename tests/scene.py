@@ -23,10 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regdata import run
-from regdata.errors import RegdataError
-from regdata.local import LocalRegistry
-from regdata.samples import (
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
     make_image,
     make_index,
     make_layer,
@@ -36,6 +34,8 @@ from regdata.samples import (
     referrers_tag,
     signature_tag,
 )
+from regdata.errors import RegdataError
+from regdata.notebook import run
 from tests.helpers import age
 from tests.proxy import faults_before
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 import numpy as np
 
-from regdata.columns import Columns
+from regdata.sources.columns import Columns
 
 NOW = 1_750_000_000
 DAY = 86400

@@ -11,15 +11,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from regdata import analysis, render
-from regdata.analysis import Totals
-from regdata.cleanup import Result, apply
-from regdata.collection import Collection
-from regdata.columns import Columns
+from regdata.analysis import space as analysis
+from regdata.analysis.space import Totals
+from regdata.cleaning.cleanup import Result, apply
+from regdata.collecting.collection import Collection
 from regdata.config import load_config
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.plan import plan
+from regdata.demo.local import LocalRegistry
+from regdata.inventory.inventory import Inventory, scan
+from regdata.planning.plan import plan
+from regdata.show import render
+from regdata.sources.columns import Columns
 from tests.helpers import no_rows, numbered, store_bytes
 
 Conf = Callable[..., Path]
@@ -395,5 +396,5 @@ def test_a_frame_is_shown() -> None:
 
 def test_size_needs_no_pandas() -> None:
     """clear.py takes `size` from here, and must not wait for pandas."""
-    code = "import sys, regdata.render; print(sorted({'pandas', 'duckdb', 'matplotlib'} & {*sys.modules}))"
+    code = "import sys, regdata.show.render; print(sorted({'pandas', 'duckdb', 'matplotlib'} & {*sys.modules}))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

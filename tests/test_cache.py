@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import regdata
-from regdata.cache import OFF, Cache
-from regdata.columns import Columns, merge
-from regdata.local import LocalRegistry
-from regdata.registry import Registry
-from regdata.samples import make_image, make_index, make_layer
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_index, make_layer
+from regdata.sources.cache import OFF, Cache
+from regdata.sources.columns import Columns, merge
+from regdata.sources.registry import Registry
 from tests.fakes import FakeRegistry, Reply, error_reply, serve, sha256
 
 BASE = make_layer("base", 50)
@@ -112,7 +112,7 @@ def test_where_it_cannot_be_written_it_is_not_used(tmp_path: Path) -> None:
 def test_a_lock_is_not_waited_for_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another program holds the file, this run goes on without a cache."""
     filled(folder)
-    monkeypatch.setattr("regdata.cache.LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr("regdata.sources.cache.LOCK_TIMEOUT", 0.01)
     connection = sqlite3.connect(file_of(folder))
     connection.execute("BEGIN EXCLUSIVE")
     cache = Cache(folder)

@@ -20,16 +20,18 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regdata import analysis, capacity, charts
-from regdata.capacity import Disk, look
+from regdata.analysis import capacity
+from regdata.analysis import space as analysis
+from regdata.analysis.capacity import Disk, look
+from regdata.analysis.forecast import DAY, STEP, Forecast, Past, day, forecast
+from regdata.analysis.replay import as_of
 from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
 from regdata.errors import ConfigError
-from regdata.forecast import DAY, STEP, Forecast, Past, day, forecast
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.plan import plan
-from regdata.render import size
-from regdata.replay import as_of
+from regdata.inventory.inventory import Inventory, scan
+from regdata.notebook import charts
+from regdata.planning.plan import plan
+from regdata.show.render import size
 from tests.helpers import ROOT, no_rows, numbered, store_bytes
 
 Conf = Callable[..., Path]

@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from regdata import analysis, charts, drawing
-from regdata.analysis import Totals
-from regdata.columns import Columns
-from regdata.inventory import Inventory
-from regdata.plan import plan
-from regdata.render import size
+from regdata.analysis import space as analysis
+from regdata.analysis.space import Totals
+from regdata.inventory.inventory import Inventory
+from regdata.notebook import charts, drawing
+from regdata.planning.plan import plan
+from regdata.show.render import size
+from regdata.sources.columns import Columns
 
 NOTHING = Inventory.from_columns(Columns(), scanned_at=1_750_000_000, from_store=True)
 LONG = "team/" + "a-very-long-component/" * 5 + "the-app"

@@ -18,12 +18,10 @@ import requests
 import urllib3.util.retry
 
 import regdata
-from regdata.cleanup import Result
+from regdata.cleaning.cleanup import Result
 from regdata.config import load_config
-from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
-from regdata.local import LocalRegistry
-from regdata.plan import Plan
-from regdata.samples import (
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
     Image,
     make_helm_chart,
     make_image,
@@ -33,7 +31,9 @@ from regdata.samples import (
     push,
     signature_tag,
 )
-from regdata.storage import Storage
+from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
+from regdata.planning.plan import Plan
+from regdata.sources.storage import Storage
 from tests.helpers import age, docker_ref, listing, pull_all, skopeo_copy, store_bytes, store_tags
 
 HOUR = 3600

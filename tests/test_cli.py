@@ -15,8 +15,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from regdata import cli
-from regdata.report import new_folder
+from regdata.command import cli
+from regdata.records.record import new_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,7 +50,8 @@ AFTER = '(run / "after").touch()'
 
 # clear.py as it is, but with the notebooks of the test
 START = (
-    "import sys; from pathlib import Path; from regdata import cli; cli.NOTEBOOKS = Path('nb'); sys.exit(cli.main())"
+    "import sys; from pathlib import Path; from regdata.command import cli; "
+    "cli.NOTEBOOKS = Path('nb'); sys.exit(cli.main())"
 )
 
 Clear = Callable[..., subprocess.CompletedProcess[str]]
@@ -107,7 +108,7 @@ def only_run(folder: Path) -> Path:
 def test_help_is_quick() -> None:
     """`clear.py --help` loads no pandas, DuckDB, pydantic or papermill."""
     code = (
-        "import sys; from regdata import cli\n"
+        "import sys; from regdata.command import cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'pandas', 'duckdb', 'pydantic', 'papermill', 'requests'} & {*sys.modules}))"

@@ -15,9 +15,8 @@ import requests
 
 import regdata
 from regdata.config import load_config
-from regdata.local import LocalRegistry
-from regdata.plan import Plan
-from regdata.samples import (
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -31,6 +30,7 @@ from regdata.samples import (
     push,
     referrers_tag,
 )
+from regdata.planning.plan import Plan
 from tests.helpers import pull_all, store_bytes, store_tags
 
 DAY = 86400

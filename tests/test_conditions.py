@@ -14,10 +14,10 @@ import nbformat
 import pytest
 
 import regdata
-from regdata import previews
 from regdata.config import load_config
-from regdata.inventory import scan
-from regdata.local import LocalRegistry
+from regdata.demo.local import LocalRegistry
+from regdata.inventory.inventory import scan
+from regdata.planning import previews
 from tests.helpers import ROOT
 
 Conf = Callable[..., Path]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regdata import confedit
-from regdata.confedit import add_condition, with_condition
 from regdata.config import check_config, load_config
 from regdata.errors import ConfigError
+from regdata.notebook import confedit
+from regdata.notebook.confedit import add_condition, with_condition
 from tests.helpers import ROOT
 
 TIDY = """{

@@ -9,14 +9,14 @@ from typing import get_args
 import pytest
 
 import regdata
-from regdata import database
-from regdata.columns import Columns
 from regdata.config import load_config
-from regdata.database import TABLES, Engine
+from regdata.demo.samples import Blob, Image, make_image, make_layer, make_manifest
 from regdata.errors import ConditionError
-from regdata.inventory import Inventory
-from regdata.manifest import parse_manifest
-from regdata.samples import Blob, Image, make_image, make_layer, make_manifest
+from regdata.inventory.inventory import Inventory
+from regdata.sources.columns import Columns
+from regdata.sources.manifest import parse_manifest
+from regdata.tables import database
+from regdata.tables.database import TABLES, Engine
 
 NOW = 1_700_000_000
 DAY = 86400

@@ -16,7 +16,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from regdata.local import LocalRegistry
+from regdata.demo.local import LocalRegistry
 from tests.helpers import ROOT, listing, store_bytes, store_tags
 
 Conf = Callable[..., Path]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import requests
 
-import regdata.demo
-from regdata.demo import EMPTY_REPOSITORY, fill, measure
+from regdata.demo.__main__ import demo_registry as opened
+from regdata.demo.filling import EMPTY_REPOSITORY, fill, measure
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import RegistryError, StorageError
-from regdata.local import LocalRegistry
-from regdata.samples import make_image, make_layer, push
 from tests.helpers import ROOT, docker_ref, pull_all, skopeo_copy, store_bytes, store_tags
 
 DAY = 86400
@@ -72,7 +72,7 @@ def test_gc_command_collects(registry: LocalRegistry) -> None:
 
 def test_registry_dies_with_its_process(tools: None, tmp_path: Path) -> None:
     """A killed demo leaves no registry behind."""
-    code = "import sys, time; from regdata.local import LocalRegistry as R; r = R(sys.argv[1])\n"
+    code = "import sys, time; from regdata.demo.local import LocalRegistry as R; r = R(sys.argv[1])\n"
     code += "r.start(); print(r.url, flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -153,7 +153,7 @@ def test_interrupted_demo_is_one_line(tools: None, tmp_path: Path) -> None:
             assert demo.stdout is not None
             url = demo.stdout.readline().split()[1].rstrip(",")
             refused = pytest.raises(StorageError, match="in use by a running demo")
-            with refused, regdata.demo.demo_registry(tmp_path / "demo", fresh=True):
+            with refused, opened(tmp_path / "demo", fresh=True):
                 pass
             demo.send_signal(number)
             _, errors = demo.communicate(timeout=20)

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from regdata.config import Config, Limits, RegistryConfig, load_config
-from regdata.database import TABLES
-from regdata.plan import REASONS
+from regdata.planning.plan import REASONS
+from regdata.tables.database import TABLES
 from tests.helpers import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")

@@ -11,9 +11,9 @@ import pytest
 
 import regdata
 from regdata import Inventory, Plan, RegdataError
-from regdata.columns import merge
-from regdata.samples import make_signature, referrers_tag, signature_tag
-from regdata.storage import Storage
+from regdata.demo.samples import make_signature, referrers_tag, signature_tag
+from regdata.sources.columns import merge
+from regdata.sources.storage import Storage
 from tests.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED
 
 NewPlan = Callable[..., Plan]

@@ -12,11 +12,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from regdata import analysis
+from regdata.analysis import space as analysis
+from regdata.command.html import export_html
 from regdata.config import load_config
-from regdata.html import export_html
-from regdata.inventory import scan
-from regdata.local import LocalRegistry
+from regdata.demo.local import LocalRegistry
+from regdata.inventory.inventory import scan
 from tests.helpers import ROOT
 
 Conf = Callable[..., Path]

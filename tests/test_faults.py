@@ -15,9 +15,9 @@ from typing import NamedTuple
 import pytest
 import urllib3.util.retry
 
-from regdata import collection
-from regdata.registry import Registry
-from regdata.samples import Image
+from regdata.collecting import collection
+from regdata.demo.samples import Image
+from regdata.sources.registry import Registry
 from tests.proxy import Fault
 from tests.scene import AMD, INDEX, LATEST, OLD, SHARED, Finished, NewScene, Scene, Store, broken
 

@@ -20,14 +20,9 @@ import requests
 import urllib3.util.retry
 
 import regdata
-from regdata import references
-from regdata.columns import merge
 from regdata.config import load_config
-from regdata.errors import RegistryError, StorageError
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.registry import Registry
-from regdata.samples import (
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -43,7 +38,12 @@ from regdata.samples import (
     referrers_tag,
     signature_tag,
 )
-from regdata.storage import Storage
+from regdata.errors import RegistryError, StorageError
+from regdata.inventory import references
+from regdata.inventory.inventory import Inventory, scan
+from regdata.sources.columns import merge
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
 from tests import synthetic
 
 DAY = 86400

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from regdata import report
+from regdata.records import record as report
 from tests.helpers import ROOT
 from tests.proxy import Fault
 from tests.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
@@ -223,7 +223,7 @@ def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number:
         scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=slow))
     else:
         scene.set(gc_command=scene.collect_after(f"touch {begun}; sleep 1.5"))
-    command = [sys.executable, "-m", "regdata.cli", "scene", "del", "--conf", str(scene.conf)]
+    command = [sys.executable, "-m", "regdata.command.cli", "scene", "del", "--conf", str(scene.conf)]
     process = subprocess.Popen(
         command,
         cwd=scene.folder,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regdata.columns import COLUMNS, Columns, merge
-from regdata.manifest import (
+from regdata.sources.columns import COLUMNS, Columns, merge
+from regdata.sources.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     MANIFEST_TYPES,

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import regdata
-from regdata.database import Engine, select
-from regdata.inventory import Inventory
-from regdata.plan import REASONS, Plan
+from regdata.inventory.inventory import Inventory
+from regdata.planning.plan import REASONS, Plan
+from regdata.tables.database import Engine, select
 from tests.helpers import numbered
 from tests.model import NOW, Model, Node, Tag, closure, models
 

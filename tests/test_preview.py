@@ -14,18 +14,21 @@ import pandas as pd
 import pytest
 
 import regdata
-from regdata import charts, cleanup, previews, widgets
-from regdata.columns import Columns
+from regdata.cleaning import cleanup
 from regdata.config import load_config
-from regdata.database import Engine
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import Blob, make_image, make_layer
 from regdata.errors import ConditionError
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.manifest import parse_manifest
-from regdata.plan import Workbench
-from regdata.render import size
-from regdata.samples import Blob, make_image, make_layer
-from regdata.widgets import Editor
+from regdata.inventory.inventory import Inventory, scan
+from regdata.notebook import charts
+from regdata.notebook import editor as widgets
+from regdata.notebook.editor import Editor
+from regdata.planning import previews
+from regdata.planning.plan import Workbench
+from regdata.show.render import size
+from regdata.sources.columns import Columns
+from regdata.sources.manifest import parse_manifest
+from regdata.tables.database import Engine
 from tests.helpers import store_bytes
 
 NOW = 1_700_000_000

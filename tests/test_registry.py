@@ -13,12 +13,8 @@ from typing import Any
 import pytest
 import urllib3.util.retry
 
-from regdata.cache import OFF, Cache
-from regdata.columns import Columns, merge
-from regdata.errors import RegistryError
-from regdata.local import LocalRegistry
-from regdata.registry import Registry
-from regdata.samples import (
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
     OCI_INDEX,
     OCI_MANIFEST,
     make_image,
@@ -26,7 +22,11 @@ from regdata.samples import (
     make_layer,
     push,
 )
-from regdata.storage import Storage
+from regdata.errors import RegistryError
+from regdata.sources.cache import OFF, Cache
+from regdata.sources.columns import Columns, merge
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
 from tests.fakes import FakeRegistry, Reply, error_reply, json_reply, names, rows, serve, sha256
 
 BASE = make_layer("base", 50)

@@ -13,12 +13,14 @@ import pytest
 import requests
 
 import regdata
-from regdata import load_config, run, undo
-from regdata.collection import lock
+from regdata import load_config
+from regdata.cleaning import undo
+from regdata.collecting.collection import lock
 from regdata.config import Config
+from regdata.demo.samples import make_image, push, signature_tag
 from regdata.errors import CleanupError, ConfigError, RegistryError, StorageError
-from regdata.samples import make_image, push, signature_tag
-from regdata.storage import Storage
+from regdata.notebook import run
+from regdata.sources.storage import Storage
 from tests.helpers import ROOT, pull_all
 from tests.proxy import Fault
 from tests.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, NewScene, Scene, broken

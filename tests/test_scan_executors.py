@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from regdata import processes, snapshot
-from regdata.columns import Columns, merge
 from regdata.config import Config, load_config
+from regdata.demo.local import LocalRegistry
 from regdata.errors import StorageError
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.manifest import Reference
-from regdata.storage import Part, Storage
+from regdata.inventory import snapshot
+from regdata.inventory.inventory import Inventory, scan
+from regdata.sources import processes
+from regdata.sources.columns import Columns, merge
+from regdata.sources.manifest import Reference
+from regdata.sources.storage import Part, Storage
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def test_a_process_that_ends_is_told() -> None:
 
 def test_a_process_needs_nothing_but_the_standard_library() -> None:
     """What a share's process imports is light: no pandas, no DuckDB."""
-    script = "import sys, regdata.processes, regdata.storage; print(*sys.modules)"
+    script = "import sys, regdata.sources.processes, regdata.sources.storage; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"pandas", "numpy", "duckdb", "pyarrow", "requests", "pydantic"} & set(run.stdout.split())
 
@@ -130,10 +131,10 @@ def test_a_plain_script_runs_once(demo_registry: LocalRegistry, conf: Callable[.
     path = conf(demo_registry)
     script = tmp_path / "script.py"
     script.write_text(
-        "import regdata, regdata.inventory\n"
+        "import regdata, regdata.inventory.inventory\n"
         "print('begins')\n"
-        "regdata.inventory.TAGS_PER_PROCESS = 1\n"
-        "regdata.inventory.processes.cores = lambda: 3\n"
+        "regdata.inventory.inventory.TAGS_PER_PROCESS = 1\n"
+        "regdata.inventory.inventory.processes.cores = lambda: 3\n"
         f"print(len(regdata.scan(regdata.load_config({str(path)!r})).images))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

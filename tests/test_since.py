@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regdata import inventory, storage
 from regdata.config import Config, load_config
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.samples import make_image, make_index, make_layer, push
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.inventory import inventory
+from regdata.inventory.inventory import Inventory, scan
+from regdata.sources import storage
 
 TABLES = ("repositories", "images", "manifests", "references", "relations", "blobs")
 NEW = make_image([make_layer("new", 30)], oci=True)

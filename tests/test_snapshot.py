@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regdata import analysis, run, snapshot
-from regdata.columns import Columns
+from regdata.analysis import space as analysis
 from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
 from regdata.errors import StorageError
-from regdata.inventory import Inventory, scan
-from regdata.local import LocalRegistry
-from regdata.plan import plan
+from regdata.inventory import snapshot
+from regdata.inventory.inventory import Inventory, scan
+from regdata.notebook import run
+from regdata.planning.plan import plan
+from regdata.sources.columns import Columns
 from tests.helpers import store_bytes
 
 Conf = Callable[..., Path]

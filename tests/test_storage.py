@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import requests
 
-from regdata.columns import Columns, merge
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import StorageError
-from regdata.local import LocalRegistry
-from regdata.samples import make_image, make_index, make_layer, push
-from regdata.storage import Part, Storage
+from regdata.sources.columns import Columns, merge
+from regdata.sources.storage import Part, Storage
 from tests.helpers import ROOT
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

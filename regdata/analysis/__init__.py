@@ -1,0 +1,1 @@
+"""Inventories and plans come in, small frames go out."""

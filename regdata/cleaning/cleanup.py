@@ -1,0 +1,243 @@
+"""Plan -> deletions, collection, verification.
+
+Nothing is deleted before everything that can be checked has been checked.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from regdata.cleaning.deletion import Deleter, Key, Progress, states
+from regdata.cleaning.verification import verify
+from regdata.collecting import collection
+from regdata.collecting.collection import Collection
+from regdata.config import Config
+from regdata.errors import CleanupError, RegdataError
+from regdata.inventory.inventory import Inventory
+from regdata.planning.plan import Plan, freed
+from regdata.records.record import Record
+from regdata.show import render
+from regdata.sources.cache import Cache
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+
+__all__ = ["Result", "apply", "check"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a clean-up did.
+
+    tags, manifests: the plan's rows with ``outcome``: deleted, untagged, kept, moved (it changed since the scan),
+    failed (not done, because a step before it failed) or listed (nothing was to be done). ``bytes_predicted`` is what
+    the plan said, ``bytes_expected`` the same for what really went, ``bytes_freed`` what the collection freed (None:
+    not collected, or not to be seen without base_path).
+    """
+
+    tags: pd.DataFrame
+    manifests: pd.DataFrame
+    bytes_predicted: int
+    bytes_expected: int
+    bytes_freed: int | None
+    collection: Collection
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return render.result(self).text
+
+    def _repr_html_(self) -> str:
+        return render.result(self).html
+
+    @classmethod
+    def unchanged(cls, plan: Plan, why: str) -> Result:
+        """The result of a run that only listed."""
+        return cls(
+            tags=plan.tags.assign(outcome="listed"),
+            manifests=plan.manifests.assign(outcome="listed"),
+            bytes_predicted=plan.reclaimable,
+            bytes_expected=0,
+            bytes_freed=None,
+            collection=Collection(),
+            notes=[why],
+        )
+
+
+def apply(
+    plan: Plan,
+    config: Config,
+    *,
+    gc: bool = True,
+    force: bool = False,
+    record: Record | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Carries ``plan`` out: deletes, runs the registry's garbage collection (unless ``gc`` is False), and verifies.
+
+    ``force`` overrides ``limits``. The run's record is written into a new folder under ``reports`` unless ``record`` is
+    given. Raises CleanupError, RegistryError or StorageError before anything is deleted; what goes wrong later is in
+    Result.errors.
+    """
+    if record is None:
+        record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
+        with record.closed_on_error():
+            record.save_plan(plan.tags, plan.manifests)
+            result = apply(plan, config, gc=gc, force=force, record=record, progress=progress)
+        record.finish()
+        return result
+    registry = Registry(config.registry.url)
+    storage = Storage(config.registry.base_path) if config.registry.base_path else None
+    with collection.lock(config, storage):
+        check(plan, config, registry, storage, gc=gc, force=force)
+        return _carry_out(plan, config, registry, storage, record, gc=gc, progress=progress)
+
+
+def check(plan: Plan, config: Config, registry: Registry, storage: Storage | None, *, gc: bool, force: bool) -> None:
+    """Everything that can be known before the first deletion. Raises RegdataError; changes nothing."""
+    if not force:
+        _check_limits(plan, config)
+    if gc:
+        collection.check(config)
+        _check_collectable(plan)
+    registry.check()
+    images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
+    if not images:
+        return
+    if not registry.can_delete(images[0]):
+        raise CleanupError(
+            f"{registry.display} does not allow deletions, so nothing was deleted: set storage.delete.enabled: true in "
+            "the registry's configuration (or REGISTRY_STORAGE_DELETE_ENABLED=true) and restart it"
+        )
+    if storage:
+        # A copy of the store, or another registry with the same images, would not show an upload that starts now.
+        with registry.upload_probe(images[0]) as upload:
+            if not any(seen.id == upload and seen.repository == images[0] for seen in storage.uploads()):
+                raise CleanupError(
+                    f"registry.base_path {config.registry.base_path} is not the folder that {registry.display} writes "
+                    f"to (an upload to {images[0]} did not appear in it), so nothing was deleted: give the registry's "
+                    "rootdirectory, or leave base_path out"
+                )
+
+
+def _check_collectable(plan: Plan) -> None:
+    """2.8.2's collection stops at bytes that are no manifest; a manifest whose bytes are gone it passes over."""
+    if not plan.inventory.from_store:
+        return
+    broken = plan.inventory.manifests.query(
+        "error.notna() and not error.str.startswith('missing') and not error.str.startswith('unknown media type')"
+    )
+    if len(broken):
+        name = f"{broken['image_name'].iloc[0]}@{broken['manifest_hash'].iloc[0]}"
+        raise CleanupError(
+            f"{len(broken)} manifests in the store can't be read, such as {name} ({broken['error'].iloc[0]}), and the "
+            "registry's garbage collection stops at them, so nothing was deleted: push that image again, or delete "
+            f"the manifest (curl -X DELETE {plan.inventory.registry}/v2/{name.replace('@', '/manifests/')}); or run "
+            "without collection (-p gc False, clear.py --no-gc)"
+        )
+
+
+def _check_limits(plan: Plan, config: Config) -> None:
+    tags = int(plan.tags["action"].isin(["delete", "untag"]).sum())
+    percent = 100 * tags / max(len(plan.inventory.images), 1)
+    for name, limit, value, said in (
+        ("max_tags", config.limits.max_tags, tags, f"{tags} tags"),
+        (
+            "max_percent",
+            config.limits.max_percent,
+            percent,
+            f"{percent:.1f} % of all tags ({tags} of {len(plan.inventory.images)})",
+        ),
+        ("max_bytes", config.limits.max_bytes, plan.reclaimable, f"{plan.reclaimable} bytes"),
+    ):
+        if limit is not None and value > limit:
+            raise CleanupError(
+                f"the plan would delete {said}, which passes limits.{name} = {limit:g} of {config.path} by "
+                f"{value - limit:g}; nothing was deleted. Look at the plan with action none; then narrow the "
+                "condition, raise the limit, or give force"
+            )
+
+
+def _carry_out(
+    plan: Plan,
+    config: Config,
+    registry: Registry,
+    storage: Storage | None,
+    record: Record,
+    *,
+    gc: bool,
+    progress: Progress | None,
+) -> Result:
+    cache = Cache(None if storage else config.cache)
+    deleter = Deleter(plan, registry, storage, record, progress, cache)
+    errors, collected, notes = [], Collection(), []
+    expected = plan.blobs
+    try:
+        others = _vanished(plan.inventory, registry, storage)
+        if others:
+            notes.append(f"{len(others)} tags and manifests had been deleted by others since the scan")
+        failed = deleter.run()
+        errors += failed
+        gone = deleter.deleted | others
+        if gone != deleter.planned:
+            expected = freed(plan.inventory, deleter.rows(gone))
+        if gc and not errors and (len(expected) or not storage):
+            collected = collection.collect(config, registry, storage, record, expected)
+        errors += collected.errors
+        notes += collected.notes
+        if not failed:
+            told = verify(plan, gone | deleter.untagged, expected, collected, registry, storage)
+            notes, errors = notes + told.notes, errors + told.errors
+        if gc and not errors and storage and storage.writable:
+            removed = collection.remove_empty(storage, record, before=plan.inventory.scanned_at)
+            record.write(repositories_removed=removed)
+    except RegdataError as error:
+        errors.append(str(error))
+    finally:
+        # Also when this is interrupted: the record says how far it came.
+        result = Result(
+            tags=deleter.tags(),
+            manifests=deleter.manifests(),
+            bytes_predicted=plan.reclaimable,
+            bytes_expected=int(expected["blob_size"].sum()),
+            bytes_freed=collected.bytes_freed,
+            collection=collected,
+            notes=notes,
+            errors=errors,
+        )
+        record.write(**_facts(result), errors=[*record.facts["errors"], *errors], notes=notes)
+    return result
+
+
+def _facts(result: Result) -> dict[str, object]:
+    tags, manifests = result.tags["outcome"].value_counts(), result.manifests
+    return {
+        "tags_deleted": int(tags.get("deleted", 0)),
+        "tags_untagged": int(tags.get("untagged", 0)),
+        "tags_kept": int(tags.get("kept", 0) + tags.get("moved", 0)),
+        "tags_moved": int(tags.get("moved", 0)),
+        "manifests_deleted": int((manifests["outcome"] == "deleted").sum()),
+        "orphans_deleted": int(((manifests["outcome"] == "deleted") & (manifests["reason"] == "orphan")).sum()),
+        "bytes_predicted": result.bytes_predicted,
+        "bytes_expected": result.bytes_expected,
+        "bytes_freed": result.bytes_freed,
+    }
+
+
+def _vanished(inventory: Inventory, registry: Registry, storage: Storage | None) -> set[Key]:
+    """The tags and manifests of the scan that are not there any more: this run has not lost them."""
+    scanned = states(inventory, {*inventory.images["image_name"], *inventory.manifests["image_name"]})
+
+    def names(image: str) -> list[str]:
+        tags, revisions = scanned[image]
+        if storage:
+            now = storage.state(image)
+            return [*(tags.keys() - now[0]), *(revisions - now[1])]
+        gone = list(tags.keys() - registry.tags(image))
+        return gone + [digest for digest in revisions if gone and not registry.digest(image, digest)]
+
+    with ThreadPoolExecutor(registry.workers) as pool:
+        found = zip(scanned, pool.map(names, scanned), strict=True)
+        return {Key(image, name) for image, gone in found for name in gone}

@@ -1,0 +1,144 @@
+"""After a clean-up: what should have survived is there, and what was freed is what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from regdata.collecting.collection import Collection
+from regdata.planning.plan import Plan
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the verification found: errors, and notes on differences that are explained."""
+
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def verify(
+    plan: Plan,
+    gone: Set[tuple[str, str]],
+    expected: pd.DataFrame,
+    collected: Collection,
+    registry: Registry,
+    storage: Storage | None,
+) -> Verdict:
+    """That every surviving tag, manifest, config and layer is there, and that the freed bytes are the predicted ones.
+
+    ``gone``: image and digest, or image and tag, of what this run or others have deleted.
+    """
+    lost = _lost_in_store(plan, gone, storage) if storage else _lost_in_api(plan, gone, registry, collected.ran)
+    errors = []
+    if lost:
+        errors.append(
+            f"{len(lost)} things that should have survived are gone, such as {lost[0]}: unless others have deleted "
+            "them meanwhile, push them again"
+        )
+    if not storage or not collected.ran or collected.freed is None:
+        return Verdict(errors=errors)
+    predicted = dict(zip(expected["blob_hash"], expected["blob_size"], strict=True))
+    notes: list[str] = []
+    stored = storage.blob_sizes()
+    missing = sorted(
+        set(plan.inventory.blobs.query("blob_date.notna()")["blob_hash"]) - stored.keys() - predicted.keys()
+    )
+    if missing:
+        errors.append(
+            f"{len(missing)} blobs that survivors need are gone from the store, such as "
+            f"{missing[0]}{_user(plan, missing[0])}: push the images that use them again"
+        )
+    if collected.exit_code:
+        return Verdict(notes, errors)
+    extra = {digest: size for digest, size in collected.freed.items() if digest not in predicted}
+    left = {digest: size for digest, size in predicted.items() if digest in stored}
+    if extra:
+        notes.append(
+            f"{sum(extra.values())} bytes more than predicted were freed: {len(extra)} blobs came after the scan and "
+            f"no manifest refers to them"
+        )
+    if left:
+        explained = f"{sum(left.values())} bytes that were predicted were not freed ({len(left)} blobs)"
+        if _needed_now(storage, left):
+            notes.append(f"{explained}: manifests pushed after the scan refer to them")
+        else:
+            errors.append(
+                f"{explained}, though nothing refers to them: is gc-command's configuration that of this registry?"
+            )
+    return Verdict(notes, errors)
+
+
+def _user(plan: Plan, blob: str) -> str:
+    """One of the tags that need a blob, in brackets; empty where no tag does."""
+    going = plan.tags.query("action != 'keep'")[["image_name", "tag_name"]]
+    users = plan.inventory.relations.query("blob_hash == @blob").merge(going, how="left_anti")
+    return f" ({users['image_name'].iloc[0]}:{users['tag_name'].iloc[0]})" if len(users) else ""
+
+
+def _lost_in_store(plan: Plan, gone: Set[tuple[str, str]], storage: Storage) -> list[str]:
+    lost = []
+    tags, manifests = _survivors(plan, gone)
+    states = {image: storage.state(image) for image in sorted({*tags["image_name"], *manifests["image_name"]})}
+    lost += [
+        f"{image}:{tag}"
+        for image, tag in tags[["image_name", "tag_name"]].itertuples(index=False)
+        if tag not in states[image][0]
+    ]
+    lost += [
+        f"{image}@{digest}"
+        for image, digest in manifests[["image_name", "manifest_hash"]].itertuples(index=False)
+        if digest not in states[image][1]
+    ]
+    return lost
+
+
+def _lost_in_api(plan: Plan, gone: Set[tuple[str, str]], registry: Registry, collected: bool) -> list[str]:
+    tags, manifests = _survivors(plan, gone)
+    references = plan.inventory.references
+    # Layers that are fetched from elsewhere are usually not pushed.
+    foreign = references["media_type"].str.contains("foreign|nondistributable", na=False)
+    stored = references[references["reference_kind"].isin(["config", "layer"]) & ~foreign]
+    held = stored.merge(manifests[["image_name", "manifest_hash"]], on="manifest_hash")
+    wanted = held.drop_duplicates("reference_hash") if collected else held.head(0)
+    with ThreadPoolExecutor(registry.workers) as pool:
+        asked = [
+            (
+                tags["image_name"] + ":" + tags["tag_name"],
+                pool.map(registry.digest, tags["image_name"], tags["tag_name"]),
+            ),
+            (
+                manifests["image_name"] + "@" + manifests["manifest_hash"],
+                pool.map(registry.digest, manifests["image_name"], manifests["manifest_hash"]),
+            ),
+            (
+                wanted["image_name"] + "@" + wanted["reference_hash"],
+                pool.map(registry.blob_readable, wanted["image_name"], wanted["reference_hash"]),
+            ),
+        ]
+        return [name for names, answers in asked for name, answer in zip(names, answers, strict=True) if not answer]
+
+
+def _survivors(plan: Plan, gone: Set[tuple[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tags and manifests that could be read at the scan and that were not deleted."""
+    images, manifests = plan.inventory.images, plan.inventory.manifests
+    deleted = pd.MultiIndex.from_tuples(list(gone) or [("", "")])
+    by_digest = pd.MultiIndex.from_frame(images[["image_name", "tag_hash"]])
+    by_tag = pd.MultiIndex.from_frame(images[["image_name", "tag_name"]])
+    tags = images[~by_digest.isin(deleted) & ~by_tag.isin(deleted) & images["error"].isna().to_numpy()]
+    left = manifests[
+        ~pd.MultiIndex.from_frame(manifests[["image_name", "manifest_hash"]]).isin(deleted)
+        & manifests["error"].isna().to_numpy()
+    ]
+    return tags, left
+
+
+def _needed_now(storage: Storage, blobs: dict[str, int]) -> bool:
+    needed = {digest for part in storage.split(1) for digest in storage.read(part)["descriptors"]["reference_hash"]}
+    revisions = {digest for repository in storage.repositories() for digest in storage.state(repository)[1]}
+    return blobs.keys() <= needed | revisions

@@ -1,0 +1,1 @@
+"""What is left in a registry comes in, freed bytes go out."""

@@ -1,0 +1,322 @@
+"""The registry's garbage collection, around it and after it.
+
+The registry collects blobs that no manifest refers to (registry/storage/garbagecollect.go in distribution). It is never
+run with --delete-untagged, which deletes children and referrers of live images.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import pandas as pd
+
+from regdata.config import Config
+from regdata.errors import CleanupError, RegistryError, StorageError
+from regdata.planning.plan import GRACE
+from regdata.records.record import Record
+from regdata.show import render
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage, lock_folder
+
+# How many collected blobs the registry is asked for afterwards.
+PROBES = 20
+
+# As the registry reads it: flags of one letter may stand together.
+_DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
+
+# Seconds that a registry may take to start.
+START_TIME = 60.0
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What the collection did: whether it ran, its exit code and output, what was freed (blob digest -> bytes; None:
+    not to be seen without base_path), and what there is to say."""
+
+    ran: bool = False
+    exit_code: int | None = None
+    output: str = ""
+    freed: dict[str, int] | None = None
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return render.collection(self).text
+
+    def _repr_html_(self) -> str:
+        return render.collection(self).html
+
+    @property
+    def bytes_freed(self) -> int | None:
+        return None if self.freed is None else sum(self.freed.values())
+
+
+def lock(config: Config, storage: Storage | None) -> AbstractContextManager[None]:
+    """Keeps other runs and their collections off this registry; StorageError while one is at work."""
+    if storage:
+        return storage.lock()
+    config.reports.mkdir(parents=True, exist_ok=True)
+    return lock_folder(config.reports)
+
+
+def check(config: Config) -> None:
+    """Raises CleanupError unless conf.json's commands can be run and collect safely."""
+    if not config.gc_command:
+        raise CleanupError(
+            f"{config.path} has no gc-command, so nothing was deleted: without the registry's garbage collection no "
+            f"byte is freed. "
+            'Add it, such as "gc-command": ["docker", "exec", "registry", "/bin/registry", "garbage-collect", '
+            '"/etc/docker/registry/config.yml"], or run without collection (-p gc False, clear.py --no-gc)'
+        )
+    if any(_DELETE_UNTAGGED.fullmatch(word) for item in config.gc_command for word in item.split()):
+        raise CleanupError(
+            "gc-command contains --delete-untagged (-m), which deletes children of multi-arch images, so nothing was "
+            "deleted: take it out; regdata removes orphans itself"
+        )
+    for name, command in (
+        ("gc-command", config.gc_command),
+        ("gc-before", config.gc_before),
+        ("gc-after", config.gc_after),
+    ):
+        # As it will be run: a path is relative to conf.json's folder, a name is looked up in PATH.
+        if command and not shutil.which(config.path.parent / command[0] if "/" in command[0] else command[0]):
+            raise CleanupError(
+                f"{name}: {command[0]!r} of {config.path} is not a program that can be run here, so nothing was "
+                f"deleted: install it or give its path"
+            )
+
+
+def collect(
+    config: Config, registry: Registry, storage: Storage | None, record: Record, expected: pd.DataFrame
+) -> Collection:
+    """Waits for uploads (gc-wait), then gc-before, gc-command, gc-after. ``expected``: the blobs to be freed
+    (Plan.blobs)."""
+    notes = []
+    if storage and (told := _in_flight(storage, config.gc_wait)):
+        if config.gc_wait:
+            return Collection(
+                errors=[
+                    f"{told}. Not collected after {config.gc_wait:g} s; run again later, or stop pushes by gc-before"
+                ]
+            )
+        notes.append(f"{told}: a push that is not finished may have to be repeated")
+    commands, probes = _Commands(config, record), _probes(expected)
+    record.journal({"event": "collecting", "blobs": probes})
+    before = None
+    try:
+        if commands.run("gc-before"):
+            before = storage.blob_sizes() if storage else None
+            commands.run("gc-command")
+    finally:
+        commands.run("gc-after")
+    record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
+    errors = commands.errors
+    freed = None
+    if storage and before is not None:
+        after = storage.blob_sizes()
+        freed = {digest: size for digest, size in before.items() if digest not in after}
+        probes = [(image, digest) for image, digest in probes if digest in freed]
+    if not errors:
+        errors = _stale(registry, probes, gone=freed is not None)
+    return Collection(True, commands.exit_code, commands.output, freed, notes, errors)
+
+
+class _Commands:
+    """conf.json's commands around the collection: their output, what failed, and the collection's exit code."""
+
+    def __init__(self, config: Config, record: Record) -> None:
+        self.folder, self.record = config.path.parent, record
+        self.commands = {"gc-before": config.gc_before, "gc-command": config.gc_command, "gc-after": config.gc_after}
+        self.cures = {
+            "gc-before": "Nothing was collected; mend it and run again to collect",
+            "gc-command": "Nothing more was deleted; run again to collect",
+            "gc-after": "The registry may still be stopped or read-only: run it by hand",
+        }
+        self.exit_code: int | None = None
+        self.output = ""
+        self.errors: list[str] = []
+
+    def run(self, step: str) -> bool:
+        """Runs the command of ``step``, if there is one; whether that went well."""
+        command = self.commands[step]
+        if not command:
+            return True
+        with _interrupts_held_back():
+            self._journal({"event": "running", "step": step})
+            # What a killed run leaves collecting keeps the lock that the next run asks for.
+            code, said = _execute(command, self.folder, keep_lock=step == "gc-command")
+            self._journal({"event": "ran", "step": step, "exit_code": code})
+        self.output += said
+        if step == "gc-command":
+            self.exit_code = code
+        if code:
+            self.errors.append(f"{step} failed with exit code {code}: {_last_line(said)}. {self.cures[step]}")
+        return code == 0
+
+    def _journal(self, event: dict[str, Any]) -> None:
+        """gc-after has to run even where this can't be written: the registry may be stopped."""
+        with suppress(StorageError) if event["step"] == "gc-after" else nullcontext():
+            self.record.journal(event)
+
+
+def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tuple[int, str]:
+    """Exit code and output of a command, run in a session of its own, where no Ctrl-C reaches it.
+
+    Its output is a file: a pipe would be held open by what it starts in the background, such as the registry.
+    """
+    with _output_file() as output:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                close_fds=not keep_lock,
+            )
+        except OSError as error:
+            return 127, f"{command[0]}: {error.strerror}\n"
+        process.wait()
+        output.seek(0)
+        return process.returncode, output.read().decode(errors="replace")
+
+
+def _output_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # a full disk must not keep gc-after from running
+        return open(os.devnull, "w+b")
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Raises KeyboardInterrupt at the end: no collection is left half-way. A second interrupt is raised at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held:
+            raise KeyboardInterrupt
+        held.append(number)
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
+
+
+def recover(
+    config: Config, registry: Registry, storage: Storage | None, journal: list[dict[str, Any]], record: Record
+) -> list[str]:
+    """Sees to what a run left that was killed, or failed, around its collection; returns what is still wrong.
+
+    The registry may still be stopped: gc-after is run. Its cache may still claim what was collected: it is asked.
+    """
+    if not any(event.get("event") == "running" for event in journal):
+        return []
+    commands = _Commands(config, record)
+    if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in journal):
+        commands.run("gc-after")
+    if commands.errors or not storage:
+        return commands.errors
+    stored = storage.blob_sizes()
+    probes = [(image, blob) for event in journal for image, blob in event.get("blobs", []) if blob not in stored]
+    return _stale(registry, probes, gone=True)
+
+
+def _in_flight(storage: Storage, seconds: float) -> str | None:
+    """What is being pushed, after waiting up to ``seconds`` for it to end."""
+    deadline = time.monotonic() + seconds
+    while uploads := [upload for upload in storage.uploads() if upload.started > time.time() - GRACE]:
+        if time.monotonic() >= deadline:
+            images = ", ".join(sorted({upload.repository for upload in uploads}))
+            return f"{len(uploads)} uploads were in flight before the collection ({images})"
+        time.sleep(min(1.0, seconds))
+    return None
+
+
+def _check_up(registry: Registry) -> None:
+    """Gives a registry that gc-after has just started a minute to answer."""
+    deadline = time.monotonic() + START_TIME
+    while True:
+        try:
+            return registry.check()
+        except RegistryError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _probes(expected: pd.DataFrame) -> list[tuple[str, str]]:
+    """image_name and blob_hash of the largest blobs that are to be collected, as far as an image held them."""
+    held = expected[expected["image_name"].notna()].sort_values("blob_size", ascending=False).head(PROBES)
+    return list(zip(held["image_name"], held["blob_hash"], strict=True))
+
+
+def _stale(registry: Registry, probes: list[tuple[str, str]], *, gone: bool) -> list[str]:
+    """What the registry's cache still claims to have. Then a push would skip the layer, get 201, and be broken.
+
+    ``gone``: these blobs are known to be no longer in the store.
+    """
+    try:
+        _check_up(registry)
+        claimed = [digest for image, digest in probes if registry.blob_exists(image, digest)]
+    except RegistryError as error:
+        return [f"the registry does not answer after the collection: {error}"]
+    if not claimed:
+        return []
+    told = f"the registry still answers for {len(claimed)} of {len(probes)}"
+    if gone:
+        return [
+            f"{told} collected blobs from its cache (such as {claimed[0]}): the next push that uses one of them would "
+            "be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
+        ]
+    return [
+        f"{told} blobs that should be collected (such as {claimed[0]}): either its cache is stale (restart it, and "
+        "have gc-after do so) or gc-command collects another store"
+    ]
+
+
+def remove_empty(storage: Storage, record: Record, *, before: int) -> list[str]:
+    """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
+    then no longer lists them."""
+    removed = []
+    busy = {upload.repository for upload in storage.uploads()}
+    for repository in storage.repositories():
+        tags, revisions = storage.state(repository)
+        if not tags and not revisions and repository not in busy and storage.last_layer(repository) < before - GRACE:
+            record.journal({"event": "removing repository", "image": repository})
+            storage.remove_repository(repository)
+            record.journal({"event": "removed repository", "image": repository})
+            removed.append(repository)
+    return removed
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it printed nothing"
+
+
+def _shortened(output: str, most: int = 100_000) -> str:
+    if len(output) <= most:
+        return output
+    return f"{output[: most // 2]}\n… {len(output) - most} characters left out …\n{output[-most // 2 :]}"

@@ -1,0 +1,1 @@
+"""Columns come in, an Inventory goes out; and to disk and back."""

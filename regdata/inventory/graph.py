@@ -1,0 +1,55 @@
+"""What holds what in a registry: an inventory's tables of numbers.sql and reach.sql, in a DuckDB of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from regdata.tables import database
+
+if TYPE_CHECKING:
+    from regdata.inventory.references import References
+
+Table: TypeAlias = pd.DataFrame | pa.Table
+
+
+class Graph:
+    """Made once for an inventory; what one user of it does, no other sees. Threads take turns."""
+
+    def __init__(self, references: References, *, tags: Table, manifests: Table) -> None:
+        """``tags``: id, image_name, tag_name, tag_hash, error; ``manifests``: as in regdata.tables.database.TABLES."""
+        self._lock = threading.RLock()
+        self._work = database.workspace(digest=references.digests)
+        self._done: set[str] = set()
+        self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests)
+        self.keep("inventory/reach.sql")
+
+    def keep(self, file: str, **tables: Table) -> None:
+        """Runs one of the package's .sql files, unless it was run, over ``tables`` too; what it makes stays."""
+        with self._lock:
+            if file in self._done:
+                return
+            for name, table in tables.items():
+                self._work.register(name, table)
+            database.run_file(self._work, file)
+            for name in tables:
+                self._work.unregister(name)
+            self._done.add(file)
+
+    @contextmanager
+    def open(self, **tables: Table) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A workspace with ``tables``, too; what is made in it goes at the end."""
+        with self._lock, database.rolled_back(self._work):
+            for name, table in tables.items():
+                self._work.register(name, table)
+            try:
+                yield self._work
+            finally:
+                for name in tables:
+                    self._work.unregister(name)

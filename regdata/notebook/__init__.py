@@ -1,0 +1,1 @@
+"""What the other packages know comes in; what the cells of a notebook show goes out."""

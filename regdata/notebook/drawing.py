@@ -1,0 +1,154 @@
+"""What the charts have in common: palette, style, bars, keys and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+
+from regdata.show.render import shorten, size
+
+TOP = 20  # bars
+TILES = 60
+PERIODS = 36  # columns of a chart over time
+WIDTH = 7.0  # inches: a phone still shows letters that can be read
+
+BLUE, SKY, RED, GREY, PALE, DARK = "#0072B2", "#56B4E9", "#D55E00", "#999999", "#CCCCCC", "#555555"
+TEAMS = (BLUE, "#E69F00", "#009E73", "#CC79A7", SKY, RED)
+
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "legend.frameon": False,
+    "text.parse_math": False,  # a name may hold a $
+}
+
+
+class Part(NamedTuple):
+    """What one colour of a bar stands for; no name, no key."""
+
+    name: str
+    colour: str
+    values: Sequence[int] | pd.Series[int]
+
+
+@contextmanager
+def figure(height: float) -> Iterator[Axes]:
+    """Axes of a new figure, white on JupyterLab's dark theme, too; within, STYLE holds."""
+    # Before the style: a notebook's backend makes settings of its own as it loads, for the first figure.
+    figure = plt.figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    with mpl.rc_context(STYLE):
+        yield figure.subplots()
+
+
+def top(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first rows, and the sum of the others in one."""
+    if len(frame) <= TOP:
+        return frame
+    rest = frame.iloc[TOP - 1 :]
+    other = rest.select_dtypes("number").sum().to_frame().T.assign(image_name=f"other ({len(rest):,})")
+    return pd.concat([frame.iloc[: TOP - 1], other], ignore_index=True).convert_dtypes()
+
+
+def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part], labels: Sequence[str]) -> Axes:
+    """Horizontal bars, the first on top, each with its label at its end."""
+    places = range(len(labels))
+    with figure(0.8 + 0.27 * len(labels)) as axes:
+        ends = np.zeros(len(labels), dtype="int64")
+        for part in parts:
+            values = np.asarray(part.values, dtype="int64")
+            axes.barh(places, values, left=ends, color=part.colour, height=0.75)
+            ends += values
+        # What the others come to may be so much that no bar beside it could be seen.
+        single = [end for end, name in zip(ends, names, strict=True) if not name.startswith("other (")]
+        most = max(min(int(ends.max()), int(1.5 * max(single))), 1)
+        for place, end, label in zip(places, ends, labels, strict=True):
+            cut = end > most
+            axes.annotate(
+                f"{label} (bar cut off)" if cut else label,
+                (most if cut else end, place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+        axes.set_yticks(places, [shorten(name) for name in names])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xlim(0, most)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(left=False)
+        legend(axes, title, [(part.name, part.colour) for part in parts if part.name])
+    return axes
+
+
+def nothing(title: str, words: str) -> Axes:
+    with figure(1) as axes:
+        axes.set_axis_off()
+        axes.set_title(title)
+        axes.text(0, 0.5, words)
+    return axes
+
+
+def legend(axes: Axes, title: str, entries: Sequence[tuple[str, str]]) -> None:
+    """The title, and what the colours mean below it."""
+    if not entries:
+        axes.set_title(title)
+        return
+    key = axes.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in entries],
+        title=title,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=min(len(entries), 3),
+        alignment="left",
+        handlelength=0.8,
+        borderaxespad=0.2,
+        borderpad=0,
+        columnspacing=1.2,
+    )
+    key.get_title().set(fontsize=11, fontweight="bold")
+
+
+def sizes_on(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(int(value))))
+    axes.grid(axis="y", color=PALE, linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def team_colour(team: object, teams: pd.Series[str]) -> str:
+    """A team's colour, by its place among the categories of ``teams``."""
+    if str(team).startswith("("):
+        return PALE if team == "(nobody)" else DARK
+    place = list(teams.cat.categories).index(str(team))
+    return TEAMS[place] if place < len(TEAMS) else GREY
+
+
+def periods(dates: pd.PeriodIndex) -> tuple[list[str], dict[str, int]]:
+    """Names of the periods from the first to the last date, and each month's place among them.
+
+    Periods are months, or quarters or years where there would be too many.
+    """
+    if dates.empty:
+        return [], {}
+    for unit in ("M", "Q", "Y"):
+        periods = dates.asfreq(unit)
+        every = pd.period_range(periods.min(), periods.max(), freq=unit)
+        if len(every) <= PERIODS:
+            break
+    places = {period: place for place, period in enumerate(every)}
+    return [str(period) for period in every], {
+        str(date): places[period] for date, period in zip(dates, periods, strict=True)
+    }

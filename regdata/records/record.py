@@ -1,0 +1,234 @@
+"""A run's record: a folder with record.json, plan.parquet, journal.jsonl and the bytes of every manifest that was
+deleted."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import platform
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from regdata._version import __version__
+from regdata.config import Config
+from regdata.errors import RegdataError, StorageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Set by clear.py: the folder that it has already made for the executed notebook.
+FOLDER_VARIABLE = "REGDATA_RUN"
+
+
+class Record:
+    """The folder of one run. Everything that is written is on the disk (fsync) before the call returns.
+
+    Raises StorageError where a file can't be written, for instance on a full disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = {"errors": []}
+
+    @classmethod
+    def open(cls, config: Config, *, sql_id: str, action: str, **facts: Any) -> Record:
+        """Makes ``<reports>/<UTC time>-<sql_id>/`` and writes the first record.json, so that even a killed run
+        leaves one."""
+        record = cls(Path(os.environ.get(FOLDER_VARIABLE) or new_folder(config.reports, sql_id)))
+        with _disk(record.folder):
+            record.folder.mkdir(parents=True, exist_ok=True)
+            (record.folder / "manifests").mkdir(exist_ok=True)
+        record.write(
+            status="running",
+            started=_now(),
+            user=f"{_user()}@{socket.gethostname()}",
+            software=f"regdata {__version__}, Python {platform.python_version()}",
+            conf=str(config.path),
+            conf_digest=config.digest,
+            registry=config.registry.url,
+            sql_id=sql_id,
+            action=action,
+            gc_command=config.source.get("gc-command"),
+            **dict.fromkeys(COUNTS, 0),
+            bytes_predicted=0,
+            bytes_freed=None,
+            **facts,
+        )
+        record.journal({"event": "started", "sql_id": sql_id, "action": action})
+        return record
+
+    def write(self, **facts: Any) -> None:
+        """Adds ``facts`` to record.json, which is replaced as a whole."""
+        self.facts |= facts
+        path = self.folder / "record.json"
+        with _disk(path):
+            _write_through(path, json.dumps(self.facts, indent=2, ensure_ascii=False, default=str).encode() + b"\n")
+
+    def error(self, message: str) -> None:
+        """Adds ``message`` to the run's errors."""
+        self.write(errors=[*self.facts["errors"], message])
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Says in the record what ended the steps inside: an error, or an interrupt."""
+        try:
+            yield
+        except BaseException as error:
+            told = (
+                str(error) if isinstance(error, RegdataError) else f"{type(error).__name__}: {error}".removesuffix(": ")
+            )
+            with suppress(StorageError):
+                if told not in self.facts["errors"]:
+                    self.error(told)
+                self.finish()
+            raise
+
+    def finish(self) -> None:
+        """Says in record.json and the journal how the run ended."""
+        status = "failed" if self.facts["errors"] else "ok"
+        self.journal({"event": "finished", "status": status})
+        self.write(status=status, finished=_now())
+
+    def journal(self, *events: dict[str, Any]) -> None:
+        """Appends ``events`` to journal.jsonl, each with its time."""
+        time = _now()
+        lines = "".join(json.dumps({"time": time} | event, ensure_ascii=False) + "\n" for event in events)
+        path = self.folder / "journal.jsonl"
+        with _disk(path), path.open("ab") as file:
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save_plan(self, tags: pd.DataFrame, manifests: pd.DataFrame) -> None:
+        """plan.parquet: image_name, tag_name (NULL for a manifest's row), tag_hash, tag_size, action, reason."""
+        import pandas as pd  # takes half a second to load, and clear.py needs only this module's folder names
+
+        rows = manifests.rename(columns={"manifest_hash": "tag_hash"}).assign(
+            tag_name=None, tag_size=None, action="delete"
+        )
+        both = pd.concat([tags, rows.astype({"tag_name": "str", "tag_size": "Int64"})], ignore_index=True)
+        path = self.folder / "plan.parquet"
+        with _disk(path):
+            _write_through(path, both[list(tags.columns)].to_parquet())
+
+    def save_manifest(self, digest: str, data: bytes) -> None:
+        """manifests/<algorithm>-<hex>: the raw bytes of a manifest, for restore."""
+        path = self.folder / "manifests" / digest.replace(":", "-")
+        with _disk(path):
+            _write_through(path, data)
+
+
+COUNTS = (
+    "tags_selected",
+    "tags_deleted",
+    "tags_untagged",
+    "tags_kept",
+    "manifests_deleted",
+    "orphans_deleted",
+)
+
+
+def new_folder(reports: Path, sql_id: str) -> Path:
+    """Makes and returns ``<reports>/<UTC yyyymmddThhmmssZ>-<sql_id>/``; a second one in the same second gets -2."""
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{re.sub(r'[^A-Za-z0-9._-]', '_', sql_id)}"
+    with _disk(reports):
+        reports.mkdir(parents=True, exist_ok=True)
+        for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
+            try:
+                (reports / name).mkdir()
+            except FileExistsError:
+                continue
+            return reports / name
+    raise StorageError(f"{reports}: a thousand runs in one second")
+
+
+def unfinished(config: Config, *, besides: Path) -> Iterator[Path]:
+    """The folders of runs on this registry that began to delete and did not end well, until a later run has ended
+    well."""
+    for path in sorted(config.reports.glob("*/record.json")):
+        try:
+            facts = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        if not isinstance(facts, dict) or facts.get("registry") != config.registry.url or path.parent == besides:
+            continue
+        if (
+            facts.get("status") != "ok"
+            and "finished_by" not in facts
+            and any(event.get("event") in ("deleting", "running") for event in events(path.parent))
+        ):
+            yield path.parent
+
+
+def planned(folder: Path) -> list[tuple[str, str, int]]:
+    """The manifests that a run was to delete: image_name, digest, and when the run began (UTC epoch seconds).
+
+    None where its plan can't be read.
+    """
+    import pandas as pd
+
+    try:
+        began = json.loads((folder / "record.json").read_bytes())["started"]
+        rows = pd.read_parquet(folder / "plan.parquet").query("tag_name.isna()")
+    except (OSError, ValueError, KeyError):
+        return []
+    seconds = int(datetime.fromisoformat(began).timestamp())
+    return [(image, digest, seconds) for image, digest in zip(rows["image_name"], rows["tag_hash"], strict=True)]
+
+
+def settle(folder: Path, *, by: Path) -> None:
+    """Says in the record of a run that did not end well which run has finished its work."""
+    record = Record(folder)
+    record.facts = json.loads((folder / "record.json").read_bytes())
+    record.write(finished_by=by.name)
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """A run's journal; a line cut short by a crash is left out."""
+    found = []
+    path = folder / "journal.jsonl"
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """The whole file or, if this is interrupted, what was there before."""
+    draft = path.with_name(f"{path.name}.{get_ident()}.tmp")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the run's record can't be written: {error.strerror}: {path}. Nothing more is deleted; free space or "
+            f"mend the permissions, then run again"
+        ) from None

@@ -1,0 +1,1 @@
+"""Paper and ink: texts, numbers and tables come in, HTML and plain text go out."""

@@ -1,0 +1,216 @@
+"""A scan over the HTTP API: what is asked for, in which order, and what is made of the answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from regdata.errors import RegistryError
+from regdata.sources.columns import Columns
+from regdata.sources.manifest import (
+    MANIFEST_TYPES,
+    Content,
+    matches,
+    parse_config,
+    parse_manifest,
+    unreadable,
+    with_config,
+)
+from regdata.sources.storage import Part
+from regdata.sources.transport import Answer
+
+if TYPE_CHECKING:
+    from regdata.sources.registry import Registry
+
+# Without all four types distribution answers an index tag with its amd64 child, or 404.
+ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
+# A config is a few KB; the range keeps a layer that calls itself a config out of the memory.
+_CONFIG_RANGE = {"Range": f"bytes=0-{4 * 1024 * 1024 - 1}"}
+_AT_A_TIME = 16
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def sha256_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class _Tag(NamedTuple):
+    """A tag as read; hash None where the digest can't be known, content None with it."""
+
+    hash: str | None
+    error: str | None
+    content: Content | None
+
+
+class Reading:
+    """One reading of a registry, whose requests a pool makes."""
+
+    def __init__(self, registry: Registry, pool: ThreadPoolExecutor) -> None:
+        self.registry, self.pool = registry, pool
+
+    def read(self, part: Part) -> Columns:
+        """The tables of `regdata.sources.columns.COLUMNS`, but no blobs; nothing has a push date.
+
+        One request for each page of tags, tag, known manifest, distinct child manifest and distinct
+        config. A tag or child that can't be read is a row with its error. Where the cache has all
+        that hangs on a tag, it takes a HEAD of the tag and nothing else.
+        """
+        names = part.repositories
+        rest = [name for name in names if name not in part.tags]
+        listed = {**part.tags, **dict(zip(rest, self._each(self.registry.tags, rest), strict=True))}
+        pairs = [(name, tag) for name in names for tag in listed[name]]
+        found = self._read_tags(pairs)
+        contents: dict[str, Content] = {}
+        revisions: dict[tuple[str, str], None] = {}  # a set that keeps its order
+        for (name, _), (digest, _, content) in found.items():
+            if digest and content:
+                revisions[name, digest] = None
+                if digest not in contents or contents[digest].error:
+                    contents[digest] = content
+        children = self._each(self._read_child, [(digest, [name]) for name, digest in part.known])
+        for pair, (known, _) in zip(part.known, children, strict=True):
+            if known:
+                revisions[pair] = None
+                contents.setdefault(pair[1], known)
+        self._read_children(revisions, contents)
+        self._read_configs(revisions, contents)
+        self.registry.cache.flush()
+        columns = Columns()
+        columns["repositories"]["image_name"].extend(names)
+        for (name, tag), (digest, error, _) in found.items():
+            columns.add("tags", (name, tag, digest, None, error))
+        for name, digest in revisions:
+            columns.add("revisions", (name, digest, None))
+        for digest in sorted(contents):  # in the same order, whatever the cache had
+            columns.add_content(contents[digest])
+        return columns
+
+    def _each(self, function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+        """As pool.map, but several items at a time: the pool's own work takes a good part of a request's CPU."""
+        size = min(max(len(items) // (4 * self.registry.workers), 1), _AT_A_TIME)
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
+        for answers in self.pool.map(lambda part: [function(item) for item in part], parts):
+            yield from answers
+
+    def _read_tags(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], _Tag]:
+        """By HEAD those that an earlier scan has read, by GET those whose content is not in the cache."""
+        urls = {pair: self._url(pair) for pair in pairs} if self.registry.cache.usable else {}
+        met = self.registry.cache.knows(urls.values())
+        asked = [pair for pair, url in urls.items() if url in met]
+        answers = dict(zip(asked, self._each(self._head, asked), strict=True))
+        types = {answer.digest: answer.headers.get("Content-Type") for answer in answers.values() if answer.digest}
+        cached = {
+            digest: _Tag(digest, None, parse_manifest(digest, data, types[digest]))
+            for digest, data in self.registry.cache.read(types)
+        }
+        found = {pair: cached[answer.digest] for pair, answer in answers.items() if answer.digest in cached}
+        rest = [pair for pair in pairs if pair not in found]
+        found.update(zip(rest, self._each(self._read_tag, rest), strict=True))
+        return {pair: found[pair] for pair in pairs}
+
+    def _url(self, pair: tuple[str, str]) -> str:
+        return self.registry.url + self.registry.http.path(pair[0], "manifests", pair[1])
+
+    def _head(self, pair: tuple[str, str]) -> Answer:
+        """Trouble is for the GET to tell."""
+        with suppress(RegistryError):
+            answer = self.registry.http.read("HEAD", self.registry.http.path(pair[0], "manifests", pair[1]), ACCEPT)
+            if answer.status == 200:
+                return answer
+        return Answer(0, {}, b"")
+
+    def _keep(self, content: Content, data: bytes) -> None:
+        """For the next scan: what says by itself what it is, since the cache has no Content-Type."""
+        digest = content.manifest_hash
+        if self.registry.cache.usable and content == parse_manifest(digest, data, None):
+            self.registry.cache.keep(digest, data)
+
+    def _read_tag(self, pair: tuple[str, str]) -> _Tag:
+        path = self.registry.http.path(pair[0], "manifests", pair[1])
+        answer = self.registry.attempt(path, ACCEPT)
+        digest = answer.digest
+        if answer.status == 200:
+            known = digest or sha256_of(answer.data)
+            content = parse_manifest(known, answer.data, answer.headers.get("Content-Type"))
+            if digest is None and content.error:  # may be anybody's answer, an error page say
+                return _Tag(None, content.error, None)
+            self._keep(content, answer.data)
+            self.registry.cache.met(self._url(pair))
+            return _Tag(known, None if matches(known, answer.data) else content.error, content)
+        if digest is None and answer.status != 404:
+            with suppress(RegistryError):
+                digest = self.registry.digest(*pair)
+        return _Tag(digest, answer.error, unreadable(digest, answer.error) if digest else None)
+
+    def _read_children(
+        self,
+        revisions: dict[tuple[str, str], None],
+        contents: dict[str, Content],
+    ) -> None:
+        """Add what the indexes list, level by level; each digest is asked for once.
+
+        A repository that lists a child already found elsewhere is taken to have it, too.
+        """
+        level = list(revisions)
+        while level:
+            listed: dict[str, list[str]] = {}
+            for name, digest in dict.fromkeys(level):
+                for reference in contents[digest].references:
+                    if reference.kind == "manifest" and (name, reference.hash) not in revisions:
+                        listed.setdefault(reference.hash, []).append(name)
+            unknown = [item for item in listed.items() if item[0] not in contents]
+            for digest, data in self.registry.cache.read(dict(unknown)):
+                contents[digest] = parse_manifest(digest, data, None)
+            unknown = [item for item in unknown if item[0] not in contents]
+            for digest, (content, names) in zip(dict(unknown), self._each(self._read_child, unknown), strict=True):
+                listed[digest] = names
+                if content:
+                    contents[digest] = content
+            level = [(name, digest) for digest, names in listed.items() for name in names]
+            revisions.update(dict.fromkeys(level))
+
+    def _read_child(self, wanted: tuple[str, list[str]]) -> tuple[Content | None, list[str]]:
+        """The content, and the repositories that have it or were not asked."""
+        digest, names = wanted
+        for number, name in enumerate(names):
+            answer = self.registry.attempt(self.registry.http.path(name, "manifests", digest), ACCEPT)
+            if answer.status == 404:
+                continue
+            media_type = answer.headers.get("Content-Type")
+            if answer.status == 200:
+                content = parse_manifest(digest, answer.data, media_type)
+                self._keep(content, answer.data)
+                return content, names[number:]
+            return unreadable(digest, answer.error), names[number:]
+        return None, []
+
+    def _read_configs(
+        self,
+        revisions: dict[tuple[str, str], None],
+        contents: dict[str, Content],
+    ) -> None:
+        """Complete the images with their configs, each read once."""
+        wanted: dict[str, str] = {}
+        for name, digest in revisions:
+            config = contents[digest].config_hash
+            if config:
+                wanted.setdefault(config, name)
+        configs = {digest: parse_config(data) for digest, data in self.registry.cache.read(wanted)}
+        rest = {digest: name for digest, name in wanted.items() if digest not in configs}
+        configs.update(zip(rest, self._each(self._read_config, list(rest.items())), strict=True))
+        for digest, content in contents.items():
+            if content.config_hash:
+                contents[digest] = with_config(content, configs[content.config_hash])
+
+    def _read_config(self, wanted: tuple[str, str]) -> tuple[int | None, str | None]:
+        digest, name = wanted
+        answer = self.registry.attempt(self.registry.http.path(name, "blobs", digest), _CONFIG_RANGE)
+        # Dates decide what is deleted: none is taken from bytes that are not the config's.
+        if answer.status not in (200, 206) or not matches(digest, answer.data):
+            return None, None
+        self.registry.cache.keep(digest, answer.data)
+        return parse_config(answer.data)

@@ -1,0 +1,277 @@
+"""A registry over its HTTP API, version 2.
+
+The protocol is the OCI distribution-spec (github.com/opencontainers/distribution-spec, spec.md):
+"Pulling manifests", "Pulling blobs", "Content Discovery" (tags), "Content Management" (deletes)
+and "Pushing Manifests". ``/v2/_catalog`` is CNCF distribution's own (docs/spec/api.md).
+
+What the registry says is not taken on trust: contents are hashed, listings that repeat are refused.
+"""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from regdata.errors import RegistryError
+from regdata.sources.api import ACCEPT, Reading, sha256_of
+from regdata.sources.cache import OFF, Cache
+from regdata.sources.columns import Columns
+from regdata.sources.manifest import is_digest, matches
+from regdata.sources.storage import Part
+from regdata.sources.transport import REDIRECTS, Answer, Transport
+
+
+class Manifest(NamedTuple):
+    """A manifest's bytes, which hash to the digest; media_type None where none was given."""
+
+    digest: str
+    media_type: str | None
+    data: bytes
+
+
+class Registry:
+    """A registry at a URL; every method raises `RegistryError`, and no other error.
+
+    Safe to use from many threads, and picklable: the copy opens its own connections.
+    """
+
+    def __init__(
+        self, url: str, *, workers: int = 8, timeout: tuple[float, float] = (5, 30), cache: Cache = OFF
+    ) -> None:
+        """``workers``: requests at a time. ``timeout``: seconds to connect, and to answer. ``cache``: for `read`."""
+        self.url = url.rstrip("/")
+        self.workers = workers
+        self.timeout = timeout
+        self.cache = cache
+        self.http = Transport(self.url, connections=workers, timeout=timeout)
+        self.display = self.http.display  # without user and password
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = partial(Registry, workers=self.workers, timeout=self.timeout, cache=self.cache)
+        return make, (self.url,)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.display!r})"
+
+    # Reading
+
+    def check(self) -> None:
+        """RegistryError unless a registry answers ("Determining Support"); without retries."""
+        path = self.http.root
+        answer = self.http.send("GET", path, retry=False)
+        if answer.status in REDIRECTS:
+            cure = "set registry.url to where it redirects to"
+        elif answer.status in (401, 403, 429):
+            raise self.http.refused("GET", path, answer)
+        else:
+            cure = "set registry.url to the address of a registry with API v2"
+        version = answer.headers.get("Docker-Distribution-Api-Version", "")
+        is_registry = version.startswith("registry/2") or answer.data.strip() == b"{}"
+        if answer.status != 200 or not is_registry:
+            problem = f"{answer.error}, which is not how a registry answers"
+            raise self.http.error("GET", path, problem, cure)
+
+    def repositories(self) -> list[str]:
+        """Every repository's name, sorted; also of those without tags."""
+        path = f"{self.http.root}_catalog"
+        try:
+            answer = self.http.send("GET", f"{path}?n=1000", retry=False)
+        except RegistryError:
+            answer = Answer(0, {}, b"")
+        if answer.status not in (200, 400):
+            self.check()  # says best what is wrong, if it is with the registry as a whole
+            answer = self.http.send("GET", f"{path}?n=1000")
+        if answer.status == 400:  # more than this registry allows: its own number of them, then
+            answer = self.http.send("GET", path)
+        return self._listing(path, answer, "repositories")
+
+    def tags(self, repository: str) -> list[str]:
+        """A repository's tags, sorted; none where the registry does not know it (404)."""
+        path = self.http.path(repository, "tags/list")
+        answer = self.http.send("GET", path)
+        return [] if answer.status == 404 else self._listing(path, answer, "tags")
+
+    def split(self, parts: int) -> list[Part]:
+        """The repositories in at most ``parts`` parts, each to be given to `read`."""
+        names = self.repositories()
+        return [Part(tuple(names[i::parts]), ()) for i in range(min(parts, len(names)))]
+
+    def read(self, part: Part) -> Columns:
+        """What `regdata.sources.api` finds in the part; RegistryError where the registry can't be read."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            return Reading(self, pool).read(part)
+
+    def state(self, repository: str) -> tuple[dict[str, str | None], None]:
+        """The digest of each tag as it is now, by HEAD; the API can't list revisions: None.
+
+        A tag whose digest the registry can't tell (404, 500) has None; the others can still be used.
+        """
+        tags = self.tags(repository)
+        with ThreadPoolExecutor(self.workers) as pool:
+            digests = pool.map(partial(self._digest_now, repository), tags)
+            return dict(zip(tags, digests, strict=True)), None
+
+    def _digest_now(self, repository: str, tag: str) -> str | None:
+        try:
+            return self.digest(repository, tag)
+        except RegistryError:
+            self.check()
+            return None
+
+    def digest(self, repository: str, reference: str) -> str | None:
+        """The digest that a tag (or digest) stands for; None where there is none (404)."""
+        answer = self._found("HEAD", self.http.path(repository, "manifests", reference), ACCEPT)
+        if answer is None or answer.digest:
+            return answer and answer.digest
+        manifest = self.manifest(repository, reference)
+        return manifest and manifest.digest
+
+    def manifest(self, repository: str, reference: str) -> Manifest | None:
+        """A manifest by tag or digest, verified; None where there is none (404)."""
+        path = self.http.path(repository, "manifests", reference)
+        answer = self._found("GET", path, ACCEPT)
+        if answer is None:
+            return None
+        digest = reference if is_digest(reference) else answer.digest or sha256_of(answer.data)
+        self._verify(path, digest, answer.data)
+        return Manifest(digest, answer.headers.get("Content-Type"), answer.data)
+
+    def blob(self, repository: str, digest: str) -> bytes | None:
+        """A blob's bytes, verified; None where there is none (404)."""
+        path = self.http.path(repository, "blobs", digest)
+        answer = self._found("GET", path)
+        if answer is None:
+            return None
+        self._verify(path, digest, answer.data)
+        return answer.data
+
+    def blob_exists(self, repository: str, digest: str) -> bool:
+        """Whether the registry says that it has the blob (HEAD); its cache may say so of a collected one."""
+        return self._found("HEAD", self.http.path(repository, "blobs", digest)) is not None
+
+    def blob_readable(self, repository: str, digest: str) -> bool:
+        """Whether the blob's first byte can be had, whatever the registry's cache says."""
+        answer = self.attempt(self.http.path(repository, "blobs", digest), {"Range": "bytes=0-0"})
+        return answer.status in (200, 206, 416)  # 416: the blob is empty
+
+    # Writing
+
+    def delete(self, repository: str, digest: str) -> bool:
+        """Delete a manifest and every tag on it; False where it was gone already (404)."""
+        status = self._delete(repository, digest, 202, 404, 405)
+        if status == 405:
+            path = self.http.path(repository, "manifests", digest)
+            cure = "set storage.delete.enabled to true in the registry's configuration"
+            raise self.http.error("DELETE", path, "HTTP 405: delete is disabled", cure)
+        return status == 202
+
+    def untag(self, repository: str, tag: str) -> bool:
+        """Delete a tag alone; True where it is gone, False where this registry can't (2.x)."""
+        return self._delete(repository, tag, 202, 404, 400, 405) in (202, 404)
+
+    def _delete(self, repository: str, reference: str, *expected: int) -> int:
+        """The status, one of those expected; 202 also where it was carried out and the answer got lost."""
+        path = self.http.path(repository, "manifests", reference)
+        try:
+            answer = self.http.send("DELETE", path)
+            if answer.status not in expected:
+                raise self.http.refused("DELETE", path, answer)
+        except RegistryError:
+            if self.digest(repository, reference) is None:
+                return 202
+            raise
+        return answer.status
+
+    def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
+        """Push a manifest under a tag or its digest; what it refers to must be there."""
+        path = self.http.path(repository, "manifests", reference)
+        answer = self.http.send("PUT", path, {"Content-Type": media_type}, data)
+        if answer.status != 201:
+            raise self.http.refused("PUT", path, answer)
+
+    # Finding out what this registry can do
+
+    def can_delete(self, repository: str) -> bool:
+        """Whether delete is enabled; tried on a random digest, which nothing can have."""
+        path = self.http.path(repository, "manifests", f"sha256:{secrets.token_hex(32)}")
+        answer = self.http.send("DELETE", path)
+        if answer.status not in (404, 405):
+            raise self.http.refused("DELETE", path, answer)
+        return answer.status == 404
+
+    def tags_unpaged(self, repository: str) -> list[str] | None:
+        """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too.
+
+        Asked with n=0: 3.x gives an empty list, 2.x every tag, or null where there is none.
+        """
+        path = self.http.path(repository, "tags/list")
+        answer = self.http.send("GET", f"{path}?n=0")
+        if answer.status == 200 and answer.member("tags") == []:
+            return None
+        return [] if answer.status == 404 else self._listing(path, answer, "tags")
+
+    @contextmanager
+    def upload_probe(self, repository: str) -> Iterator[str]:
+        """An upload's id, while it is open: its folder shows which store the registry writes to.
+
+        2.8.2 leaves the folder behind, with nothing but an empty upload's ``hashstates`` in it.
+        """
+        path = self.http.path(repository, "blobs/uploads/")
+        answer = self.http.send("POST", path)
+        if answer.status != 202:
+            raise self.http.refused("POST", path, answer)
+        location = self.http.local(path, answer.headers.get("Location", ""))
+        upload = location.partition("?")[0].rpartition("/")[2]
+        try:
+            yield answer.headers.get("Docker-Upload-UUID", upload)
+        finally:
+            # Left behind it does no harm: the registry purges old uploads.
+            with suppress(RegistryError):
+                self.http.send("DELETE", location)
+
+    # For readings
+
+    def attempt(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """A GET in a scan: trouble with one content is an answer, with the registry an error."""
+        try:
+            answer = self.http.read("GET", path, headers)
+        except RegistryError:
+            self.check()
+            return Answer(0, {}, b"")
+        if answer.status in (401, 429):
+            raise self.http.refused("GET", path, answer)
+        return answer
+
+    def _listing(self, path: str, answer: Answer, key: str) -> list[str]:
+        """The names on all pages, from the first one on."""
+        found: set[str] = set()
+        while True:
+            if answer.status != 200:
+                raise self.http.refused("GET", path, answer)
+            names = answer.member(key)
+            names = [] if names is None else names  # 2.x where the last tag went
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                problem, cure = f"no JSON list of {key}", "check what is between here and there"
+                raise self.http.error("GET", path, problem, cure)
+            following = self.http.next_page(path, answer)
+            if found.issuperset(names) and (names or following):
+                problem, cure = f"the list of {key} repeats itself", "it can't be trusted"
+                raise self.http.error("GET", path, problem, cure)
+            found.update(names)
+            if following is None:
+                return sorted(found)
+            path = following
+            answer = self.http.send("GET", path)
+
+    def _found(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer | None:
+        answer = self.http.read(method, path, headers)
+        if answer.status not in (200, 404):
+            raise self.http.refused(method, path, answer)
+        return answer if answer.status == 200 else None
+
+    def _verify(self, path: str, digest: str, data: bytes) -> None:
+        if not matches(digest, data):
+            problem = "the content does not match its digest"
+            raise self.http.error("GET", path, problem, "check the registry's store for damage")

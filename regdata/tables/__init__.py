@@ -1,0 +1,1 @@
+"""Frames come in; connections, query results and selected ids go out."""

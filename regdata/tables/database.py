@@ -1,0 +1,406 @@
+"""Inventory -> DuckDB or SQLite tables, and conditions over them.
+
+A condition is the text of a WHERE clause over ``images``. It is read on a locked in-memory copy that it can't change:
+it can't write, read a file or run for longer than ``TIME_LIMIT`` seconds, and only the ids that it selects are taken
+back.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import sqlglot
+
+from regdata.errors import ConditionError
+
+if TYPE_CHECKING:
+    from regdata.inventory.inventory import Inventory
+
+Engine = Literal["duckdb", "sqlite"]
+
+TIME_LIMIT = 30.0
+
+# The user's tables and columns, in the user's order; INTEGER is 64 bits wide in both engines.
+TABLES: dict[str, dict[str, str]] = {
+    "images": {
+        "id": "INTEGER PRIMARY KEY",
+        "image_name": "TEXT",
+        "tag_name": "TEXT",
+        "tag_timestamp": "INTEGER",
+        "tag_hash": "TEXT",
+        "tag_size": "INTEGER",
+        "image_tag": "TEXT",
+        "created": "INTEGER",
+        "pushed": "INTEGER",
+        "age_days": "REAL",
+        "newest_rank": "INTEGER",
+        "kind": "TEXT",
+        "media_type": "TEXT",
+        "platforms": "TEXT",
+        "exclusive_size": "INTEGER",
+        "shared_tags": "INTEGER",
+        "error": "TEXT",
+    },
+    "relations": {
+        "id": "INTEGER PRIMARY KEY",
+        "image_name": "TEXT",
+        "tag_name": "TEXT",
+        "blob_hash": "TEXT",
+        "blob_kind": "TEXT",
+    },
+    "blobs": {
+        "id": "INTEGER PRIMARY KEY",
+        "blob_hash": "TEXT",
+        "blob_size": "INTEGER",
+        "blob_date": "INTEGER",
+    },
+    "manifests": {
+        "image_name": "TEXT",
+        "manifest_hash": "TEXT",
+        "media_type": "TEXT",
+        "manifest_size": "INTEGER",
+        "subject_hash": "TEXT",
+        "pushed": "INTEGER",
+        "tagged": "BOOLEAN",
+        "orphan": "BOOLEAN",
+        "kind": "TEXT",
+        "created": "INTEGER",
+        "platform": "TEXT",
+        "error": "TEXT",
+    },
+    "references": {
+        "manifest_hash": "TEXT",
+        "reference_hash": "TEXT",
+        "reference_kind": "TEXT",
+        "reference_size": "INTEGER",
+        "media_type": "TEXT",
+        "platform": "TEXT",
+    },
+}
+
+# Given at connect; locked before a condition is read, so that it can't unlock them.
+_LOCKED: dict[str, Any] = {
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "allow_community_extensions": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "temp_directory": "",
+}
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config=_LOCKED)
+    # A local setting, which can't be given at connect; in a notebook it would draw into the report.
+    connection.execute("SET enable_progress_bar = false; SET lock_configuration = true")
+    return connection
+
+
+def workspace(**frames: pd.DataFrame | pa.Table) -> duckdb.DuckDBPyConnection:
+    """A locked in-memory DuckDB that sees ``frames`` as views of the same names."""
+    connection = _connect()
+    for name, frame in frames.items():
+        connection.register(name, frame)
+    return connection
+
+
+def run_file(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Runs one of the package's .sql files, such as planning/plan.sql."""
+    connection.execute(sql_text(name))
+
+
+def sql_text(name: str) -> str:
+    """The text of one of the package's .sql files, for a notebook to show."""
+    return resources.files("regdata").joinpath(name).read_text("utf-8")
+
+
+def frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
+    """The result of ``query``; integers are Int64 (they may be unknown), text is str."""
+    return to_frame(connection.sql(query).to_arrow_table())
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """The table as a frame, see `frame`."""
+    types = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype()}
+    result: pd.DataFrame = table.to_pandas(types_mapper=types.get)
+    return result
+
+
+def connect_duckdb(inventory: Inventory) -> duckdb.DuckDBPyConnection:
+    """A locked in-memory DuckDB that holds the inventory's tables."""
+    connection = _connect()
+    for name in TABLES:
+        _load_duckdb(connection, inventory, name)
+    return connection
+
+
+def connect_sqlite(inventory: Inventory) -> sqlite3.Connection:
+    """An in-memory SQLite that holds the inventory's tables; it can only be read."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    for name in TABLES:
+        _load_sqlite(connection, inventory, name)
+    return connection
+
+
+def _load_duckdb(connection: duckdb.DuckDBPyConnection, inventory: Inventory, name: str) -> None:
+    kinds = {
+        column: kind.replace("INTEGER", "BIGINT").replace("REAL", "DOUBLE") for column, kind in TABLES[name].items()
+    }
+    connection.execute(_create(name, kinds))
+    for rows in inventory.batches(name):
+        connection.register("incoming", rows)
+        connection.execute(f'INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
+        connection.unregister("incoming")
+
+
+def _load_sqlite(connection: sqlite3.Connection, inventory: Inventory, name: str) -> None:
+    connection.set_authorizer(None)
+    connection.execute("PRAGMA query_only = 0")
+    connection.execute(_create(name, TABLES[name]))
+    insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(TABLES[name]))})'
+    for rows in inventory.batches(name):
+        for batch in rows.to_batches(_BATCH):
+            columns = (batch[column].to_pylist() for column in TABLES[name])
+            connection.executemany(insert, zip(*columns, strict=True))
+    connection.commit()
+    connection.execute("PRAGMA query_only = 1")
+    connection.set_authorizer(_only_reads)
+
+
+_BATCH = 10_000
+
+
+def select(inventory: Inventory, condition: str, *, engine: Engine, name: str = "condition") -> list[int]:
+    """The ids of the rows of ``images`` for which ``condition`` is true, read on a throwaway copy: see Reader."""
+    with closing(Reader(inventory, engine)) as reader:
+        return reader.select(condition, name=name)
+
+
+class Reader:
+    """Reads conditions over an inventory's tables in one engine; a table is loaded when it is first mentioned.
+
+    What is read can't change the tables: SQLite is set to allow nothing but reading, and DuckDB gets one query at a
+    time, in a transaction that is rolled back. Not for several threads at once, but for ``interrupt``.
+    """
+
+    def __init__(self, inventory: Inventory, engine: Engine) -> None:
+        self.engine = engine
+        self._inventory = inventory
+        self._loaded: set[str] = set()
+        self._connection: duckdb.DuckDBPyConnection | sqlite3.Connection = (
+            _connect() if engine == "duckdb" else sqlite3.connect(":memory:", check_same_thread=False)
+        )
+
+    def select(self, condition: str, *, name: str = "condition", limit: float | None = None) -> list[int]:
+        """The ids of the rows of ``images`` for which ``condition`` is true, read in ``limit`` or TIME_LIMIT seconds.
+
+        Raises ConditionError, which shows the condition under ``name``, what the engine says and the columns there are.
+        """
+        self._load("images", *_mentioned(condition))
+        seconds = limit or TIME_LIMIT
+        what = f"{name} {condition.strip()!r}"
+        with _deadline(self._connection, seconds), _explained(what, condition, self.engine, seconds):
+            if isinstance(self._connection, sqlite3.Connection):
+                return _select_sqlite(self._connection, condition)
+            return _select_duckdb(self._connection, condition)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """What a query over the tables gives; in DuckDB only. Raises ConditionError."""
+        assert not isinstance(self._connection, sqlite3.Connection)
+        self._load(*(_mentioned(sql) or TABLES))
+        with _deadline(self._connection, TIME_LIMIT), _explained("the query", sql, self.engine, TIME_LIMIT):
+            _check_single(self._connection, sql)
+            with rolled_back(self._connection):
+                return frame(self._connection, sql)
+
+    def interrupt(self) -> None:
+        """Stops what another thread is reading: it gets a ConditionError."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        """Frees the tables."""
+        self._connection.close()
+
+    def _load(self, *names: str) -> None:
+        for name in names:
+            if name in self._loaded:
+                continue
+            if isinstance(self._connection, sqlite3.Connection):
+                _load_sqlite(self._connection, self._inventory, name)
+            else:
+                _load_duckdb(self._connection, self._inventory, name)
+            self._loaded.add(name)
+
+
+def _mentioned(sql: str) -> list[str]:
+    return [table for table in TABLES if re.search(rf"\b{table}\b", sql, re.IGNORECASE)]
+
+
+@contextmanager
+def rolled_back(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A transaction that leaves nothing behind."""
+    connection.begin()
+    try:
+        yield connection
+    finally:
+        connection.rollback()
+
+
+@contextmanager
+def _explained(what: str, sql: str, engine: Engine, limit: float) -> Iterator[None]:
+    """Why ``sql`` can't be read, as a ConditionError of one line."""
+    try:
+        sql.encode()
+        yield
+    except UnicodeEncodeError:
+        raise ConditionError(f"{what} holds half a character, which no text can: type it again") from None
+    except _Refused as error:
+        raise ConditionError(f"{what} {error}") from None
+    except RecursionError:
+        name = what.split()[0]
+        raise ConditionError(
+            f"{name} of {len(sql)} characters is nested too deeply: write it with fewer parentheses"
+        ) from None
+    except (duckdb.Error, sqlite3.Error, sqlglot.errors.SqlglotError) as error:
+        said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()[0].rstrip("!.")
+        if isinstance(error, duckdb.InterruptException) or said == "interrupted":
+            said = f"it took more than {limit:g} s and was stopped"
+        if said.startswith("no such column") and '"' in sql:
+            said += ". Text goes in single quotes"
+        columns = ", ".join(TABLES["images"])
+        raise ConditionError(f"{what}, read by {engine}: {said}. Columns of images: {columns}") from None
+
+
+class _Refused(Exception):
+    """Why a condition that the engine would run is not run."""
+
+
+_NOT_BOOLEAN = _Refused("is not BOOLEAN: it must be true or false for a row, such as tag_name = 'x' or age_days > 90")
+
+# The forms that are true or false by themselves.
+_TRUTHS = sqlglot.exp.Predicate | sqlglot.exp.Connector | sqlglot.exp.Not | sqlglot.exp.Boolean
+
+
+def _select_duckdb(connection: duckdb.DuckDBPyConnection, condition: str) -> list[int]:
+    def is_truth(expression: sqlglot.exp.Expr) -> bool:
+        if isinstance(expression, _TRUTHS):
+            return True
+        try:
+            return types(expression.sql("duckdb")) == ["BOOLEAN"]
+        except duckdb.Error:  # part of a subquery, which can't be asked for alone
+            return not isinstance(expression, sqlglot.exp.Literal)
+
+    def types(expression: str) -> list[str]:
+        return [str(kind) for kind in connection.sql(f"SELECT (\n{expression}\n) FROM images").types]
+
+    query = f"SELECT id FROM images WHERE (\n{condition}\n) ORDER BY id"
+    _check_single(connection, query)
+    _check_single(connection, f"SELECT (\n{condition}\n) FROM images")
+    # Without this, 1 or 'yes' would match every row.
+    if types(condition) != ["BOOLEAN"]:
+        raise _NOT_BOOLEAN
+    _check_operands(_parse(condition, "duckdb"), is_truth)
+    with rolled_back(connection):
+        return [row[0] for row in connection.execute(query).fetchall()]
+
+
+def _check_single(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuses what is not one query: another statement could end the transaction that is to be rolled back."""
+    kinds = [statement.type for statement in connection.extract_statements(sql)]
+    if len(kinds) != 1 or kinds[0] not in _QUERIES:
+        raise _Refused("is not one query: it must be a single SELECT, which can only read")
+
+
+_QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+
+
+def _select_sqlite(connection: sqlite3.Connection, condition: str) -> list[int]:
+    # SQLite has no BOOLEAN type to ask for, so the expression's own form must be one.
+    def is_truth(expression: sqlglot.exp.Expr) -> bool:
+        if isinstance(expression, sqlglot.exp.Column):
+            return expression.name.lower() not in _VALUES
+        return isinstance(expression, _TRUTHS)
+
+    query = f"SELECT id FROM images WHERE (\n{_bracketed(condition)}\n) ORDER BY id"
+    rows = connection.execute(query).fetchall()
+    parsed = _parse(condition, "sqlite")
+    if not is_truth(parsed):
+        raise _NOT_BOOLEAN
+    _check_operands(parsed, is_truth)
+    return [row[0] for row in rows]
+
+
+# The columns that hold a text or a number.
+_VALUES = {name for columns in TABLES.values() for name, kind in columns.items() if kind != "BOOLEAN"}
+
+
+def _parse(condition: str, dialect: Engine) -> sqlglot.exp.Expr:
+    statement = sqlglot.parse_one(f"SELECT 1 FROM images WHERE (\n{condition}\n)", read=dialect)
+    where = statement.args.get("where")
+    clauses = {name for name, value in statement.args.items() if value}
+    if (
+        where is None
+        or not isinstance(where.this, sqlglot.exp.Paren | sqlglot.exp.Subquery)
+        or clauses != {"expressions", "from_", "where"}
+    ):
+        raise _Refused("closes a parenthesis that it does not open")
+    return where.this.unnest()
+
+
+def _check_operands(parsed: sqlglot.exp.Expr, is_truth: Callable[[sqlglot.exp.Expr], bool]) -> None:
+    """Refuses ``tag_name = 'a' or 'yes'``: both engines would take the bare value for true."""
+    for operator in parsed.find_all(sqlglot.exp.Connector, sqlglot.exp.Not):
+        for operand in operator.iter_expressions():
+            if not is_truth(operand.unnest()):
+                raise _Refused(
+                    f"is not BOOLEAN: {operand.sql()} stands alone beside AND, OR or NOT; did you mean a comparison?"
+                )
+
+
+def _bracketed(condition: str) -> str:
+    """``"name"`` as ``[name]``: SQLite silently reads an unknown name in double quotes as a text, in brackets never."""
+    for token in reversed(sqlglot.tokenize(condition, read="sqlite")):
+        if token.token_type is sqlglot.TokenType.IDENTIFIER and condition[token.start] == '"':
+            condition = f"{condition[: token.start]}[{token.text}]{condition[token.end + 1 :]}"
+    return condition
+
+
+class _Interruptible(Protocol):
+    def interrupt(self) -> None: ...
+
+
+@contextmanager
+def _deadline(connection: _Interruptible, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _only_reads(action: int, *_: str | None) -> int:
+    allowed = {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+
+
+def _create(name: str, kinds: dict[str, str]) -> str:
+    return f'CREATE TABLE "{name}" ({", ".join(f"{column} {kind}" for column, kind in kinds.items())})'
+
+
+def _columns(name: str) -> str:
+    return ", ".join(TABLES[name])
