@@ -21,7 +21,7 @@ report: $(INSTALLED)  ## explore and capacity as HTML pages, for the conf.json a
 	@$(PYTHON) -m regdata.command.pages
 
 pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample registry
-	@$(PYTHON) -m tests.pictures
+	@$(PYTHON) -m tests.benchmarks.pictures
 
 test: $(INSTALLED) registry skopeo chromium
 	@$(PYTHON) -m pytest -q -n auto
@@ -32,7 +32,7 @@ lint: $(INSTALLED)
 	@$(PYTHON) -m mypy --no-error-summary
 
 bench: $(INSTALLED) registry skopeo wrk
-	@$(PYTHON) -m tests.bench
+	@$(PYTHON) -m tests.benchmarks
 
 clean:  ## what make, the tools and the demo made; never reports/, never .venv
 	rm -rf demo bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

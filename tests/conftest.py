@@ -16,7 +16,7 @@ import pytest
 from regdata.demo.filling import fill
 from regdata.demo.local import LocalRegistry, registry_binary
 from regdata.errors import RegistryError
-from tests.scene import Finished, NewScene, Scene, make_scene
+from tests.support.scene import Finished, NewScene, Scene, make_scene
 
 
 def _missing_tool() -> str | None:
@@ -89,7 +89,7 @@ def demo_registry(filled_folder: Path, tmp_path: Path) -> Iterator[LocalRegistry
 
 @pytest.fixture(scope="session")
 def scene_folder(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a stopped registry with the images of tests/scene.py; never written to."""
+    """The folder of a stopped registry with the images of tests/support/scene.py; never written to."""
     folder = tmp_path_factory.mktemp("scene")
     make_scene(folder)
     return folder

@@ -13,7 +13,7 @@ import pytest
 from regdata.config import Config, Limits, RegistryConfig, load_config
 from regdata.planning.plan import REASONS
 from regdata.tables.database import TABLES
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

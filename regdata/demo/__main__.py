@@ -1,4 +1,4 @@
-"""A real registry on loopback, filled with sample images: `python -m regdata.demo run` is `make demo`, `… lab` is `make lab`."""
+"""The sample registry on loopback: `python -m regdata.demo run` is `make demo`, `… lab` is `make lab`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,255 @@
+"""Runs that are killed, interrupted, or lose the registry or the disk, and the run that finishes their work."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from regdata.records import record as report
+from tests.support.helpers import ROOT
+from tests.support.proxy import Fault
+from tests.support.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
+
+KILLED = -signal.SIGKILL
+
+
+class Runner:
+    """Runs delete.ipynb's steps in processes of their own, which can be killed at a moment."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.killed"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, conf: Path, moment: str = "", number: int = 0) -> int:
+        """The exit code, or minus the signal; killed after that `line` of the journal or answer to a `delete`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"conf": str(conf), "moment": moment, "number": number}
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the process that starts the others."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    started = Runner()
+    yield started
+    started.close()
+
+
+def test_scene(runner: Runner, new_scene: NewScene) -> None:
+    """An undisturbed run takes what the condition selects and what hangs on it, and nothing else."""
+    scene = new_scene()
+    before = scene.store()
+    assert runner(scene.conf) == 0
+    gone = scene.store().lacks(before)
+    assert {(name, tag.partition("-")[0]) for name, tag, _ in gone.tags} == {
+        ("prod/app", "1.0"),
+        ("prod/app", "2.0"),
+        ("prod/app", "sha256"),
+        ("prod/old", "old"),
+    }
+    digests = {digest for _, digest in gone.revisions}
+    assert {INDEX.digest, *(child.digest for child in INDEX.children), ORPHAN.digest} < digests
+    assert len(digests) == 8
+    assert gone.repositories == {"prod/old"}
+    assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize(("moment", "store"), [("line", True), ("delete", True), ("delete", False)])
+def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -> None:
+    """Killed after any line of the journal, or before it could write down a deletion, another run finishes its work."""
+    scene = new_scene(store=store)
+    before = scene.store()
+    assert runner(scene.conf) == 0
+    after = scene.store()
+    journal = report.events(scene.records()[0])
+    deletions = sum(event["event"] == "deleted" for event in journal)
+    for number in range(1, (len(journal) if moment == "line" else deletions) + 1):
+        scene = new_scene(store=store)
+        scene.set(cache="cache")
+        assert runner(scene.conf, moment, number) == KILLED
+        halfway = scene.store()
+        assert after.within(halfway), f"more than planned is gone after {moment} {number}"
+        assert halfway.within(before)
+        assert broken(scene.base_path) == []
+        assert runner(scene.conf) == 0, f"after {moment} {number}: {journal[number - 1]}"
+        assert scene.store() == after, f"after {moment} {number}: {journal[number - 1]}"
+        assert not scene.stopped.exists()
+        first, second = scene.records()
+        begun = any(event["event"] in ("deleting", "running") for event in report.events(first))
+        assert json.loads((second / "record.json").read_bytes())["status"] == "ok"
+        finished_by = json.loads((first / "record.json").read_bytes()).get("finished_by")
+        assert finished_by == (second.name if begun else None)
+        scene.registry.stop()
+
+
+def check_second_run(runner: Runner, scene: Scene, finished: Store) -> None:
+    """Nothing outside the plan is gone, the registry is up, and another run ends as an undisturbed one does."""
+    assert finished.within(scene.store())
+    assert broken(scene.base_path) == []
+    assert not scene.stopped.exists()
+    assert runner(scene.conf) == 0
+    assert scene.store() == finished
+
+
+def test_registry_gone(runner: Runner, new_scene: NewScene, finished: Finished) -> None:
+    """A registry that goes away between two deletions ends the run in a line; the next run finishes the work."""
+    scene = new_scene()
+    gone: list[bytes] = []
+    scene.proxy.down = lambda: bool(gone)
+
+    def go(body: bytes) -> bytes:
+        gone.append(body)
+        return body
+
+    scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=go))
+    assert scene.proxy.url in scene.clean()
+    assert scene.run
+    assert scene.run.result
+    assert set(scene.run.result.manifests["outcome"]) == {"deleted", "failed"}
+    gone.clear()
+    scene.proxy.mend()
+    check_second_run(runner, scene, finished[True])
+
+
+@pytest.mark.parametrize("writes", range(1, 60, 5))
+def test_disk_full(
+    runner: Runner, new_scene: NewScene, finished: Finished, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """When the record can't be written any more nothing more is deleted, and gc-after is run all the same."""
+    scene = new_scene()
+    left = itertools.count(writes, -1)
+    full = False
+
+    def sync(descriptor: int) -> None:
+        nonlocal full
+        full = next(left) <= 0
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", sync)
+        error = scene.clean()
+    assert ("No space left on device" in error) == full
+    assert "\n" not in error
+    check_second_run(runner, scene, finished[True])
+
+
+def test_interrupted_collection(
+    runner: Runner, new_scene: NewScene, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ctrl-C waits for the collection to end; then gc-after is run and the record says what happened."""
+    scene = new_scene()
+    scene.set(gc_command=scene.collect_after(f"kill -INT {os.getpid()}; sleep 0.3"))
+    with pytest.raises(KeyboardInterrupt):
+        scene.clean()
+    assert scene.store().blobs == finished[True].blobs
+    (folder,) = scene.records()
+    record = json.loads((folder / "record.json").read_bytes())
+    assert (record["status"], record["errors"]) == ("failed", ["KeyboardInterrupt"])
+    scene.set(gc_command=scene.registry.gc_command)
+    check_second_run(runner, scene, finished[True])
+
+
+def test_collection_outlives_run(runner: Runner, new_scene: NewScene, finished: Finished) -> None:
+    """While the collection of a killed run goes on, the next run is refused, and does not start the registry."""
+    scene = new_scene()
+    go_on = scene.folder / "go-on"
+    wait = f"while [ ! -e {go_on} ]; do sleep 0.05; done"
+    scene.set(gc_command=scene.collect_after(f"kill -KILL $PPID; {wait}"))
+    assert runner(scene.conf) == KILLED
+    scene.set(gc_command=scene.registry.gc_command)
+    error = scene.clean()
+    assert "Another regdata run is working on" in error
+    assert "collection" in error
+    assert scene.stopped.exists()
+    go_on.touch()
+    wait_until(lambda: "Another regdata run" not in scene.clean())
+    assert not scene.stopped.exists()
+    assert scene.store() == finished[True]
+
+
+def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Finished) -> None:
+    """What a killed run's collection left in the registry's cache fails the next run, too, until a restart."""
+    scene = new_scene(cache=True)
+    for blob in OLD.blobs:
+        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=5).raise_for_status()
+    scene.set(gc_before=None, gc_after=None)
+    undisturbed = new_scene()
+    undisturbed.set(gc_before=None, gc_after=None)
+    assert runner(undisturbed.conf) == 0
+    journal = report.events(undisturbed.records()[0])
+    line = next(number for number, event in enumerate(journal, 1) if event["event"] == "ran")
+    assert runner(scene.conf, "line", line) == KILLED
+    error = scene.clean()
+    assert "from its cache" in error
+    assert "Restart the registry" in error
+    scene.registry.restart()
+    check_second_run(runner, scene, finished[True])
+
+
+@pytest.mark.parametrize(("moment", "number"), [("deletion", signal.SIGTERM), ("collection", signal.SIGINT)])
+def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number: signal.Signals, moment: str) -> None:
+    """clear.py stops at a signal: what is on its way is waited for and told, gc-after is run; another run finishes."""
+    scene = new_scene()
+    begun = scene.folder / "begun"
+
+    def slow(body: bytes) -> bytes:
+        begun.touch()
+        time.sleep(1.5)
+        return body
+
+    if moment == "deletion":
+        scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=slow))
+    else:
+        scene.set(gc_command=scene.collect_after(f"touch {begun}; sleep 1.5"))
+    command = [sys.executable, "-m", "regdata.command.cli", "scene", "del", "--conf", str(scene.conf)]
+    process = subprocess.Popen(
+        command,
+        cwd=scene.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(begun.exists)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "clear.py: interrupted\n")
+    assert "KeyboardInterrupt" in out
+    (folder,) = scene.records()
+    events = [(event["event"], event.get("digest")) for event in report.events(folder)]
+    assert ("deleted", INDEX.digest) in events
+    assert (scene.store().blobs == finished[True].blobs) == (moment == "collection")
+    scene.proxy.mend()
+    scene.set(gc_command=scene.registry.gc_command)
+    check_second_run(runner, scene, finished[True])
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Polls; AssertionError when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

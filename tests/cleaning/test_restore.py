@@ -1,0 +1,296 @@
+"""What a run deleted, put back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+import requests
+
+import regdata
+from regdata import load_config
+from regdata.cleaning import undo
+from regdata.collecting.collection import lock
+from regdata.config import Config
+from regdata.demo.samples import make_image, push, signature_tag
+from regdata.errors import CleanupError, ConfigError, RegistryError, StorageError
+from regdata.notebook import run
+from regdata.sources.storage import Storage
+from tests.support.helpers import ROOT, pull_all
+from tests.support.proxy import Fault
+from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, NewScene, Scene, broken
+
+# Only the manifest is its own: config and layers are those of an image that stays.
+RELABELLED = make_image([BASE], created=1_500_000_000, annotations={"label": "another"})
+
+
+def config_of(scene: Scene) -> Config:
+    return load_config(scene.conf)
+
+
+def outcomes(frame: pd.DataFrame) -> dict[str, str]:
+    """Outcome by image:tag or image@digest."""
+    names = frame["image_name"] + frame["reference"].map(lambda text: f"@{text}" if ":" in text else f":{text}")
+    return dict(zip(names, frame["outcome"], strict=True))
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+def test_undo(new_scene: NewScene, tmp_path: Path, store: bool) -> None:
+    """Before a collection everything comes back: indexes, untagged tags, orphans, signatures, byte for byte."""
+    scene = new_scene(store=store)
+    before = scene.store()
+    names = ["prod/app:1.0", f"prod/app:{signature_tag(INDEX)}", "prod/app:2.0", "prod/old:old"]
+    names += [f"prod/app@{ORPHAN.digest}"] if store else []
+    pulled = [pull_all(scene.registry, name, tmp_path / f"before-{number}") for number, name in enumerate(names)]
+    assert scene.clean(gc=False) == ""
+    assert scene.store() != before
+    frame = regdata.restore(scene.records()[0], config_of(scene))
+    assert set(frame["outcome"]) == {"restored"}
+    assert scene.store() == before
+    again = [pull_all(scene.registry, name, tmp_path / f"after-{number}") for number, name in enumerate(names)]
+    assert again == pulled
+    assert undo.verdict(frame) == f"{len(frame)} restored"
+    assert set(regdata.restore(scene.records()[0], config_of(scene))["outcome"]) == {"present"}
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+def test_after_a_collection(new_scene: NewScene, tmp_path: Path, store: bool) -> None:
+    """After a collection what it took is lost, and said to be; what it left comes back."""
+    scene = new_scene(store=store)
+    push(scene.registry.url, "prod/app", "old", RELABELLED)
+    pulled = pull_all(scene.registry, "prod/app:old", tmp_path / "before")
+    assert scene.clean() == ""
+    after = scene.store()
+    found = outcomes(frame := undo.restore(scene.records()[0], config_of(scene)))
+    assert found["prod/app:old"] == found[f"prod/app@{RELABELLED.digest}"] == "restored"
+    assert pull_all(scene.registry, "prod/app:old", tmp_path / "after") == pulled
+    lost = [f"prod/app@{AMD.digest}", f"prod/app@{INDEX.digest}", "prod/app:1.0", f"prod/old@{OLD.digest}"]
+    assert {found[name] for name in lost} == {"lost"}
+    assert scene.store().lacks(after) == after.lacks(after)
+    assert broken(scene.base_path) == []
+    with pytest.raises(
+        CleanupError, match=rf"of {len(frame)} could not be restored \(.* lost.*\), such as prod/\S+: its"
+    ):
+        undo.verdict(frame)
+
+
+def test_lost_child(new_scene: NewScene) -> None:
+    """The reason names what is missing: a layer, or an index's child."""
+    scene = new_scene()
+    scene.clean()
+    frame = undo.restore(scene.records()[0], config_of(scene))
+    why = frame.set_index("reference")["why"]
+    assert why[AMD.digest] == f"its config {AMD.blobs[0].digest} is gone"
+    assert why[INDEX.digest] == f"its manifest {INDEX.children[0].digest} is gone"
+    assert why["1.0"] == f"its manifest {INDEX.digest} is gone"
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+def test_stale_cache(new_scene: NewScene, store: bool) -> None:
+    """A cache that claims what a collection took does not fool it: nothing broken is put back."""
+    scene = new_scene(store=store, cache=True)
+    push(scene.registry.url, "prod/app", "old", RELABELLED)
+    for image in (OLD, AMD, INDEX, RELABELLED):
+        for digest in (image.digest, *(blob.digest for blob in image.blobs)):
+            for repository in ("prod/app", "prod/old"):
+                requests.get(f"{scene.registry.url}/v2/{repository}/blobs/{digest}", timeout=5)
+    assert "cache" in scene.clean()
+    after = scene.store()
+    (folder,) = scene.records()
+    found = outcomes(frame := undo.restore(folder, config_of(scene)))
+    assert found[f"prod/old@{OLD.digest}"] == "lost"
+    assert scene.store().lacks(after) == after.lacks(after)
+    assert scene.store().revisions == after.revisions
+    assert broken(scene.base_path) == []
+    relabelled = frame.set_index("reference").loc[RELABELLED.digest]
+    assert relabelled["outcome"] == "failed"
+    assert "restart the registry and restore again" in relabelled["why"]
+    scene.registry.restart()
+    found = outcomes(undo.restore(folder, config_of(scene)))
+    assert found["prod/app:old"] == found[f"prod/app@{RELABELLED.digest}"] == "restored"
+    assert broken(scene.base_path) == []
+
+
+def test_taken_tag(new_scene: NewScene) -> None:
+    """A tag that is on another image by now stays there, unless forced; its old digest comes back."""
+    scene = new_scene()
+    before = scene.store()
+    scene.clean(gc=False)
+    push(scene.registry.url, "prod/app", "1.0", LATEST)
+    folder = scene.records()[0].relative_to(scene.folder)
+    frame = undo.restore(folder, config_of(scene))
+    found = outcomes(frame)
+    assert found.pop("prod/app:1.0") == "taken"
+    assert set(found.values()) == {"restored"}
+    assert "1 taken" in undo.verdict(frame)
+    assert ("prod/app", "1.0", LATEST.digest) in scene.store().tags
+    assert outcomes(undo.restore(folder, config_of(scene), force=True))["prod/app:1.0"] == "restored"
+    assert scene.store() == before
+
+
+def test_killed_run(new_scene: NewScene) -> None:
+    """What a killed run had deleted but not written down comes back, too."""
+    scene = new_scene()
+    before = scene.store()
+    scene.clean(gc=False)
+    (folder,) = scene.records()
+    journal = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    done = ('"event": "deleted"', '"event": "untagged"', '"event": "finished"')
+    (folder / "journal.jsonl").write_text("".join(line for line in journal if not any(end in line for end in done)))
+    undo.verdict(undo.restore(folder, config_of(scene)))
+    assert scene.store() == before
+
+
+def test_applied_plan(new_scene: NewScene) -> None:
+    """What regdata.apply deleted without a notebook can be restored as well."""
+    scene = new_scene()
+    before = scene.store()
+    config = config_of(scene)
+    plan = regdata.plan(regdata.scan(config), config.sql["scene"])
+    assert regdata.apply(plan, config, gc=False).errors == []
+    undo.verdict(regdata.restore(scene.records()[0], config))
+    assert scene.store() == before
+
+
+def test_damaged_manifest(new_scene: NewScene) -> None:
+    """A manifest whose bytes are damaged or missing in the record is lost, and the others come back."""
+    scene = new_scene()
+    scene.clean(gc=False)
+    (folder,) = scene.records()
+    file = folder / "manifests" / OLD.digest.replace(":", "-")
+    file.write_bytes(file.read_bytes()[:-1])
+    (folder / "manifests" / ORPHAN.digest.replace(":", "-")).unlink()
+    frame = undo.restore(folder, config_of(scene))
+    found = outcomes(frame)
+    assert {name for name, outcome in found.items() if outcome == "lost"} == {
+        f"prod/old@{OLD.digest}",
+        "prod/old:old",
+        f"prod/app@{ORPHAN.digest}",
+    }
+    assert "is damaged: content does not match its digest" in frame.set_index("reference")["why"][OLD.digest]
+    with pytest.raises(CleanupError, match=r"3 of \d+ could not be restored .*(is damaged|No such file)"):
+        undo.verdict(frame)
+
+
+def test_refusals(new_scene: NewScene) -> None:
+    """What is no run of this registry is one clear error, and nothing is restored."""
+    scene = new_scene()
+    scene.clean(gc=False)
+    after = scene.store()
+    config, (folder,) = config_of(scene), scene.records()
+    with pytest.raises(CleanupError, match=r"reports/none is not the record of a run: give a folder of "):
+        undo.restore("reports/none", config)
+    with pytest.raises(ConfigError, match="force is 'false'"):
+        undo.restore(folder, config, force="false")  # type: ignore[arg-type]
+    scene.set(registry={"url": "http://127.0.0.1:1"})
+    with pytest.raises(
+        CleanupError, match=r"is the record of a run on http://127\.0\.0\.1:\d+, but .* is about http://127\.0\.0\.1:1"
+    ):
+        undo.restore(folder, config_of(scene))
+    with lock(config, Storage(scene.base_path)), pytest.raises(StorageError, match="Another regdata run is working on"):
+        undo.restore(folder, config)
+    (folder / "plan.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CleanupError, match=r"plan\.parquet can't be read"):
+        undo.restore(folder, config)
+    assert undo.runs(config).empty
+    assert scene.store() == after
+
+
+def test_failing_registry(new_scene: NewScene) -> None:
+    """A refused manifest does not stop the others, and another try puts it back; without a registry it is an error."""
+    scene = new_scene()
+    before = scene.store()
+    scene.clean(gc=False)
+    (folder,) = scene.records()
+    scene.proxy.on("PUT", f"/manifests/{OLD.digest}", Fault(500))
+    frame = undo.restore(folder, config_of(scene))
+    found = outcomes(frame)
+    assert (found[f"prod/old@{OLD.digest}"], found["prod/old:old"]) == ("failed", "lost")
+    assert set(found.values()) == {"failed", "lost", "restored"}
+    with pytest.raises(CleanupError, match=r"2 of .* PUT http.*: HTTP 500"):
+        undo.verdict(frame)
+    scene.proxy.on("PUT", f"/manifests/{OLD.digest}", Fault(how="reset"))
+    scene.proxy.down = lambda: any(line.startswith("PUT") for line in scene.proxy.seen[len(seen) :])
+    seen = list(scene.proxy.seen)
+    with pytest.raises(RegistryError, match="the connection broke"):
+        undo.restore(folder, config_of(scene))
+    scene.proxy.down = lambda: False
+    scene.proxy.mend()
+    undo.verdict(undo.restore(folder, config_of(scene)))
+    assert scene.store() == before
+
+
+def test_runs(new_scene: NewScene) -> None:
+    """The runs that deleted something, the last one first, and whether a collection has begun since."""
+    scene = new_scene()
+    config = config_of(scene)
+    assert undo.runs(config).empty
+    assert scene.clean(gc=False) == ""
+    folder = f"reports/{scene.records()[0].name}"
+    run.start(sql_id="none", conf=str(scene.conf)).scan()
+    (first,) = undo.runs(config).to_dict("records")
+    assert first["started"].endswith("Z")
+    assert {key: value for key, value in first.items() if key != "started"} == {
+        "run": folder,
+        "sql_id": "scene",
+        "manifests": 8,
+        "tags": 4,
+        "collected": False,
+    }
+    push(scene.registry.url, "prod/app", "1.0", LATEST)
+    assert scene.clean() == ""
+    frame = undo.runs(config)
+    assert list(frame["run"])[1:] == [folder]
+    assert list(frame["collected"]) == [True, True]
+
+
+def papermill(scene: Scene, *options: str) -> tuple[int, nbformat.NotebookNode]:
+    """The user's command, in the folder of conf.json; its exit code and the executed notebook."""
+    command = ["papermill", str(ROOT / "notebooks/restore.ipynb"), "out.ipynb", *options]
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=scene.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    return done.returncode, nbformat.read(scene.folder / "out.ipynb", as_version=4)
+
+
+def test_notebook(new_scene: NewScene) -> None:
+    """`papermill restore.ipynb out.ipynb -p run reports/<…>` restores; where something is lost its last cell fails."""
+    scene = new_scene()
+    before = scene.store()
+    scene.clean(gc=False)
+    folder = f"reports/{scene.records()[0].name}"
+    code, notebook = papermill(scene, "-p", "run", folder)
+    assert code == 0
+    assert scene.store() == before
+    shown = [output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert folder in shown[0]
+    assert shown[-1] == f"'{len(undo.restore(folder, config_of(scene)))} restored'"
+    scene.clean()
+    lost = f"reports/{scene.records()[1].name}"
+    code, notebook = papermill(scene, "-p", "run", lost)
+    assert code == 1
+    (output,) = notebook.cells[-1]["outputs"]
+    assert output["ename"] == "CleanupError"
+    assert "could not be restored" in output["evalue"]
+
+
+def test_notebook_form() -> None:
+    """The notebook is a list of calls: no outputs, no functions, parameters with types and comments."""
+    notebook = nbformat.read(ROOT / "notebooks/restore.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell["outputs"] for cell in code] == [[]] * len(code)
+    assert not any("def " in cell.source for cell in code)
+    assert [line.partition(" = ")[0] for line in code[0].source.splitlines()] == [
+        "run: str",
+        "conf: str",
+        "force: bool",
+    ]

@@ -1,0 +1,121 @@
+"""What a run sees of uploads in flight, and of things that break during it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.scene import LATEST, LIBRARY, Finished, NewScene, Scene, repositories
+
+
+def open_upload(scene: Scene, repository: str) -> str:
+    """A real push in flight, with some bytes already there; returns its URL."""
+    upload = requests.post(f"{scene.registry.url}/v2/{repository}/blobs/uploads/", timeout=5)
+    upload.raise_for_status()
+    more = requests.patch(upload.headers["Location"], data=b"half of a layer", timeout=5)
+    more.raise_for_status()
+    return more.headers["Location"]
+
+
+def record(scene: Scene) -> dict[str, object]:
+    """The last run's record.json."""
+    facts: dict[str, object] = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    return facts
+
+
+def test_upload_in_flight(new_scene: NewScene, finished: Finished) -> None:
+    """An upload in flight is told in the report; its repository is left alone."""
+    scene = new_scene()
+    where = open_upload(scene, "prod/old")
+    assert scene.clean() == ""
+    assert scene.run
+    assert scene.run.result
+    (note,) = scene.run.result.notes
+    assert "1 uploads were in flight before the collection (prod/old)" in note
+    assert scene.store().blobs == finished[True].blobs
+    assert scene.store().repositories == finished[True].repositories | {"prod/old"}
+    requests.put(where, params={"digest": "sha256:" + "0" * 64}, timeout=5)
+
+
+def test_wait_in_vain(new_scene: NewScene, finished: Finished) -> None:
+    """With gc-wait an upload that does not end in time keeps the collection off; the next run collects."""
+    scene = new_scene()
+    scene.set(gc_wait=0.2)
+    where = open_upload(scene, "base/lib")
+    error = scene.clean()
+    assert "1 uploads were in flight before the collection (base/lib)" in error
+    assert "Not collected after 0.2 s" in error
+    assert record(scene)["status"] == "failed"
+    store = scene.store()
+    assert (store.tags, store.revisions) == (finished[True].tags, finished[True].revisions)
+    assert finished[True].blobs < store.blobs
+    requests.delete(where, timeout=5).raise_for_status()
+    assert scene.clean() == ""
+    assert scene.store() == finished[True]
+
+
+def test_wait(new_scene: NewScene, finished: Finished) -> None:
+    """With gc-wait the collection starts when the upload has ended."""
+    scene = new_scene()
+    scene.set(gc_wait=30)
+    where = open_upload(scene, "base/lib")
+    end = threading.Timer(1, requests.delete, [where], {"timeout": 5})
+    end.start()
+    assert scene.clean() == ""
+    end.join()
+    assert scene.run
+    assert scene.run.result
+    assert scene.run.result.notes == []
+    assert scene.store() == finished[True]
+
+
+def blob_path(base_path: Path, digest: str) -> Path:
+    hex_ = digest.removeprefix("sha256:")
+    return base_path / f"docker/registry/v2/blobs/sha256/{hex_[:2]}/{hex_}"
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_lost_layer(new_scene: NewScene, store: bool, exit_code: int) -> None:
+    """A collection that takes a layer of an image that stays fails the run, which names the image."""
+    scene = new_scene(store=store)
+    layer = LATEST.blobs[2].digest
+    scene.set(gc_command=["sh", "-c", f"rm -r {blob_path(scene.base_path, layer)}; exit {exit_code}"])
+    error = scene.clean()
+    assert layer in error
+    assert "prod/app:latest" in error if store else f"prod/app@{layer}" in error
+    assert record(scene)["status"] == "failed"
+    assert ("gc-command failed" in error) == bool(exit_code)
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("base/lib/_manifests/tags/1", "base/lib:1"),
+        ("prod/app/_manifests/tags/stable", "prod/app:stable"),
+        (f"base/lib/_manifests/revisions/sha256/{LIBRARY.digest.removeprefix('sha256:')}", "base/lib"),
+    ],
+)
+def test_lost_link(new_scene: NewScene, store: bool, path: str, name: str) -> None:
+    """A tag or manifest that goes without being planned fails the run, which names it."""
+    scene = new_scene(store=store)
+    scene.set(gc_command=scene.collect_after(f"rm -r {repositories(scene.base_path) / path}"))
+    error = scene.clean()
+    assert "that should have survived are gone, such as" in error
+    assert name in error
+    assert record(scene)["status"] == "failed"
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+def test_cache_that_hides_a_loss(new_scene: NewScene, store: bool) -> None:
+    """A layer that the registry's cache still claims is seen to be gone."""
+    scene = new_scene(store=store, cache=True)
+    layer = LATEST.blobs[2].digest
+    requests.head(f"{scene.registry.url}/v2/prod/app/blobs/{layer}", timeout=5).raise_for_status()
+    scene.set(gc_command=scene.collect_after(f"rm -r {blob_path(scene.base_path, layer)}"))
+    assert layer in scene.clean()

@@ -1,0 +1,113 @@
+"""conditions.ipynb as papermill runs it: its figures are those of the frames, whatever the registry is like."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+import regdata
+from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
+from regdata.inventory.inventory import scan
+from regdata.planning import previews
+from tests.support.helpers import ROOT
+
+Conf = Callable[..., Path]
+NOTEBOOK = ROOT / "notebooks/conditions.ipynb"
+
+
+def run(conf: Path, condition: str = "") -> tuple[int, list[str]]:
+    """Runs the notebook; the exit code, and the plain text of each output."""
+    executed = conf.with_name("conditions.ipynb")
+    command = [str(Path(sys.executable).with_name("papermill")), str(NOTEBOOK), str(executed), "--no-progress-bar"]
+    done = subprocess.run(
+        [*command, "-r", "conf", str(conf), "-r", "condition", condition],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+    )
+    notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    outputs: list[Any] = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return done.returncode, [_text(output) for output in outputs]
+
+
+def _text(output: Any) -> str:
+    if output.output_type == "error":
+        return f"{output.ename}: {output.evalue}"
+    return str(output.data["text/plain"] if "data" in output else output.text)
+
+
+@pytest.mark.parametrize("base_path", [True, False])
+@pytest.mark.parametrize("condition", ["", "image_name like '%PROD%' -- in capitals"])
+def test_its_figures(demo_registry: LocalRegistry, conf: Conf, base_path: bool, condition: str) -> None:
+    """With and without base_path: the tables of conf.json's conditions and of one condition are the frames'."""
+    path = conf(demo_registry) if base_path else conf(demo_registry, registry={"url": demo_registry.url})
+    code, texts = run(path, condition)
+    assert code == 0, texts[-1]
+    config = load_config(path)
+    inventory = scan(config)
+    shown = regdata.preview(inventory, condition or previews.EXAMPLE)
+    assert texts[1] == repr(previews.conditions(inventory, config))
+    assert texts[2].splitlines()[0] == repr(shown).splitlines()[0]
+    assert ("SQLite would select" in texts[2]) is bool(condition)
+    assert texts[4].splitlines()[0] == texts[2].splitlines()[0]
+    assert "image_name" in texts[5]
+    layers = inventory.sql("select blob_hash from blobs join relations using (blob_hash) where blob_kind = 'layer'")
+    assert any(digest[:20] in texts[6] for digest in layers["blob_hash"])
+    assert "platform" in texts[7]
+    assert shown.plan is not None
+    missed = inventory.images[~inventory.images["id"].isin(shown.plan.selected)]
+    assert missed.nlargest(1, "exclusive_size")["image_name"].iloc[0] in texts[9]
+
+
+def test_a_condition_with_an_error(demo_registry: LocalRegistry, conf: Conf) -> None:
+    """One in conf.json that can't be read shows its error in the table, and the others their figures."""
+    code, texts = run(conf(demo_registry, sql={"good": "1=1", "bad": "tag_nam = 'x'"}))
+    assert code == 0
+    assert "✗ condition \"tag_nam = 'x'\", read by duckdb: Binder Error" in texts[1]
+    assert "good  1=1" in texts[1]
+
+
+def test_an_empty_registry(registry: LocalRegistry, conf: Conf) -> None:
+    """On an empty registry it runs to its end."""
+    (registry.base_path / "docker/registry/v2").mkdir(parents=True)
+    code, texts = run(conf(registry))
+    assert code == 0, texts[-1]
+    assert texts[2] == "0 tags selected, 0 B would be freed: no tag goes."
+
+
+def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
+    """Without a registry it ends with one line that says what to look at."""
+    path = conf(registry)
+    registry.stop()
+    code, texts = run(path)
+    assert code == 1
+    assert len(texts) == 1
+    assert texts[0].startswith("RegistryError: ")
+    assert registry.url in texts[0]
+    assert "\n" not in texts[0]
+
+
+@pytest.mark.parametrize("name", ["start", "conditions"])
+def test_the_notebooks_are_stored_without_outputs(name: str) -> None:
+    """A notebook that is stored holds no outputs, and no functions: cells call regdata."""
+    notebook = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    assert not any("def " in cell["source"] for cell in code)
+
+
+def test_the_start_page_names_every_notebook() -> None:
+    """The way through has a link to each notebook that there is."""
+    text = (ROOT / "notebooks/start.ipynb").read_text()
+    others = [path.name for path in (ROOT / "notebooks").glob("*.ipynb") if path.name != "start.ipynb"]
+    assert [name for name in others if f"]({name})" not in text] == []

@@ -1,0 +1,269 @@
+"""delete.ipynb through papermill as people call it, and clear.py: exit codes, what is left behind, what is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+
+from regdata.demo.local import LocalRegistry
+from tests.support.helpers import ROOT, listing, store_bytes, store_tags
+
+Conf = Callable[..., Path]
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+# What design says of record.json; more may be in it.
+PROMISED = {
+    "registry",
+    "sql_id",
+    "action",
+    "tags_selected",
+    "tags_deleted",
+    "tags_untagged",
+    "tags_kept",
+    "manifests_deleted",
+    "orphans_deleted",
+    "bytes_predicted",
+    "bytes_freed",
+    "errors",
+}
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Call:
+    """`call(program, *arguments, folder=…)` runs a console script where notebooks/ and conf.json are."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "reports").mkdir()
+
+    def run(program: str, *arguments: str, folder: str = ".") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).parent / program), *arguments],
+            cwd=tmp_path / folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """The only run's record, besides what it must always hold."""
+    (path,) = folder.glob("reports/*/record.json")
+    record: dict[str, Any] = json.loads(path.read_text())
+    assert record.keys() >= PROMISED
+    assert {"started", "finished", "user", "conf_digest", "condition", "engine", "gc_command"} <= record.keys()
+    return record
+
+
+def selected(name: str) -> bool:
+    """What `autobuild` of the demo selects."""
+    return "prod" in name.split(":")[0] and not name.endswith(":latest")
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stderr.strip().splitlines()[-1]
+
+
+# The three ways to call it
+
+
+def test_from_the_root(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """From the root, into reports/: the tags go, the bytes are the predicted ones, the record holds all of it."""
+    conf(demo_registry)
+    tags, before = store_tags(demo_registry.base_path), store_bytes(demo_registry.base_path)
+    output = "reports/{pm[current_datetime_utc]:%Y%m%dT%H%M%SZ}-{sql_id}.ipynb"
+    done = call("papermill", "notebooks/delete.ipynb", output, "-p", "sql_id", "autobuild")
+    assert done.returncode == 0, done.stderr
+    (notebook,) = (tmp_path / "reports").glob("*.ipynb")
+    assert re.fullmatch(r"\d{8}T\d{6}Z-autobuild\.ipynb", notebook.name)
+    nbformat.validate(nbformat.read(notebook, as_version=4))  # type: ignore[no-untyped-call]
+
+    record = record_of(tmp_path)
+    left = store_tags(demo_registry.base_path)
+    gone = {name for name in tags if selected(name) and "sha256-" not in name}
+    assert left.isdisjoint(gone)
+    assert {name for name in tags - gone if "sha256-" not in name} <= left
+    assert (record["sql_id"], record["action"], record["status"]) == ("autobuild", "del", "ok")
+    assert record["errors"] == []
+    assert record["tags_deleted"] + record["tags_untagged"] == len(tags) - len(left)
+    assert record["orphans_deleted"] > 0
+    assert before - store_bytes(demo_registry.base_path) == record["bytes_predicted"] == record["bytes_freed"] > 0
+    assert record["condition"] == "image_name like '%prod%' and image_tag != 'latest'"
+    assert (record["engine"], record["gc_exit_code"]) == ("duckdb", 0)
+
+    (folder,) = (path.parent for path in tmp_path.glob("reports/*/record.json"))
+    plan = pd.read_parquet(folder / "plan.parquet")
+    assert list(plan.columns) == ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"]
+    assert int(plan["tag_name"].isna().sum()) == record["manifests_deleted"]
+    journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    assert (journal[0]["event"], journal[-1]["event"]) == ("started", "finished")
+    deleted = {event["digest"] for event in journal if event["event"] == "deleted"}
+    assert deleted <= {path.name.replace("-", ":") for path in (folder / "manifests").iterdir()}
+    assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_from_notebooks_without_collection(
+    demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path
+) -> None:
+    """From notebooks/, with the nearest conf.json above; `-p gc False` deletes, and no byte is freed."""
+    conf(demo_registry)
+    before = store_bytes(demo_registry.base_path)
+    done = call(
+        "papermill", "delete.ipynb", "out.ipynb", "-p", "sql_id", "autobuild", "-p", "gc", "False", folder="notebooks"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "notebooks/out.ipynb").exists()
+    record = record_of(tmp_path)
+    assert (record["bytes_freed"], record["gc"]) == (None, False)
+    assert record["bytes_predicted"] > 0
+    assert record["tags_deleted"] > 0
+    assert store_bytes(demo_registry.base_path) == before
+
+
+def test_without_base_path(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """By the API alone the selected tags go where no other is on their digest; orphans stay, freed is unknown."""
+    conf(demo_registry, registry={"url": demo_registry.url}, cache=False)
+    tags = store_tags(demo_registry.base_path)
+    done = call("papermill", "notebooks/delete.ipynb", "reports/out.ipynb", "-p", "sql_id", "autobuild")
+    assert done.returncode == 0, last_line(done)
+    record = record_of(tmp_path)
+    gone = tags - store_tags(demo_registry.base_path)
+    assert gone == {name for name in tags if selected(name)} & gone
+    assert len(gone) == record["tags_deleted"] == record["tags_selected"] - record["tags_kept"] > 0
+    assert (record["orphans_deleted"], record["bytes_freed"], record["errors"]) == (0, None, [])
+
+
+def test_empty_registry(registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """On a registry into which nothing was pushed there is nothing to do, and that is no error."""
+    conf(registry)
+    done = call("papermill", "notebooks/delete.ipynb", "reports/out.ipynb", "-p", "sql_id", "autobuild")
+    assert done.returncode == 0, last_line(done)
+    record = record_of(tmp_path)
+    assert (record["tags_selected"], record["bytes_predicted"], record["errors"]) == (0, 0, [])
+
+
+def test_redirected_and_listed_only(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """Without an output path the notebook is on stdout; `-p action none` changes nothing at all, and still plans."""
+    conf(demo_registry)
+    before = listing(demo_registry.base_path)
+    source = (tmp_path / "notebooks/delete.ipynb").read_bytes()
+    done = call("papermill", "delete.ipynb", "-p", "sql_id", "autobuild", "-p", "action", "none", folder="notebooks")
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.reads(done.stdout, as_version=4)  # type: ignore[no-untyped-call]
+    assert notebook.metadata.papermill.parameters == {"sql_id": "autobuild", "action": "none"}
+    assert (tmp_path / "notebooks/delete.ipynb").read_bytes() == source
+    assert listing(demo_registry.base_path) == before
+    record = record_of(tmp_path)
+    assert record["tags_selected"] > 0
+    assert record["bytes_predicted"] > 0
+    assert (record["tags_deleted"], record["manifests_deleted"], record["bytes_freed"]) == (0, 0, None)
+
+
+def test_run_all_is_harmless(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """With the parameters as they stand nothing is changed, not even an orphan."""
+    conf(demo_registry)
+    before = listing(demo_registry.base_path)
+    done = call("papermill", "notebooks/delete.ipynb", "out.ipynb")
+    assert done.returncode == 0, done.stderr
+    assert listing(demo_registry.base_path) == before
+    record = record_of(tmp_path)
+    assert (record["sql_id"], record["tags_selected"], record["status"]) == ("none", 0, "ok")
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        (
+            "sql_id",
+            "autobuilt",
+            r"ConfigError: No condition .*did you mean \"autobuild\"\?\) in .*; it has none, all, auto",
+        ),
+        ("action", "delete", r"ConfigError: action is 'delete', but there are: del, none"),
+        ("gc", "false", r"ConfigError: gc is 'false' \(str\), but must be True or False"),
+    ],
+    ids=["sql_id", "action", "gc"],
+)
+def test_wrong_parameters(
+    demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path, parameter: str, value: str, message: str
+) -> None:
+    """A wrong parameter is one clear last line and exit code 1, before anything is touched."""
+    conf(demo_registry)
+    before = listing(demo_registry.base_path)
+    given = {"sql_id": "autobuild", parameter: value}
+    parameters = [word for name, text in given.items() for word in ("-p", name, text)]
+    done = call("papermill", "notebooks/delete.ipynb", "out.ipynb", *parameters)
+    assert done.returncode == 1
+    assert re.match(message, last_line(done)), done.stderr
+    assert listing(demo_registry.base_path) == before
+    assert list((tmp_path / "reports").iterdir()) == []
+
+
+def test_registry_down(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """A run that fails half-way is one last line, exit code 1, and leaves its record."""
+    conf(demo_registry)
+    demo_registry.stop()
+    done = call("papermill", "notebooks/delete.ipynb", "out.ipynb", "-p", "sql_id", "autobuild")
+    assert done.returncode == 1
+    assert re.match(
+        r"RegistryError: GET http://127\.0\.0\.1:\d+/v2/: can't connect: Connection refused; ", last_line(done)
+    )
+    record = record_of(tmp_path)
+    assert record["status"] == "failed"
+    assert len(record["errors"]) == 1
+    assert (record["tags_selected"], record["bytes_predicted"], record["bytes_freed"]) == (0, 0, None)
+
+
+# clear.py
+
+
+def test_clear(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """`clear.py autobuild none` lists, `clear.py autobuild del` deletes: a table, the page's path, exit code 0."""
+    conf(demo_registry)
+    before, size = listing(demo_registry.base_path), store_bytes(demo_registry.base_path)
+    listed = call("clear.py", "autobuild", "none")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert listing(demo_registry.base_path) == before
+    shutil.rmtree(tmp_path / "reports")
+    done = call("clear.py", "autobuild", "del")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = record_of(tmp_path)
+    assert record["tags_deleted"] > 0
+    assert re.search(rf"^tags deleted +{record['tags_deleted']}$", done.stdout, re.MULTILINE)
+    assert re.search(r"^bytes freed +[\d.]+ MB$", done.stdout, re.MULTILINE)
+    table = [re.sub(r" {2,}.*", "", line) for line in listed.stdout.splitlines()]
+    assert table == [re.sub(r" {2,}.*", "", line) for line in done.stdout.splitlines()]
+    page = Path(done.stdout.splitlines()[-1].removeprefix("report").strip())
+    assert page.is_file()
+    assert (page.name, page.with_suffix(".ipynb").is_file()) == ("delete.html", True)
+    assert "shop/prod-web" in page.read_text("utf-8")
+    assert size - store_bytes(demo_registry.base_path) == record["bytes_freed"] == record["bytes_predicted"]
+
+
+def test_clear_fails(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
+    """A failing collection is exit code 1 and one line; the table, the page and the record tell what was done."""
+    conf(demo_registry, **{"gc-command": ["sh", "-c", "echo no space left; exit 9"]})
+    done = call("clear.py", "autobuild", "del")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"clear\.py: CleanupError: .*exit code 9: no space left", line)
+    record = record_of(tmp_path)
+    assert (record["status"], record["gc_exit_code"]) == ("failed", 9)
+    assert record["tags_deleted"] > 0
+    assert re.search(r"^error +.*exit code 9: no space left", done.stdout, re.MULTILINE)
+    assert Path(done.stdout.splitlines()[-1].removeprefix("report").strip()).is_file()

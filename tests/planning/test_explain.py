@@ -1,0 +1,116 @@
+"""Why a tag or a manifest goes or stays, in a sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import regdata
+from regdata import Inventory, Plan, RegdataError
+from regdata.demo.samples import make_signature, referrers_tag, signature_tag
+from regdata.sources.columns import merge
+from regdata.sources.storage import Storage
+from tests.support.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED
+
+NewPlan = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def new_plan(scene_folder: Path) -> NewPlan:
+    """`new_plan(condition, protect=…, can_untag=…, scanned_at=…)` on the scene's store."""
+    storage = Storage(scene_folder / "store")
+    columns = merge([storage.read(part) for part in storage.split(1)])
+
+    def make(condition: str = CONDITION, protect: str = "", **known: Any) -> Plan:
+        known = {"scanned_at": int(time.time()), "from_store": True} | known
+        return regdata.plan(Inventory.from_columns(columns, **known), condition, protect=protect)
+
+    return make
+
+
+SENTENCES = {
+    "prod/app:1.0": "goes: the condition selects it, and nothing that stays needs its digest.",
+    "prod/app:2.0": "goes, but its digest stays and frees nothing: another tag that stays is on the same digest "
+    "(prod/app:stable).",
+    "prod/app:latest": "stays: the condition does not select it.",
+    f"prod/app:{signature_tag(INDEX)}": "goes although the condition does not select it: it belongs to a manifest "
+    "that goes.",
+    f"prod/app:{signature_tag(LATEST)}": "stays: the condition does not select it.",
+    f"prod/app@{INDEX.digest}": "goes: the condition selects it.",
+    f"prod/app@{AMD.digest}": "goes: only a deleted index lists it.",
+    f"prod/app@{make_signature(INDEX).digest}": "goes: it belongs to a manifest that goes.",
+    f"prod/app@{ORPHAN.digest}": "goes: no tag reaches it.",
+    f"prod/app@{SHARED.digest}": "stays: something that stays needs it (prod/app:stable).",
+    f"prod/app@{SBOM.digest}": "stays: something that stays needs it (prod/app:latest).",
+    f"base/lib@{LIBRARY.digest}": "stays: something that stays needs it (base/lib:1).",
+}
+
+
+@pytest.mark.parametrize("reference", SENTENCES)
+def test_sentences(new_plan: NewPlan, reference: str) -> None:
+    """A sentence says whether it goes, why, and which tags hold what stays."""
+    assert new_plan().explain(reference) == f"{reference} {SENTENCES[reference]}"
+
+
+def test_selected_but_kept(new_plan: NewPlan) -> None:
+    """What the condition selects and what stays all the same is told with the reason."""
+    plan = new_plan("1=1", "tag_name in ('latest', '1.0')")
+    name = "prod/app:latest"
+    assert plan.explain(name) == f"{name} stays although the condition selects it: `protect` matches it."
+    name = f"prod/app:{signature_tag(LATEST)}"
+    assert plan.explain(name) == (
+        f"{name} stays although the condition selects it: it belongs to a manifest that stays (prod/app:latest)."
+    )
+    name = f"prod/app:{referrers_tag(LATEST)}"
+    assert "it belongs to a manifest that stays (prod/app:latest)" in plan.explain(name)
+    name = f"prod/app@{AMD.digest}"
+    assert plan.explain(name) == f"{name} stays: something that stays needs it (prod/app:1.0)."
+
+
+def test_registry_that_cannot_untag(new_plan: NewPlan) -> None:
+    """Where a tag can't go alone, that is why it stays."""
+    name = "prod/app:2.0"
+    assert new_plan(can_untag=False).explain(name) == (
+        f"{name} stays although the condition selects it: another tag that stays is on the same digest "
+        "(prod/app:stable), and this registry can't delete a tag alone."
+    )
+
+
+def test_grace(new_plan: NewPlan) -> None:
+    """A young orphan stays, since a push may be in flight."""
+    pushed = int(time.time()) - 3 * 86400
+    name = f"prod/app@{ORPHAN.digest}"
+    assert new_plan(scanned_at=pushed + 3600).explain(name) == (
+        f"{name} stays: no tag reaches it, but it is younger than 2 hours: a push may be in flight."
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [
+        ("prod/app:1.1", r"did you mean prod/app:1\.0"),
+        (f"prod/old@{INDEX.digest}", f"prod/old@{INDEX.digest} when it was scanned"),
+        ("prod/app", "when it was scanned"),
+        ("'; drop table x --:y", "Write image:tag"),
+    ],
+)
+def test_unknown(new_plan: NewPlan, reference: str, hint: str) -> None:
+    """What the registry did not have is an error, with what may have been meant."""
+    with pytest.raises(RegdataError, match=f"^the registry had no .*{hint}"):
+        new_plan().explain(reference)
+
+
+def test_nothing_asked(new_plan: NewPlan) -> None:
+    """Without a reference it says what to give: the notebook's parameter is empty by default."""
+    assert new_plan().explain("").startswith("To have the fate of a tag or a manifest explained, give image:tag")
+
+
+def test_one_image_at_a_time(new_plan: NewPlan) -> None:
+    """The same digest in another image has its own sentence."""
+    plan = new_plan("image_name = 'prod/old'")
+    assert plan.explain(f"prod/old@{OLD.digest}").endswith("goes: the condition selects it.")
+    assert plan.explain("prod/app:1.0").endswith("stays: the condition does not select it.")

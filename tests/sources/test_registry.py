@@ -1,0 +1,510 @@
+"""The HTTP API: a real registry, and one that lies, stalls and breaks."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import urllib3.util.retry
+
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    make_image,
+    make_index,
+    make_layer,
+    push,
+)
+from regdata.errors import RegistryError
+from regdata.sources.cache import OFF, Cache
+from regdata.sources.columns import Columns, merge
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+from tests.support.fakes import FakeRegistry, Reply, error_reply, json_reply, names, rows, serve, sha256
+
+BASE = make_layer("base", 50)
+AMD = make_image([BASE, make_layer(1, 10)], created=1_700_000_000, oci=True)
+ARM = make_image([BASE, make_layer(2, 10)], created=1_700_000_000, platform="linux/arm64", oci=True)
+INDEX = make_index([AMD, ARM], attest=True)
+UNKNOWN = "sha256:" + "0" * 64
+
+
+def scan(registry: Registry, parts: int = 1) -> Columns:
+    return merge([registry.read(part) for part in registry.split(parts)])
+
+
+def tag_rows(columns: Columns) -> dict[str, tuple[str | None, str | None]]:
+    return {row["tag_name"]: (row["tag_hash"], row["error"]) for row in rows(columns["tags"])}
+
+
+def content_rows(columns: Columns) -> dict[str, dict[str, Any]]:
+    return {row["manifest_hash"]: row for row in rows(columns["contents"])}
+
+
+def pairs(columns: Columns) -> set[tuple[str, str]]:
+    return {(row["image_name"], row["manifest_hash"]) for row in rows(columns["revisions"])}
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds waited between retries; nobody waits for them."""
+    slept: list[float] = []
+    clock = SimpleNamespace(sleep=slept.append)
+    monkeypatch.setattr(urllib3.util.retry, "time", clock)
+    return slept
+
+
+@pytest.fixture
+def fake(naps: list[float]) -> Iterator[FakeRegistry]:
+    with serve(FakeRegistry()) as server:
+        yield server
+
+
+@pytest.fixture(params=[(8, False), (1, True)], ids=["8 workers", "1 worker, cache"])
+def client(fake: FakeRegistry, tmp_path: Path, request: pytest.FixtureRequest) -> Registry:
+    workers, caches = request.param
+    return Registry(fake.url, workers=workers, timeout=(1, 0.3), cache=Cache(tmp_path) if caches else OFF)
+
+
+# A real registry
+
+
+def test_reading(registry: LocalRegistry) -> None:
+    """What was pushed is read back, byte for byte; what is not there is None or empty."""
+    push(registry.url, "team/app", "1.0", INDEX)
+    real = Registry(registry.url + "/")
+    real.check()
+    assert real.repositories() == ["team/app"]
+    assert real.tags("team/app") == ["1.0"]
+    assert real.state("team/app") == ({"1.0": INDEX.digest}, None)
+    assert real.manifest("team/app", "1.0") == (INDEX.digest, OCI_INDEX, INDEX.manifest)
+    assert real.manifest("team/app", AMD.digest) == (AMD.digest, OCI_MANIFEST, AMD.manifest)
+    assert real.blob("team/app", BASE.digest) == BASE.data
+    assert real.blob_exists("team/app", BASE.digest)
+    assert real.tags("nobody") == []
+    assert real.digest("team/app", "2.0") is None
+    assert real.manifest("team/app", "2.0") is None
+    assert real.blob("team/app", UNKNOWN) is None
+    assert not real.blob_exists("team/app", UNKNOWN)
+
+
+def test_same_as_the_folder(demo_registry: LocalRegistry) -> None:
+    """The API tells of tags and contents what the registry's own folder tells."""
+    api = scan(Registry(demo_registry.url), parts=3)
+    storage = Storage(demo_registry.base_path)
+    folder = merge([storage.read(part) for part in storage.split(1)])
+    assert sorted(api["repositories"]["image_name"]) == folder["repositories"]["image_name"]
+    tags = [{**row, "pushed": None} for row in rows(folder["tags"])]
+    assert sorted(map(str, rows(api["tags"]))) == sorted(map(str, tags))
+    contents = content_rows(folder)
+    assert content_rows(api) == {digest: contents[digest] for digest in content_rows(api)}
+    assert pairs(api) <= pairs(folder)
+    assert set(api.references()) == {row for row in folder.references() if row[0] in content_rows(api)}
+
+
+def test_delete_and_put_back(registry: LocalRegistry) -> None:
+    """A deleted manifest takes its tags along; put back, it is there again."""
+    push(registry.url, "app", "1.0", AMD)
+    real = Registry(registry.url)
+    assert real.can_delete("app")
+    assert real.delete("app", AMD.digest)
+    assert not real.delete("app", AMD.digest)
+    assert real.tags("app") == []
+    real.put("app", "1.0", AMD.media_type, AMD.manifest)
+    assert real.digest("app", "1.0") == AMD.digest
+    with pytest.raises(RegistryError, match=r"PUT .*/2\.0: HTTP 400 MANIFEST_BLOB_UNKNOWN"):
+        real.put("app", "2.0", ARM.media_type, ARM.manifest)
+
+
+def test_untag(registry: LocalRegistry) -> None:
+    """A registry that lists tags in pages, and no other, deletes a tag alone."""
+    for tag in ("1.0", "2.0"):
+        push(registry.url, "app", tag, AMD)
+    real = Registry(registry.url)
+    pages = real.tags_unpaged("app") is None
+    assert real.untag("app", "1.0") is pages
+    assert real.tags("app") == (["2.0"] if pages else ["1.0", "2.0"])
+
+
+def test_delete_disabled(tools: None, tmp_path: Path) -> None:
+    """Where delete is disabled, that is known beforehand, and the error says how to enable it."""
+    with LocalRegistry(tmp_path, delete=False) as server:
+        push(server.url, "app", "1.0", AMD)
+        real = Registry(server.url)
+        assert not real.can_delete("app")
+        with pytest.raises(RegistryError, match=r"HTTP 405.*storage\.delete\.enabled"):
+            real.delete("app", AMD.digest)
+        assert not real.untag("app", "1.0")
+
+
+def test_upload_probe(registry: LocalRegistry) -> None:
+    """The probe's upload is in the registry's store as long as the probe is open."""
+    push(registry.url, "app", "1.0", AMD)
+    uploads = registry.base_path / "docker/registry/v2/repositories/app/_uploads"
+    with Registry(registry.url).upload_probe("app") as upload:
+        assert (uploads / upload / "startedat").is_file()
+    assert not (uploads / upload / "startedat").exists()
+
+
+def test_pickle(registry: LocalRegistry) -> None:
+    """A copy made by pickle, even of one in use, opens its own connections."""
+    push(registry.url, "app", "1.0", AMD)
+    real = Registry(registry.url, workers=2, timeout=(1, 2))
+    copy = pickle.loads(pickle.dumps((real, real.split(1))))
+    assert copy[0].read(copy[1][0]) == scan(real)
+    assert (copy[0].workers, copy[0].timeout) == (2, (1, 2))
+
+
+# What a scan asks, and how it goes on
+
+
+@pytest.mark.parametrize("pages", [False, True])
+def test_budget(pages: bool) -> None:
+    """A scan asks once for each page, tag, distinct child and distinct config, and nothing else."""
+    with serve(FakeRegistry(pages=pages)) as fake:
+        for repository in ("a", "b"):
+            fake.push(repository, "1", INDEX)
+            fake.push(repository, "latest", INDEX)
+            fake.push(repository, "amd", AMD)
+        fake.push("nested", "1", make_index([make_index([AMD, ARM])]))
+        fake.tags["empty"] = {}
+        columns = scan(Registry(fake.url))
+    assert set(Counter(fake.seen).values()) == {1}
+    kinds = Counter(request.split("?")[0].split("/")[-2] for request in fake.seen)
+    tags, children = 7, 4  # ARM, two attestations, the nested index; AMD was a tag's
+    assert kinds == {"v2": 1, "tags": 4, "manifests": tags + children, "blobs": 2}
+    assert columns["repositories"]["image_name"] == ["a", "b", "empty", "nested"]
+    assert not any(columns["contents"]["error"] + columns["tags"]["error"])
+    assert {row["platform"] for row in rows(columns["contents"])} >= {"linux/amd64", "linux/arm64"}
+    assert len(pairs(columns)) == 5 + 5 + 4
+
+
+def test_child_of_another_repository(fake: FakeRegistry, client: Registry) -> None:
+    """A child that one repository lacks is read from the next; one that all lack is no revision."""
+    for repository in ("a", "b"):
+        fake.push(repository, "1", make_index([AMD, ARM]))
+        del fake.manifests[repository][ARM.digest]
+    del fake.manifests["a"][AMD.digest]
+    columns = scan(client)
+    assert {pair for pair in pairs(columns) if pair[1] == AMD.digest} == {("b", AMD.digest)}
+    assert ARM.digest not in content_rows(columns)
+
+
+MANIFEST = "GET /v2/app/manifests/{}"
+OTHER = Reply(200, ARM.manifest, {"Content-Type": OCI_MANIFEST})
+LIAR = Reply(200, b"{}", {"Docker-Content-Digest": AMD.digest, "Content-Type": OCI_MANIFEST})
+PAGE = Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"})
+
+
+@pytest.mark.parametrize(
+    ("reply", "digest", "error"),
+    [
+        (error_reply(404, "MANIFEST_UNKNOWN"), None, "HTTP 404"),
+        (error_reply(500), AMD.digest, "HTTP 500"),
+        (Reply(how="reset"), AMD.digest, "no complete answer"),
+        (Reply(200, AMD.manifest, how="cut"), AMD.digest, "no complete answer"),
+        (Reply(how="stall"), AMD.digest, "no complete answer"),
+        (LIAR, AMD.digest, "content does not match its digest"),
+        (PAGE, None, "not JSON"),
+    ],
+)
+def test_unreadable_tag(fake: FakeRegistry, client: Registry, reply: Reply, digest: str | None, error: str) -> None:
+    """A tag that can't be read is a row with its error; the scan goes on."""
+    fake.push("app", "bad", AMD)
+    fake.push("app", "good", ARM)
+    fake.on(MANIFEST.format("bad"), reply, forever=True)
+    columns = scan(client)
+    assert tag_rows(columns) == {"bad": (digest, error), "good": (ARM.digest, None)}
+    assert content_rows(columns)[ARM.digest]["error"] is None
+    if digest:
+        assert ("app", digest) in pairs(columns)
+        assert content_rows(columns)[digest]["error"] == error
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(error_reply(500), "HTTP 500"), (OTHER, "content does not match its digest")],
+)
+def test_unreadable_child(fake: FakeRegistry, client: Registry, reply: Reply, error: str) -> None:
+    """A child that can't be read is a revision whose content has the error."""
+    fake.push("app", "1", INDEX)
+    fake.on(MANIFEST.format(AMD.digest), reply, forever=True)
+    columns = scan(client)
+    assert ("app", AMD.digest) in pairs(columns)
+    assert content_rows(columns)[AMD.digest]["error"] == error
+
+
+def test_readable_wins(fake: FakeRegistry, client: Registry) -> None:
+    """A content that one tag could not read is taken from another tag on the same digest."""
+    fake.push("app", "1", AMD)
+    fake.push("app", "2", AMD)
+    fake.on(MANIFEST.format("1"), error_reply(500), forever=True)
+    assert content_rows(scan(client))[AMD.digest]["error"] is None
+
+
+@pytest.mark.parametrize("reply", [error_reply(404), Reply(200, ARM.blobs[0].data), Reply(how="cut")])
+def test_config_that_lies(fake: FakeRegistry, client: Registry, reply: Reply) -> None:
+    """No date and no platform is taken from a config whose bytes are not the ones named."""
+    fake.push("app", "1", AMD)
+    fake.on(f"GET /v2/app/blobs/{AMD.blobs[0].digest}", reply, forever=True)
+    row = content_rows(scan(client))[AMD.digest]
+    assert (row["error"], row["created"], row["platform"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("how", ["reset", "stall"])
+def test_registry_goes_down(fake: FakeRegistry, client: Registry, how: str) -> None:
+    """When the registry itself stops answering, the scan stops with one error."""
+    fake.push("app", "1", AMD)
+    part = client.split(1)[0]
+    for request in ("GET /v2/", MANIFEST.format("1")):
+        fake.on(request, Reply(how=how), forever=True)
+    with pytest.raises(RegistryError, match=r"GET \S+/v2/: (the connection broke|no answer)"):
+        client.read(part)
+
+
+def test_rate_limit_ends_a_scan(fake: FakeRegistry, client: Registry) -> None:
+    """A registry that keeps on limiting the rate is not a registry of unreadable tags."""
+    fake.push("app", "1", AMD)
+    fake.on(MANIFEST.format("1"), error_reply(429, "TOOMANYREQUESTS"), forever=True)
+    with pytest.raises(RegistryError, match="HTTP 429 TOOMANYREQUESTS"):
+        scan(client)
+
+
+# Listings
+
+
+@pytest.mark.parametrize("prefix", ["", "{url}", "http://127.0.0.1:1"])
+def test_pages(fake: FakeRegistry, client: Registry, prefix: str) -> None:
+    """Links are followed, relative or absolute, and only on the registry's own host."""
+    fake.tags = {name: {} for name in names(range(5))}
+    link = prefix.format(url=fake.url) + "/v2/_catalog?last=r01&n=2"
+    page = json_reply({"repositories": names(range(2))}, Link=f'<{link}>; rel="next"')
+    fake.on("GET /v2/_catalog?n=1000", page)
+    assert client.repositories() == names(range(5))
+    assert fake.seen[1:] == ["GET /v2/_catalog?last=r01&n=2", "GET /v2/_catalog?last=r03&n=2"]
+
+
+def test_tags_in_pages(fake: FakeRegistry, client: Registry) -> None:
+    """Tags, too, may come in pages."""
+    page = json_reply({"tags": ["b"]}, Link='<list?last=b>; rel="next"')
+    fake.tags["app"] = {"a": AMD.digest, "b": AMD.digest}
+    fake.on("GET /v2/app/tags/list", page)
+    assert client.tags("app") == ["a", "b"]
+    assert fake.seen[1] == "GET /v2/app/tags/list?last=b"
+
+
+LOOP = json_reply({"repositories": ["a"]}, Link='</v2/_catalog?n=1000>; rel="next"')
+AWAY = json_reply({"repositories": ["a"]}, Link='<http://example.com/v2/_catalog?n=1>; rel="next"')
+HOLLOW = json_reply({"repositories": []}, Link='</v2/_catalog?last=a>; rel="next"')
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (LOOP, "repeats itself"),
+        (HOLLOW, "repeats itself"),
+        (AWAY, "points to another host, http://example.com"),
+        (PAGE, "no JSON list"),
+        (json_reply({"repositories": "abc"}), "no JSON list"),
+        (json_reply({"repositories": [1]}), "no JSON list"),
+        (json_reply(["a"]), "no JSON list"),
+        (Reply(200, b'{"repositories": ["a", "b'), "no JSON list"),
+        (Reply(200, b'{"repositories": ["a", "b"]}', how="cut"), "the connection broke"),
+        (error_reply(404, "NOT_FOUND", "no\ncatalog\x1b[2J"), r"HTTP 404 NOT_FOUND: no catalog \["),
+        (Reply(how="stall"), r"no answer within 0\.3 s"),
+    ],
+)
+def test_listing_that_lies(fake: FakeRegistry, client: Registry, reply: Reply, problem: str) -> None:
+    """A list that can't be true or whole is an error of one line, never a shorter list."""
+    fake.on("GET /v2/_catalog?n=1000", reply, forever=True)
+    with pytest.raises(RegistryError, match=problem) as error:
+        client.repositories()
+    assert str(error.value).isprintable()
+    assert str(error.value).startswith(f"GET {fake.url}/v2/_catalog")
+
+
+def test_smaller_pages(fake: FakeRegistry, client: Registry) -> None:
+    """A registry that forbids pages of 1000 is asked for its own."""
+    fake.tags["app"] = {}
+    fake.on("GET /v2/_catalog?n=1000", error_reply(400, "PAGINATION_NUMBER_INVALID"))
+    assert client.repositories() == ["app"]
+
+
+def test_null_tags(fake: FakeRegistry, client: Registry) -> None:
+    """A repository whose last tag went has none."""
+    fake.on("GET /v2/app/tags/list", json_reply({"name": "app", "tags": None}))
+    assert client.tags("app") == []
+
+
+# Retries
+
+
+@pytest.mark.parametrize(
+    ("reply", "waits"),
+    [
+        (Reply(429, headers={"Retry-After": "7"}), [7]),
+        (Reply(429, headers={"Retry-After": "86400"}), [30]),
+        (Reply(503), []),
+        (Reply(500), []),
+        (Reply(how="reset"), []),
+        (Reply(200, AMD.manifest, how="cut"), []),
+        (Reply(how="stall"), []),
+    ],
+)
+def test_read_again(fake: FakeRegistry, client: Registry, naps: list[float], reply: Reply, waits: list[float]) -> None:
+    """A read that failed once is repeated, after the time that the registry asks for."""
+    fake.push("app", "1", AMD)
+    fake.on(MANIFEST.format("1"), reply)
+    manifest = client.manifest("app", "1")
+    assert manifest
+    assert manifest.data == AMD.manifest
+    assert naps == waits
+
+
+WRITES: dict[str, Callable[[Registry], object]] = {
+    "DELETE /v2/app/manifests/" + AMD.digest: lambda r: r.delete("app", AMD.digest),
+    "DELETE /v2/app/manifests/1": lambda r: r.untag("app", "1"),
+    "PUT /v2/app/manifests/1": lambda r: r.put("app", "1", AMD.media_type, AMD.manifest),
+    "POST /v2/app/blobs/uploads/": lambda r: r.upload_probe("app").__enter__(),
+}
+
+
+@pytest.mark.parametrize("request_line", WRITES)
+@pytest.mark.parametrize("reply", [error_reply(500), Reply(503), Reply(how="reset")])
+def test_writes_are_not_repeated(fake: FakeRegistry, client: Registry, request_line: str, reply: Reply) -> None:
+    """A write that may have been carried out is an error, not sent twice."""
+    fake.push("app", "1", AMD)
+    fake.on(request_line, reply, forever=True)
+    with pytest.raises(RegistryError, match=request_line.split()[0]):
+        WRITES[request_line](client)
+    assert [line for line in fake.seen if not line.startswith("HEAD")] == [request_line]
+
+
+@pytest.mark.parametrize("reply", [error_reply(500), Reply(how="reset")])
+def test_lost_answer_to_a_delete(fake: FakeRegistry, client: Registry, reply: Reply) -> None:
+    """A deletion whose answer got lost is asked after: it is done where the manifest or tag is gone."""
+    fake.on(f"DELETE /v2/app/manifests/{AMD.digest}", reply)
+    fake.on("DELETE /v2/app/manifests/1", reply)
+    assert client.delete("app", AMD.digest)
+    assert client.untag("app", "1")
+
+
+def test_refused_write_is_repeated(fake: FakeRegistry, client: Registry, naps: list[float]) -> None:
+    """A write that the registry put off is sent again when it asked for it."""
+    fake.push("app", "1", AMD)
+    request = f"DELETE /v2/app/manifests/{AMD.digest}"
+    fake.on(request, Reply(429, headers={"Retry-After": "2"}))
+    assert client.delete("app", AMD.digest)
+    assert (fake.seen, naps) == ([request] * 2, [2])
+
+
+# Not what it should be
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (PAGE, "not how a registry answers; set registry.url"),
+        (Reply(404), "HTTP 404, which is not how"),
+        (error_reply(401, "UNAUTHORIZED"), "401 UNAUTHORIZED: .*; .* into ~/.netrc"),
+        (Reply(301, headers={"Location": "https://x/v2/"}), "registry.url to where it redirects"),
+        (Reply(how="reset"), "the connection broke"),
+        (Reply(how="stall"), r"no answer within 0\.3 s; check that the registry runs"),
+    ],
+)
+def test_check(fake: FakeRegistry, client: Registry, reply: Reply, problem: str) -> None:
+    """What is no registry, or is closed to us, is told apart at the first request."""
+    fake.on("GET /v2/", reply, forever=True)
+    with pytest.raises(RegistryError, match=problem):
+        client.check()
+    assert fake.seen == ["GET /v2/"]
+
+
+def test_plain_answer(fake: FakeRegistry, client: Registry) -> None:
+    """A registry that leaves out the version header is one if it answers {}."""
+    fake.on("GET /v2/", json_reply({}))
+    client.check()
+
+
+def test_nobody_there() -> None:
+    """A port where nobody listens is one line with the cure."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(RegistryError, match="can't connect: Connection refused; check that"):
+            Registry(url).check()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5000", "", "ftp://host", "http://", "http://[::1"])
+def test_no_url(url: str) -> None:
+    """What is no HTTP URL is refused at once."""
+    with pytest.raises(RegistryError, match=r"write it like http://127\.0\.0\.1:5000"):
+        Registry(url)
+
+
+def test_content_is_verified(fake: FakeRegistry, client: Registry) -> None:
+    """Another manifest's bytes, or another blob's, are an error."""
+    fake.on(MANIFEST.format(AMD.digest), OTHER)
+    fake.on(MANIFEST.format("1"), LIAR)
+    fake.on(f"GET /v2/app/blobs/{BASE.digest}", Reply(200, b"x"))
+    for read in (client.manifest, client.blob):
+        with pytest.raises(RegistryError, match="does not match its digest"):
+            read("app", AMD.digest if read == client.manifest else BASE.digest)
+    with pytest.raises(RegistryError, match="does not match its digest"):
+        client.manifest("app", "1")
+
+
+def test_no_digest_header(fake: FakeRegistry, client: Registry) -> None:
+    """Where the registry gives no digest, it is taken from the bytes."""
+    fake.on("HEAD /v2/app/manifests/1", Reply())
+    fake.on(MANIFEST.format("1"), OTHER)
+    assert client.digest("app", "1") == ARM.digest == sha256(ARM.manifest)
+
+
+def test_odd_names(fake: FakeRegistry, client: Registry) -> None:
+    """A name can't lead a request elsewhere."""
+    assert client.tags("a?b#c d\r\n") == []
+    assert fake.seen == ["GET /v2/a%3Fb%23c%20d%0D%0A/tags/list"]
+
+
+def test_3x() -> None:
+    """Distribution 3.x lists tags in pages and deletes a tag alone."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        fake.push("app", "1", AMD)
+        fake.push("app", "2", AMD)
+        client = Registry(fake.url)
+        assert client.tags_unpaged("app") is None
+        assert client.untag("app", "1")
+        assert client.untag("app", "1")
+        assert client.state("app") == ({"2": AMD.digest}, None)
+
+
+def test_password_and_redirect(fake: FakeRegistry) -> None:
+    """A password in the URL goes to the registry alone, not to an object store nor a message."""
+    client = Registry(fake.url.replace("//", "//user:secret@"))
+    with serve(FakeRegistry()) as store:
+        store.on("GET /bucket/x?sig=1", Reply(200, BASE.data))
+        there = Reply(307, headers={"Location": f"{store.url}/bucket/x?sig=1"})
+        fake.on(f"GET /v2/app/blobs/{BASE.digest}", there)
+        assert client.blob("app", BASE.digest) == BASE.data
+    assert fake.headers_seen[0]["Authorization"].startswith("Basic ")
+    assert "Authorization" not in store.headers_seen[0]
+    with pytest.raises(RegistryError, match="HTTP 404") as error:
+        client.put("nobody", "1", OCI_MANIFEST, b"{}")
+    assert "secret" not in f"{error.value} {client!r} {client.display}"
+
+
+def test_netrc(fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user and password for the registry's host are taken from ~/.netrc."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    Registry(fake.url).check()
+    assert fake.headers_seen[0]["Authorization"] == "Basic dXNlcjpzZWNyZXQ="

@@ -1,0 +1,505 @@
+"""The registry's folder: layouts written by hand, and a real registry's."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.errors import StorageError
+from regdata.sources.columns import Columns, merge
+from regdata.sources.storage import Part, Storage
+from tests.support.helpers import ROOT
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+PUSHED = 1_700_000_000
+
+
+class Folder:
+    """Writes a store's files as distribution lays them out."""
+
+    def __init__(self, base_path: Path) -> None:
+        self.base_path = base_path
+        self.root = base_path / "docker/registry/v2"
+        self.root.mkdir(parents=True)
+
+    def write(self, path: str, data: bytes, mtime: int = PUSHED) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        os.utime(file, (mtime, mtime))
+        return file
+
+    def blob(self, data: bytes, digest: str | None = None) -> str:
+        digest = digest or "sha256:" + hashlib.sha256(data).hexdigest()
+        self.write(str(self.blob_path(digest)), data)
+        return digest
+
+    def blob_path(self, digest: str) -> Path:
+        algorithm, hex_ = digest.split(":")
+        return self.root / "blobs" / algorithm / hex_[:2] / hex_ / "data"
+
+    def manifests(self, repository: str) -> Path:
+        return self.root / "repositories" / repository / "_manifests"
+
+    def revision(self, repository: str, digest: str, mtime: int = PUSHED) -> None:
+        path = self.manifests(repository) / "revisions" / digest.replace(":", "/") / "link"
+        self.write(str(path), digest.encode(), mtime)
+
+    def tag(self, repository: str, tag: str, link: str, mtime: int = PUSHED) -> None:
+        path = self.manifests(repository) / "tags" / tag / "current/link"
+        self.write(str(path), link.encode(), mtime)
+
+    def image(self, repository: str, *tags: str, config: Any = None, **more: Any) -> str:
+        config_hash = self.blob(json.dumps(config or {"os": "linux", "architecture": "x"}).encode())
+        document = {
+            "mediaType": OCI_MANIFEST,
+            "config": {"digest": config_hash, "mediaType": OCI_CONFIG, "size": 1},
+            "layers": [],
+        } | more
+        digest = self.blob(json.dumps(document).encode())
+        self.revision(repository, digest)
+        for tag in tags:
+            self.tag(repository, tag, digest)
+        return digest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """An empty store, to be filled by hand."""
+    return Folder(tmp_path / "store")
+
+
+def read(folder: Folder, parts: int = 1) -> Columns:
+    storage = Storage(folder.base_path)
+    return merge(storage.read(part) for part in storage.split(parts))
+
+
+def rows(columns: Columns, table: str) -> list[tuple[Any, ...]]:
+    return sorted(zip(*columns[table].values(), strict=True), key=repr)
+
+
+def errors(columns: Columns) -> dict[str, str | None]:
+    contents = columns["contents"]
+    return dict(zip(contents["manifest_hash"], contents["error"], strict=True))
+
+
+def test_what_is_no_store_is_told(tmp_path: Path) -> None:
+    """An error says what was found instead of a store, and how to set base_path."""
+    with pytest.raises(StorageError, match=r"nowhere is not a folder\. Set registry\.base_path"):
+        Storage(tmp_path / "nowhere")
+    assert Storage(tmp_path).repositories() == []  # of a registry into which nothing was pushed yet
+    for name in ("blobs", "repositories"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(StorageError, match="but blobs, repositories") as caught:
+        Storage(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_store_is_empty(folder: Folder) -> None:
+    """A store to which nothing was ever pushed can be read."""
+    storage = Storage(folder.base_path)
+    assert storage.root == folder.root
+    assert storage.writable
+    assert storage.repositories() == []
+    assert storage.split(3) == [Part((), ())]
+    assert not any(any(lists.values()) for lists in read(folder).values())
+    assert (storage.blob_sizes(), storage.uploads()) == ({}, [])
+    assert storage.disk().free > 0
+
+
+def test_repositories_are_found_at_any_depth(folder: Folder) -> None:
+    """Repositories may lie beside and below each other, and may be empty."""
+    for name in ("b", "a/b", "a/b/c/d"):
+        folder.image(name, "latest")
+    (folder.root / "repositories/a/empty/_layers").mkdir(parents=True)
+    (folder.root / "repositories/a/none/at/all").mkdir(parents=True)
+    (folder.root / "repositories/b/_uploads/x/_manifests").mkdir(parents=True)
+    (folder.root / "repositories/file").touch()
+    assert Storage(folder.base_path).repositories() == ["a/b", "a/b/c/d", "a/empty", "b"]
+
+
+def test_links_that_lead_back_end(folder: Folder, tmp_path: Path) -> None:
+    """A symbolic link to another place is followed as the registry does, but not for ever."""
+    folder.image("a/b", "latest")
+    outside = Folder(tmp_path / "outside")
+    outside.image("moved", "latest")
+    repositories = folder.root / "repositories"
+    (repositories / "a/b/up").symlink_to(repositories / "a")
+    (repositories / "moved").symlink_to(outside.root / "repositories/moved")
+    assert Storage(folder.base_path).repositories() == ["a/b", "moved"]
+
+
+def test_columns(folder: Folder) -> None:
+    """A tag, its manifest, what it refers to and all blobs come with dates and sizes."""
+    config = {"created": "2023-05-01T12:34:56Z", "os": "linux", "architecture": "amd64"}
+    digest = folder.image("team/app", "v1", "v2", config=config)
+    folder.tag("team/app", "v2", digest, mtime=PUSHED + 5)
+    config_hash = "sha256:" + hashlib.sha256(json.dumps(config).encode()).hexdigest()
+    size = folder.blob_path(digest).stat().st_size
+    columns = read(folder)
+    assert rows(columns, "repositories") == [("team/app",)]
+    assert rows(columns, "tags") == [
+        ("team/app", "v1", digest, PUSHED, None),
+        ("team/app", "v2", digest, PUSHED + 5, None),
+    ]
+    assert rows(columns, "revisions") == [("team/app", digest, PUSHED)]
+    assert rows(columns, "contents") == [(digest, OCI_MANIFEST, size, "image", 1682944496, "linux/amd64", None, None)]
+    assert list(columns.references()) == [(digest, (config_hash, "config", 1, OCI_CONFIG, None))]
+    assert rows(columns, "blobs") == sorted(
+        [
+            (digest, size, PUSHED),
+            (config_hash, len(json.dumps(config)), PUSHED),
+        ]
+    )
+
+
+def test_any_split_reads_the_same(folder: Folder) -> None:
+    """Shares are picklable, cover everything once, and add up to the whole."""
+    for number in range(30):
+        folder.image(f"team/app{number % 7}", f"v{number}", annotations={"n": str(number)})
+    whole = read(folder)
+    storage: Storage = pickle.loads(pickle.dumps(Storage(folder.base_path)))
+    for parts in (2, 5, 100):
+        split = pickle.loads(pickle.dumps(storage.split(parts)))
+        assert 1 < len(split) <= parts
+        assert sorted(n for part in split for n in part.repositories) == storage.repositories()
+        columns = merge(storage.read(part) for part in split)
+        for table in whole:
+            assert rows(columns, table) == rows(whole, table)
+
+
+@pytest.mark.parametrize("link", ["", "sha256:", "sha256:../../etc", "\udcff\udcfe", "x" * 300])
+def test_a_broken_tag_link_is_told(folder: Folder, link: str) -> None:
+    """A link that holds no digest leaves a tag whose digest nobody knows."""
+    folder.image("app", "good")
+    path = folder.manifests("app") / "tags/bad/current/link"
+    folder.write(str(path), link.encode(errors="surrogateescape"))
+    assert ("app", "bad", None, PUSHED, "broken tag link") in rows(read(folder), "tags")
+    assert Storage(folder.base_path).state("app")[0]["bad"] is None
+
+
+def test_a_tag_whose_manifest_is_gone_is_told(folder: Folder) -> None:
+    """A tag on a digest that its repository doesn't have can't be pulled, whoever else has it."""
+    digest = folder.image("other")
+    folder.tag("app", "lost", digest)
+    error = "no such manifest in the repository"
+    assert rows(read(folder), "tags") == [("app", "lost", digest, PUSHED, error)]
+
+
+def test_what_is_no_tag_is_passed_over(folder: Folder) -> None:
+    """Stray files, half-removed tags and deleted revisions are not there."""
+    digest = folder.image("app", "v1")
+    (folder.manifests("app") / "tags/.DS_Store").touch()
+    (folder.manifests("app") / "tags/half").mkdir()
+    (folder.manifests("app") / "revisions/sha256" / ("0" * 64)).mkdir()
+    folder.write(str(folder.manifests("app") / "revisions/sha256/odd/link"), b"")
+    folder.write("blobs/sha256/00/odd/data", b"")
+    (folder.root / "blobs/sha256/00" / ("0" * 64)).mkdir()
+    columns = read(folder)
+    assert columns["tags"]["tag_name"] == ["v1"]
+    assert columns["revisions"]["manifest_hash"] == [digest]
+    assert len(columns["blobs"]["blob_hash"]) == 2
+
+
+def test_unreadable_manifests_are_told(folder: Folder) -> None:
+    """A lost, changed or oversized manifest has an error, and the scan goes on."""
+    good = folder.image("app", "v1")
+    lost, changed = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    folder.blob(b"{}", changed)
+    huge = folder.blob(b" " * (4 * 1024 * 1024 + 1))
+    for digest in (lost, changed, huge):
+        folder.revision("app", digest)
+    assert errors(read(folder)) == {
+        good: None,
+        lost: "missing from the store",
+        changed: "content does not match its digest",
+        huge: "larger than 4194304 bytes",
+    }
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "huge"])
+def test_an_unreadable_config_leaves_the_date_unknown(folder: Folder, damage: str) -> None:
+    """An image whose config is lost, changed or a huge blob is an image of unknown age."""
+    config = {"created": "2023-05-01T12:34:56Z", "os": "linux", "architecture": "amd64"}
+    folder.image("app", "v1", config=config)
+    path = folder.blob_path(
+        "sha256:" + hashlib.sha256(json.dumps(config).encode()).hexdigest(),
+    )
+    if damage == "missing":
+        path.unlink()
+    elif damage == "changed":
+        path.write_text(json.dumps(config | {"os": "windows"}))
+    else:
+        os.truncate(path, 5 * 1024 * 1024)
+    [row] = rows(read(folder), "contents")
+    assert row[3:] == ("image", None, None, None, None)
+
+
+def test_revisions_of_any_algorithm_are_read(folder: Folder) -> None:
+    """A manifest by sha512 is read and verified as well."""
+    data = json.dumps({"mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []})
+    digest = "sha512:" + hashlib.sha512(data.encode()).hexdigest()
+    folder.blob(data.encode(), digest)
+    folder.revision("app", digest)
+    assert errors(read(folder)) == {digest: None}
+    assert Storage(folder.base_path).manifest(digest) == data.encode()
+
+
+def test_a_file_that_cannot_be_read_stops_with_its_path(folder: Folder) -> None:
+    """What the system refuses becomes one line with the path."""
+    digest = folder.image("app", "v1")
+    path = folder.blob_path(digest)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(StorageError, match=digest.removeprefix("sha256:")) as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_permission_is_told(folder: Folder) -> None:
+    """A folder of another user's says so, and that the store can't be written."""
+    folder.image("app", "v1")
+    tags = folder.manifests("app") / "tags"
+    tags.chmod(0)
+    if os.access(tags, os.R_OK):  # root may, unless it gives that up
+        this = f"{__file__}::test_a_missing_permission_is_told"
+        drop = ["setpriv", *(f"--{name}=-dac_override,-dac_read_search" for name in ("bounding-set", "inh-caps"))]
+        command = [*drop, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", this]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+        return
+    try:
+        with pytest.raises(StorageError, match=r"tags: Permission denied\. Run regdata as a user"):
+            read(folder)
+    finally:
+        tags.chmod(0o755)
+    repositories = folder.root / "repositories"
+    repositories.chmod(0o555)
+    assert not Storage(folder.base_path).writable
+    repositories.chmod(0o755)
+
+
+def test_reading_survives_a_busy_registry(folder: Folder) -> None:
+    """Tags, revisions and blobs that come and go during the scan do no harm."""
+    for number in range(40):
+        folder.image(f"app{number % 4}", f"v{number}", annotations={"n": str(number)})
+    stop = threading.Event()
+    before = {name: folder.manifests(name) for name in ("app0", "app1")}
+
+    def churn() -> None:
+        while not stop.is_set():
+            for name, path in before.items():
+                shutil.move(path, path.with_name("_aside"))
+                shutil.move(path.with_name("_aside"), path)
+                folder.image(name, "moving", annotations={"now": str(time.time())})
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(30):
+            kept = read(folder)
+            assert {"app2", "app3"} <= set(kept["repositories"]["image_name"])
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_state_is_as_of_now(folder: Folder) -> None:
+    """The state of a repository follows every change, and is empty where there is none."""
+    storage = Storage(folder.base_path)
+    assert storage.state("app") == ({}, frozenset())
+    digest = folder.image("app", "v1")
+    assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
+    storage.untag("app", "v1")
+    assert storage.state("app") == ({}, frozenset({digest}))
+
+
+def test_blob_sizes_and_manifest(folder: Folder) -> None:
+    """The bytes of each file, and of one manifest; None for one that is not there."""
+    storage = Storage(folder.base_path)
+    digest = folder.blob(b"12345")
+    assert storage.blob_sizes() == {digest: 5}
+    assert storage.manifest(digest) == b"12345"
+    assert storage.manifest("sha256:" + "0" * 64) is None
+
+
+def test_untag_removes_the_tag_alone(folder: Folder) -> None:
+    """Other tags and the manifest stay; a second time, and after an interruption, is harmless."""
+    digest = folder.image("app", "v1", "v2")
+    storage = Storage(folder.base_path)
+    left_over = folder.manifests("app") / ".regdata-removed"
+    (left_over / "current").mkdir(parents=True)
+    storage.untag("app", "v1")
+    storage.untag("app", "v1")
+    assert storage.state("app") == ({"v2": digest}, frozenset({digest}))
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag"),
+    [("app", "../revisions"), ("app", ".."), ("app", ""), ("..", "v1"), ("a/../app", "v1")],
+)
+def test_untag_takes_names_only(folder: Folder, repository: str, tag: str) -> None:
+    """A path in place of a name is refused."""
+    digest = folder.image("app", "v1")
+    storage = Storage(folder.base_path)
+    with pytest.raises(StorageError, match="nothing was removed"):
+        storage.untag(repository, tag)
+    assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
+
+
+def test_untag_follows_no_link(folder: Folder, tmp_path: Path) -> None:
+    """Neither a tag nor a repository that is a symbolic link is touched."""
+    outside = Folder(tmp_path / "outside")
+    digest = outside.image("app", "v1")
+    folder.image("app", "v1")
+    (folder.manifests("app") / "tags/link").symlink_to(outside.manifests("app") / "tags/v1")
+    (folder.root / "repositories/moved").symlink_to(outside.root / "repositories/app")
+    storage = Storage(folder.base_path)
+    for repository, tag in (("app", "link"), ("moved", "v1")):
+        with pytest.raises(StorageError, match="symbolic link"):
+            storage.untag(repository, tag)
+    assert Storage(outside.base_path).state("app")[0] == {"v1": digest}
+
+
+def test_a_base_path_that_is_a_link_is_fine(folder: Folder, tmp_path: Path) -> None:
+    """The store itself may be reached through a symbolic link, and by a relative path."""
+    folder.image("app", "v1", "v2")
+    (tmp_path / "linked").symlink_to(folder.base_path)
+    Storage(tmp_path / "linked").untag("app", "v1")
+    Storage("linked").untag("app", "v2")
+    assert Storage(folder.base_path).state("app")[0] == {}
+
+
+def test_remove_repository_spares_its_neighbours(folder: Folder) -> None:
+    """An empty repository goes with the folders that it leaves empty, and nothing else."""
+    digest = folder.image("team/a/nested", "v1")
+    for name in ("team/a", "team/b/c", "lonely"):
+        for own in ("_manifests/tags", "_layers/sha256", "_uploads"):
+            (folder.root / "repositories" / name / own).mkdir(parents=True)
+    storage = Storage(folder.base_path)
+    for name in ("team/a", "team/b/c", "team/b/c", "lonely"):
+        storage.remove_repository(name)
+    assert storage.repositories() == ["team/a/nested"]
+    assert storage.state("team/a/nested")[0] == {"v1": digest}
+    assert sorted(os.listdir(folder.root / "repositories/team")) == ["a"]
+    assert os.listdir(folder.root / "repositories") == ["team"]
+
+
+def test_remove_repository_refuses_one_that_is_not_empty(folder: Folder) -> None:
+    """A repository with a manifest, or a path in place of a name, is left alone."""
+    folder.image("app")
+    storage = Storage(folder.base_path)
+    with pytest.raises(StorageError, match="holds 0 tags and 1 manifests: not removed"):
+        storage.remove_repository("app")
+    for name in ("", "..", "app/_manifests", "/app"):
+        with pytest.raises(StorageError, match="nothing was removed"):
+            storage.remove_repository(name)
+    assert len(storage.state("app")[1]) == 1
+
+
+def test_one_run_at_a_time(folder: Folder) -> None:
+    """The second run is refused until the first has ended, and no file is left behind."""
+    first, second = Storage(folder.base_path), Storage(folder.base_path)
+    with first.lock():
+        with (
+            pytest.raises(StorageError, match=r"Another regdata run is working on "),
+            second.lock(),
+        ):
+            pass
+        assert os.listdir(folder.root) == []
+    with second.lock():
+        pass
+
+
+def test_uploads(folder: Folder) -> None:
+    """A push in flight is told by its repository, id and start."""
+    folder.image("app", "v1")
+    folder.write("repositories/app/_uploads/some-id/startedat", b"2023-05-01T00:00:00Z", 1234)
+    assert Storage(folder.base_path).uploads() == [("app", "some-id", 1234)]
+
+
+def test_last_layer(folder: Folder) -> None:
+    """The newest layer link tells when a push was last at work in a repository."""
+    storage = Storage(folder.base_path)
+    assert storage.last_layer("app") == 0
+    for digit, moment in (("1", 30), ("2", 20)):
+        folder.write(f"repositories/app/_layers/sha256/{digit * 64}/link", b"", moment)
+    assert storage.last_layer("app") == 30
+
+
+def test_a_real_registry_is_read_and_changed(registry: LocalRegistry) -> None:
+    """What was pushed is read; a tag removed in the folder is gone for the running registry."""
+    amd64 = make_image([make_layer(1, 2000)], created=1_600_000_000)
+    arm64 = make_image([make_layer(2, 3000)], platform="linux/arm64/v8", oci=True)
+    index = make_index([amd64, arm64], oci=False)
+    push(registry.url, "team/app", "multi", index)
+    push(registry.url, "team/app", "v1", amd64)
+    storage = Storage(registry.base_path)
+    columns = merge(storage.read(part) for part in storage.split(4))
+    assert {row[1]: (row[2], row[4]) for row in rows(columns, "tags")} == {
+        "multi": (index.digest, None),
+        "v1": (amd64.digest, None),
+    }
+    contents = {row[0]: row[3:] for row in rows(columns, "contents")}
+    assert contents == {
+        index.digest: ("index", None, None, None, None),
+        amd64.digest: ("image", 1_600_000_000, "linux/amd64", None, None),
+        arm64.digest: ("image", None, "linux/arm64/v8", None, None),
+    }
+    assert set(columns["revisions"]["manifest_hash"]) == set(contents)
+    assert all(abs(pushed - time.time()) < 60 for pushed in columns["tags"]["pushed"])
+    assert set(columns["descriptors"]["reference_hash"]) <= set(columns["blobs"]["blob_hash"])
+    assert storage.manifest(index.digest) == index.manifest
+    assert storage.blob_sizes()[index.digest] == len(index.manifest)
+
+    storage.untag("team/app", "v1")
+    base = f"{registry.url}/v2/team/app"
+    accept = {"Accept": amd64.media_type}
+    assert requests.get(f"{base}/tags/list", timeout=5).json()["tags"] == ["multi"]
+    assert requests.get(f"{base}/manifests/v1", headers=accept, timeout=5).status_code == 404
+    by_digest = requests.get(f"{base}/manifests/{amd64.digest}", headers=accept, timeout=5)
+    assert by_digest.content == amd64.manifest
+
+
+def test_a_real_registry_keeps_no_cancelled_upload(registry: LocalRegistry) -> None:
+    """A cancelled upload is none any more, though its folder stays; one that broke off still is."""
+    push(registry.url, "app", "v1", make_image([make_layer(1, 1000)]))
+    storage = Storage(registry.base_path)
+    assert storage.uploads() == []
+    started = [requests.post(f"{registry.url}/v2/app/blobs/uploads/", timeout=5).headers["Location"] for _ in range(2)]
+    broken, cancelled = (requests.patch(url, data=b"half", timeout=5).headers for url in started)
+    assert len(storage.uploads()) == 2
+    assert requests.delete(cancelled["Location"], timeout=5).status_code == 204
+    assert [upload.id for upload in storage.uploads()] == [broken["Docker-Upload-UUID"]]
+
+
+def test_a_real_registry_forgets_a_removed_repository(registry: LocalRegistry) -> None:
+    """An emptied repository stays in the catalog until its folder is removed."""
+    image = make_image([make_layer(1, 1000)])
+    push(registry.url, "team/app", "v1", image)
+    push(registry.url, "team/app/nested", "v1", image)
+    base = f"{registry.url}/v2/team/app"
+    assert requests.post(f"{base}/blobs/uploads/", timeout=5).status_code == 202
+    storage = Storage(registry.base_path)
+    [upload] = storage.uploads()
+    assert upload.repository == "team/app"
+    assert abs(upload.started - time.time()) < 60
+    assert requests.delete(f"{base}/manifests/{image.digest}", timeout=5).status_code == 202
+    assert storage.state("team/app") == ({}, frozenset())
+    storage.remove_repository("team/app")
+    catalog = requests.get(f"{registry.url}/v2/_catalog", timeout=5).json()
+    assert catalog == {"repositories": ["team/app/nested"]}
