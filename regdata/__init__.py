@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from regdata.cleaning.undo import restore
     from regdata.config import load_config
     from regdata.errors import RegdataError
-    from regdata.inventory.inventory import Inventory, scan
+    from regdata.inventory.inventory import Inventory
+    from regdata.inventory.scan import scan
     from regdata.planning.plan import Plan, plan
     from regdata.planning.previews import Preview, preview
 
 _HOME = {
     "load_config": "config",
-    "scan": "inventory.inventory",
+    "scan": "inventory.scan",
     "Inventory": "inventory.inventory",
     "plan": "planning.plan",
     "Plan": "planning.plan",

@@ -11,8 +11,8 @@ import nbformat
 import pytest
 
 from regdata.config import Config, Limits, RegistryConfig, load_config
-from regdata.planning.plan import REASONS
-from regdata.tables.database import TABLES
+from regdata.planning.rules import REASONS
+from regdata.tables.schema import TABLES
 from tests.support.helpers import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")

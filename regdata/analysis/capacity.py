@@ -14,7 +14,8 @@ from regdata.analysis.space import Finding
 from regdata.config import Config, load_config
 from regdata.errors import ConfigError, StorageError
 from regdata.inventory import snapshot
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count, size
 from regdata.sources.storage import Storage
 

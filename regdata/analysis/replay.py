@@ -15,7 +15,7 @@ import pandas as pd
 from regdata.analysis.forecast import DAY, STEP, Forecast, Past, day, forecast
 from regdata.errors import ConditionError
 from regdata.inventory.inventory import Inventory
-from regdata.planning.plan import Workbench
+from regdata.planning.bench import Workbench
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,11 @@ import duckdb
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
-from regdata.planning.plan import Plan, Workbench, freed
+from regdata.planning.bench import Workbench
+from regdata.planning.plan import Plan
+from regdata.planning.rules import freed
 from regdata.show.render import count, percent, size
-from regdata.tables import database
+from regdata.tables.workspace import frame, run_file, workspace
 
 AGES = (30, 90, 180, 365)  # days
 LAYERS = 15
@@ -182,7 +184,7 @@ def layers(inventory: Inventory) -> pd.DataFrame:
     """
     with _workspace(inventory) as work:
         work.register("relations", inventory.relations)
-        return database.frame(
+        return frame(
             work,
             f"""
             with layer as (
@@ -210,7 +212,7 @@ def goes_and_stays(shown: Plan) -> pd.DataFrame:
     """
     with _workspace(shown.inventory) as work:
         work.register("gone", shown.blobs)
-        return database.frame(
+        return frame(
             work,
             """
             select image_name, coalesce(sum(o.blob_size) filter (g.blob_hash is not null), 0)::bigint as goes,
@@ -329,7 +331,7 @@ def _workspace(inventory: Inventory) -> Iterator[duckdb.DuckDBPyConnection]:
     The blobs that a collection would free if every manifest went are all that is stored: so this
     module means the same by "stored" and by "holds" as a plan.
     """
-    with database.workspace(
+    with workspace(
         repositories=inventory.repositories,
         images=inventory.images,
         manifests=inventory.manifests,
@@ -337,13 +339,13 @@ def _workspace(inventory: Inventory) -> Iterator[duckdb.DuckDBPyConnection]:
         blobs=inventory.blobs,
         stored=freed(inventory, inventory.manifests[["image_name", "manifest_hash"]]),
     ) as work:
-        database.run_file(work, "analysis/analysis.sql")
+        run_file(work, "analysis/analysis.sql")
         yield work
 
 
 def _query(inventory: Inventory, query: str) -> pd.DataFrame:
     with _workspace(inventory) as work:
-        found = database.frame(work, query)
+        found = frame(work, query)
         if "team" in found:
             teams = work.execute("select team from team group by team order by min(rank)").fetchall()
             found["team"] = pd.Categorical(found["team"], categories=[name for (name,) in teams], ordered=True)

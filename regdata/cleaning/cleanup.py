@@ -17,7 +17,8 @@ from regdata.collecting.collection import Collection
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
-from regdata.planning.plan import Plan, freed
+from regdata.planning.plan import Plan
+from regdata.planning.rules import freed
 from regdata.records.record import Record
 from regdata.show import render
 from regdata.sources.cache import Cache

@@ -15,12 +15,13 @@ import pandas as pd
 
 from regdata.errors import RegdataError
 from regdata.inventory.inventory import Inventory
-from regdata.planning.plan import Plan, solve
+from regdata.planning.plan import Plan
+from regdata.planning.rules import solve
 from regdata.records.record import Record
 from regdata.sources.cache import Cache
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Part, Storage
-from regdata.tables import database
+from regdata.tables.conditions import select
 
 # How many manifests may go between two looks at their images. Over the API a look costs a request for each tag.
 BATCH = 200
@@ -205,7 +206,7 @@ class Deleter:
         )
         columns = fresh.images[["id", "tag_name", "tag_hash"]].itertuples(index=False)
         selected = [number for number, tag, digest in columns if self._planned(image, tag)[0] == digest]
-        protected = database.select(fresh, was.protect, engine=was.engine, name="protect") if was.protect else []
+        protected = select(fresh, was.protect, engine=was.engine, name="protect") if was.protect else []
         untagged = planned.query("reason in ('orphan', 'child')")
         resumed = [(*pair, was.scanned_at) for pair in pairs(untagged, "manifest_hash")]
         with solve(fresh, selected, protected, resumed=resumed) as work:

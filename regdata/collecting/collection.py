@@ -25,7 +25,7 @@ import pandas as pd
 
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError, StorageError
-from regdata.planning.plan import GRACE
+from regdata.planning.rules import GRACE
 from regdata.records.record import Record
 from regdata.show import render
 from regdata.sources.registry import Registry

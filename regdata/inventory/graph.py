@@ -11,7 +11,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from regdata.tables import database
+from regdata.tables.workspace import rolled_back, run_file, workspace
 
 if TYPE_CHECKING:
     from regdata.inventory.references import References
@@ -23,9 +23,9 @@ class Graph:
     """Made once for an inventory; what one user of it does, no other sees. Threads take turns."""
 
     def __init__(self, references: References, *, tags: Table, manifests: Table) -> None:
-        """``tags``: id, image_name, tag_name, tag_hash, error; ``manifests``: as in regdata.tables.database.TABLES."""
+        """``tags``: id, image_name, tag_name, tag_hash, error; ``manifests``: as in regdata.tables.schema.TABLES."""
         self._lock = threading.RLock()
-        self._work = database.workspace(digest=references.digests)
+        self._work = workspace(digest=references.digests)
         self._done: set[str] = set()
         self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests)
         self.keep("inventory/reach.sql")
@@ -37,7 +37,7 @@ class Graph:
                 return
             for name, table in tables.items():
                 self._work.register(name, table)
-            database.run_file(self._work, file)
+            run_file(self._work, file)
             for name in tables:
                 self._work.unregister(name)
             self._done.add(file)
@@ -45,7 +45,7 @@ class Graph:
     @contextmanager
     def open(self, **tables: Table) -> Iterator[duckdb.DuckDBPyConnection]:
         """A workspace with ``tables``, too; what is made in it goes at the end."""
-        with self._lock, database.rolled_back(self._work):
+        with self._lock, rolled_back(self._work):
             for name, table in tables.items():
                 self._work.register(name, table)
             try:

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from regdata.tables import database
+from regdata.tables.workspace import run_file, to_frame, workspace
 
 # Rows that are written out at a time.
 BATCH = 2**20
@@ -33,7 +33,7 @@ class References:
     @classmethod
     def of(cls, work: duckdb.DuckDBPyConnection) -> References:
         """Those of a workspace with what digests.sql reads; leaves its table ``digest`` there."""
-        database.run_file(work, "inventory/digests.sql")
+        run_file(work, "inventory/digests.sql")
         manifests = work.sql("from manifest order by number").to_arrow_table()
         edges = work.sql("from read_references").to_arrow_table()
         descriptors = work.sql("from descriptor order by number").to_arrow_table()
@@ -50,8 +50,8 @@ class References:
     def of_frames(cls, references: pa.Table, **frames: pa.Table) -> References:
         """Those of the tables references, images, manifests and blobs."""
         flat = references.append_column("row", pa.array(np.arange(len(references))))
-        with database.workspace(flat=flat, **frames) as work:
-            database.run_file(work, "inventory/frames.sql")
+        with workspace(flat=flat, **frames) as work:
+            run_file(work, "inventory/frames.sql")
             return cls.of(work)
 
     @property
@@ -74,7 +74,7 @@ class References:
         """The table as a frame, with digests for the numbers in ``columns``."""
         for column in columns:
             table = table.set_column(table.column_names.index(column), column, self.hashes(table[column]))
-        return database.to_frame(table)
+        return to_frame(table)
 
     def flat(self) -> Iterator[pa.Table]:
         """manifest_hash, reference_hash, reference_kind, reference_size, media_type, platform: BATCH rows at a time."""

@@ -30,13 +30,14 @@ from regdata.errors import StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.references import References
 from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count
-from regdata.tables import database
+from regdata.tables import schema
+from regdata.tables.workspace import frame, to_frame, workspace
 
 FORMAT = 1
 FACTS = "snapshot.json"
 # What is derived from these is not stored.
 TABLES = ("images", "manifests", "references", "blobs", "repositories")
-COLUMNS = {**database.TABLES, "repositories": {"image_name": "TEXT"}}
+COLUMNS = {**schema.TABLES, "repositories": {"image_name": "TEXT"}}
 IMAGES_SHOWN = 20
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
@@ -89,7 +90,7 @@ def load(path: str | Path) -> Inventory:
             raise _damaged(path, f"{name}.parquet has no {', '.join(sorted(missing))}")
     references = tables.pop("references")
     refers = References.of_frames(references, **{name: tables[name] for name in ("images", "manifests", "blobs")})
-    frames: dict[str, Any] = {name: database.to_frame(table) for name, table in tables.items()}
+    frames: dict[str, Any] = {name: to_frame(table) for name, table in tables.items()}
     return Inventory(**frames, refers=refers, **facts)
 
 
@@ -185,14 +186,14 @@ class Changes:
 def compare(before: Inventory, after: Inventory) -> Changes:
     """What came, went, moved and grew from one inventory to another."""
     blobs = {"before": analysis.by_blob(before), "after": analysis.by_blob(after)}
-    with database.workspace(
+    with workspace(
         tags_before=before.images, tags_after=after.images, blobs_before=blobs["before"], blobs_after=blobs["after"]
     ) as work:
         for time in blobs:
             work.execute(_BY_IMAGE.format(time=time))
         return Changes(
-            tags=database.frame(work, _TAGS),
-            images=database.frame(work, _IMAGES),
+            tags=frame(work, _TAGS),
+            images=frame(work, _IMAGES),
             totals=_totals(before, blobs["before"])
             .merge(_totals(after, blobs["after"]), on="what")
             .set_axis(["what", "before", "after"], axis="columns")

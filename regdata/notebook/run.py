@@ -14,7 +14,7 @@ from regdata.collecting import collection
 from regdata.config import Config, check_flags, load_config
 from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.inventory import scan as scan_registry
+from regdata.inventory.scan import scan as scan_registry
 from regdata.planning.plan import Plan
 from regdata.planning.plan import plan as make_plan
 from regdata.records import record as report

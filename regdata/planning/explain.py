@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from regdata.errors import RegdataError
+from regdata.planning.rules import REASONS, solve
 
 if TYPE_CHECKING:
     from regdata.planning.plan import Plan
@@ -26,8 +27,6 @@ def explain(plan: Plan, reference: str) -> str:
 
 
 def _tag(plan: Plan, image: str, tag: str) -> str:
-    from regdata.planning.plan import REASONS
-
     name = f"{image}:{tag}"
     known = plan.inventory.images.query("image_name == @image and tag_name == @tag")
     if known.empty:
@@ -51,8 +50,6 @@ def _tag(plan: Plan, image: str, tag: str) -> str:
 
 
 def _manifest(plan: Plan, image: str, digest: str) -> str:
-    from regdata.planning.plan import REASONS, solve
-
     name = f"{image}@{digest}"
     if plan.inventory.manifests.query("image_name == @image and manifest_hash == @digest").empty:
         raise _unknown(plan, name)
@@ -70,8 +67,6 @@ def _manifest(plan: Plan, image: str, digest: str) -> str:
 
 def _holders(plan: Plan, image: str, digest: str, *, besides: str = "") -> str:
     """The tags that hold a manifest, in brackets; empty where no tag does."""
-    from regdata.planning.plan import solve
-
     with solve(plan.inventory, plan.selected, plan.protected) as work:
         found = work.execute(
             f"""with recursive up(node) as (

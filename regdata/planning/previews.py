@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from regdata.errors import ConditionError
-from regdata.planning.plan import REASONS, Plan
+from regdata.planning.plan import Plan
+from regdata.planning.rules import REASONS
 from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count, shorten, size
 
 if TYPE_CHECKING:
     from regdata.config import Config
     from regdata.inventory.inventory import Inventory
-    from regdata.tables.database import Engine
+    from regdata.tables.schema import Engine
 
 EXAMPLE = "age_days > 90"
 

@@ -17,7 +17,8 @@ from regdata.cleaning.cleanup import Result, apply
 from regdata.collecting.collection import Collection
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.planning.plan import plan
 from regdata.show import render
 from regdata.sources.columns import Columns

@@ -28,7 +28,8 @@ from regdata.analysis.replay import as_of
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.errors import ConfigError
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.notebook import charts
 from regdata.planning.plan import plan
 from regdata.show.render import size

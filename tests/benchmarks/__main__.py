@@ -29,7 +29,7 @@ import requests
 
 import regdata
 from regdata.demo.local import LocalRegistry, registry_binary
-from regdata.inventory.inventory import SHARES, TAGS_PER_PROCESS, store_parts
+from regdata.inventory.scan import SHARES, TAGS_PER_PROCESS, store_parts
 from regdata.sources import processes
 from regdata.sources.cache import Cache
 from regdata.sources.columns import Columns, merge

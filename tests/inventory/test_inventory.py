@@ -40,7 +40,8 @@ from regdata.demo.samples import (
 )
 from regdata.errors import RegistryError, StorageError
 from regdata.inventory import references
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.sources.columns import merge
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage

@@ -19,7 +19,8 @@ from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.errors import StorageError
 from regdata.inventory import snapshot
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.sources import processes
 from regdata.sources.columns import Columns, merge
 from regdata.sources.manifest import Reference
@@ -131,10 +132,10 @@ def test_a_plain_script_runs_once(demo_registry: LocalRegistry, conf: Callable[.
     path = conf(demo_registry)
     script = tmp_path / "script.py"
     script.write_text(
-        "import regdata, regdata.inventory.inventory\n"
+        "import regdata, regdata.inventory.scan\n"
         "print('begins')\n"
-        "regdata.inventory.inventory.TAGS_PER_PROCESS = 1\n"
-        "regdata.inventory.inventory.processes.cores = lambda: 3\n"
+        "regdata.inventory.scan.TAGS_PER_PROCESS = 1\n"
+        "regdata.inventory.scan.processes.cores = lambda: 3\n"
         f"print(len(regdata.scan(regdata.load_config({str(path)!r})).images))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

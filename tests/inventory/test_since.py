@@ -13,8 +13,9 @@ import pytest
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
-from regdata.inventory import inventory
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory import scan as scanning
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.sources import storage
 
 TABLES = ("repositories", "images", "manifests", "references", "relations", "blobs")
@@ -34,7 +35,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     monkeypatch.setattr(storage, "_read", lambda path, limit=None: paths.append(path) or _READ(path, limit))
     # It looks into some manifests to see whether the folder is that of the registry.
-    monkeypatch.setattr(inventory, "check_same_registry", lambda registry, storage: None)
+    monkeypatch.setattr(scanning, "check_same_registry", lambda registry, storage: None)
     return paths
 
 

@@ -19,7 +19,8 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.errors import StorageError
 from regdata.inventory import snapshot
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.notebook import run
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns

@@ -16,7 +16,7 @@ import pytest
 import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.inventory.inventory import scan
+from regdata.inventory.scan import scan
 from regdata.planning import previews
 from tests.support.helpers import ROOT
 

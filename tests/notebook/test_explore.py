@@ -16,7 +16,7 @@ from regdata.analysis import space as analysis
 from regdata.command.html import export_html
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.inventory.inventory import scan
+from regdata.inventory.scan import scan
 from tests.support.helpers import ROOT
 
 Conf = Callable[..., Path]

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 import regdata
 from regdata.inventory.inventory import Inventory
-from regdata.planning.plan import REASONS, Plan
-from regdata.tables.database import Engine, select
+from regdata.planning.plan import Plan
+from regdata.planning.rules import REASONS
+from regdata.tables.conditions import select
+from regdata.tables.schema import Engine
 from tests.support.helpers import numbered
 from tests.support.model import NOW, Model, Node, Tag, closure, models
 

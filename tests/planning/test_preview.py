@@ -19,16 +19,17 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_image, make_layer
 from regdata.errors import ConditionError
-from regdata.inventory.inventory import Inventory, scan
+from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
 from regdata.notebook import charts
 from regdata.notebook import editor as widgets
 from regdata.notebook.editor import Editor
 from regdata.planning import previews
-from regdata.planning.plan import Workbench
+from regdata.planning.bench import Workbench
 from regdata.show.render import size
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import parse_manifest
-from regdata.tables.database import Engine
+from regdata.tables.schema import Engine
 from tests.support.helpers import store_bytes
 
 NOW = 1_700_000_000

@@ -15,8 +15,9 @@ from regdata.errors import ConditionError
 from regdata.inventory.inventory import Inventory
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import parse_manifest
-from regdata.tables import database
-from regdata.tables.database import TABLES, Engine
+from regdata.tables import conditions
+from regdata.tables.conditions import select
+from regdata.tables.schema import TABLES, Engine
 
 NOW = 1_700_000_000
 DAY = 86400
@@ -58,14 +59,14 @@ def inventory() -> Inventory:
 
 
 def selected(inventory: Inventory, condition: str, engine: Engine) -> set[str]:
-    ids = database.select(inventory, condition, engine=engine)
+    ids = select(inventory, condition, engine=engine)
     rows = inventory.images[inventory.images["id"].isin(ids)]
     return set(rows["image_name"] + ":" + rows["tag_name"])
 
 
 def refusal(inventory: Inventory, condition: str, engine: Engine) -> str:
     with pytest.raises(ConditionError) as caught:
-        database.select(inventory, condition, engine=engine)
+        select(inventory, condition, engine=engine)
     message = str(caught.value)
     assert "\n" not in message
     assert "\x1b" not in message
@@ -275,7 +276,7 @@ def test_files_can_not_be_read(inventory: Inventory, engine: Engine, read: str, 
 @both_engines
 def test_endless_queries(inventory: Inventory, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A query that does not end is stopped, and said to be."""
-    monkeypatch.setattr(database, "TIME_LIMIT", 0.3)
+    monkeypatch.setattr(conditions, "TIME_LIMIT", 0.3)
     endless = "exists(with recursive r(n) as (select 1 union all select n + 1 from r) select 1 from r where n < 0)"
     message = refusal(inventory, endless, engine)
     assert f"read by {engine}: it took more than 0.3 s and was stopped." in message

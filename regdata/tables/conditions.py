@@ -1,4 +1,4 @@
-"""Inventory -> DuckDB or SQLite tables, and conditions over them.
+"""A condition over the tables -> the ids that it selects.
 
 A condition is the text of a WHERE clause over ``images``. It is read on a locked in-memory copy that it can't change:
 it can't write, read a file or run for longer than ``TIME_LIMIT`` seconds, and only the ids that it selects are taken
@@ -12,192 +12,38 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Protocol
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
 import sqlglot
 
 from regdata.errors import ConditionError
-
-if TYPE_CHECKING:
-    from regdata.inventory.inventory import Inventory
-
-Engine = Literal["duckdb", "sqlite"]
+from regdata.tables.schema import TABLES, Engine, Tables, load_duckdb, load_sqlite
+from regdata.tables.workspace import connect, frame, rolled_back
 
 TIME_LIMIT = 30.0
 
-# The user's tables and columns, in the user's order; INTEGER is 64 bits wide in both engines.
-TABLES: dict[str, dict[str, str]] = {
-    "images": {
-        "id": "INTEGER PRIMARY KEY",
-        "image_name": "TEXT",
-        "tag_name": "TEXT",
-        "tag_timestamp": "INTEGER",
-        "tag_hash": "TEXT",
-        "tag_size": "INTEGER",
-        "image_tag": "TEXT",
-        "created": "INTEGER",
-        "pushed": "INTEGER",
-        "age_days": "REAL",
-        "newest_rank": "INTEGER",
-        "kind": "TEXT",
-        "media_type": "TEXT",
-        "platforms": "TEXT",
-        "exclusive_size": "INTEGER",
-        "shared_tags": "INTEGER",
-        "error": "TEXT",
-    },
-    "relations": {
-        "id": "INTEGER PRIMARY KEY",
-        "image_name": "TEXT",
-        "tag_name": "TEXT",
-        "blob_hash": "TEXT",
-        "blob_kind": "TEXT",
-    },
-    "blobs": {
-        "id": "INTEGER PRIMARY KEY",
-        "blob_hash": "TEXT",
-        "blob_size": "INTEGER",
-        "blob_date": "INTEGER",
-    },
-    "manifests": {
-        "image_name": "TEXT",
-        "manifest_hash": "TEXT",
-        "media_type": "TEXT",
-        "manifest_size": "INTEGER",
-        "subject_hash": "TEXT",
-        "pushed": "INTEGER",
-        "tagged": "BOOLEAN",
-        "orphan": "BOOLEAN",
-        "kind": "TEXT",
-        "created": "INTEGER",
-        "platform": "TEXT",
-        "error": "TEXT",
-    },
-    "references": {
-        "manifest_hash": "TEXT",
-        "reference_hash": "TEXT",
-        "reference_kind": "TEXT",
-        "reference_size": "INTEGER",
-        "media_type": "TEXT",
-        "platform": "TEXT",
-    },
-}
 
-# Given at connect; locked before a condition is read, so that it can't unlock them.
-_LOCKED: dict[str, Any] = {
-    "enable_external_access": False,
-    "python_enable_replacements": False,
-    "allow_community_extensions": False,
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-    "temp_directory": "",
-}
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config=_LOCKED)
-    # A local setting, which can't be given at connect; in a notebook it would draw into the report.
-    connection.execute("SET enable_progress_bar = false; SET lock_configuration = true")
-    return connection
-
-
-def workspace(**frames: pd.DataFrame | pa.Table) -> duckdb.DuckDBPyConnection:
-    """A locked in-memory DuckDB that sees ``frames`` as views of the same names."""
-    connection = _connect()
-    for name, frame in frames.items():
-        connection.register(name, frame)
-    return connection
-
-
-def run_file(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Runs one of the package's .sql files, such as planning/plan.sql."""
-    connection.execute(sql_text(name))
-
-
-def sql_text(name: str) -> str:
-    """The text of one of the package's .sql files, for a notebook to show."""
-    return resources.files("regdata").joinpath(name).read_text("utf-8")
-
-
-def frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
-    """The result of ``query``; integers are Int64 (they may be unknown), text is str."""
-    return to_frame(connection.sql(query).to_arrow_table())
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """The table as a frame, see `frame`."""
-    types = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype()}
-    result: pd.DataFrame = table.to_pandas(types_mapper=types.get)
-    return result
-
-
-def connect_duckdb(inventory: Inventory) -> duckdb.DuckDBPyConnection:
-    """A locked in-memory DuckDB that holds the inventory's tables."""
-    connection = _connect()
-    for name in TABLES:
-        _load_duckdb(connection, inventory, name)
-    return connection
-
-
-def connect_sqlite(inventory: Inventory) -> sqlite3.Connection:
-    """An in-memory SQLite that holds the inventory's tables; it can only be read."""
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    for name in TABLES:
-        _load_sqlite(connection, inventory, name)
-    return connection
-
-
-def _load_duckdb(connection: duckdb.DuckDBPyConnection, inventory: Inventory, name: str) -> None:
-    kinds = {
-        column: kind.replace("INTEGER", "BIGINT").replace("REAL", "DOUBLE") for column, kind in TABLES[name].items()
-    }
-    connection.execute(_create(name, kinds))
-    for rows in inventory.batches(name):
-        connection.register("incoming", rows)
-        connection.execute(f'INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
-        connection.unregister("incoming")
-
-
-def _load_sqlite(connection: sqlite3.Connection, inventory: Inventory, name: str) -> None:
-    connection.set_authorizer(None)
-    connection.execute("PRAGMA query_only = 0")
-    connection.execute(_create(name, TABLES[name]))
-    insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(TABLES[name]))})'
-    for rows in inventory.batches(name):
-        for batch in rows.to_batches(_BATCH):
-            columns = (batch[column].to_pylist() for column in TABLES[name])
-            connection.executemany(insert, zip(*columns, strict=True))
-    connection.commit()
-    connection.execute("PRAGMA query_only = 1")
-    connection.set_authorizer(_only_reads)
-
-
-_BATCH = 10_000
-
-
-def select(inventory: Inventory, condition: str, *, engine: Engine, name: str = "condition") -> list[int]:
+def select(tables: Tables, condition: str, *, engine: Engine, name: str = "condition") -> list[int]:
     """The ids of the rows of ``images`` for which ``condition`` is true, read on a throwaway copy: see Reader."""
-    with closing(Reader(inventory, engine)) as reader:
+    with closing(Reader(tables, engine)) as reader:
         return reader.select(condition, name=name)
 
 
 class Reader:
-    """Reads conditions over an inventory's tables in one engine; a table is loaded when it is first mentioned.
+    """Reads conditions over the tables of an inventory in one engine; a table is loaded when it is first mentioned.
 
     What is read can't change the tables: SQLite is set to allow nothing but reading, and DuckDB gets one query at a
     time, in a transaction that is rolled back. Not for several threads at once, but for ``interrupt``.
     """
 
-    def __init__(self, inventory: Inventory, engine: Engine) -> None:
+    def __init__(self, tables: Tables, engine: Engine) -> None:
         self.engine = engine
-        self._inventory = inventory
+        self._tables = tables
         self._loaded: set[str] = set()
         self._connection: duckdb.DuckDBPyConnection | sqlite3.Connection = (
-            _connect() if engine == "duckdb" else sqlite3.connect(":memory:", check_same_thread=False)
+            connect() if engine == "duckdb" else sqlite3.connect(":memory:", check_same_thread=False)
         )
 
     def select(self, condition: str, *, name: str = "condition", limit: float | None = None) -> list[int]:
@@ -235,24 +81,50 @@ class Reader:
             if name in self._loaded:
                 continue
             if isinstance(self._connection, sqlite3.Connection):
-                _load_sqlite(self._connection, self._inventory, name)
+                load_sqlite(self._connection, self._tables, name)
             else:
-                _load_duckdb(self._connection, self._inventory, name)
+                load_duckdb(self._connection, self._tables, name)
             self._loaded.add(name)
+
+
+class Readers:
+    """Reads conditions over an inventory's tables in either engine. Threads take turns, but for ``interrupt``."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._readers: dict[Engine, Reader] = {}
+        self._lock = threading.Lock()
+
+    def select(
+        self, condition: str, *, engine: Engine, name: str = "condition", limit: float | None = None
+    ) -> list[int]:
+        """The ids of the rows of ``images`` that ``condition`` selects: see Reader.select."""
+        with self._lock:
+            return self._reader(engine).select(condition, name=name, limit=limit)
+
+    def query(self, sql: str) -> pd.DataFrame:
+        """What a query over the tables gives; DuckDB reads it. Raises ConditionError."""
+        with self._lock:
+            return self._reader("duckdb").query(sql)
+
+    def interrupt(self) -> None:
+        """Stops the condition that another thread is reading: it gets a ConditionError."""
+        for reader in list(self._readers.values()):
+            reader.interrupt()
+
+    def close(self) -> None:
+        """Frees the tables."""
+        for reader in self._readers.values():
+            reader.close()
+
+    def _reader(self, engine: Engine) -> Reader:
+        if engine not in self._readers:
+            self._readers[engine] = Reader(self._tables, engine)
+        return self._readers[engine]
 
 
 def _mentioned(sql: str) -> list[str]:
     return [table for table in TABLES if re.search(rf"\b{table}\b", sql, re.IGNORECASE)]
-
-
-@contextmanager
-def rolled_back(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A transaction that leaves nothing behind."""
-    connection.begin()
-    try:
-        yield connection
-    finally:
-        connection.rollback()
 
 
 @contextmanager
@@ -386,21 +258,3 @@ def _deadline(connection: _Interruptible, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _only_reads(action: int, *_: str | None) -> int:
-    allowed = {
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_RECURSIVE,
-    }
-    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
-
-
-def _create(name: str, kinds: dict[str, str]) -> str:
-    return f'CREATE TABLE "{name}" ({", ".join(f"{column} {kind}" for column, kind in kinds.items())})'
-
-
-def _columns(name: str) -> str:
-    return ", ".join(TABLES[name])

@@ -1,0 +1,127 @@
+"""A source's columns -> the frames of an inventory, and what holds what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from regdata.inventory.graph import Graph
+from regdata.inventory.references import References
+from regdata.sources.columns import COLUMNS, Columns
+from regdata.tables.workspace import frame, run_file, workspace
+
+INTEGERS = {"pushed", "manifest_size", "created", "reference_size", "blob_size", "blob_date"}
+
+
+class Earlier(Protocol):
+    """What is needed of an earlier inventory."""
+
+    @property
+    def manifests(self) -> pd.DataFrame: ...
+    @property
+    def refers(self) -> References: ...
+
+
+@dataclass(frozen=True)
+class Built:
+    """The frames of regdata.inventory.inventory.Inventory; ``graph`` is made from them."""
+
+    images: pd.DataFrame
+    manifests: pd.DataFrame
+    refers: References
+    blobs: pd.DataFrame
+    repositories: pd.DataFrame
+    graph: Graph
+
+
+def build(read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since: Earlier | None) -> Built:
+    """The frames of what a source read (see tables_of) by ``scanned_at``; ``since`` knows what it did not read again.
+
+    Takes out of ``read`` what it needs no more.
+    """
+    if since:
+        read |= _completed(read, since)
+    with workspace(**read) as work:
+        refers = References.of(work)
+        tags, manifests = (work.sql(query).to_arrow_table() for query in (_TAGS, _MANIFESTS))
+    for name in ("descriptors", "references"):  # they are in ``refers`` now
+        del read[f"read_{name}"]
+    graph = Graph(refers, tags=tags, manifests=manifests)
+    graph.keep("inventory/parts.sql")
+    setting = pa.table({"scanned_at": [scanned_at], "from_store": [from_store]})
+    with graph.open(**read, tags=tags, descriptor=refers.descriptors, setting=setting) as work:
+        run_file(work, "inventory/inventory.sql")
+        return Built(
+            images=frame(work, "from out_images order by id"),
+            manifests=refers.named(work.sql(_OUT_MANIFESTS).to_arrow_table(), "manifest_hash"),
+            refers=refers,
+            blobs=refers.named(work.sql("from out_blobs order by id").to_arrow_table(), "blob_hash"),
+            repositories=frame(work, "from read_repositories order by image_name"),
+            graph=graph,
+        )
+
+
+def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]:
+    """The tables that name contents, with what ``since`` knows of the manifests that were not read again."""
+    names = ("contents", "descriptors", "references")
+    contents, descriptors, references = (read[f"read_{name}"] for name in names)
+    refers = since.refers
+    with workspace(
+        **read,
+        manifests=since.manifests,
+        digest=refers.digests,
+        descriptor=refers.descriptors,
+        edge=refers.edges.append_column("row", pa.array(np.arange(len(refers.edges)))),
+        counted=pa.table({"contents": [len(contents)], "descriptors": [len(descriptors)]}),
+    ) as work:
+        run_file(work, "inventory/since.sql")
+        more = (
+            ("from again order by number", contents),
+            ("from descriptor_again order by number", descriptors),
+            (
+                """select e.manifest, d.number as descriptor
+                from edge_again e join descriptor_again d using (descriptor) order by e.row""",
+                references,
+            ),
+        )
+        tables = [(work.sql(query).to_arrow_table(), table) for query, table in more]
+    return {
+        f"read_{name}": pa.concat_tables([table, found.select(table.column_names).cast(table.schema)])
+        for name, (found, table) in zip(names, tables, strict=True)
+    }
+
+
+def tables_of(columns: Columns) -> dict[str, pa.Table]:
+    """A source's tables, as read_<name>."""
+    return {f"read_{name}": _table(columns, name) for name in COLUMNS}
+
+
+def _table(columns: Columns, name: str) -> pa.Table:
+    """A source's table; the rows that read_references means by their numbers have the column ``number``."""
+    rows = {
+        column: pa.chunked_array([pa.array(columns[name][column], type=_type(name, column))])
+        for column in COLUMNS[name]
+    }
+    if name in ("contents", "descriptors"):
+        rows["number"] = np.arange(len(next(iter(rows.values()))), dtype="int32")
+    return pa.table(rows)
+
+
+def _type(name: str, column: str) -> pa.DataType:
+    if name == "references":
+        return pa.int32()
+    return pa.int64() if column in INTEGERS else pa.large_string()
+
+
+_TAGS = """
+select row_number() over (order by image_name, tag_name) as id, t.* replace (coalesce(t.error, c.error) as error)
+from read_tags t left join read_contents c on c.manifest_hash = t.tag_hash"""
+
+_MANIFESTS = """
+select r.*, c.subject_hash, c.error from read_revisions r left join read_contents c using (manifest_hash)"""
+
+_OUT_MANIFESTS = "select * exclude node from out_manifests order by node"
