@@ -20,7 +20,8 @@ from regdata.planning.rules import solve
 from regdata.records.record import Record
 from regdata.sources.cache import Cache
 from regdata.sources.registry import Registry
-from regdata.sources.storage import Part, Storage
+from regdata.sources.source import Part
+from regdata.sources.storage import Storage
 from regdata.tables.conditions import select
 
 # How many manifests may go between two looks at their images. Over the API a look costs a request for each tag.
@@ -147,7 +148,7 @@ class Deleter:
 
     def _save(self, key: Key, data: bytes | None = None) -> None:
         if self.storage:
-            data = self.storage.manifest(key.name)
+            data = self.storage.content(key.name)
         elif data is None:
             manifest = self.registry.manifest(key.image, key.name)
             data = manifest.data if manifest else None

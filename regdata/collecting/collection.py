@@ -28,8 +28,9 @@ from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.planning.rules import GRACE
 from regdata.records.record import Record
 from regdata.show import render
+from regdata.sources.files import lock_folder
 from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage, lock_folder
+from regdata.sources.storage import Storage
 
 # How many collected blobs the registry is asked for afterwards.
 PROBES = 20

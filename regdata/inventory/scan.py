@@ -6,16 +6,17 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from regdata.errors import StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.sources import processes
 from regdata.sources.cache import Cache
-from regdata.sources.columns import Columns, merge
+from regdata.sources.columns import merge
 from regdata.sources.manifest import matches
 from regdata.sources.registry import Registry
-from regdata.sources.storage import Part, Storage
+from regdata.sources.source import Part, Readable
+from regdata.sources.storage import Storage
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 TAGS_PER_PROCESS = 1000
 # An executor may have many workers, and repositories differ in size.
 SHARES = 64
-
-
-class Source(Protocol):
-    """Where metadata is read from: the HTTP API or the registry's folder."""
-
-    def split(self, parts: int) -> list[Any]:
-        """The work, cut by repository into about ``parts`` picklable parts."""
-
-    def read(self, part: Any) -> Columns:
-        """What one part holds, as columns (see regdata.sources.columns.COLUMNS)."""
 
 
 def scan(
@@ -56,7 +47,7 @@ def scan(
         storage = Storage(config.registry.base_path)
         check_same_registry(registry, storage)
         parts = store_parts(storage, executor, since)
-        source: Source = storage
+        source: Readable = storage
         can_untag = storage.writable
     else:
         parts = registry.split(SHARES if executor else 1)
@@ -136,5 +127,5 @@ def check_same_registry(registry: Registry, storage: Storage) -> None:
 
 def _is_sound(storage: Storage, digest: str) -> bool:
     """Whether the registry can serve the manifest: for a damaged one it answers 404 or 500, which says nothing."""
-    data = storage.manifest(digest)
+    data = storage.content(digest)
     return data is not None and matches(digest, data)

@@ -19,7 +19,7 @@ from regdata.sources.manifest import (
     unreadable,
     with_config,
 )
-from regdata.sources.storage import Part
+from regdata.sources.source import Part
 from regdata.sources.transport import Answer
 
 if TYPE_CHECKING:

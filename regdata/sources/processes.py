@@ -15,17 +15,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from regdata.errors import RegdataError, StorageError
 from regdata.sources.columns import Columns
-
-
-class Source(Protocol):
-    """What is read from; it and its parts are pickled."""
-
-    def read(self, part: Any) -> Columns:
-        """The columns of one part."""
+from regdata.sources.source import Readable
 
 
 def cores() -> int:
@@ -33,7 +27,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read(source: Source, parts: Sequence[Any]) -> Iterator[Columns]:
+def read(source: Readable, parts: Sequence[Any]) -> Iterator[Columns]:
     """Each part's columns: the first is read here, the others in processes. Raises what the source's read raises."""
     workers: list[subprocess.Popen[bytes]] = []
     try:

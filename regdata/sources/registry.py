@@ -19,7 +19,7 @@ from regdata.sources.api import ACCEPT, Reading, sha256_of
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import is_digest, matches
-from regdata.sources.storage import Part
+from regdata.sources.source import Part
 from regdata.sources.transport import REDIRECTS, Answer, Transport
 
 

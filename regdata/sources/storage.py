@@ -8,22 +8,21 @@ The layout is distribution's (registry/storage/paths.go), below ``docker/registr
     repositories/<name>/_layers/<algorithm>/<hex>/link
     repositories/<name>/_uploads/<id>/startedat
 
-The registry runs meanwhile, so a file that vanishes between two looks is nothing special.
+Where the files lie, and what may happen to them meanwhile, is for `regdata.sources.files`.
 """
 
-import contextlib
-import errno
-import fcntl
-import os
+from __future__ import annotations
+
+import os.path
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns
+from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.manifest import (
     Content,
     is_digest,
@@ -34,40 +33,18 @@ from regdata.sources.manifest import (
     unreadable,
     with_config,
 )
+from regdata.sources.source import NONE_UNCHANGED, Part, Tags, Unchanged, Upload, Usage
 
 # What registries and clients refuse to read (distribution's maxManifestBodySize, containers/image's
 # MaxConfigBodySize): a manifest can claim that a layer of gigabytes is its config.
 _MAX_DOCUMENT = 4 * 1024 * 1024
+_MAX_LINK = 256
 _BATCH = 500
-_ABSENT = (FileNotFoundError, NotADirectoryError)
 # distribution/reference: what a tag may be called.
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{64}")
 # Lies beside tags/ and revisions/, where the registry looks for nothing else.
 _ASIDE = ".regdata-removed"
-
-
-class Part(NamedTuple):
-    """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``.
-
-    ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all.
-    ``files``: manifests that are not read, so that they have no content, if their files have this size and date.
-    ``tags``: the tags of repositories that need not be asked for them.
-    """
-
-    repositories: tuple[str, ...]
-    prefixes: tuple[str, ...]
-    known: tuple[tuple[str, str], ...] = ()
-    files: Mapping[str, tuple[int, int]] = {}
-    tags: Mapping[str, list[str]] = {}
-
-
-class Upload(NamedTuple):
-    """A push in flight, or one that was given up; ``started`` is in UTC epoch seconds."""
-
-    repository: str
-    id: str
-    started: int
 
 
 class Storage:
@@ -77,40 +54,52 @@ class Storage:
     root: Path
     writable: bool
 
-    def __init__(self, base_path: str | Path) -> None:
+    def __init__(self, base_path: str | Path, files: Files = LOCAL) -> None:
         """Open the folder that holds ``docker/registry/v2``; StorageError if it does not.
 
         An empty folder is that of a registry into which nothing was pushed yet.
         """
+        self.files = files
         self.base = base = Path(base_path)
         self.root = base / "docker" / "registry" / "v2"
-        with _errors_told(base):
-            if not self.root.is_dir() and (not base.is_dir() or os.listdir(base)):
-                raise StorageError(_no_store(base))
-            os.listdir(self.root if self.root.is_dir() else base)
-        self._repositories = f"{self.root}/repositories"
-        self._blobs = f"{self.root}/blobs"
-        folders = [path for path in (self._repositories, self._blobs) if os.path.isdir(path)]
-        self.writable = all(os.access(path, os.W_OK | os.X_OK) for path in folders or [str(base)])
+        with told(base):
+            is_store = files.is_folder(str(self.root))
+            if not is_store and (not files.is_folder(str(base)) or files.names(str(base))):
+                raise _no_store(base, files.names(str(base)))
+            files.names(str(self.root))
+            self._repositories = f"{self.root}/repositories"
+            self._blobs = f"{self.root}/blobs"
+            folders = [path for path in (self._repositories, self._blobs) if files.is_folder(path)]
+            self.writable = all(files.writable(path) for path in folders or [str(base)])
 
     def repositories(self) -> list[str]:
         """Sorted names of all repositories, those without tags too."""
-        with _errors_told(self.root):
+        with told(self.root):
             return sorted(set(self._below("")))
 
     def _below(self, name: str) -> Iterator[str]:
-        for entry in _entries(f"{self._repositories}/{name}"):
-            if entry.name.startswith("_"):
-                if name and entry.name in ("_manifests", "_layers"):
+        for folder in self.files.folders(f"{self._repositories}/{name}"):
+            if folder.startswith("_"):
+                if name and folder in ("_manifests", "_layers"):
                     yield name
-            elif entry.is_dir() and entry.name.isprintable() and not _leads_back(entry):
-                yield from self._below(f"{name}/{entry.name}" if name else entry.name)
+            elif folder.isprintable():
+                yield from self._below(f"{name}/{folder}" if name else folder)
 
-    def split(self, parts: int, *, least: int = 0) -> list[Part]:
-        """The whole store in at most so many shares of about the same work, and of ``least`` tags or more."""
-        with _errors_told(self.root):
-            loads = {name: len(_names(f"{self._manifests(name)}/tags")) for name in self.repositories()}
-            prefixes = sorted(_names(f"{self._blobs}/sha256"))
+    def split(
+        self,
+        parts: int,
+        *,
+        least: int = 0,
+        known: Iterable[tuple[str, str]] = (),
+        unchanged: Unchanged = NONE_UNCHANGED,
+    ) -> list[Part]:
+        """The whole store in at most so many parts of about the same work, and of ``least`` tags or more.
+
+        ``known`` need not be told to a source that shows all.
+        """
+        with told(self.root):
+            loads = {name: len(self.files.names(f"{self._manifests(name)}/tags")) for name in self.repositories()}
+            prefixes = sorted(self.files.names(f"{self._blobs}/sha256"))
         if least:
             parts = min(parts, sum(loads.values()) // least)
         shares: list[list[str]] = [[] for _ in range(max(parts, 1))]
@@ -120,7 +109,12 @@ class Storage:
             shares[lightest].append(name)
             totals[lightest] += loads[name] + 1
         split = [
-            Part(tuple(sorted(share)), tuple(prefixes[number :: len(shares)])) for number, share in enumerate(shares)
+            Part(
+                tuple(sorted(share)),
+                tuple(prefixes[number :: len(shares)]),
+                files={digest: file for name in share for digest, file in unchanged.get(name, {}).items()},
+            )
+            for number, share in enumerate(shares)
         ]
         return [part for part in split if part.repositories or part.prefixes] or split[:1]
 
@@ -132,7 +126,7 @@ class Storage:
         """
         columns = Columns()
         digests: dict[str, None] = {}
-        with _errors_told(self.root):
+        with told(self.root):
             for name in part.repositories:
                 columns["repositories"]["image_name"].append(name)
                 # A push writes the revision before the tag: read the other way round.
@@ -150,24 +144,35 @@ class Storage:
                 columns.add("blobs", row)
         return columns
 
-    def state(self, repository: str) -> tuple[dict[str, str | None], frozenset[str]]:
+    def state(self, repository: str) -> tuple[Tags, frozenset[str]]:
         """Tags with their digests (None: a broken link) and revisions, as they are now."""
-        with _errors_told(self.root):
+        with told(self.root):
             tags = {tag: digest for tag, digest, _ in self._tags(repository)}
             return tags, frozenset(self._revisions(repository))
 
-    def manifest(self, digest: str) -> bytes | None:
-        """The bytes of a manifest; None if the store doesn't have it."""
-        with _errors_told(self.root):
+    def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """The bytes of manifests (repository, digest), as they are; without those that are not there."""
+        found = {}
+        for repository, digest in wanted:
+            link = f"{self._manifests(repository)}/revisions/{digest.replace(':', '/')}/link"
+            with told(self.root):
+                data = self.content(digest) if self.files.exists(link) else None
+            if data is not None:
+                found[repository, digest] = data
+        return found
+
+    def content(self, digest: str) -> bytes | None:
+        """The bytes of a blob; None if the store doesn't have it."""
+        with told(self.root):
             try:
-                return _read(self._blob(digest))
-            except _ABSENT:
+                return self.files.read(self._blob(digest))
+            except ABSENT:
                 return None
 
     def blob_sizes(self) -> dict[str, int]:
         """Bytes of every blob's file, by digest, as they are now."""
-        with _errors_told(self.root):
-            prefixes = tuple(_names(f"{self._blobs}/sha256"))
+        with told(self.root):
+            prefixes = tuple(self.files.names(f"{self._blobs}/sha256"))
             return {digest: size for digest, size, _ in self._sizes(prefixes)}
 
     def untag(self, repository: str, tag: str) -> None:
@@ -179,11 +184,15 @@ class Storage:
         folder = f"{manifests}/tags/{tag}"
         if not _TAG.fullmatch(tag):
             raise StorageError(f"{tag!r} is not a tag's name: nothing was removed in {manifests}.")
-        with _errors_told(folder):
-            if os.path.lexists(folder):
+        with told(folder):
+            if self.files.exists(folder):
                 self._check_own_folder(folder)
+                aside = f"{manifests}/{_ASIDE}"
+                if self.files.exists(aside):  # an earlier run was interrupted here
+                    self.files.remove(aside)
                 # At once for the registry, which could otherwise see half of a tag.
-                _remove_aside(folder, f"{manifests}/{_ASIDE}")
+                self.files.move(folder, aside)
+                self.files.remove(aside)
 
     def uploads(self) -> list[Upload]:
         """Pushes in flight and those that were given up, of all repositories.
@@ -192,12 +201,12 @@ class Storage:
         """
         uploads = []
         for repository in self.repositories():
-            with _errors_told(self.root):
+            with told(self.root):
                 folder = f"{self._repositories}/{repository}/_uploads"
-                for id_ in sorted(_names(folder)):
-                    started = _mtime(f"{folder}/{id_}/startedat")
+                for id_ in sorted(self.files.names(folder)):
+                    started = self.files.stat(f"{folder}/{id_}/startedat")
                     if started is not None:
-                        uploads.append(Upload(repository, id_, started))
+                        uploads.append(Upload(repository, id_, started.mtime))
         return uploads
 
     def last_layer(self, repository: str) -> int:
@@ -205,8 +214,8 @@ class Storage:
 
         Layers come before their manifest: a repository without manifests may be about to get one.
         """
-        with _errors_told(self.root):
-            return max(_links(f"{self._repositories}/{repository}/_layers").values(), default=0)
+        with told(self.root):
+            return max(self._links(f"{self._repositories}/{repository}/_layers").values(), default=0)
 
     def remove_repository(self, name: str) -> None:
         """Remove a repository that holds no manifests; repositories below its name stay.
@@ -220,24 +229,24 @@ class Storage:
             raise StorageError(
                 f"{folder} holds {len(tags)} tags and {len(revisions)} manifests: not removed. Delete them first."
             )
-        with _errors_told(folder):
+        with told(folder):
             # In this order it is still a repository, to be found again, if this is interrupted.
             for own in ("_uploads", "_layers", "_manifests"):
-                if os.path.lexists(f"{folder}/{own}"):
+                if self.files.exists(f"{folder}/{own}"):
                     self._check_own_folder(f"{folder}/{own}")
-                    shutil.rmtree(f"{folder}/{own}")
-            while os.path.isdir(folder) and folder != self._repositories and not _names(folder):
-                os.rmdir(folder)
+                    self.files.remove(f"{folder}/{own}")
+            while self.files.is_folder(folder) and folder != self._repositories and not self.files.names(folder):
+                self.files.remove_empty(folder)
                 folder = os.path.dirname(folder)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""
-        return lock_folder(self.base)
+        return self.files.lock(str(self.base))
 
-    def disk(self) -> "shutil._ntuple_diskusage":
-        """Total, used and free bytes of the file system that holds the store."""
-        with _errors_told(self.base):
-            return shutil.disk_usage(self.base)
+    def disk(self) -> Usage:
+        """Total and free bytes of the file system that holds the store."""
+        with told(self.base):
+            return self.files.usage(str(self.base))
 
     def _manifests(self, repository: str) -> str:
         return f"{self._repositories}/{repository}/_manifests"
@@ -248,20 +257,28 @@ class Storage:
 
     def _tags(self, repository: str) -> Iterator[tuple[str, str | None, int]]:
         folder = f"{self._manifests(repository)}/tags"
-        for tag in sorted(_names(folder)):
-            try:
-                descriptor = os.open(f"{folder}/{tag}/current/link", os.O_RDONLY)
-            except _ABSENT:
+        for tag in sorted(self.files.names(folder)):
+            found = self.files.first(f"{folder}/{tag}/current/link", _MAX_LINK)
+            if found is None:
                 continue
-            try:
-                pushed = int(os.fstat(descriptor).st_mtime)
-                link = os.read(descriptor, 256).decode("ascii", "replace").strip()
-            finally:
-                os.close(descriptor)
+            data, pushed = found
+            link = data.decode("ascii", "replace").strip()
             yield printable(tag), link if is_digest(link) else None, pushed
 
     def _revisions(self, repository: str) -> dict[str, int]:
-        return _links(f"{self._manifests(repository)}/revisions")
+        return self._links(f"{self._manifests(repository)}/revisions")
+
+    def _links(self, folder: str) -> dict[str, int]:
+        """When each digest was linked below ``<folder>/<algorithm>/<hex>/link``."""
+        names, stat = self.files.names, self.files.stat
+        found = {}
+        for algorithm in sorted(names(folder)):
+            for hex_ in sorted(names(f"{folder}/{algorithm}")):
+                # What was deleted leaves its folder behind, without the link.
+                linked = stat(f"{folder}/{algorithm}/{hex_}/link")
+                if linked is not None and is_digest(f"{algorithm}:{hex_}"):
+                    found[f"{algorithm}:{hex_}"] = linked.mtime
+        return found
 
     def _contents(self, digests: Iterable[str]) -> Iterator[Content]:
         rest = iter(digests)
@@ -287,37 +304,27 @@ class Storage:
 
     def _document(self, digest: str) -> bytes | str:
         try:
-            data = _read(self._blob(digest), limit=_MAX_DOCUMENT)
-        except _ABSENT:
+            data = self.files.read(self._blob(digest), _MAX_DOCUMENT)
+        except ABSENT:
             return "missing from the store"
         if data is None:
             return f"larger than {_MAX_DOCUMENT} bytes"
         return data
 
     def _is_same(self, digest: str, files: Mapping[str, tuple[int, int]]) -> bool:
-        if digest not in files:
-            return False
-        try:
-            stat = os.stat(self._blob(digest))
-        except _ABSENT:
-            return False
-        return (stat.st_size, int(stat.st_mtime)) == files[digest]
+        return digest in files and self.files.stat(self._blob(digest)) == files[digest]
 
     def _sizes(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+        stat = self.files.stat
         for prefix in prefixes:
             folder = f"{self._blobs}/sha256/{prefix}"
-            for hex_ in _names(folder):
-                if _HEX.fullmatch(hex_):
-                    try:
-                        stat = os.stat(f"{folder}/{hex_}/data")
-                    except _ABSENT:
-                        continue
-                    yield f"sha256:{hex_}", stat.st_size, int(stat.st_mtime)
+            for hex_ in self.files.names(folder):
+                if _HEX.fullmatch(hex_) and (found := stat(f"{folder}/{hex_}/data")) is not None:
+                    yield f"sha256:{hex_}", *found
 
     def _check_own_folder(self, path: str) -> None:
         """Only a real folder at its real place is removed: a link may lead anywhere."""
-        expected = os.path.realpath(self.root) + path.removeprefix(str(self.root))
-        if os.path.realpath(path) != expected or not os.path.isdir(path):
+        if not self.files.is_own(path, str(self.root)):
             raise StorageError(
                 f"{path} is not a folder of the store itself (a symbolic link?): not removed. Remove it by hand."
             )
@@ -336,103 +343,9 @@ def _checked(repository: str) -> str:
     return repository
 
 
-def _entries(folder: str) -> list["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except _ABSENT:
-        return []
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except _ABSENT:
-        return []
-
-
-def _leads_back(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a symbolic link to a folder above itself, which would never end."""
-    if not entry.is_symlink():
-        return False
-    target = os.path.realpath(entry.path)
-    return os.path.commonpath([target, os.path.realpath(os.path.dirname(entry.path))]) == target
-
-
-def _links(folder: str) -> dict[str, int]:
-    """When each digest was linked below ``<folder>/<algorithm>/<hex>/link``."""
-    found = {}
-    for algorithm in sorted(_names(folder)):
-        for hex_ in sorted(_names(f"{folder}/{algorithm}")):
-            # What was deleted leaves its folder behind, without the link.
-            linked = _mtime(f"{folder}/{algorithm}/{hex_}/link")
-            if linked is not None and is_digest(f"{algorithm}:{hex_}"):
-                found[f"{algorithm}:{hex_}"] = linked
-    return found
-
-
-def _mtime(path: str) -> int | None:
-    try:
-        return int(os.stat(path).st_mtime)
-    except _ABSENT:
-        return None
-
-
-def _read(path: str, limit: int | None = None) -> bytes | None:
-    """The whole file; None if it has more bytes than ``limit``."""
-    with open(path, "rb", buffering=0) as file:
-        if limit is not None and os.fstat(file.fileno()).st_size > limit:
-            return None
-        return file.read()
-
-
-def _remove_aside(folder: str, aside: str) -> None:
-    if os.path.lexists(aside):  # an earlier run was interrupted here
-        shutil.rmtree(aside)
-    os.rename(folder, aside)
-    shutil.rmtree(aside)
-
-
-def _no_store(base: Path) -> str:
+def _no_store(base: Path, found: list[str]) -> StorageError:
     cure = "Set registry.base_path to the folder that holds docker/registry/v2."
-    if not base.is_dir():
-        return f"{base} is not a folder. {cure}"
-    found = sorted(printable(name) for name in os.listdir(base))
-    listed = ", ".join(found[:5]) + (", …" if len(found) > 5 else "")
-    return f"{base} has no docker/registry/v2, but {listed}. {cure}"
-
-
-@contextlib.contextmanager
-def _errors_told(path: str | Path) -> Iterator[None]:
-    """Every OSError as a StorageError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or path
-        cure = "Check the disk and base_path."
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            cure = "Run regdata as a user who may read and change the registry's folder."
-        raise StorageError(f"{where}: {error.strerror}. {cure}") from error
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock on ``folder`` that ends with the process; StorageError if another run has it.
-
-    A child process that inherits descriptors (``close_fds=False``) holds it, too.
-    """
-    with _errors_told(folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.set_inheritable(descriptor, True)  # for a command that is to hold it, too
-    try:
-        with _errors_told(folder):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError(
-                    f"Another regdata run is working on {folder}, or the collection that it began. "
-                    "Wait until it has ended."
-                ) from None
-        yield
-    finally:
-        os.close(descriptor)
+    if not found:
+        return StorageError(f"{base} is not a folder. {cure}")
+    listed = ", ".join(sorted(map(printable, found))[:5]) + (", …" if len(found) > 5 else "")
+    return StorageError(f"{base} has no docker/registry/v2, but {listed}. {cure}")

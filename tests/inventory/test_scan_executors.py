@@ -24,7 +24,8 @@ from regdata.inventory.scan import scan
 from regdata.sources import processes
 from regdata.sources.columns import Columns, merge
 from regdata.sources.manifest import Reference
-from regdata.sources.storage import Part, Storage
+from regdata.sources.source import Part
+from regdata.sources.storage import Storage
 
 
 @contextmanager

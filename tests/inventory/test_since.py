@@ -16,12 +16,11 @@ from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.inventory import scan as scanning
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.sources import storage
+from regdata.sources.files import LocalFiles
 
 TABLES = ("repositories", "images", "manifests", "references", "relations", "blobs")
 NEW = make_image([make_layer("new", 30)], oci=True)
 INDEX = make_index([NEW, make_image([make_layer("other", 30)], platform="linux/arm64", oci=True)], attest=True)
-_READ = storage._read
 
 
 @pytest.fixture
@@ -33,7 +32,8 @@ def config(demo_registry: LocalRegistry, conf: Callable[..., Path]) -> Config:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The manifests and configs that are opened, in this process: all, since the demo is small."""
     paths: list[str] = []
-    monkeypatch.setattr(storage, "_read", lambda path, limit=None: paths.append(path) or _READ(path, limit))
+    read = LocalFiles.read
+    monkeypatch.setattr(LocalFiles, "read", lambda *path, **limit: paths.append(path[1]) or read(*path, **limit))
     # It looks into some manifests to see whether the folder is that of the registry.
     monkeypatch.setattr(scanning, "check_same_registry", lambda registry, storage: None)
     return paths

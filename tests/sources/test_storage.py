@@ -19,7 +19,8 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns, merge
-from regdata.sources.storage import Part, Storage
+from regdata.sources.source import Part
+from regdata.sources.storage import Storage
 from tests.support.helpers import ROOT
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -255,7 +256,7 @@ def test_revisions_of_any_algorithm_are_read(folder: Folder) -> None:
     folder.blob(data.encode(), digest)
     folder.revision("app", digest)
     assert errors(read(folder)) == {digest: None}
-    assert Storage(folder.base_path).manifest(digest) == data.encode()
+    assert Storage(folder.base_path).content(digest) == data.encode()
 
 
 def test_a_file_that_cannot_be_read_stops_with_its_path(folder: Folder) -> None:
@@ -332,8 +333,8 @@ def test_blob_sizes_and_manifest(folder: Folder) -> None:
     storage = Storage(folder.base_path)
     digest = folder.blob(b"12345")
     assert storage.blob_sizes() == {digest: 5}
-    assert storage.manifest(digest) == b"12345"
-    assert storage.manifest("sha256:" + "0" * 64) is None
+    assert storage.content(digest) == b"12345"
+    assert storage.content("sha256:" + "0" * 64) is None
 
 
 def test_untag_removes_the_tag_alone(folder: Folder) -> None:
@@ -463,7 +464,7 @@ def test_a_real_registry_is_read_and_changed(registry: LocalRegistry) -> None:
     assert set(columns["revisions"]["manifest_hash"]) == set(contents)
     assert all(abs(pushed - time.time()) < 60 for pushed in columns["tags"]["pushed"])
     assert set(columns["descriptors"]["reference_hash"]) <= set(columns["blobs"]["blob_hash"])
-    assert storage.manifest(index.digest) == index.manifest
+    assert storage.content(index.digest) == index.manifest
     assert storage.blob_sizes()[index.digest] == len(index.manifest)
 
     storage.untag("team/app", "v1")

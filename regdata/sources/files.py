@@ -1,0 +1,196 @@
+"""The files of a store, wherever they lie: listing, reading, moving, locking.
+
+`Storage` knows distribution's layout and asks a `Files` for everything else, so that the same layout may lie elsewhere.
+Paths are absolute, with ``/`` between their parts. A registry runs meanwhile, so a file that vanishes between two looks
+is nothing special: what is absent is empty, or None, except for `Files.read`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from stat import S_ISDIR
+from typing import NamedTuple, Protocol
+
+from regdata.errors import StorageError
+from regdata.sources.source import Usage
+
+ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class Stat(NamedTuple):
+    """Bytes of a file, and when it was last written (UTC epoch seconds)."""
+
+    size: int
+    mtime: int
+
+
+class Files(Protocol):
+    """Where files lie. What goes wrong is an OSError; `told` makes one a StorageError. Picklable."""
+
+    def names(self, folder: str) -> list[str]:
+        """What lies in a folder, in any order."""
+
+    def folders(self, folder: str) -> list[str]:
+        """The folders in a folder, in any order; not those that lead back to a folder above them."""
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is anything, be it a link that leads nowhere."""
+
+    def is_own(self, folder: str, root: str) -> bool:
+        """Whether it is a folder that really lies where it seems to below ``root``: a link may lead anywhere."""
+
+    def writable(self, folder: str) -> bool:
+        """Whether something in a folder may be changed."""
+
+    def stat(self, path: str) -> Stat | None:
+        """Size and date of a file."""
+
+    def first(self, path: str, size: int) -> tuple[bytes, int] | None:
+        """The first bytes of a file, and its date."""
+
+    def read(self, path: str, limit: int | None = None) -> bytes | None:
+        """The whole file; None if it has more bytes than ``limit``. One of `ABSENT` where there is none."""
+
+    def move(self, path: str, target: str) -> None:
+        """Rename, at once for everybody who looks."""
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder with all that is in it."""
+
+    def remove_empty(self, folder: str) -> None:
+        """Remove a folder that is empty."""
+
+    def lock(self, folder: str) -> AbstractContextManager[None]:
+        """Hold a lock that ends with the process; StorageError if another run has it."""
+
+    def usage(self, folder: str) -> Usage:
+        """What is free where the folder lies."""
+
+
+class LocalFiles:
+    """The files of this machine's file systems. Plain system calls: a scan makes one or two for each blob and link."""
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return os.listdir(folder)
+        except ABSENT:
+            return []
+
+    def folders(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return [entry.name for entry in entries if entry.is_dir() and not _leads_back(entry)]
+        except ABSENT:
+            return []
+
+    def is_folder(self, path: str) -> bool:
+        try:
+            return S_ISDIR(os.stat(path).st_mode)
+        except ABSENT:
+            return False
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def is_own(self, folder: str, root: str) -> bool:
+        expected = os.path.realpath(root) + folder.removeprefix(root)
+        return os.path.realpath(folder) == expected and os.path.isdir(folder)
+
+    def writable(self, folder: str) -> bool:
+        return os.access(folder, os.W_OK | os.X_OK)
+
+    def stat(self, path: str) -> Stat | None:
+        try:
+            stat = os.stat(path)
+        except ABSENT:
+            return None
+        return Stat(stat.st_size, int(stat.st_mtime))
+
+    def first(self, path: str, size: int) -> tuple[bytes, int] | None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except ABSENT:
+            return None
+        try:
+            mtime = int(os.fstat(descriptor).st_mtime)
+            return os.read(descriptor, size), mtime
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: str, limit: int | None = None) -> bytes | None:
+        with open(path, "rb", buffering=0) as file:
+            if limit is not None and os.fstat(file.fileno()).st_size > limit:
+                return None
+            return file.read()
+
+    def move(self, path: str, target: str) -> None:
+        os.rename(path, target)
+
+    def remove(self, folder: str) -> None:
+        shutil.rmtree(folder)
+
+    def remove_empty(self, folder: str) -> None:
+        os.rmdir(folder)
+
+    def lock(self, folder: str) -> AbstractContextManager[None]:
+        return lock_folder(folder)
+
+    def usage(self, folder: str) -> Usage:
+        usage = shutil.disk_usage(folder)
+        return Usage(usage.total, usage.free)
+
+
+LOCAL = LocalFiles()
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a symbolic link to a folder above itself, which would never end."""
+    if not entry.is_symlink():
+        return False
+    target = os.path.realpath(entry.path)
+    return os.path.commonpath([target, os.path.realpath(os.path.dirname(entry.path))]) == target
+
+
+@contextmanager
+def told(path: str | Path) -> Iterator[None]:
+    """Every OSError as a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        cure = "Check the disk and base_path."
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            cure = "Run regdata as a user who may read and change the registry's folder."
+        raise StorageError(f"{where}: {error.strerror}. {cure}") from error
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Hold a lock on ``folder`` that ends with the process; StorageError if another run has it.
+
+    A child process that inherits descriptors (``close_fds=False``) holds it, too.
+    """
+    with told(folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        os.set_inheritable(descriptor, True)  # for a command that is to hold it, too
+    try:
+        with told(folder):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(
+                    f"Another regdata run is working on {folder}, or the collection that it began. "
+                    "Wait until it has ended."
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)

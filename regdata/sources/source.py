@@ -1,0 +1,121 @@
+"""What every source of a registry's contents can do, and what a store can besides.
+
+A source is the registry seen in one way: over its API, in its folder, or in any other place that holds the same. The
+suite of tests/sources/test_every_source.py is what they all have to answer alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from regdata.sources.columns import Columns
+
+
+class Part(NamedTuple):
+    """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``.
+
+    ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all.
+    ``files``: manifests that are not read, so that they have no content, if their files have this size and date.
+    ``tags``: the tags of repositories that need not be asked for them.
+    """
+
+    repositories: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    known: tuple[tuple[str, str], ...] = ()
+    files: Mapping[str, tuple[int, int]] = {}
+    tags: Mapping[str, list[str]] = {}
+
+
+# Size and date of the files of manifests that need not be read again, by repository and digest.
+Unchanged = Mapping[str, Mapping[str, tuple[int, int]]]
+NONE_UNCHANGED: Unchanged = {}
+
+
+# Tags with their digests; None for one whose digest can't be told.
+Tags = dict[str, str | None]
+
+
+class Upload(NamedTuple):
+    """A push in flight, or one that was given up; ``started`` is in UTC epoch seconds."""
+
+    repository: str
+    id: str
+    started: int
+
+
+class Usage(NamedTuple):
+    """Total and free bytes of what a store lies on."""
+
+    total: int
+    free: int
+
+
+class Readable(Protocol):
+    """What parts are read from; it and they are pickled, to be read in another process."""
+
+    def read(self, part: Any) -> Columns:
+        """The columns of `regdata.sources.columns.COLUMNS` for one part."""
+
+
+class Source(Readable, Protocol):
+    """A registry's contents. Each method raises the source's own RegdataError, and no other error."""
+
+    def repositories(self) -> list[str]:
+        """Sorted names of all repositories, those without tags too."""
+
+    def split(
+        self,
+        parts: int,
+        *,
+        least: int = 0,
+        known: Iterable[tuple[str, str]] = (),
+        unchanged: Unchanged = NONE_UNCHANGED,
+    ) -> list[Part]:
+        """Everything in at most so many parts of about the same work, to be given to `read`.
+
+        ``least``: how many tags a part has or more; all is one part where nobody knows how many tags there are.
+        ``known`` and ``unchanged`` (by repository): see `Part`; each source takes what it has a use for.
+        """
+
+    def state(self, repository: str) -> tuple[Tags, frozenset[str] | None]:
+        """A repository's tags and revisions as they are now; None where only what a tag leads to can be seen."""
+
+    def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """The bytes of manifests (repository, digest); those that the repository does not have are left out."""
+
+
+class Store(Source, Protocol):
+    """A source that is the registry's own storage, and can be changed behind its back."""
+
+    base: Path
+    writable: bool
+
+    def state(self, repository: str) -> tuple[Tags, frozenset[str]]:
+        """A repository's tags and revisions as they are now."""
+
+    def content(self, digest: str) -> bytes | None:
+        """The bytes of a blob; None where there is none."""
+
+    def blob_sizes(self) -> dict[str, int]:
+        """Bytes of every blob, by digest, as they are now."""
+
+    def uploads(self) -> list[Upload]:
+        """Pushes in flight and those that were given up, of all repositories."""
+
+    def last_layer(self, repository: str) -> int:
+        """When a layer was last pushed into a repository (UTC epoch seconds); 0 if it has none."""
+
+    def untag(self, repository: str, tag: str) -> None:
+        """Remove a tag and nothing else; an absent tag is no error."""
+
+    def remove_repository(self, name: str) -> None:
+        """Remove a repository that holds no manifests; repositories below its name stay."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other regdata runs off this store; StorageError if one is at work."""
+
+    def disk(self) -> Usage:
+        """Total and free bytes of what it lies on."""
