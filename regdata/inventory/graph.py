@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from regdata.tables.workspace import rolled_back, run_file, workspace
-
-if TYPE_CHECKING:
-    from regdata.inventory.references import References
+from regdata.inventory.once import Once
+from regdata.inventory.references import References
+from regdata.tables.workspace import committed, rolled_back, run_file, workspace
 
 Table: TypeAlias = pd.DataFrame | pa.Table
 
@@ -24,32 +23,32 @@ class Graph:
 
     def __init__(self, references: References, *, tags: Table, manifests: Table) -> None:
         """``tags``: id, image_name, tag_name, tag_hash, error; ``manifests``: as in regdata.tables.schema.TABLES."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._work = workspace(digest=references.digests)
-        self._done: set[str] = set()
+        self._once = Once()
         self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests)
         self.keep("inventory/reach.sql")
 
     def keep(self, file: str, **tables: Table) -> None:
         """Runs one of the package's .sql files, unless it was run, over ``tables`` too; what it makes stays."""
-        with self._lock:
-            if file in self._done:
-                return
-            for name, table in tables.items():
-                self._work.register(name, table)
-            run_file(self._work, file)
-            for name in tables:
-                self._work.unregister(name)
-            self._done.add(file)
+        self._once(file, lambda: self._run(file, tables))
 
     @contextmanager
     def open(self, **tables: Table) -> Iterator[duckdb.DuckDBPyConnection]:
         """A workspace with ``tables``, too; what is made in it goes at the end."""
-        with self._lock, rolled_back(self._work):
-            for name, table in tables.items():
-                self._work.register(name, table)
-            try:
-                yield self._work
-            finally:
-                for name in tables:
-                    self._work.unregister(name)
+        with self._lock, self._seeing(tables), rolled_back(self._work):
+            yield self._work
+
+    def _run(self, file: str, tables: dict[str, Table]) -> None:
+        with self._lock, self._seeing(tables), committed(self._work):
+            run_file(self._work, file)
+
+    @contextmanager
+    def _seeing(self, tables: dict[str, Table]) -> Iterator[None]:
+        for name, table in tables.items():
+            self._work.register(name, table)
+        try:
+            yield
+        finally:
+            for name in tables:
+                self._work.unregister(name)

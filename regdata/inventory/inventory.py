@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -15,15 +14,14 @@ import pyarrow as pa
 
 from regdata.inventory.building import build, tables_of
 from regdata.inventory.graph import Graph
+from regdata.inventory.once import Once
 from regdata.inventory.references import References, batches
 from regdata.show import render
 from regdata.sources.columns import Columns
 from regdata.tables import schema
+from regdata.tables.conditions import Readers
 from regdata.tables.schema import Engine
 from regdata.tables.workspace import to_frame
-
-if TYPE_CHECKING:
-    from regdata.planning.bench import Workbench
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +34,7 @@ class Inventory:
     repositories: every name, also those without tags. ``scanned_at`` is the time of the scan, ``from_store`` whether
     the registry's folder was read (then sizes, dates and orphans are known exactly), ``can_untag`` whether a tag can go
     while its digest stays, ``engine`` and ``protect`` what conf.json says of conditions.
+    ``once`` keeps what is made of it, for as long as it lives.
     """
 
     images: pd.DataFrame
@@ -49,6 +48,7 @@ class Inventory:
     can_untag: bool = True
     engine: Engine = "duckdb"
     protect: str | None = None
+    once: Once = field(default_factory=Once, init=False)
 
     def __repr__(self) -> str:
         return render.inventory(self).text
@@ -74,23 +74,28 @@ class Inventory:
             from_store=from_store,
             **known,
         )
-        inventory.__dict__["graph"] = built.graph
+        inventory.once("graph", lambda: built.graph)
         return inventory
 
-    @cached_property
+    @property
     def graph(self) -> Graph:
         """What holds what; it takes memory until the inventory goes."""
-        return Graph(self.refers, tags=self.images, manifests=self.manifests)
+        return self.once("graph", lambda: Graph(self.refers, tags=self.images, manifests=self.manifests))
 
-    @cached_property
+    @property
     def references(self) -> pd.DataFrame:
         """manifest_hash, reference_hash, reference_kind, reference_size, media_type, platform: a row per reference."""
-        return to_frame(pa.concat_tables(self.batches("references")))
+        return self.once("references", lambda: to_frame(pa.concat_tables(self.batches("references"))))
 
-    @cached_property
+    @property
     def relations(self) -> pd.DataFrame:
         """id, image_name, tag_name, blob_hash, blob_kind: the layers and configs of each tag, over all platforms."""
-        return to_frame(pa.concat_tables(self.batches("relations")))
+        return self.once("relations", lambda: to_frame(pa.concat_tables(self.batches("relations"))))
+
+    @property
+    def readers(self) -> Readers:
+        """What reads conditions over the tables; it takes memory until the inventory goes."""
+        return self.once("readers", lambda: Readers(self))
 
     def batches(self, name: str) -> Iterator[pa.Table]:
         """The rows of a table, those of a long one some at a time."""
@@ -121,31 +126,20 @@ class Inventory:
 
     def save(self, folder: str | Path) -> Path:
         """Writes a snapshot into ``folder`` and returns its path; see inventory.snapshot. Raises StorageError."""
-        from regdata.inventory import snapshot  # it stands on this module
+        from regdata.inventory import snapshot  # its `compare` stands on this module
 
-        return snapshot.save(self, folder)
+        return snapshot.save(self, {key: getattr(self, key) for key in snapshot.KEYS}, folder)
 
     @classmethod
     def load(cls, path: str | Path) -> Inventory:
         """The inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
         from regdata.inventory import snapshot
 
-        return snapshot.load(path)
-
-    @cached_property
-    def workbench(self) -> Workbench:
-        """The inventory made ready for many conditions; it takes memory until the inventory goes."""
-        from regdata.planning.bench import Workbench  # it stands on this module
-
-        return Workbench(self)
+        return cls(**snapshot.load(path))
 
     def sql(self, query: str) -> pd.DataFrame:
         """What a SELECT over the tables gives; DuckDB reads it, and it can change nothing. Raises ConditionError."""
-        return self.workbench.query(query)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is derived, such as the connections of ``workbench``."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return self.readers.query(query)
 
     def to_duckdb(self) -> duckdb.DuckDBPyConnection:
         """The tables in a locked in-memory DuckDB."""

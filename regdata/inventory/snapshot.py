@@ -31,6 +31,7 @@ from regdata.inventory.inventory import Inventory
 from regdata.inventory.references import References
 from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count
 from regdata.tables import schema
+from regdata.tables.schema import Tables
 from regdata.tables.workspace import frame, to_frame, workspace
 
 FORMAT = 1
@@ -38,40 +39,34 @@ FACTS = "snapshot.json"
 # What is derived from these is not stored.
 TABLES = ("images", "manifests", "references", "blobs", "repositories")
 COLUMNS = {**schema.TABLES, "repositories": {"image_name": "TEXT"}}
+# The fields of an Inventory that are no frames.
+KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect")
 IMAGES_SHOWN = 20
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
-def save(inventory: Inventory, folder: str | Path) -> Path:
+def save(tables: Tables, facts: dict[str, Any], folder: str | Path) -> Path:
     """Writes ``<folder>/<UTC time of the scan>/`` and returns it; a second one of the same second gets -2.
 
-    All or nothing: it is written beside and renamed once it is on the disk. Raises StorageError.
+    ``facts`` has KEYS. All or nothing: it is written beside and renamed once it is on the disk. Raises StorageError.
     """
     folder = Path(folder)
-    facts = {
-        "format": FORMAT,
-        "scanned_at": inventory.scanned_at,
-        "registry": inventory.registry,
-        "from_store": inventory.from_store,
-        "can_untag": inventory.can_untag,
-        "engine": inventory.engine,
-        "protect": inventory.protect,
-    }
     draft = folder / f".{secrets.token_hex(8)}.tmp"
     with _writing(folder, draft):
         draft.mkdir(parents=True)
         for name in TABLES:
-            _write(inventory.batches(name), draft / f"{name}.parquet")
-        (draft / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            _write(tables.batches(name), draft / f"{name}.parquet")
+        written = json.dumps({"format": FORMAT, **facts}, indent=2, ensure_ascii=False)
+        (draft / FACTS).write_text(f"{written}\n", "utf-8")
         for path in (*draft.iterdir(), draft):
             _sync(path)
-        target = _take(draft, folder / f"{datetime.fromtimestamp(inventory.scanned_at, UTC):%Y%m%dT%H%M%SZ}")
+        target = _take(draft, folder / f"{datetime.fromtimestamp(facts['scanned_at'], UTC):%Y%m%dT%H%M%SZ}")
         _sync(folder)
     return target
 
 
-def load(path: str | Path) -> Inventory:
-    """The inventory of a snapshot, or of the newest one in a folder of snapshots. Raises StorageError."""
+def load(path: str | Path) -> dict[str, Any]:
+    """The fields of the Inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
     path = Path(path)
     if not (path / FACTS).is_file():
         found = saved(path)
@@ -90,8 +85,7 @@ def load(path: str | Path) -> Inventory:
             raise _damaged(path, f"{name}.parquet has no {', '.join(sorted(missing))}")
     references = tables.pop("references")
     refers = References.of_frames(references, **{name: tables[name] for name in ("images", "manifests", "blobs")})
-    frames: dict[str, Any] = {name: to_frame(table) for name, table in tables.items()}
-    return Inventory(**frames, refers=refers, **facts)
+    return {name: to_frame(table) for name, table in tables.items()} | {"refers": refers} | facts
 
 
 def saved(folder: str | Path) -> list[Path]:
@@ -111,7 +105,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise StorageError(
             f"{path} was saved by a newer regdata (format {written}, this one reads up to {FORMAT}): update regdata"
         )
-    if set(facts) != {"scanned_at", "registry", "from_store", "can_untag", "engine", "protect"}:
+    if set(facts) != set(KEYS):
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
     return dict(facts)
 

@@ -13,6 +13,7 @@ from regdata.config import Config
 from regdata.errors import ConditionError, RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.notebook.confedit import add_condition
+from regdata.planning.bench import workbench
 from regdata.planning.previews import EXAMPLE, ORDERS, Preview, preview
 from regdata.show.render import Line, Tone
 
@@ -69,7 +70,7 @@ class Editor:
         """Shows what ``condition`` would do, unless another one came meanwhile."""
         self._newest += 1
         mine = self._newest
-        self._inventory.workbench.interrupt()
+        workbench(self._inventory).interrupt()
         found = await self._aside(lambda: preview(self._inventory, condition) if mine == self._newest else None)
         if found and mine == self._newest:
             self._show(found)

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Self
 
-import pandas as pd
-
 from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan, planned
 from regdata.tables.conditions import Readers
@@ -17,15 +15,12 @@ from regdata.tables.schema import Engine
 class Workbench:
     """An inventory made ready once for many conditions; what one does no other sees. Threads take turns."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, readers: Readers | None = None) -> None:
+        """``readers``: others than its own, which go with it."""
         self.inventory = inventory
-        self._readers = Readers(inventory)
+        self._readers = readers or Readers(inventory)
         self.select = self._readers.select
         self.interrupt = self._readers.interrupt
-
-    def query(self, sql: str) -> pd.DataFrame:
-        """What a query over the tables gives; DuckDB reads it. Raises ConditionError."""
-        return self._readers.query(sql)
 
     def plan(
         self,
@@ -48,3 +43,8 @@ class Workbench:
 
     def __exit__(self, *_: object) -> None:
         self._readers.close()
+
+
+def workbench(inventory: Inventory) -> Workbench:
+    """The one that stays with the inventory; it takes memory until the inventory goes."""
+    return inventory.once("workbench", lambda: Workbench(inventory, inventory.readers))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from regdata.errors import ConditionError
+from regdata.planning.bench import workbench
 from regdata.planning.plan import Plan
 from regdata.planning.rules import REASONS
 from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count, shorten, size
@@ -152,7 +153,7 @@ def preview(inventory: Inventory, condition: str, *, engine: Engine | None = Non
     A condition that can't be read is no exception here, since people type: Preview.error says what is wrong.
     """
     engine = engine or inventory.engine
-    bench = inventory.workbench
+    bench = workbench(inventory)
     try:
         found = bench.plan(condition, engine=engine)
     except ConditionError as error:
@@ -165,7 +166,7 @@ def preview(inventory: Inventory, condition: str, *, engine: Engine | None = Non
 def _difference(inventory: Inventory, condition: str, engine: Engine, selected: list[int]) -> Difference | None:
     other: Engine = "sqlite" if engine == "duckdb" else "duckdb"
     try:
-        others = inventory.workbench.select(condition, engine=other, limit=COMPARING)
+        others = workbench(inventory).select(condition, engine=other, limit=COMPARING)
     except ConditionError as error:
         return Difference(other, [], [], str(error))
     if others == selected:
@@ -348,7 +349,7 @@ def conditions(inventory: Inventory, config: Config) -> Conditions:
             "error": pd.array([p.error for p in previews], dtype="str"),
         }
     )
-    return Conditions(frame, inventory.workbench.anyway)
+    return Conditions(frame, workbench(inventory).anyway)
 
 
 def _integers(values: Iterable[int | None]) -> pd.api.extensions.ExtensionArray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -51,10 +51,8 @@ class Reader:
 
         Raises ConditionError, which shows the condition under ``name``, what the engine says and the columns there are.
         """
-        self._load("images", *_mentioned(condition))
         seconds = limit or TIME_LIMIT
-        what = f"{name} {condition.strip()!r}"
-        with _deadline(self._connection, seconds), _explained(what, condition, self.engine, seconds):
+        with self._reading(f"{name} {condition.strip()!r}", condition, seconds, ["images", *_mentioned(condition)]):
             if isinstance(self._connection, sqlite3.Connection):
                 return _select_sqlite(self._connection, condition)
             return _select_duckdb(self._connection, condition)
@@ -62,8 +60,7 @@ class Reader:
     def query(self, sql: str) -> pd.DataFrame:
         """What a query over the tables gives; in DuckDB only. Raises ConditionError."""
         assert not isinstance(self._connection, sqlite3.Connection)
-        self._load(*(_mentioned(sql) or TABLES))
-        with _deadline(self._connection, TIME_LIMIT), _explained("the query", sql, self.engine, TIME_LIMIT):
+        with self._reading("the query", sql, TIME_LIMIT, _mentioned(sql) or TABLES):
             _check_single(self._connection, sql)
             with rolled_back(self._connection):
                 return frame(self._connection, sql)
@@ -76,15 +73,22 @@ class Reader:
         """Frees the tables."""
         self._connection.close()
 
-    def _load(self, *names: str) -> None:
-        for name in names:
-            if name in self._loaded:
-                continue
-            if isinstance(self._connection, sqlite3.Connection):
-                load_sqlite(self._connection, self._tables, name)
-            else:
-                load_duckdb(self._connection, self._tables, name)
-            self._loaded.add(name)
+    @contextmanager
+    def _reading(self, what: str, sql: str, limit: float, names: Iterable[str]) -> Iterator[None]:
+        with _explained(what, sql, self.engine, limit):
+            for name in names:
+                self._load(name)
+            with _deadline(self._connection, limit):
+                yield
+
+    def _load(self, name: str) -> None:
+        if name in self._loaded:
+            return
+        if isinstance(self._connection, sqlite3.Connection):
+            load_sqlite(self._connection, self._tables, name)
+        else:
+            load_duckdb(self._connection, self._tables, name)
+        self._loaded.add(name)
 
 
 class Readers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, Protocol
 
 import duckdb
@@ -102,26 +103,40 @@ def load_duckdb(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str
     kinds = {
         column: kind.replace("INTEGER", "BIGINT").replace("REAL", "DOUBLE") for column, kind in TABLES[name].items()
     }
-    connection.execute(_create(name, kinds))
-    for rows in tables.batches(name):
-        connection.register("incoming", rows)
-        connection.execute(f'INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
-        connection.unregister("incoming")
+    with _whole(connection, name):
+        connection.execute(_create(name, kinds))
+        for rows in tables.batches(name):
+            connection.register("incoming", rows)
+            connection.execute(f'INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
+            connection.unregister("incoming")
 
 
 def load_sqlite(connection: sqlite3.Connection, tables: Tables, name: str) -> None:
     """Puts the table of this name into ``connection``, which then can only be read."""
     connection.set_authorizer(None)
     connection.execute("PRAGMA query_only = 0")
-    connection.execute(_create(name, TABLES[name]))
     insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(TABLES[name]))})'
-    for rows in tables.batches(name):
-        for batch in rows.to_batches(_BATCH):
-            columns = (batch[column].to_pylist() for column in TABLES[name])
-            connection.executemany(insert, zip(*columns, strict=True))
-    connection.commit()
-    connection.execute("PRAGMA query_only = 1")
-    connection.set_authorizer(_only_reads)
+    try:
+        with _whole(connection, name):
+            connection.execute(_create(name, TABLES[name]))
+            for rows in tables.batches(name):
+                for batch in rows.to_batches(_BATCH):
+                    columns = (batch[column].to_pylist() for column in TABLES[name])
+                    connection.executemany(insert, zip(*columns, strict=True))
+    finally:
+        connection.commit()
+        connection.execute("PRAGMA query_only = 1")
+        connection.set_authorizer(_only_reads)
+
+
+@contextmanager
+def _whole(connection: duckdb.DuckDBPyConnection | sqlite3.Connection, name: str) -> Iterator[None]:
+    """The whole table, or none when this is interrupted."""
+    try:
+        yield
+    except BaseException:
+        connection.execute(f'DROP TABLE IF EXISTS "{name}"')
+        raise
 
 
 def _only_reads(action: int, *_: str | None) -> int:

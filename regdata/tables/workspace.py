@@ -68,3 +68,15 @@ def rolled_back(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDB
         yield connection
     finally:
         connection.rollback()
+
+
+@contextmanager
+def committed(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A transaction that leaves all behind, or nothing when it is interrupted."""
+    connection.begin()
+    try:
+        yield connection
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()

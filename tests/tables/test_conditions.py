@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+import pyarrow as pa
 import pytest
 
 import regdata
@@ -16,7 +18,7 @@ from regdata.inventory.inventory import Inventory
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import parse_manifest
 from regdata.tables import conditions
-from regdata.tables.conditions import select
+from regdata.tables.conditions import Reader, select
 from regdata.tables.schema import TABLES, Engine
 
 NOW = 1_700_000_000
@@ -295,3 +297,28 @@ def test_protect_is_named(inventory: Inventory, engine: Engine) -> None:
     """An error in `protect` is not taken for one in the condition."""
     with pytest.raises(ConditionError, match=r"^protect 'nonsense'"):
         regdata.plan(inventory, "1=1", engine=engine, protect="nonsense")
+
+
+class Interrupted:
+    """The tables of an inventory; the first reading of one is stopped midway, as by Ctrl-C."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.stopped = False
+
+    def batches(self, name: str) -> Iterator[pa.Table]:
+        rows = pa.concat_tables(self.inventory.batches(name))
+        yield rows.slice(0, 2)
+        if not self.stopped:
+            self.stopped = True
+            raise KeyboardInterrupt
+        yield rows.slice(2)
+
+
+@both_engines
+def test_interrupted_while_a_table_is_loaded(inventory: Inventory, engine: Engine) -> None:
+    """What was stopped while it loaded a table leaves none of it, and the next condition loads all."""
+    reader = Reader(Interrupted(inventory), engine)
+    with pytest.raises(KeyboardInterrupt):
+        reader.select("1=1")
+    assert len(reader.select("1=1")) == len(TAGS)
