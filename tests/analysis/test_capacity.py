@@ -282,7 +282,7 @@ def test_findings_and_charts() -> None:
 
     with mpl.rc_context({"backend": "agg"}):
         axes = charts.stored_over_time(study.past.frame)
-        assert max(axes.lines[0].get_ydata()) == stored  # type: ignore[arg-type]
+        assert max(axes.lines[0].get_ydata()) == stored  # type: ignore[arg-type, type-var]
         axes = charts.outlook(study.past.frame, study.ahead, limit=500_000)
         assert [line.get_ydata()[-1] for line in axes.lines] == [stored, expected, 500_000]  # type: ignore[index]
         axes = charts.after_conditions(study.changes, limit=10**12)
@@ -323,7 +323,7 @@ def execute(tmp_path: Path) -> Callable[..., Executed]:
                 )
             except papermill.PapermillExecutionError as failure:
                 error = f"{failure.ename}: {failure.evalue}"
-            notebook = nbformat.read(output, as_version=4)  # type: ignore[no-untyped-call]
+            notebook = nbformat.read(output, as_version=4)
         outputs = [one for cell in notebook.cells for one in cell.get("outputs", [])]
         assert [one.text for one in outputs if one.output_type == "stream"] == []
         data = [one.get("data", {}) for one in outputs]
@@ -334,7 +334,7 @@ def execute(tmp_path: Path) -> Callable[..., Executed]:
 
 
 @pytest.fixture(autouse=True)
-def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The notebook's kernel finds this checkout."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")

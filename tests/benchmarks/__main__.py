@@ -176,9 +176,12 @@ def asked(url: str, cache: Path | None) -> tuple[list[tuple[str, str]], list[str
     """A scan's tags, and the paths of all its requests."""
     seen: list[str] = []
     send = Transport.send
-    Transport.send = lambda self, method, path, *rest, **more: (  # type: ignore[method-assign]
-        seen.append(path) or send(self, method, path, *rest, **more)
-    )
+
+    def watched(self: Transport, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        seen.append(path)
+        return send(self, method, path, *rest, **more)
+
+    Transport.send = watched  # type: ignore[method-assign]
     try:
         source = Registry(url, cache=Cache(cache))
         found = merge([source.read(part) for part in source.split(1)])["tags"]
@@ -216,7 +219,7 @@ request = function()
   return wrk.format("GET", paths[number])
 end"""
     )
-    command = ["wrk", "-t1", "-c8", f"-d{WRK_SECONDS}s", "-s", script, url]
+    command = ["wrk", "-t1", "-c8", f"-d{WRK_SECONDS}s", "-s", str(script), url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in said, said
     (total,) = re.findall(r"(\d+) requests in", said)

@@ -41,7 +41,9 @@ def main() -> None:
         "size-by-age": charts.size_by_age(analysis.by_month(inventory)),
         "outlook": charts.outlook(study.past.frame, study.ahead, limit=study.disk.limit),
     }.items():
-        axes.figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+        figure = axes.get_figure(root=True)
+        assert figure
+        figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
         print(f"docs/{name}.png")
 
 

@@ -78,10 +78,11 @@ class Team:
 def team_template(tools: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Files]]:
     """The store of a registry that `skopeo copy --all` filled from another one, three hours ago; and what it held."""
     folder = tmp_path_factory.mktemp("team")
-    pushed = {}
+    pushed: dict[str, Files] = {}
     with LocalRegistry(folder / "source") as source, LocalRegistry(folder / "filled") as filled:
         for name, image in TAGS.items():
-            push(source.url, *name.split(":"), image)
+            repository, tag = name.split(":")
+            push(source.url, repository, tag, image)
             pushed[name] = pull_all(source, name, folder / f"pulled-{len(pushed)}")
             skopeo_copy(docker_ref(source, name), docker_ref(filled, name))
     age(folder / "filled/store", 3 * HOUR)
@@ -106,7 +107,7 @@ Conf = Callable[..., Path]
 sources = pytest.mark.parametrize("folder", [True, False], ids=["folder", "api"])
 
 
-def settings(team: Team, conf: Conf, *, folder: bool = True, **overrides: Any) -> regdata.config.Config:
+def settings(team: Team, conf: Conf, *, folder: Any = True, **overrides: Any) -> regdata.config.Config:
     if not folder:
         overrides["registry"] = {"url": team.registry.url}
     return load_config(conf(team.registry, **overrides))
@@ -116,7 +117,7 @@ def plan_of(config: regdata.config.Config, condition: str) -> Plan:
     return regdata.plan(regdata.scan(config), condition)
 
 
-def clean(config: regdata.config.Config, condition: str, **options: bool) -> Result:
+def clean(config: regdata.config.Config, condition: str, **options: Any) -> Result:
     return regdata.apply(plan_of(config, condition), config, **options)
 
 

@@ -53,10 +53,10 @@ def config(demo_registry: LocalRegistry, conf: Callable[..., Path], request: pyt
     return load_config(conf(demo_registry, registry=where))
 
 
-def frames(inventory: Inventory) -> dict[str, list[tuple[Any, ...]]]:
+def frames(inventory: Inventory) -> dict[str, list[str]]:
     """The rows of each frame, in no order, without what depends on the time of the scan."""
     found = {name: inventory.frame(name).drop(columns="age_days", errors="ignore") for name in snapshot.TABLES}
-    return {name: sorted(map(repr, frame.itertuples(index=False))) for name, frame in found.items()}
+    return {name: sorted(repr(row) for row in frame.itertuples(index=False)) for name, frame in found.items()}
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
@@ -109,7 +109,7 @@ class Dying:
     """A source that ends the process it is unpickled in, as a lack of memory would."""
 
     def read(self, part: int) -> Columns:
-        return {}
+        return Columns()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os._exit, (9,)

@@ -33,7 +33,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The manifests and configs that are opened, in this process: all, since the demo is small."""
     paths: list[str] = []
     read = LocalFiles.read
-    monkeypatch.setattr(LocalFiles, "read", lambda *path, **limit: paths.append(path[1]) or read(*path, **limit))
+
+    def watched(files: LocalFiles, path: str, **limit: int) -> bytes | None:
+        paths.append(path)
+        return read(files, path, **limit)
+
+    monkeypatch.setattr(LocalFiles, "read", watched)
     # It looks into some manifests to see whether the folder is that of the registry.
     monkeypatch.setattr(scanning, "check_same_registry", lambda registry, storage: None)
     return paths
@@ -41,7 +46,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def frames(found: Inventory) -> dict[str, pd.DataFrame]:
     columns = {name: found.frame(name).drop(columns="age_days", errors="ignore") for name in TABLES}
-    return {name: frame.sort_values(list(frame), ignore_index=True) for name, frame in columns.items()}
+    return {name: frame.sort_values(list(frame.columns), ignore_index=True) for name, frame in columns.items()}
 
 
 def assert_same(one: Inventory, other: Inventory) -> None:

@@ -24,7 +24,7 @@ from regdata.inventory.scan import scan
 from regdata.notebook import run
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns
-from tests.support.helpers import store_bytes
+from tests.support.helpers import named_rows, store_bytes
 
 Conf = Callable[..., Path]
 AT = 1_800_000_000
@@ -197,7 +197,7 @@ def test_compare_sizes(demo_registry: LocalRegistry, conf: Conf, empty: Inventor
     came, went = snapshot.compare(empty, inventory), snapshot.compare(inventory, empty)
     assert came.images["bytes_grown"].sum() == -went.images["bytes_grown"].sum() == stored
     own = analysis.by_image(inventory).set_index("image_name")["own"]
-    for row in came.images.itertuples():
+    for row in named_rows(came.images):
         assert str(row.image_name).startswith("(") or row.bytes_after == own[row.image_name]
     assert came.images["tags_after"].sum() == len(inventory.images) == (came.tags["change"] == "came").sum()
     assert came.images["bytes_grown"].is_monotonic_decreasing

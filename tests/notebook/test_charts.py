@@ -229,7 +229,7 @@ def test_treemap() -> None:
     )
     axes = drawn(charts.treemap(frame))
     tiles = rectangles(axes)
-    assert len(tiles) == charts.TILES + 7
+    assert len(tiles) == drawing.TILES + 7
     area = sum(tile.get_width() * tile.get_height() for tile in tiles)
     by_colour: dict[str, float] = {}
     for tile in tiles:

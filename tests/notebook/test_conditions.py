@@ -35,7 +35,7 @@ def run(conf: Path, condition: str = "") -> tuple[int, list[str]]:
         capture_output=True,
         timeout=120,
     )
-    notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(executed, as_version=4)
     outputs: list[Any] = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     return done.returncode, [_text(output) for output in outputs]
 

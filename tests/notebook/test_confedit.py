@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 
 from regdata.config import check_config, load_config
 from regdata.errors import ConfigError
-from regdata.notebook import confedit
 from regdata.notebook.confedit import add_condition, with_condition
 from tests.support.helpers import ROOT
 
@@ -159,7 +159,7 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(confedit.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ConfigError, match="No space left on device"):
         add_condition(path, "new", "1=1")
     assert path.read_text() == TIDY

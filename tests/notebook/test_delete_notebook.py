@@ -89,7 +89,7 @@ def test_from_the_root(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp
     assert done.returncode == 0, done.stderr
     (notebook,) = (tmp_path / "reports").glob("*.ipynb")
     assert re.fullmatch(r"\d{8}T\d{6}Z-autobuild\.ipynb", notebook.name)
-    nbformat.validate(nbformat.read(notebook, as_version=4))  # type: ignore[no-untyped-call]
+    nbformat.validate(nbformat.read(notebook, as_version=4))
 
     record = record_of(tmp_path)
     left = store_tags(demo_registry.base_path)
@@ -162,7 +162,7 @@ def test_redirected_and_listed_only(demo_registry: LocalRegistry, conf: Conf, ca
     source = (tmp_path / "notebooks/delete.ipynb").read_bytes()
     done = call("papermill", "delete.ipynb", "-p", "sql_id", "autobuild", "-p", "action", "none", folder="notebooks")
     assert done.returncode == 0, done.stderr
-    notebook = nbformat.reads(done.stdout, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.reads(done.stdout, as_version=4)
     assert notebook.metadata.papermill.parameters == {"sql_id": "autobuild", "action": "none"}
     assert (tmp_path / "notebooks/delete.ipynb").read_bytes() == source
     assert listing(demo_registry.base_path) == before

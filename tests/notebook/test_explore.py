@@ -37,7 +37,7 @@ def explore(conf: Path) -> tuple[int, list[Any]]:
         capture_output=True,
         timeout=120,
     )
-    notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(executed, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return done.returncode, [output for cell in cells for output in cell.outputs]
 
@@ -98,7 +98,7 @@ def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
 
 def test_it_is_stored_without_outputs() -> None:
     """The notebook in the project has no outputs and no functions of its own."""
-    notebook = nbformat.read(ROOT / "notebooks/explore.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(ROOT / "notebooks/explore.ipynb", as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)

@@ -17,7 +17,7 @@ from regdata.planning.plan import Plan
 from regdata.planning.rules import REASONS
 from regdata.tables.conditions import select
 from regdata.tables.schema import Engine
-from tests.support.helpers import numbered
+from tests.support.helpers import named_rows, numbered
 from tests.support.model import NOW, Model, Node, Tag, closure, models
 
 # Each is a registry of one to six images. A few thousand may find what these don't:
@@ -125,7 +125,7 @@ def check_every_tag_has_one_row_and_a_reason(case: Case) -> None:
         node = case.model.node(tag)
         assert (action == "delete") == (node in case.gone)
         assert is_true(reason, tag, action, case), (tag, action, reason)
-    for row in case.plan.manifests.itertuples():
+    for row in named_rows(case.plan.manifests):
         check_manifest_reason(case, Node(row.image_name, row.manifest_hash), row.reason)
 
 
@@ -192,7 +192,7 @@ def check_nothing_that_stays_loses_anything(case: Case) -> None:
             assert model.node(tag) in case.stays
             assert tag not in case.with_action("delete", "untag")
     # The same once more over any number of steps, from the tags alone.
-    standing = {model.node(tag) for tag in model.standing() - case.selected} - {None}
+    standing = {at for tag in model.standing() - case.selected if (at := model.node(tag))}
     assert not closure(standing, model.held_by) & case.gone
 
 
@@ -242,7 +242,7 @@ def check_bytes(case: Case) -> None:
 
 def check_order(case: Case) -> None:
     """An index is deleted before its children."""
-    order = {(row.image_name, row.first, row.second) for row in case.plan.order.itertuples()}
+    order = {(row.image_name, row.first, row.second) for row in named_rows(case.plan.order)}
     for node in case.gone:
         for child in case.model.children(node) & case.gone:
             assert (node.image, node.digest, child.digest) in order
@@ -255,7 +255,7 @@ def test_inventory(model: Model) -> None:
     inventory = Inventory.from_columns(numbered(model.columns()), scanned_at=NOW, from_store=True)
     ids = model.ids()
     assert len(inventory.images) == len(ids)
-    for row in inventory.images.itertuples():
+    for row in named_rows(inventory.images):
         tag = ids[row.id]
         assert (row.image_name, row.tag_name, row.image_tag) == (tag.image, tag.name, tag.name)
         assert row.exclusive_size == model.exclusive_size(tag), tag
@@ -264,7 +264,7 @@ def test_inventory(model: Model) -> None:
         assert none(row.shared_tags) == (len(beside) if tag.digest else None)
         assert none(row.error) == model.error(tag)
     relations = [
-        (row.image_name, row.tag_name, row.blob_hash, row.blob_kind) for row in inventory.relations.itertuples()
+        (row.image_name, row.tag_name, row.blob_hash, row.blob_kind) for row in named_rows(inventory.relations)
     ]
     wanted = {
         (tag.image, tag.name, digest): kinds for tag in model.tags for digest, kinds in model.blobs_of(tag).items()
@@ -277,7 +277,7 @@ def test_inventory(model: Model) -> None:
 
 def check_ranks(model: Model, inventory: Inventory) -> None:
     """newest_rank is 1 and the number of newer tags of the image, signatures apart."""
-    rows = list(inventory.images.itertuples())
+    rows = named_rows(inventory.images)
     ids = model.ids()
     for row in rows:
         pushed = ids[row.id].pushed
@@ -294,7 +294,7 @@ def check_ranks(model: Model, inventory: Inventory) -> None:
         assert none(row.newest_rank) == (None if when is None else 1 + len(newer))
 
 
-def none(value: Any) -> object:
+def none(value: Any) -> Any:
     """A frame's missing value as None."""
     return None if pd.isna(value) else value
 

@@ -21,7 +21,7 @@ from regdata.demo.samples import Blob, make_image, make_layer
 from regdata.errors import ConditionError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.notebook import charts
+from regdata.notebook import drawing
 from regdata.notebook import editor as widgets
 from regdata.notebook.editor import Editor
 from regdata.planning import previews
@@ -108,7 +108,7 @@ def test_the_bars(inventory: Inventory) -> None:
     assert len(bars.rows) == 21
     assert bars.rows[-1][0] == "other (9)"
     assert bars.rows[0][0] == "team/app-28"
-    assert shown._repr_html_().count(f"background:{charts.RED}") == 21
+    assert shown._repr_html_().count(f"background:{drawing.RED}") == 21
     assert "<script" not in shown._repr_html_()
 
 

@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -179,7 +179,7 @@ def serve(registry: FakeRegistry) -> Iterator[FakeRegistry]:
             thread.join()
 
 
-def rows(table: dict[str, list[Any]]) -> list[dict[str, Any]]:
+def rows(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """A table of columns as rows."""
     return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from regdata.demo.local import LocalRegistry
 from regdata.sources.columns import COLUMNS, Columns
 from regdata.sources.manifest import Reference
@@ -78,6 +80,11 @@ def age(base_path: Path, seconds: float) -> None:
             path = os.path.join(folder, file)
             then = os.stat(path).st_mtime - seconds
             os.utime(path, (then, then))
+
+
+def named_rows(frame: pd.DataFrame) -> list[Any]:
+    """A frame's rows as named tuples; pandas can't tell the type checker what is in them."""
+    return list(frame.itertuples())
 
 
 def no_rows() -> dict[str, dict[str, list[Any]]]:

@@ -6,6 +6,8 @@ platforms, digests with two tags, cosign's signatures, and manifests that tags l
 
 from __future__ import annotations
 
+from typing import Any
+
 import duckdb
 import numpy as np
 
@@ -93,7 +95,8 @@ def columns(tags: int) -> Columns:
         "media_type": [*([layer] * blobs), *([manifest] * len(children))],
         "platform": [*([None] * blobs), *(["linux/amd64"] * len(children))],
     }
-    found["references"] = {"manifest": source[order], "descriptor": target[order]}
+    edge_columns: dict[str, Any] = {"manifest": source[order], "descriptor": target[order]}  # faster than lists
+    found["references"] = edge_columns
     found["blobs"] = {
         "blob_hash": [*layers, *manifests],
         "blob_size": [*size.tolist(), *([3000] * len(made))],
