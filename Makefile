@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo lab report test lint bench clean pictures registry skopeo chromium wrk
+.PHONY: demo lab report test check lint bench clean pictures style registry skopeo chromium wrk
 
 demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobuild`
 	@$(PYTHON) -m regdata.demo run
@@ -26,16 +26,23 @@ pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample r
 test: $(INSTALLED) registry skopeo chromium
 	@$(PYTHON) -m pytest -q -n auto
 
-lint: $(INSTALLED)
+# A quarter of the examples, and nothing that starts a registry, a kernel or a browser.
+check: $(INSTALLED) style  ## what to run after each change: lint without the tests' types, and the quick tests
+	@$(PYTHON) -m mypy --no-error-summary
+	@PROPERTY_EXAMPLES=15 $(PYTHON) -m pytest -q -n auto -m 'not real'
+
+lint: $(INSTALLED) style
+	@$(PYTHON) -m mypy --no-error-summary -p regdata -p tests
+
+style: $(INSTALLED)
 	@$(PYTHON) -m ruff check -q
 	@$(PYTHON) -m ruff format --check -q
-	@$(PYTHON) -m mypy --no-error-summary
 
 bench: $(INSTALLED) registry skopeo wrk
 	@$(PYTHON) -m tests.benchmarks
 
 clean:  ## what make, the tools and the demo made; never reports/, never .venv
-	rm -rf demo bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo bench build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml

@@ -74,7 +74,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(kernel: None, tmp_path: Path) -> Path:
     """The working folder, with a conf.json."""
     conf = {"registry": {"url": "http://127.0.0.1:5000"}, "sql": {"none": "2=1", "a/b": "1=1"}}
     (tmp_path / "conf.json").write_text(json.dumps(conf))

@@ -34,9 +34,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     read = LocalFiles.read
 
-    def watched(files: LocalFiles, path: str, **limit: int) -> bytes | None:
+    def watched(files: LocalFiles, path: str, limit: int | None = None) -> bytes | None:
         paths.append(path)
-        return read(files, path, **limit)
+        return read(files, path, limit)
 
     monkeypatch.setattr(LocalFiles, "read", watched)
     # It looks into some manifests to see whether the folder is that of the registry.
