@@ -4,6 +4,7 @@ RegdataError
 ├── ConfigError      conf.json, or a parameter of a notebook or of clear.py
 ├── ConditionError   an SQL condition
 ├── RegistryError    the registry's HTTP API: down, refusing, or not telling the truth
+│   └── AccessError  it does not let us: no credentials, wrong ones, or a right is missing
 ├── StorageError     the registry's folder (``base_path``) or a run's own files
 └── CleanupError     a clean-up that was refused or went wrong
 
@@ -29,6 +30,10 @@ class ConditionError(RegdataError):
 
 class RegistryError(RegdataError):
     """The registry can't be reached, refuses, or answers what can't be true."""
+
+
+class AccessError(RegistryError):
+    """The registry or its token server does not let us: no credentials, wrong ones, or a right is missing."""
 
 
 class StorageError(RegdataError):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from regdata.errors import RegistryError
+from regdata.sources.answers import Answer
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import (
     MANIFEST_TYPES,
@@ -20,7 +21,6 @@ from regdata.sources.manifest import (
     with_config,
 )
 from regdata.sources.source import Part
-from regdata.sources.transport import Answer
 
 if TYPE_CHECKING:
     from regdata.sources.registry import Registry

@@ -15,12 +15,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from regdata.errors import RegistryError
+from regdata.sources.answers import Answer
 from regdata.sources.api import ACCEPT, Reading, sha256_of
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import is_digest, matches
 from regdata.sources.source import Part
-from regdata.sources.transport import REDIRECTS, Answer, Transport
+from regdata.sources.transport import REDIRECTS, Transport
 
 
 class Manifest(NamedTuple):

@@ -4,9 +4,7 @@ No foreign exception gets out of here: what goes wrong on the way is a `Registry
 of any status is an `Answer`, and its reader decides.
 """
 
-import json
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -23,7 +21,7 @@ from urllib3.exceptions import (
 )
 
 from regdata.errors import RegistryError
-from regdata.sources.manifest import is_digest
+from regdata.sources.answers import Answer, one_line
 
 # Reading twice does no harm. A write is sent again only where the registry said that it did not
 # carry it out: 413, 429 or 503 with Retry-After (urllib3's RETRY_AFTER_STATUS_CODES).
@@ -45,33 +43,6 @@ _CURES = {
     405: "the registry does not allow it: it is read-only, or lacks this part of the API",
     429: "the registry limits the rate of requests: try again later",
 }
-
-
-class Answer(NamedTuple):
-    """What came back; status 0 where no complete answer did."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
-
-    @property
-    def digest(self) -> str | None:
-        """The digest that the registry says the content has, if it says a valid one."""
-        digest = self.headers.get("Docker-Content-Digest")
-        return digest if is_digest(digest) else None
-
-    @property
-    def error(self) -> str:
-        """The status in words."""
-        return f"HTTP {self.status}" if self.status else "no complete answer"
-
-    def member(self, key: str) -> object:
-        """A member of the JSON object in the body; False, which no listing holds, without one."""
-        try:
-            document = json.loads(self.data)
-        except (ValueError, RecursionError):
-            return False
-        return document.get(key, False) if isinstance(document, dict) else False
 
 
 class Transport:
@@ -180,7 +151,7 @@ class Transport:
         except ValueError:
             parts = urlsplit("")
         if parts.hostname != self._host:
-            problem = f"the registry points to another host, {_line(location)}"
+            problem = f"the registry points to another host, {one_line(location)}"
             raise self.error("GET", path, problem, "set registry.url to the registry's own name")
         return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
@@ -191,7 +162,7 @@ class Transport:
     def refused(self, method: str, path: str, answer: Answer) -> RegistryError:
         """What to raise for a status that was not hoped for, with the registry's own words."""
         cure = _CURES.get(answer.status, "the registry's log says why")
-        return self.error(method, path, answer.error + _own_message(answer), cure)
+        return self.error(method, path, answer.error + answer.own_message(), cure)
 
     def _unreachable(self, method: str, path: str, error: Exception) -> RegistryError:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
@@ -204,29 +175,14 @@ class Transport:
         elif isinstance(reason, ConnectTimeoutError):
             problem = f"no connection within {self._seconds[0]:g} s"
         elif isinstance(reason, SSLError):
-            problem = f"TLS failed: {_line(str(reason))}"
+            problem = f"TLS failed: {one_line(str(reason))}"
             cure = "use http:// if the registry has no TLS, or set REQUESTS_CA_BUNDLE to its CA"
         else:
-            problem = f"the connection broke: {_line(str(reason))}"
+            problem = f"the connection broke: {one_line(str(reason))}"
         return self.error(method, path, problem, cure)
 
 
 def _no_url(url: str, error: Exception) -> RegistryError:
     return RegistryError(
-        f"registry.url {_line(url)!r} can't be used ({_line(str(error))}): write it like http://127.0.0.1:5000"
+        f"registry.url {one_line(url)!r} can't be used ({one_line(str(error))}): write it like http://127.0.0.1:5000"
     )
-
-
-def _own_message(answer: Answer) -> str:
-    """The first of the registry's own errors (distribution-spec, "Error Codes")."""
-    errors = answer.member("errors")
-    first = errors[0] if isinstance(errors, list) and errors else None
-    if not isinstance(first, dict):
-        return ""
-    texts = [first.get("code"), first.get("message")]
-    return " " + _line(": ".join(text for text in texts if isinstance(text, str) and text))
-
-
-def _line(text: str) -> str:
-    """Strangers' text on one short line, safe for a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)[:200]

@@ -1,0 +1,51 @@
+"""What a server answered, and its words as they can be shown."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from regdata.sources.manifest import is_digest
+
+
+class Answer(NamedTuple):
+    """What came back; status 0 where no complete answer did."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+    @property
+    def digest(self) -> str | None:
+        """The digest that the registry says the content has, if it says a valid one."""
+        digest = self.headers.get("Docker-Content-Digest")
+        return digest if is_digest(digest) else None
+
+    @property
+    def error(self) -> str:
+        """The status in words."""
+        return f"HTTP {self.status}" if self.status else "no complete answer"
+
+    def member(self, key: str) -> object:
+        """A member of the JSON object in the body; False, which no listing holds, without one."""
+        try:
+            document = json.loads(self.data)
+        except (ValueError, RecursionError):
+            return False
+        return document.get(key, False) if isinstance(document, dict) else False
+
+    def own_message(self, redacted: Callable[[str], str] = str) -> str:
+        """The server's own words after a blank: the first of a registry's errors (distribution-spec, "Error Codes"), or
+        a token server's error (RFC 6749, 5.2)."""
+        errors = self.member("errors")
+        first = errors[0] if isinstance(errors, list) and errors else None
+        if isinstance(first, dict):
+            texts: Iterable[object] = (first.get("code"), first.get("message"))
+        else:
+            texts = (self.member("error"), self.member("error_description"), self.member("details"))
+        told = ": ".join(text for text in texts if isinstance(text, str) and text)
+        return f" {one_line(redacted(told))}" if told else ""
+
+
+def one_line(text: str) -> str:
+    """Strangers' text on one short line, safe for a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)[:200]

@@ -1,0 +1,309 @@
+"""Who we are for a registry: what the environment, the container tools' files, their helpers and ~/.netrc say.
+
+The files are those of containers-auth.json(5) (github.com/containers/image) and of Docker's config.json; a helper
+speaks the protocol of github.com/docker/docker-credential-helpers. No library reads all of it: Docker's SDK passes over
+registrytoken, a plain username and password, and keys with a namespace.
+
+A secret is in no message and in no repr: not in those about a file, a helper's output or an entry that is broken.
+"""
+
+import base64
+import binascii
+import json
+import netrc
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from regdata.errors import AccessError
+
+# Seconds that a helper may take; it may ask a cloud's service, but there is nobody who could answer a question of its.
+HELPER_TIME = 30.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Credential:
+    """One of: a password, an identity token (a refresh token for the token server), a registry token (sent as it is).
+
+    ``origin`` says where it comes from, as a message names it.
+    """
+
+    origin: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+    @property
+    def user(self) -> str:
+        """For messages and reports: the user, if there is one, and where it comes from."""
+        return f"{self.username} ({self.origin})" if self.username else f"token of {self.origin}"
+
+
+class Credentials:
+    """The credentials for the registry at a URL. They are looked up only when they are asked for."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._hosts = _hosts(self._url)
+        self._found: dict[str, Credential | None] = {}
+
+    def find(self, repository: str = "") -> Credential | None:
+        """Those for a repository, or for the registry as a whole; None where nobody knows any.
+
+        The first place in the order of `places` that has some for this host and port is taken; within a file the key
+        that names the most of the repository. AccessError where a place is broken.
+        """
+        if repository not in self._found:
+            keys = self._keys(repository)
+            found = (credential for place in self._places() if (credential := place(keys)))
+            self._found[repository] = next(found, None)
+        return self._found[repository]
+
+    def forget(self) -> None:
+        """Ask again next time: a helper may give another password than it did hours ago."""
+        self._found.clear()
+
+    def _places(self) -> Iterator[Callable[[list[str]], Credential | None]]:
+        yield lambda keys: _from_url(self._url)
+        yield lambda keys: _from_environment(os.environ)
+        for path in container_files(os.environ, _home(), os.getuid()):
+            yield lambda keys, path=path: _from_file(path, keys)  # type: ignore[misc]
+        yield lambda keys: _from_netrc(_netrc_file(os.environ), self._hosts)
+
+    def _keys(self, repository: str) -> list[str]:
+        """The keys that an entry may have, the most specific first: host/team/app, host/team, host."""
+        parts = repository.split("/") if repository else []
+        names = ["/".join(parts[:size]) for size in range(len(parts), 0, -1)]
+        path = self._url.path.strip("/")
+        below = [f"{path}/{name}" for name in [*names, ""] if path] + names
+        return [f"{host}/{name}".rstrip("/") for name in below for host in self._hosts] + self._hosts
+
+
+def places() -> list[str]:
+    """Where credentials are looked for, in this order, as a message names them."""
+    files = [str(path) for path in container_files(os.environ, _home(), os.getuid())]
+    return ["REGDATA_USERNAME and REGDATA_PASSWORD", "REGDATA_TOKEN", *files, str(_netrc_file(os.environ))]
+
+
+def container_files(environ: Mapping[str, str], home: Path, uid: int) -> list[Path]:
+    """The files of podman, skopeo and Docker, in the order of containers-auth.json(5).
+
+    A job that cron starts lacks XDG_RUNTIME_DIR: then the folders are tried where systemd and podman have them.
+    """
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    in_memory = [f"{runtime}/containers"] if runtime else [f"/run/user/{uid}/containers", f"/run/containers/{uid}"]
+    given = environ.get("REGISTRY_AUTH_FILE")
+    return [
+        *([Path(given)] if given else []),
+        *(Path(folder) / "auth.json" for folder in in_memory),
+        Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
+        Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
+    ]
+
+
+def _home() -> Path:
+    return Path(os.path.expanduser("~"))  # Path.home() raises for a user without one
+
+
+def _hosts(url: SplitResult) -> list[str]:
+    """host:port as keys write it; the scheme's own port may be left out."""
+    host = (url.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
+    default = _DEFAULT_PORTS.get(url.scheme)
+    port = url.port or default
+    return [host, f"{host}:{port}"] if port == default else [f"{host}:{port}"]
+
+
+def _from_url(url: SplitResult) -> Credential | None:
+    if not url.username:
+        return None
+    return Credential("registry.url", unquote(url.username), unquote(url.password or ""))
+
+
+def _from_environment(environ: Mapping[str, str]) -> Credential | None:
+    username, token = environ.get("REGDATA_USERNAME", ""), environ.get("REGDATA_TOKEN", "").strip()
+    password = environ.get("REGDATA_PASSWORD", "").rstrip("\r\n")  # as `docker login --password-stdin` takes it
+    if bool(username) != bool(password):
+        missing = "REGDATA_PASSWORD" if username else "REGDATA_USERNAME"
+        _refuse("REGDATA_USERNAME and REGDATA_PASSWORD", "go together", f"set {missing}, too, or neither")
+    if ":" in username:
+        _refuse("REGDATA_USERNAME", "holds a colon, which no user's name may (RFC 7617)", "set it to the name alone")
+    if username:
+        return Credential("REGDATA_USERNAME", username, password)
+    return Credential("REGDATA_TOKEN", registry_token=_checked(token, "REGDATA_TOKEN")) if token else None
+
+
+def _from_file(path: Path, keys: list[str]) -> Credential | None:
+    """What the file says for the first of the keys that it has something for, whatever its helpers know included."""
+    document = _read(path)
+    auths, helpers = (_section(document, name, path) for name in ("auths", "credHelpers"))
+    store = document.get("credsStore")
+    for key in keys:
+        entries = {name: auths[name] for name in sorted(auths, key=lambda name: name != key) if _is(key, name)}
+        asked = [(helper, [key], "credHelpers") for name, helper in helpers.items() if _is(key, name)]
+        if store and "/" not in key:
+            asked.append((store, list(dict.fromkeys([key, *entries])), "credsStore"))
+        answers = (_ask(helper, servers, f"{section} in {path}") for helper, servers, section in asked)
+        written = (_from_entry(entry, str(path), name) for name, entry in entries.items())
+        if found := next(filter(None, chain(answers, written)), None):
+            return found
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes() or b"{}")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        _refuse(str(path), f"can't be read ({error.strerror})", "make it readable, or take it away")
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        _refuse(str(path), "is no JSON object, as docker login or podman login writes it", "log in anew")
+    return document
+
+
+def _section(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    section = document.get(name)
+    if section is not None and not isinstance(section, dict):
+        _refuse(str(path), f"has {name} that is no object", "log in anew")
+    return section or {}
+
+
+def _is(key: str, name: str) -> bool:
+    """Whether an entry's name is the key. Docker wrote URLs, of which the host alone counts: https://host/v1/."""
+    bare = re.sub(r"^https?://", "", name)
+    if bare != name:
+        bare = bare.partition("/")[0]
+    host, slash, rest = bare.rstrip("/").partition("/")
+    return key == host.lower() + slash + rest
+
+
+def _from_entry(entry: object, path: str, name: str) -> Credential | None:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key, ""), str | None) for key in _ENTRY):
+        _refuse(path, f"has an entry for {name} of another shape than docker login writes", "log in anew")
+    auth, username, password, identity, token = (entry.get(key) or "" for key in _ENTRY)
+    if auth:
+        username, password = _decoded(auth, path, name)
+    if token:
+        return Credential(path, registry_token=_checked(token, path))
+    if identity:
+        return Credential(path, username, identity_token=identity)
+    return Credential(path, username, password) if username else None
+
+
+_ENTRY = ("auth", "username", "password", "identitytoken", "registrytoken")
+
+
+def _decoded(auth: str, path: str, name: str) -> tuple[str, str]:
+    """User and password of an entry's ``auth``."""
+    with suppress(ValueError, binascii.Error):
+        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+        if colon:
+            return username, password.strip("\0")  # Docker pads with it
+    _refuse(path, f"has an auth for {name} that is not user:password in base64", "log in anew")
+
+
+def _ask(helper: object, servers: list[str], where: str) -> Credential | None:
+    """What a credential helper has for the first of the servers that it knows."""
+    program = f"docker-credential-{helper}"
+    path = shutil.which(program) if isinstance(helper, str) else None
+    if path is None:
+        _refuse(program, f"is named by {where}, but is no program on PATH", "install it, or take the entry out")
+    for server in servers:
+        answer = _answer(path, server, f"{program} (named by {where})")
+        if answer is not None:
+            username, secret = answer
+            if username == "<token>":
+                return Credential(program, identity_token=secret)
+            return Credential(program, username, secret)
+    return None
+
+
+def _answer(path: str, server: str, who: str) -> tuple[str, str] | None:
+    """Username and secret that the helper has for the server; None where it says that it has none."""
+    try:
+        process = subprocess.Popen(
+            [path, "get"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it may hold anything
+            start_new_session=True,  # so that what it starts can be ended, too
+        )
+    except OSError as error:
+        _refuse(who, f"can't be run ({error.strerror})", "mend it")
+    try:
+        output, _ = process.communicate(server.encode(), timeout=HELPER_TIME)
+    except BaseException as error:  # a Ctrl-C, too
+        _end(process)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        _refuse(who, f"gave no answer for {server} within {HELPER_TIME:g} s", "log in anew, or mend it")
+    if process.returncode:
+        # Its own words for it (credentials/error.go), on standard output.
+        if b"credentials not found" in output:
+            return None
+        cure = f"see what it says: echo {server} | {Path(path).name} get"
+        _refuse(who, f"failed with exit code {process.returncode} for {server}", cure)
+    with suppress(ValueError, RecursionError, TypeError):
+        answer = json.loads(output)
+        username, secret = answer["Username"], answer["Secret"]
+        if isinstance(username, str) and isinstance(secret, str):
+            return username, secret
+    _refuse(who, f"answered for {server} with something else than a Username and a Secret", "log in anew, or mend it")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with suppress(OSError):
+                pipe.close()
+
+
+def _netrc_file(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("NETRC") or _home() / ".netrc")
+
+
+def _from_netrc(path: Path, hosts: list[str]) -> Credential | None:
+    """Its format knows no ports: a host's entry is for all of them, unless one is written with the port."""
+    try:
+        entries = netrc.netrc(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        _refuse(str(path), f"can't be read ({error.strerror})", "make it readable, or take it away")
+    except netrc.NetrcParseError as error:
+        _refuse(f"{path}, line {error.lineno},", "is not as a netrc file must be", "mend it")
+    except ValueError:
+        _refuse(str(path), "is not UTF-8", "mend it")
+    plain = re.sub(r":\d+$", "", hosts[0]).strip("[]")
+    names = [name for name in (*reversed(hosts), plain) if name in entries.hosts]
+    found = entries.authenticators(names[0] if names else plain)
+    return Credential(str(path), found[0], found[2] or "") if found and found[0] else None
+
+
+def _checked(token: str, where: str) -> str:
+    """A token goes into a header: one that can't would be shown in the error of whoever tries."""
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        _refuse(where, "holds a token with characters that no token has", "log in anew")
+    return token
+
+
+def _refuse(where: str, what: str, cure: str) -> NoReturn:
+    raise AccessError(f"{where} {what}: {cure}") from None
