@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from regdata._version import __version__
+from regdata.show.shown import views_in
 
 if TYPE_CHECKING:
     from regdata.cleaning.cleanup import apply
@@ -29,6 +30,8 @@ _HOME = {
     "restore": "cleaning.undo",
     "RegdataError": "errors",
 }
+
+views_in("regdata.notebook.views", "regdata.notebook.preview_views")
 
 __all__ = [
     "Inventory",

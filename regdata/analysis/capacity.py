@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from regdata.analysis import space as analysis
-from regdata.analysis.forecast import DAY, FEWEST, SEEN, Forecast, Full, Past, day, forecast
+from regdata.analysis.forecast import DAY, Forecast, Full, Past, forecast
 from regdata.analysis.replay import Option, options
-from regdata.analysis.space import Finding
 from regdata.config import Config, load_config
 from regdata.errors import ConfigError, StorageError
 from regdata.inventory import snapshot
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count, size
+from regdata.show.shown import Shown
 from regdata.sources.storage import Storage
 
 AHEAD = 24  # steps: nobody knows what comes in more than two years
@@ -33,7 +32,7 @@ class Disk:
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Study(Shown):
     """What capacity.ipynb shows.
 
     past: bytes stored over time. months: analysis.by_month. outlook: the forecast if all goes on as it has, None where
@@ -48,6 +47,9 @@ class Study:
     disk: Disk
     horizon_days: int
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Study of {self.inventory.registry or 'a registry'}: {self.horizon_days} days ahead>"
 
     @property
     def horizon(self) -> int:
@@ -83,22 +85,6 @@ class Study:
         """When it is full if ``option`` ran every month."""
         limit = self.disk.limit
         return option.monthly.full(limit) if option.monthly and limit is not None else None
-
-    def __repr__(self) -> str:
-        return _facts(self).text
-
-    def _repr_html_(self) -> str:
-        return _facts(self).html
-
-
-class Shown(Document):
-    """A document that a notebook shows."""
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return self.html
 
 
 def study(*, conf: str = "", horizon_days: int = 180, disk_bytes: int = 0) -> Study:
@@ -170,120 +156,3 @@ def _disk_of(config: Config, inventory: Inventory) -> Disk:
     usage = Storage(config.registry.base_path).disk()
     stored = int(analysis.by_blob(inventory)["blob_size"].sum())
     return Disk(usage.total, stored + usage.free, "the file system of base_path")
-
-
-def _facts(study: Study) -> Document:
-    past, inventory = study.past, study.inventory
-    dates = "push dates" if inventory.from_store else "build dates: push dates take registry.base_path"
-    unknown = int(past.blobs.loc[past.blobs["since"].isna(), "blob_size"].sum())
-    limit = study.disk.limit
-    rows: list[tuple[str, Cell]] = [
-        ("registry", inventory.registry),
-        ("scanned", f"{day(inventory.scanned_at)} (UTC)"),
-        ("stored", size(int(past.measured["bytes"].iloc[-1]))),
-        ("dates", dates + (f"; {size(unknown)} of unknown date count as always there" if unknown else "")),
-        ("snapshots", f"{len(past.measured) - 1} since {day(past.first)}" if len(past.measured) > 1 else "none"),
-        ("disk", study.disk.origin if limit is None else f"{size(study.disk.size)}, {study.disk.origin}"),
-    ]
-    if limit is not None:
-        free = max(limit - int(past.measured["bytes"].iloc[-1]), 0)
-        rows.append(("room", f"{size(limit)} for the registry, {size(free)} of it free"))
-    return Document((Table((), rows), *(Line("Note: ", note, "note") for note in study.notes)))
-
-
-def finding_past(study: Study) -> Finding:
-    """What is stored, and what it was a year ago."""
-    past, now = study.past, int(study.past.measured["bytes"].iloc[-1])
-    if not now:
-        return Finding("The registry is empty: it stores no blob at all.")
-    back = min(365 * DAY, past.now - past.oldest)
-    before = size(int(past.at([past.now - back])[0]))
-    ago = f"{count(back // DAY, 'day')} ago"
-    if past.now - back >= past.first:
-        return Finding(f"**{size(now)}** are stored; {ago} it was {before}.")
-    since = "" if past.first == past.now else f" (and until {day(past.first)}, when the snapshots begin)"
-    return Finding(
-        f"**{size(now)}** are stored. By the dates of what is still there{since}, it was {before} {ago}; "
-        "what has been deleted since has left no date, so it may have been more."
-    )
-
-
-def finding_growth(study: Study) -> Finding:
-    """What a month brings, and who brings it."""
-    months = study.months.dropna(subset="month")
-    if months.empty:
-        return Finding("Nothing that is stored has a known date, so its growth can't be seen.")
-    last = pd.Timestamp(study.inventory.scanned_at, unit="s").to_period("M")
-    year = months[months["month"] > str(last - 12)]
-    if not year["bytes"].sum():
-        return Finding("Nothing that is stored came in the last 12 months.")
-    known = min(12, (last - pd.Period(months["month"].min(), freq="M")).n + 1)
-    by_month, by_team = (year.groupby(key, observed=True)["bytes"].sum() for key in ("month", "team"))
-    first = f"of it {size(by_team.max())} for {_code(str(by_team.idxmax()))}"
-    return Finding(
-        f"In the {known} months to {last} **{size(int(by_month.sum() / known))} a month** came and stayed, most of it "
-        f"in {by_month.idxmax()} ({size(by_month.max())}); {first} ({by_team.max() / by_team.sum():.0%})."
-    )
-
-
-def finding_outlook(study: Study) -> Finding:
-    """What to expect at the horizon, when the disk is full, and what half a year ago was to be expected for today."""
-    if study.outlook is None:
-        known = len(study.past.steps) - 1
-        return Finding(
-            f"**It can't be forecast honestly**: that takes {FEWEST} months (of 30 days) of growth, "
-            f"and {known or 'none'} {'is' if known < 2 else 'are'} known."
-        )
-    expected, low, high = study.outlook.at(study.horizon)
-    said = f"On {day(study.horizon)} **{size(expected)}** are to be expected, "
-    said += f"in {SEEN} cases {size(low)} to {size(high)}"
-    if full := study.full():
-        when, bracket, interval = (f"on {full}" if full.expected and not full.now else str(full)).partition(" (")
-        said += f"; the disk is full **{when}**{bracket}{interval}"
-    steps = study.past.steps
-    then = forecast(steps[:-6], study.past.at(steps[:-6]), ahead=6)
-    if then:
-        _, low, high = then.at(steps[-1])
-        said += f". Half a year ago the same method would have said {size(low)} to {size(high)} for today"
-    return Finding(f"{said}.")
-
-
-def finding_changes(study: Study) -> Finding:
-    """Which condition frees most now, and which leaves least if it ran every month."""
-    options = [one for one in study.options if not one.error]
-    if not options:
-        return Finding("conf.json has no condition that could be run.")
-    most = max(options, key=lambda one: one.freed)
-    if not most.freed:
-        return Finding("No condition of conf.json would free anything now.")
-    said = f"{_code(most.name)} frees most now: **{size(most.freed)}** with {count(most.tags, 'tag')}"
-    changes = study.changes
-    if len(changes) > 1:
-        least = changes.iloc[1:].sort_values("monthly", kind="stable").iloc[0]
-        said += (
-            f"; run every month, {_code(least.condition)} keeps the registry smallest: **{size(least.monthly)}** "
-            f"on {day(study.horizon)}, instead of {size(changes['monthly'].iloc[0])} without a clean-up"
-        )
-    return Finding(f"{said}.")
-
-
-def conditions(study: Study) -> Shown:
-    """A table: the tags and bytes that go if a condition ran now, and the day on which the disk is full then."""
-    head = ("condition", "tags", "freed now", "full if run now", "full if run every month")
-    rows: list[tuple[Cell, ...]] = []
-    for one in study.options:
-        full = ("" if when is None else str(when) for when in (study.full(one.freed), study.full_monthly(one)))
-        rows.append((one.name, one.tags, Bytes(one.freed), *full) if not one.error else (one.name, "", "error", "", ""))
-    blocks: list[Block]
-    if full_anyway := study.full():
-        blocks = [Table(head, [("no clean-up", 0, Bytes(0), str(full_anyway), ""), *rows])]
-    else:
-        missing = "disk_bytes is not given" if study.outlook else "too little is known for a forecast"
-        blocks = [Table(head[:3], [row[:3] for row in rows])] if rows else []
-        blocks.append(Line("", f"When the disk is full can't be said: {missing}."))
-    blocks += [Line(f"{one.name}: ", one.error, "bad") for one in study.options if one.error]
-    return Shown(tuple(blocks))
-
-
-def _code(name: str) -> str:
-    return "`" + name.replace("`", "'") + "`"

@@ -1,7 +1,7 @@
-"""Inventory -> small frames that say what takes the space, and the sentences that state what is in them.
+"""Inventory -> small frames that say what takes the space.
 
 Pure. Bytes are those that the registry stores, as the plan counts them: a blob once, however many
-images hold it. The frames are what regdata.notebook.charts draws; `finding_*` puts one into a sentence.
+images hold it. The frames are what regdata.notebook.charts draws, and regdata.notebook.findings puts into words.
 """
 
 from __future__ import annotations
@@ -17,23 +17,10 @@ from regdata.inventory.inventory import Inventory
 from regdata.planning.bench import Workbench
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
-from regdata.show.render import count, percent, size
 from regdata.tables.workspace import frame, run_file, workspace
 
 AGES = (30, 90, 180, 365)  # days
 LAYERS = 15
-
-
-class Finding(str):
-    """A sentence in Markdown, which a notebook shows as such."""
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
-
-    @property
-    def plain(self) -> str:
-        """The sentence without its marks."""
-        return self.replace("**", "").replace("`", "")
 
 
 class Totals(NamedTuple):
@@ -223,102 +210,6 @@ def goes_and_stays(shown: Plan) -> pd.DataFrame:
         )
 
 
-def finding_totals(found: Totals) -> Finding:
-    """How big the registry is, and what sharing saves."""
-    if not found.stored:
-        return Finding("The registry is empty: it stores no blob at all.")
-    said = f"**{size(found.stored)}** are stored for {count(found.tags, 'tag')} of {count(found.images, 'image')}"
-    saves = percent(found.saved, found.unshared)
-    said += f"; if nothing were shared, it would be {size(found.unshared)}, so sharing saves {saves}"
-    if found.orphans is None:
-        return Finding(f"{said}. Orphans and what nobody refers to can't be seen without `registry.base_path`.")
-    orphans = f"{count(found.orphans, 'orphan')} {'holds' if found.orphans == 1 else 'hold'} {size(found.orphan_bytes)}"
-    return Finding(f"{said}; {orphans}, and {size(found.unreferenced)} are leftovers that no manifest refers to.")
-
-
-def finding_by_image(images: pd.DataFrame) -> Finding:
-    """Which image takes most, and in how few images half of it is."""
-    own = images["own"].sum()
-    if not own:
-        return Finding("No image holds anything that is its own.")
-    first = images.iloc[0]
-    half = int((images["own"].cumsum() < own / 2).sum()) + 1
-    most = f"{_code(first.image_name)} takes most: **{size(first.own)}** that only it holds"
-    of_all = f"{half:,} of {count(len(images), 'image')} {'holds' if half == 1 else 'hold'} half of that"
-    return Finding(f"{most}, {percent(first.own, own)} of what single images hold; {of_all}.")
-
-
-def finding_by_month(months: pd.DataFrame) -> Finding:
-    """Which month brought most, and what the last twelve brought."""
-    dated = months.dropna(subset="month").groupby("month")["bytes"].sum()
-    if dated.empty:
-        return Finding("Nothing that is stored has a known date.")
-    last = pd.Period(dated.index.max(), freq="M")
-    year = int(dated[dated.index > str(last - 12)].sum())
-    unknown = int(months["bytes"].sum() - dated.sum())
-    rest = f"; {size(unknown)} have no known date" if unknown else ""
-    return Finding(
-        f"**{dated.idxmax()}** brought most of what is still stored, {size(int(dated.max()))}; the 12 months to {last} "
-        f"brought {size(year)}, {percent(year, int(dated.sum()))} of all{rest}."
-    )
-
-
-def finding_by_age(ages: pd.DataFrame) -> Finding:
-    """What would be freed if all that is older than so many days went."""
-    if not ages["bytes"].sum():
-        return Finding("Nothing would be freed, however old the tags that went.")
-    older = ages.dropna(subset="days")
-    parts = [f"**{size(row.bytes)}** for {row.days} days ({count(row.tags, 'tag')})" for row in rows(older)]
-    leftovers = int(ages.loc[ages["days"].isna(), "bytes"].sum())
-    rest = f"; of it {size(leftovers)} are orphans and leftovers, which any clean-up frees" if leftovers else ""
-    return Finding(f"If all that is older went, this would be freed: {', '.join(parts)}{rest}.")
-
-
-def finding_by_tag(tags: pd.DataFrame) -> Finding:
-    """The largest and the oldest tag, and the middle size."""
-    if tags.empty:
-        return Finding("There is no tag.")
-    first = tags.iloc[0]
-    name = _code(f"{first.image_name}:{first.tag_name}")
-    said = f"The largest of {count(len(tags), 'tag')} is {name} with **{size(first.tag_size)}**"
-    said += f"; half are below {size(int(tags['tag_size'].median()))}"
-    unknown = int(tags["age_days"].isna().sum())
-    if unknown < len(tags):
-        oldest = tags.sort_values("age_days").dropna(subset="age_days").iloc[-1]
-        name = _code(f"{oldest.image_name}:{oldest.tag_name}")
-        said += f"; the oldest, {name}, is {count(int(oldest.age_days), 'day')} old"
-    return Finding(f"{said}{f'; {unknown:,} have no known date' if unknown else ''}.")
-
-
-def finding_layers(costly: pd.DataFrame) -> Finding:
-    """What the largest layers take together, and who uses the first."""
-    if costly.empty:
-        return Finding("There is no layer.")
-    first = costly.iloc[0]
-    used = f"{count(first.tags, 'tag')} of {count(first.images, 'image')}" if first.tags else "no tag at all"
-    together = f"**{size(int(costly['blob_size'].sum()))}**, {percent(costly['share'].sum(), 1)} of all layers"
-    return Finding(
-        f"The {count(len(costly), 'layer')} that cost most hold {together}; "
-        f"the largest, {size(first.blob_size)}, is used by {used}."
-    )
-
-
-def finding_by_path(paths: pd.DataFrame) -> Finding:
-    """Which team holds most."""
-    if paths.empty:
-        return Finding("Nothing is stored under any path.")
-    teams = paths.groupby("team", observed=True)["bytes"].sum()
-    named = teams[[not str(name).startswith("(") for name in teams.index]]
-    between = int(teams.sum() - named.sum())
-    if named.empty:
-        return Finding(f"All of the **{size(between)}** is shared by several teams, or nobody refers to it.")
-    most = int(named.max())
-    return Finding(
-        f"{_code(str(named.idxmax()))} holds most, **{size(most)}**, {percent(most, int(teams.sum()))} of all "
-        f"that is stored; {size(between)} are shared by several teams or referred to by nobody."
-    )
-
-
 def rows(frame: pd.DataFrame) -> Iterator[Any]:
     """The frame's rows as named tuples, whose types only the frame knows."""
     return frame.itertuples(index=False)
@@ -350,9 +241,3 @@ def _query(inventory: Inventory, query: str) -> pd.DataFrame:
             teams = work.execute("select team from team group by team order by min(rank)").fetchall()
             found["team"] = pd.Categorical(found["team"], categories=[name for (name,) in teams], ordered=True)
     return found
-
-
-def _code(name: str) -> str:
-    """A name as Markdown's code, in which nothing else has a meaning."""
-    plain = name.replace("`", "'")
-    return f"`{plain}`"

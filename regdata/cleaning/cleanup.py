@@ -20,7 +20,7 @@ from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
 from regdata.records.record import Record
-from regdata.show import render
+from regdata.show.shown import Shown
 from regdata.sources.cache import Cache
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
@@ -29,7 +29,7 @@ __all__ = ["Result", "apply", "check"]
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class Result(Shown):
     """What a clean-up did.
 
     tags, manifests: the plan's rows with ``outcome``: deleted, untagged, kept, moved (it changed since the scan),
@@ -48,10 +48,8 @@ class Result:
     errors: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        return render.result(self).text
-
-    def _repr_html_(self) -> str:
-        return render.result(self).html
+        freed = "unknown" if self.bytes_freed is None else f"{self.bytes_freed:,}"
+        return f"<Result: {self.bytes_predicted:,} bytes predicted, {freed} freed, {len(self.errors)} errors>"
 
     @classmethod
     def unchanged(cls, plan: Plan, why: str) -> Result:

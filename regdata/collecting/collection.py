@@ -27,7 +27,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.planning.rules import GRACE
 from regdata.records.record import Record
-from regdata.show import render
+from regdata.show.shown import Shown
 from regdata.sources.files import lock_folder
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
@@ -43,7 +43,7 @@ START_TIME = 60.0
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(Shown):
     """What the collection did: whether it ran, its exit code and output, what was freed (blob digest -> bytes; None:
     not to be seen without base_path), and what there is to say."""
 
@@ -55,10 +55,7 @@ class Collection:
     errors: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        return render.collection(self).text
-
-    def _repr_html_(self) -> str:
-        return render.collection(self).html
+        return f"<Collection: {f'exit code {self.exit_code}' if self.ran else 'not run'}>"
 
     @property
     def bytes_freed(self) -> int | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from regdata._version import __version__
 from regdata.errors import ConfigError, RegdataError
-from regdata.show.render import size
+from regdata.show.words import size
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager

@@ -16,7 +16,7 @@ from regdata.inventory.building import build, tables_of
 from regdata.inventory.graph import Graph
 from regdata.inventory.once import Once
 from regdata.inventory.references import References, batches
-from regdata.show import render
+from regdata.show.shown import Shown
 from regdata.sources.columns import Columns
 from regdata.tables import schema
 from regdata.tables.conditions import Readers
@@ -25,7 +25,7 @@ from regdata.tables.workspace import to_frame
 
 
 @dataclass(frozen=True, eq=False)
-class Inventory:
+class Inventory(Shown):
     """What a registry holds. Frames have the columns of regdata.tables.schema.TABLES; times are UTC epoch seconds,
     sizes bytes.
 
@@ -51,10 +51,8 @@ class Inventory:
     once: Once = field(default_factory=Once, init=False)
 
     def __repr__(self) -> str:
-        return render.inventory(self).text
-
-    def _repr_html_(self) -> str:
-        return render.inventory(self).html
+        rows = f"{len(self.images):,} tags, {len(self.manifests):,} manifests, {len(self.blobs):,} blobs"
+        return f"<Inventory of {self.registry or 'a registry'}: {rows}>"
 
     @classmethod
     def from_columns(

@@ -1,4 +1,4 @@
-"""Inventories on disk: for analysis offline, on another machine and over time; and what two of them differ in.
+"""Inventories on disk: for analysis offline, on another machine and over time.
 
 A snapshot is a folder ``<UTC yyyymmddThhmmssZ of the scan>/`` with one Parquet file per table and snapshot.json. Any
 tool that reads Parquet reads it; this is DuckDB over all snapshots there are, without loading one::
@@ -16,23 +16,18 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from regdata.analysis import space as analysis
 from regdata.errors import StorageError
-from regdata.inventory.inventory import Inventory
 from regdata.inventory.references import References
-from regdata.show.render import Block, Bytes, Cell, Document, Line, Table, count
 from regdata.tables import schema
 from regdata.tables.schema import Tables
-from regdata.tables.workspace import frame, to_frame, workspace
+from regdata.tables.workspace import to_frame
 
 FORMAT = 1
 FACTS = "snapshot.json"
@@ -41,7 +36,6 @@ TABLES = ("images", "manifests", "references", "blobs", "repositories")
 COLUMNS = {**schema.TABLES, "repositories": {"image_name": "TEXT"}}
 # The fields of an Inventory that are no frames.
 KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect")
-IMAGES_SHOWN = 20
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
@@ -152,107 +146,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@dataclass(frozen=True, eq=False)
-class Changes:
-    """What differs between two inventories of a registry.
-
-    tags: image_name, tag_name, change (came, went, moved), size_before, size_after; a row per tag that changed.
-    images: image_name, tags_before, tags_after, bytes_before, bytes_after, bytes_grown; a row per image that changed,
-    the largest change first. Its bytes are those that no other image holds; what several hold and what none does
-    have rows of their own in brackets, so that the columns add up. totals: what, before, after, change.
-    """
-
-    tags: pd.DataFrame
-    images: pd.DataFrame
-    totals: pd.DataFrame
-    before: Inventory
-    after: Inventory
-
-    def __repr__(self) -> str:
-        return _shown(self).text
-
-    def _repr_html_(self) -> str:
-        return _shown(self).html
-
-
-def compare(before: Inventory, after: Inventory) -> Changes:
-    """What came, went, moved and grew from one inventory to another."""
-    blobs = {"before": analysis.by_blob(before), "after": analysis.by_blob(after)}
-    with workspace(
-        tags_before=before.images, tags_after=after.images, blobs_before=blobs["before"], blobs_after=blobs["after"]
-    ) as work:
-        for time in blobs:
-            work.execute(_BY_IMAGE.format(time=time))
-        return Changes(
-            tags=frame(work, _TAGS),
-            images=frame(work, _IMAGES),
-            totals=_totals(before, blobs["before"])
-            .merge(_totals(after, blobs["after"]), on="what")
-            .set_axis(["what", "before", "after"], axis="columns")
-            .assign(change=lambda totals: totals["after"] - totals["before"]),
-            before=before,
-            after=after,
-        )
-
-
-_TAGS = """
-select image_name, tag_name,
-       case when b.id is null then 'came' when a.id is null then 'went' else 'moved' end as change,
-       b.tag_size as size_before, a.tag_size as size_after
-from tags_before b full join tags_after a using (image_name, tag_name)
-where b.id is null or a.id is null or b.tag_hash is distinct from a.tag_hash
-order by image_name, tag_name"""
-
-_BY_IMAGE = """
-create temp table image_{time} as
-with t as (select image_name, count(*) as tags from tags_{time} group by image_name),
-b as (select image_name, sum(blob_size)::bigint as bytes from blobs_{time} group by image_name)
-select image_name, coalesce(tags, 0) as tags, coalesce(bytes, 0) as bytes from t full join b using (image_name)"""
-
-_IMAGES = """
-select image_name, coalesce(b.tags, 0) as tags_before, coalesce(a.tags, 0) as tags_after,
-       coalesce(b.bytes, 0) as bytes_before, coalesce(a.bytes, 0) as bytes_after,
-       bytes_after - bytes_before as bytes_grown
-from image_before b full join image_after a using (image_name)
-where tags_before <> tags_after or bytes_grown <> 0
-order by abs(bytes_grown) desc, image_name"""
-
-
-def _totals(inventory: Inventory, blobs: pd.DataFrame) -> pd.DataFrame:
-    numbers = {
-        "images": len(inventory.repositories),
-        "tags": len(inventory.images),
-        "manifests": len(inventory.manifests),
-        "orphans": int(inventory.manifests["orphan"].sum()),
-        "bytes stored": int(blobs["blob_size"].sum()),
-    }
-    return pd.DataFrame({"what": list(numbers), "number": list(numbers.values())})
-
-
-def _shown(changes: Changes) -> Document:
-    """Totals, what happened to tags, and the images that grew or shrank most."""
-    before, after = changes.before, changes.after
-    times = [f"{datetime.fromtimestamp(one.scanned_at, UTC):%Y-%m-%d %H:%M}" for one in (before, after)]
-    registries = " and ".join(dict.fromkeys([before.registry or "the registry", after.registry or "the registry"]))
-    number = changes.tags["change"].value_counts()
-    said = ", ".join(f"{count(int(number.get(change, 0)), 'tag')} {change}" for change in ("came", "went", "moved"))
-    totals: list[tuple[Cell, ...]] = [
-        (str(what), *(Bytes(number) if what == "bytes stored" else int(number) for number in numbers))
-        for what, *numbers in changes.totals.itertuples(index=False)
-    ]
-    blocks: list[Block] = [
-        Line(f"{registries}, {times[0]} to {times[1]} (UTC): ", f"{said}."),
-        Table(("", "before", "after", "change"), totals),
-    ]
-    if len(changes.images):
-        top = changes.images.head(IMAGES_SHOWN)
-        images: list[tuple[Cell, ...]] = [
-            (str(name), int(tags), int(then), *map(Bytes, sizes))
-            for name, tags, then, *sizes in top.itertuples(index=False)
-        ]
-        if more := len(changes.images) - len(top):
-            images.append((f"and {more:,} more", "", "", "", "", ""))
-        blocks.append(Table(("image", "tags before", "after", "only here before", "after", "grown by"), images))
-    return Document(tuple(blocks))

@@ -36,7 +36,7 @@ from regdata.notebook.drawing import (
     top,
 )
 from regdata.planning.plan import Plan
-from regdata.show.render import count, percent, shorten, size
+from regdata.show.words import count, percent, shorten, size
 
 
 def goes_and_stays(plan: Plan) -> Axes:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from regdata.show.render import shorten, size
+from regdata.show.words import shorten, size
 
 TOP = 20  # bars
 TILES = 60

@@ -12,10 +12,11 @@ import ipywidgets
 from regdata.config import Config
 from regdata.errors import ConditionError, RegdataError
 from regdata.inventory.inventory import Inventory
+from regdata.notebook import preview_views
 from regdata.notebook.confedit import add_condition
 from regdata.planning.bench import workbench
 from regdata.planning.previews import EXAMPLE, ORDERS, Preview, preview
-from regdata.show.render import Line, Tone
+from regdata.show.blocks import Line, Tone
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class Editor:
 
     def _show(self, found: Preview) -> None:
         self._shown = found
-        html = found.document(self.order.value).html if found.condition.strip() else ""
+        html = preview_views.preview(found, self.order.value).html if found.condition.strip() else ""
         # JupyterLab's class for what a cell shows: the widget's own is made for a single line.
         self.output.value = f'<div class="jp-RenderedHTMLCommon" style="line-height:1.4;padding:0">{html}</div>'
 
@@ -108,7 +109,7 @@ class Editor:
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.box._repr_mimebundle_(**options)
-        return bundle | {"text/plain": repr(self._shown)}
+        return bundle | {"text/plain": str(self._shown)}
 
 
 def editor(inventory: Inventory, config: Config, condition: str = EXAMPLE) -> Editor:

@@ -19,14 +19,14 @@ from regdata.planning.plan import Plan
 from regdata.planning.plan import plan as make_plan
 from regdata.records import record as report
 from regdata.records.record import Record
-from regdata.show import render
+from regdata.show.shown import Shown
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 
 ACTIONS = ("del", "none")
 
 
-class Run:
+class Run(Shown):
     """A run from its parameters to its record."""
 
     def __init__(self, config: Config, sql_id: str, action: str, *, gc: bool, force: bool) -> None:
@@ -46,10 +46,7 @@ class Run:
         self.result: cleanup.Result | None = None
 
     def __repr__(self) -> str:
-        return render.run(self).text
-
-    def _repr_html_(self) -> str:
-        return render.run(self).html
+        return f"<Run of {self.sql_id}, action {self.action}: {self.record.folder}>"
 
     @property
     def deletes(self) -> bool:

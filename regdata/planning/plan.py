@@ -14,14 +14,14 @@ import pandas as pd
 from regdata.inventory.inventory import Inventory
 from regdata.planning.explain import explain
 from regdata.planning.rules import REASONS, decide
-from regdata.show import render
+from regdata.show.shown import Shown
 from regdata.tables.conditions import Readers
 from regdata.tables.schema import Engine
 from regdata.tables.workspace import frame, workspace
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Shown):
     """What a clean-up will do.
 
     tags: image_name, tag_name, tag_hash, tag_size, action (delete, untag, keep), reason; a row per selected tag and per
@@ -42,10 +42,8 @@ class Plan:
     protected: list[int]
 
     def __repr__(self) -> str:
-        return render.plan(self).text
-
-    def _repr_html_(self) -> str:
-        return render.plan(self).html
+        rows = f"{len(self.tags):,} tags, {len(self.manifests):,} manifests"
+        return f"<Plan of {self.condition!r}: {rows}, {self.reclaimable:,} bytes>"
 
     def explain(self, reference: str) -> str:
         """Why ``image:tag`` or ``image@sha256:…`` goes or stays, in a sentence. RegdataError for an unknown one."""

@@ -30,9 +30,9 @@ from regdata.demo.local import LocalRegistry
 from regdata.errors import ConfigError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.notebook import charts
+from regdata.notebook import charts, findings, views
 from regdata.planning.plan import plan
-from regdata.show.render import size
+from regdata.show.words import size
 from tests.support.helpers import ROOT, no_rows, numbered, store_bytes
 
 Conf = Callable[..., Path]
@@ -138,8 +138,8 @@ def test_snapshots_measure_the_past() -> None:
     assert study.past.frame.query("measured")["bytes"].tolist() == totals
     # The plan's bytes are those of today's registry.
     assert study.options[0].freed == plan(now, OLD).reclaimable
-    assert f"snapshots  2 since {day(NOW - 150 * DAY)}" in repr(study)
-    assert "when the snapshots begin" in capacity.finding_past(study)
+    assert f"snapshots  2 since {day(NOW - 150 * DAY)}" in str(study)
+    assert "when the snapshots begin" in findings.past(study)
 
 
 # The forecast
@@ -172,12 +172,12 @@ def test_too_little_for_a_forecast() -> None:
     assert line([1.0, 2, 3, 4, 5, 6]) is None
     assert line([1.0, 2, 3, 4, 5, 6, 7]) is not None
     study = look(inventory_of(builds(4)), {"old": OLD}, disk=Disk(10**9, 10**9))
-    assert "can't be forecast honestly" in capacity.finding_outlook(study)
-    assert "and 3 are known" in capacity.finding_outlook(study)
+    assert "can't be forecast honestly" in findings.outlook(study)
+    assert "and 3 are known" in findings.outlook(study)
     assert study.ahead.empty
     assert study.changes.empty
     assert study.full() is None
-    assert "too little is known for a forecast" in repr(capacity.conditions(study))
+    assert "too little is known for a forecast" in str(views.options(study))
 
 
 def test_interval() -> None:
@@ -258,27 +258,27 @@ def test_options() -> None:
     assert study.changes["now"].tolist() == [expected, expected, expected - old.freed, expected - few.freed]
     assert study.ahead["time"].iloc[-1] == NOW + 90 * DAY
 
-    table = repr(capacity.conditions(study))
+    table = str(views.options(study))
     assert re.search(rf"^old +{old.tags} +{re.escape(size(old.freed))} +", table, re.MULTILINE)
     assert str(study.full()) in table
     assert "wrong: condition 'nonsense = 1', read by duckdb: " in table
-    assert size(old.freed) in capacity.finding_changes(study) or size(few.freed) in capacity.finding_changes(study)
+    assert size(old.freed) in findings.changes(study) or size(few.freed) in findings.changes(study)
 
 
 def test_findings_and_charts() -> None:
     """Sentences and charts say what the frames hold."""
     study = look(inventory_of(builds(14)), {"old": OLD, "few": "newest_rank > 3"}, disk=Disk(500_000, 500_000))
     stored = analysis.totals(study.inventory).stored
-    assert capacity.finding_past(study).startswith(f"**{size(stored)}** are stored.")
-    assert f"it was {size(int(study.past.at([NOW - 365 * DAY])[0]))} 365 days ago" in capacity.finding_past(study)
+    assert findings.past(study).startswith(f"**{size(stored)}** are stored.")
+    assert f"it was {size(int(study.past.at([NOW - 365 * DAY])[0]))} 365 days ago" in findings.past(study)
     year = study.months[study.months["month"] > "2026-01"].groupby("month")["bytes"].sum()
-    assert f"**{size(int(year.sum() / 12))} a month**" in capacity.finding_growth(study)
-    assert f"{year.idxmax()} ({size(year.max())})" in capacity.finding_growth(study)
+    assert f"**{size(int(year.sum() / 12))} a month**" in findings.growth(study)
+    assert f"{year.idxmax()} ({size(year.max())})" in findings.growth(study)
     assert study.outlook is not None
     expected, low, high = study.outlook.at(study.horizon)
-    assert f"**{size(expected)}** are to be expected" in capacity.finding_outlook(study)
-    assert f"{size(low)} to {size(high)}" in capacity.finding_outlook(study)
-    assert "Half a year ago the same method would have said" in capacity.finding_outlook(study)
+    assert f"**{size(expected)}** are to be expected" in findings.outlook(study)
+    assert f"{size(low)} to {size(high)}" in findings.outlook(study)
+    assert "Half a year ago the same method would have said" in findings.outlook(study)
 
     with mpl.rc_context({"backend": "agg"}):
         axes = charts.stored_over_time(study.past.frame)
@@ -408,7 +408,7 @@ def test_disk_of_the_file_system(demo_registry: LocalRegistry, conf: Conf) -> No
     assert study.disk.size == status.f_blocks * status.f_frsize
     assert study.disk.limit == pytest.approx(stored + status.f_bavail * status.f_frsize, rel=0.2)
     assert study.options == ()
-    assert "conf.json has no condition" in capacity.finding_changes(study)
+    assert "conf.json has no condition" in findings.changes(study)
 
 
 def test_notebook_is_clean() -> None:

@@ -92,9 +92,9 @@ def planned(tags: int, folder: Path) -> Planned:
     made = regdata.plan(inventory, TYPED[1])
     again = time.perf_counter() - start_again
     del made
-    repr(regdata.preview(inventory, TYPED[0]))
+    str(regdata.preview(inventory, TYPED[0]))
     start_preview = time.perf_counter()
-    repr(regdata.preview(inventory, TYPED[1]))
+    str(regdata.preview(inventory, TYPED[1]))
     preview = time.perf_counter() - start_preview
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
     start_save = time.perf_counter()

@@ -15,6 +15,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from regdata.analysis import space as analysis
+from regdata.analysis.changes import compare
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.errors import StorageError
@@ -60,7 +61,7 @@ def test_round_trip(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path, ba
     assert before.reclaimable == after.reclaimable > 0
     for name in ("tags", "manifests", "blobs", "order"):
         assert_frame_equal(getattr(after, name), getattr(before, name))
-    assert repr(snapshot.compare(inventory, loaded)).count("0 tags") == 3
+    assert str(compare(inventory, loaded)).count("0 tags") == 3
 
 
 def test_empty_registry(empty: Inventory, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_compare(demo_registry: LocalRegistry, conf: Conf) -> None:
     shutil.copy(tags / "1.3/current/link", tags / "2.0/current/link")
     after = scan(load_config(path))
 
-    changes = snapshot.compare(before, after)
+    changes = compare(before, after)
     rows = changes.tags[["image_name", "tag_name", "change"]].to_numpy().tolist()
     assert rows == [["shop/prod-web", tag, what] for tag, what in (("1.0", "went"), ("1.1", "moved"), ("2.0", "came"))]
     sizes = before.images.set_index(["image_name", "tag_name"])["tag_size"]
@@ -187,14 +188,14 @@ def test_compare(demo_registry: LocalRegistry, conf: Conf) -> None:
         "orphans": 2,
         "bytes stored": 0,
     }
-    assert "1 tag came, 1 tag went, 1 tag moved." in repr(changes)
+    assert "1 tag came, 1 tag went, 1 tag moved." in str(changes)
 
 
 def test_compare_sizes(demo_registry: LocalRegistry, conf: Conf, empty: Inventory) -> None:
     """Images that grew or shrank add up to what the registry did."""
     inventory = scan(load_config(conf(demo_registry)))
     stored = store_bytes(demo_registry.base_path)
-    came, went = snapshot.compare(empty, inventory), snapshot.compare(inventory, empty)
+    came, went = compare(empty, inventory), compare(inventory, empty)
     assert came.images["bytes_grown"].sum() == -went.images["bytes_grown"].sum() == stored
     own = analysis.by_image(inventory).set_index("image_name")["own"]
     for row in named_rows(came.images):
@@ -202,7 +203,7 @@ def test_compare_sizes(demo_registry: LocalRegistry, conf: Conf, empty: Inventor
     assert came.images["tags_after"].sum() == len(inventory.images) == (came.tags["change"] == "came").sum()
     assert came.images["bytes_grown"].is_monotonic_decreasing
     assert "<table" in came._repr_html_()
-    assert "shop/prod-web" in repr(went)
+    assert "shop/prod-web" in str(went)
 
 
 # A run saves one

@@ -19,7 +19,7 @@ from regdata.analysis.space import Totals
 from regdata.inventory.inventory import Inventory
 from regdata.notebook import charts, drawing
 from regdata.planning.plan import plan
-from regdata.show.render import size
+from regdata.show.words import size
 from regdata.sources.columns import Columns
 
 NOTHING = Inventory.from_columns(Columns(), scanned_at=1_750_000_000, from_store=True)

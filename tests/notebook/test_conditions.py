@@ -56,8 +56,8 @@ def test_its_figures(demo_registry: LocalRegistry, conf: Conf, base_path: bool, 
     config = load_config(path)
     inventory = scan(config)
     shown = regdata.preview(inventory, condition or previews.EXAMPLE)
-    assert texts[1] == repr(previews.conditions(inventory, config))
-    assert texts[2].splitlines()[0] == repr(shown).splitlines()[0]
+    assert texts[1] == str(previews.conditions(inventory, config))
+    assert texts[2].splitlines()[0] == str(shown).splitlines()[0]
     assert ("SQLite would select" in texts[2]) is bool(condition)
     assert texts[4].splitlines()[0] == texts[2].splitlines()[0]
     assert "image_name" in texts[5]

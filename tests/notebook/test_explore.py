@@ -17,6 +17,7 @@ from regdata.command.html import export_html
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.inventory.scan import scan
+from regdata.notebook import findings
 from tests.support.helpers import ROOT
 
 Conf = Callable[..., Path]
@@ -58,7 +59,7 @@ def test_its_figures_are_those_of_the_frames(demo_registry: LocalRegistry, conf:
     code, outputs = explore(path)
     assert code == 0
     found = {name: getattr(analysis, name)(inventory) for name in FRAMES}
-    expected = [str(getattr(analysis, f"finding_{name}")(found[name])) for name in FRAMES]
+    expected = [str(getattr(findings, name)(found[name])) for name in FRAMES]
     assert [unaged(said) for said in sentences(outputs)] == [unaged(said) for said in expected]
     assert len(pictures(outputs)) == len(FRAMES)
     assert len(outputs) == 2 * len(FRAMES)

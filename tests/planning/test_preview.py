@@ -21,12 +21,13 @@ from regdata.demo.samples import Blob, make_image, make_layer
 from regdata.errors import ConditionError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.notebook import drawing
+from regdata.notebook import drawing, preview_views
 from regdata.notebook import editor as widgets
 from regdata.notebook.editor import Editor
 from regdata.planning import previews
 from regdata.planning.bench import Workbench
-from regdata.show.render import size
+from regdata.show.blocks import Bars
+from regdata.show.words import size
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import parse_manifest
 from regdata.tables.schema import Engine
@@ -73,9 +74,9 @@ def test_the_figures_are_those_of_the_plan(inventory: Inventory) -> None:
     assert (shown.count, shown.bytes) == (9, plan.reclaimable)
     pd.testing.assert_frame_equal(shown.plan.tags, plan.tags)
     headline = f"9 tags selected, {size(plan.reclaimable)} would be freed"
-    assert headline in repr(shown)
+    assert headline in str(shown)
     assert headline in shown._repr_html_()
-    assert "8 tags go, 1 tag stays, 8 manifests go." in repr(shown)
+    assert "8 tags go, 1 tag stays, 8 manifests go." in str(shown)
 
 
 def test_the_bytes_are_those_that_are_then_freed(demo_registry: LocalRegistry, conf: Conf) -> None:
@@ -95,7 +96,7 @@ def test_what_stays_and_why(inventory: Inventory) -> None:
     shown = regdata.preview(inventory, "1=1")
     assert list(shown.kept["image_name"]) == ["team/app-29"]
     assert list(shown.kept["why"]) == ["`protect` matches it"]
-    assert "`protect` matches it     1  team/app-29:latest" in repr(shown)
+    assert "`protect` matches it     1  team/app-29:latest" in str(shown)
     assert (shown.tags["action"] == "keep").sum() == 1
     assert len(shown.tags) == 30
 
@@ -103,7 +104,7 @@ def test_what_stays_and_why(inventory: Inventory) -> None:
 def test_the_bars(inventory: Inventory) -> None:
     """The bars add up to what is freed: the first twenty images, and the rest as one."""
     shown = regdata.preview(inventory, "1=1")
-    (bars,) = [block for block in shown.document().blocks if isinstance(block, previews.Bars)]
+    (bars,) = [block for block in preview_views.preview(shown).blocks if isinstance(block, Bars)]
     assert sum(bytes_ for _, bytes_, _ in bars.rows) == shown.bytes
     assert len(bars.rows) == 21
     assert bars.rows[-1][0] == "other (9)"
@@ -115,7 +116,7 @@ def test_the_bars(inventory: Inventory) -> None:
 @pytest.mark.parametrize("order", previews.ORDERS)
 def test_the_order_of_the_tags(inventory: Inventory, order: str) -> None:
     """The listed tags can be sorted, and the table says by what."""
-    shown = regdata.preview(inventory, "1=1").document(order).text
+    shown = preview_views.preview(regdata.preview(inventory, "1=1"), order).text
     first = "team/app-0:latest" if order in ("newest", "name") else "team/app-29:latest"
     _, _, table = shown.partition(f"tag (the first 20 of 30, by: {order})")
     assert table.splitlines()[1].startswith(first)
@@ -123,7 +124,7 @@ def test_the_order_of_the_tags(inventory: Inventory, order: str) -> None:
 
 def test_nothing_selected(inventory: Inventory) -> None:
     """A condition that selects nothing says so."""
-    assert repr(regdata.preview(inventory, "2=1")) == "0 tags selected, 0 B would be freed: no tag goes."
+    assert str(regdata.preview(inventory, "2=1")) == "0 tags selected, 0 B would be freed: no tag goes."
 
 
 def test_bytes_that_go_anyway(demo_registry: LocalRegistry, conf: Conf) -> None:
@@ -131,7 +132,7 @@ def test_bytes_that_go_anyway(demo_registry: LocalRegistry, conf: Conf) -> None:
     shown = regdata.preview(scan(load_config(conf(demo_registry))), "2=1")
     assert shown.count == 0
     assert shown.bytes == shown.anyway > 0
-    assert f"{size(shown.anyway)} of it goes with any clean-up" in repr(shown)
+    assert f"{size(shown.anyway)} of it goes with any clean-up" in str(shown)
 
 
 def test_without_base_path(demo_registry: LocalRegistry, conf: Conf) -> None:
@@ -139,7 +140,7 @@ def test_without_base_path(demo_registry: LocalRegistry, conf: Conf) -> None:
     shown = regdata.preview(
         scan(load_config(conf(demo_registry, registry={"url": demo_registry.url}))), "age_days > 90"
     )
-    assert f"selected, about {size(shown.bytes)} would be freed" in repr(shown)
+    assert f"selected, about {size(shown.bytes)} would be freed" in str(shown)
 
 
 def test_names_are_escaped() -> None:
@@ -160,13 +161,13 @@ def test_an_error_is_shown_not_raised(inventory: Inventory, condition: str, engi
     assert shown.error
     assert "\n" not in shown.error
     assert (shown.plan, shown.count, shown.bytes, len(shown.tags), len(shown.kept)) == (None, 0, 0, 0, 0)
-    assert repr(shown).startswith("✗ condition ")
+    assert str(shown).startswith("✗ condition ")
 
 
 def test_the_columns_there_are(inventory: Inventory) -> None:
     """An unknown column lists those there are."""
     shown = regdata.preview(inventory, "tag_nam = 'x'")
-    assert '"tag_nam" not found' in repr(shown)
+    assert '"tag_nam" not found' in str(shown)
     assert "Columns of images: id, image_name, tag_name, tag_timestamp" in shown._repr_html_()
 
 
@@ -181,24 +182,24 @@ def test_where_the_engines_differ(inventory: Inventory) -> None:
     assert (here.difference.engine, len(here.difference.more), here.difference.less) == ("sqlite", 30, [])
     assert (
         "SQLite would select 30 tags more (team/app-0:latest, team/app-10:latest, team/app-11:latest and 27 more"
-        in repr(here)
+        in str(here)
     )
-    assert "LIKE ignores the case of letters in SQLite, not in DuckDB." in repr(here)
+    assert "LIKE ignores the case of letters in SQLite, not in DuckDB." in str(here)
     there = regdata.preview(inventory, "image_name like 'TEAM/%'", engine="sqlite")
     assert there.count == 30
-    assert "DuckDB would select 30 tags fewer" in repr(there)
+    assert "DuckDB would select 30 tags fewer" in str(there)
 
 
 def test_what_one_engine_can_not_read(inventory: Inventory) -> None:
     """A function that only one engine has is no error, but is said."""
     shown = regdata.preview(inventory, "regexp_matches(image_name, '-1$')")
     assert shown.count == 1
-    assert "Not compared with SQLite: no such function: regexp_matches. Here DuckDB reads it." in repr(shown)
+    assert "Not compared with SQLite: no such function: regexp_matches. Here DuckDB reads it." in str(shown)
 
 
 def test_engines_that_agree_are_not_mentioned(inventory: Inventory) -> None:
     """Where both engines select the same, one has nothing to read about them."""
-    assert "SQLite" not in repr(regdata.preview(inventory, "image_name like 'team/%'"))
+    assert "SQLite" not in str(regdata.preview(inventory, "image_name like 'team/%'"))
 
 
 # One inventory, many conditions
@@ -272,7 +273,7 @@ def test_the_conditions_of_conf_json(inventory: Inventory, tmp_path: Path) -> No
     assert list(shown.frame["go"].fillna(-1)) == [8, -1, 29]
     assert list(shown.frame["bytes"].fillna(-1)) == [expected["old"].bytes, -1, expected["all"].bytes]
     assert str(shown.frame["error"][1]) == expected["wrong"].error
-    assert f"old    age_days > 20     9             1  {size(expected['old'].bytes)}" in repr(shown)
+    assert f"old    age_days > 20     9             1  {size(expected['old'].bytes)}" in str(shown)
     assert shown._repr_html_().count("✗ condition") == 1
 
 

@@ -1,0 +1,250 @@
+"""What is shown of an inventory, a plan, a run and its result, of a study and of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from regdata.analysis import space as analysis
+from regdata.analysis.capacity import Study
+from regdata.analysis.changes import Changes
+from regdata.analysis.forecast import day
+from regdata.cleaning.cleanup import Result
+from regdata.collecting.collection import Collection
+from regdata.inventory.inventory import Inventory
+from regdata.notebook import findings
+from regdata.notebook.run import Run
+from regdata.planning.plan import Plan
+from regdata.show.blocks import Block, Bytes, Cell, Document, Line, Output, Table
+from regdata.show.shown import view
+from regdata.show.words import count, size
+
+IMAGES_OF_INVENTORY = 15
+IMAGES_OF_PLAN = 20
+IMAGES_OF_CHANGES = 20
+
+HAPPENS = {
+    ("tag", "delete"): "tags go",
+    ("tag", "untag"): "tags go, their digests stay",
+    ("tag", "keep"): "tags stay, although selected",
+    ("manifest", "delete"): "manifests go",
+}
+
+
+@view.register
+def inventory(shown: Inventory) -> Document:
+    """A sentence of figures, and the images that take most."""
+    images = analysis.by_image(shown)
+    rows: list[Sequence[Cell]] = [
+        (row.image_name, int(row.tags), Bytes(row.own), Bytes(row.shared))
+        for row in analysis.rows(images.head(IMAGES_OF_INVENTORY))
+    ]
+    if len(images) > len(rows):
+        rest = images.iloc[len(rows) :]
+        rows.append((f"other ({len(rest):,})", int(rest["tags"].sum()), Bytes(rest["own"].sum()), ""))
+    table = Table(("image", "tags", "only here", "shared"), rows)
+    where = f"{shown.registry or 'The registry'}: "
+    sentence = Line(where, findings.totals(analysis.totals(shown)).plain)
+    return Document((sentence, table) if rows else (sentence,))
+
+
+@view.register
+def plan(shown: Plan) -> Document:
+    """What goes and what stays, by image and by reason."""
+    actions = shown.tags["action"].value_counts()
+    go, stay = int(actions.get("delete", 0) + actions.get("untag", 0)), int(actions.get("keep", 0))
+    bytes_ = size(shown.reclaimable)
+    if not (go or stay or len(shown.manifests) or shown.reclaimable):
+        return Document((Line("Nothing goes", ": the condition selects no tag, and there is nothing else to free."),))
+    freed = (
+        f"{bytes_} will be freed"
+        if shown.inventory.from_store
+        else f"about {bytes_} will be freed (exact with base_path)"
+    )
+    said = Line(
+        f"{count(go, 'tag')} {'goes' if go == 1 else 'go'}",
+        f", {stay:,} {'stays' if stay == 1 else 'stay'} although selected, {count(len(shown.manifests), 'manifest')} "
+        f"{'goes' if len(shown.manifests) == 1 else 'go'}, {freed}.",
+    )
+    rows: list[Sequence[Cell]] = [
+        (happens, int(number), f"{meaning.replace('`', '')} ({reason})")
+        for key, happens in HAPPENS.items()
+        for what, action, reason, meaning, number in shown.reasons.itertuples(index=False)
+        if (what, action) == key
+    ]
+    reasons = Table(("what happens", "count", "why"), rows)
+    blocks: list[Block] = [said]
+    if images := list(_plan_rows(shown)):
+        blocks.append(
+            Table(("image", "freed", "tags go", "selected, but stay", "manifests go", "tags now"), images, total=True)
+        )
+    return Document((*blocks, reasons) if rows else tuple(blocks))
+
+
+def _plan_rows(shown: Plan) -> Iterator[Sequence[Cell]]:
+    images = shown.by_image
+    images = images.assign(go=images["tags_deleted"] + images["tags_untagged"])
+    columns = ["bytes", "go", "tags_kept", "manifests", "tags"]
+    top, rest = images.iloc[:IMAGES_OF_PLAN], images.iloc[IMAGES_OF_PLAN:]
+    for name, freed, *numbers in top[["image_name", *columns]].itertuples(index=False):
+        # What several images held, or nobody, has no tags.
+        yield (name, Bytes(freed), *("" if name.startswith("(") else int(n) for n in numbers))
+    for name, some in ((f"other ({len(rest):,})", rest), ("total", images)):
+        if len(some):
+            freed, *sums = some[columns].sum()
+            yield (name, Bytes(freed), *map(int, sums))
+
+
+@view.register
+def result(shown: Result) -> Document:
+    """Whether it went as planned: predicted beside freed bytes, outcomes, notes and errors."""
+    blocks: list[Block] = [_verdict(shown)]
+    if shown.errors:
+        blocks.append(Line("Errors\n" if len(shown.errors) > 1 else "Error: ", "\n".join(shown.errors), "bad"))
+    blocks += [Line("Note: ", note, "note") for note in shown.notes]
+    said: list[tuple[str, int | None]] = [("predicted by the plan", shown.bytes_predicted)]
+    if _changed(shown):
+        if shown.bytes_expected != shown.bytes_predicted:
+            said.append(("expected for what went", shown.bytes_expected))
+        said.append(("freed by the collection", shown.bytes_freed))
+    rows = [(name, *_size_and_bytes(number)) for name, number in said]
+    blocks.append(Table(("", "size", "bytes"), rows))
+    outcomes = [
+        (what, str(outcome), int(number))
+        for what, frame in (("tags", shown.tags), ("manifests", shown.manifests))
+        for outcome, number in frame["outcome"].value_counts().items()
+    ]
+    if outcomes:
+        blocks.append(Table(("what", "outcome", "count"), outcomes))
+    return Document(tuple(blocks))
+
+
+def _size_and_bytes(number: int | None) -> tuple[Cell, Cell]:
+    return ("not known", "") if number is None else (Bytes(number), int(number))
+
+
+def _changed(shown: Result) -> bool:
+    outcomes = {*shown.tags["outcome"], *shown.manifests["outcome"]}
+    return shown.collection.ran or bool(outcomes & {"deleted", "untagged"})
+
+
+def _verdict(shown: Result) -> Line:
+    freed, expected = shown.bytes_freed, shown.bytes_expected
+    if shown.errors:
+        return Line("✗ It did not go as planned", ": see the errors.", "bad")
+    if not _changed(shown):
+        return Line("Nothing was changed", ".", "note")
+    if not shown.collection.ran:
+        rest = ": no collection was run; the next one frees the bytes."
+        return Line("✓ Deleted as planned", rest if expected else ".", "good")
+    if freed is None:
+        rest = ": how many bytes that freed can't be seen without base_path."
+        return Line("✓ Deleted and collected", rest, "good")
+    if freed != expected:
+        more = f"{abs(freed - expected):,} {'more' if freed > expected else 'fewer'} than expected"
+        return Line("✓ Done", f": {freed:,} bytes were freed, {more}; the notes say why.", "good")
+    if freed != shown.bytes_predicted:
+        rest = f": {freed:,} bytes were expected for what went, and as many were freed."
+        return Line("✓ Less went than was planned, since some had moved", rest, "good")
+    rest = f": {freed:,} bytes were predicted, and as many were freed."
+    return Line("✓ As planned", rest, "good")
+
+
+@view.register
+def collection(shown: Collection) -> Document:
+    """The exit code of the registry's garbage collection, and what it printed."""
+    if not shown.ran:
+        return Document((Line("", "The registry's garbage collection was not run."),))
+    lines = count(len(shown.output.splitlines()), "line")
+    good = shown.exit_code == 0
+    line = Line(
+        f"{'✓' if good else '✗'} Exit code {shown.exit_code}", f", {lines} of output.", "good" if good else "bad"
+    )
+    return Document((line, Output(shown.output)) if shown.output else (line,))
+
+
+@view.register
+def run(shown: Run) -> Document:
+    """The run's parameters, what they stand for, and where its record is."""
+    config = shown.config
+    rows: list[tuple[str, str]] = [
+        ("registry", config.registry.url),
+        ("base_path", str(config.registry.base_path or "none: read through the API alone")),
+        ("sql_id", shown.sql_id),
+        ("condition", shown.condition.strip()),
+        ("protect", config.protect or "nothing"),
+        ("engine", config.engine),
+        ("action", f"{shown.action} ({'deletes' if shown.deletes else 'changes nothing'})"),
+        ("gc", str(shown.gc)),
+        ("force", str(shown.force)),
+        ("conf", f"{config.path}\n{config.digest}"),
+        ("record", str(shown.record.folder)),
+    ]
+    return Document((Table((), rows),))
+
+
+@view.register
+def changes(shown: Changes) -> Document:
+    """Totals, what happened to tags, and the images that grew or shrank most."""
+    before, after = shown.before, shown.after
+    times = [f"{datetime.fromtimestamp(one.scanned_at, UTC):%Y-%m-%d %H:%M}" for one in (before, after)]
+    registries = " and ".join(dict.fromkeys([before.registry or "the registry", after.registry or "the registry"]))
+    number = shown.tags["change"].value_counts()
+    said = ", ".join(f"{count(int(number.get(change, 0)), 'tag')} {change}" for change in ("came", "went", "moved"))
+    totals: list[tuple[Cell, ...]] = [
+        (str(what), *(Bytes(number) if what == "bytes stored" else int(number) for number in numbers))
+        for what, *numbers in shown.totals.itertuples(index=False)
+    ]
+    blocks: list[Block] = [
+        Line(f"{registries}, {times[0]} to {times[1]} (UTC): ", f"{said}."),
+        Table(("", "before", "after", "change"), totals),
+    ]
+    if len(shown.images):
+        top = shown.images.head(IMAGES_OF_CHANGES)
+        images: list[tuple[Cell, ...]] = [
+            (str(name), int(tags), int(then), *map(Bytes, sizes))
+            for name, tags, then, *sizes in top.itertuples(index=False)
+        ]
+        if more := len(shown.images) - len(top):
+            images.append((f"and {more:,} more", "", "", "", "", ""))
+        blocks.append(Table(("image", "tags before", "after", "only here before", "after", "grown by"), images))
+    return Document(tuple(blocks))
+
+
+@view.register
+def study(shown: Study) -> Document:
+    """What was scanned, how its past is known, and what room there is."""
+    past, inventory = shown.past, shown.inventory
+    dates = "push dates" if inventory.from_store else "build dates: push dates take registry.base_path"
+    unknown = int(past.blobs.loc[past.blobs["since"].isna(), "blob_size"].sum())
+    limit = shown.disk.limit
+    rows: list[tuple[str, Cell]] = [
+        ("registry", inventory.registry),
+        ("scanned", f"{day(inventory.scanned_at)} (UTC)"),
+        ("stored", size(int(past.measured["bytes"].iloc[-1]))),
+        ("dates", dates + (f"; {size(unknown)} of unknown date count as always there" if unknown else "")),
+        ("snapshots", f"{len(past.measured) - 1} since {day(past.first)}" if len(past.measured) > 1 else "none"),
+        ("disk", shown.disk.origin if limit is None else f"{size(shown.disk.size)}, {shown.disk.origin}"),
+    ]
+    if limit is not None:
+        free = max(limit - int(past.measured["bytes"].iloc[-1]), 0)
+        rows.append(("room", f"{size(limit)} for the registry, {size(free)} of it free"))
+    return Document((Table((), rows), *(Line("Note: ", note, "note") for note in shown.notes)))
+
+
+def options(study: Study) -> Document:
+    """A table: the tags and bytes that go if a condition ran now, and the day on which the disk is full then."""
+    head = ("condition", "tags", "freed now", "full if run now", "full if run every month")
+    rows: list[tuple[Cell, ...]] = []
+    for one in study.options:
+        full = ("" if when is None else str(when) for when in (study.full(one.freed), study.full_monthly(one)))
+        rows.append((one.name, one.tags, Bytes(one.freed), *full) if not one.error else (one.name, "", "error", "", ""))
+    blocks: list[Block]
+    if full_anyway := study.full():
+        blocks = [Table(head, [("no clean-up", 0, Bytes(0), str(full_anyway), ""), *rows])]
+    else:
+        missing = "disk_bytes is not given" if study.outlook else "too little is known for a forecast"
+        blocks = [Table(head[:3], [row[:3] for row in rows])] if rows else []
+        blocks.append(Line("", f"When the disk is full can't be said: {missing}."))
+    blocks += [Line(f"{one.name}: ", one.error, "bad") for one in study.options if one.error]
+    return Document(tuple(blocks))
