@@ -3,12 +3,11 @@ when it fails."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from IPython import get_ipython
-from IPython.display import Markdown, display
-
-from regdata.cleaning import cleanup
+from regdata.cleaning.cleanup import Result
+from regdata.cleaning.cleanup import apply as carry_out
 from regdata.cleaning.deletion import Progress
 from regdata.collecting import collection
 from regdata.config import Config, check_flags, load_config
@@ -25,13 +24,36 @@ from regdata.sources.storage import Storage
 
 ACTIONS = ("del", "none")
 
+Note = Callable[[str], None]
+
 
 class Run(Shown):
-    """A run from its parameters to its record."""
+    """A run from its parameters to its record: ``scan``, ``plan``, ``apply``, ``finish``.
 
-    def __init__(self, config: Config, sql_id: str, action: str, *, gc: bool, force: bool) -> None:
+    A step that has not been made yet is made by the one that needs it. ``inventory``, ``planned`` and ``result`` are
+    what the steps gave, None before; ``interrupted`` the folders of the runs that this one finishes, and ``resumed``
+    the manifests (image_name, manifest_hash, began) that those were to delete.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        sql_id: str,
+        action: str,
+        *,
+        gc: bool,
+        force: bool,
+        progress: Progress | None = None,
+        note: Note | None = None,
+    ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
         self.condition = config.condition(sql_id)
+        self.interrupted: list[Path] = []
+        self.resumed: list[tuple[str, str, int]] = []
+        self.inventory: Inventory | None = None
+        self.planned: Plan | None = None
+        self.result: Result | None = None
+        self._progress, self._note = progress, note
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -42,8 +64,6 @@ class Run(Shown):
             gc=gc,
             force=force,
         )
-        self.interrupted: list[Path] = []
-        self.result: cleanup.Result | None = None
 
     def __repr__(self) -> str:
         return f"<Run of {self.sql_id}, action {self.action}: {self.record.folder}>"
@@ -60,10 +80,11 @@ class Run(Shown):
             if self.deletes:
                 self._recover()
             self.resumed = [manifest for folder in self.interrupted for manifest in report.planned(folder)]
-            self.inventory = scan_registry(self.config, known=[(image, digest) for image, digest, _ in self.resumed])
-            self.record.write(tags_total=len(self.inventory.images))
-            self._save_snapshot()
-        return self.inventory
+            found = scan_registry(self.config, known=[(image, digest) for image, digest, _ in self.resumed])
+            self.record.write(tags_total=len(found.images))
+            self._save_snapshot(found)
+        self.inventory = found
+        return found
 
     def _recover(self) -> None:
         registry = Registry(self.config.registry.url)
@@ -75,38 +96,42 @@ class Run(Shown):
                 for problem in collection.recover(self.config, registry, storage, report.events(folder), self.record):
                     self.record.error(problem)
 
-    def _save_snapshot(self) -> None:
+    def _save_snapshot(self, inventory: Inventory) -> None:
         """Where conf.json says so. One that can't be saved is a note: a full disk is what a clean-up is there for."""
         if self.config.snapshots is None:
             return
         try:
-            self.record.write(snapshot=str(self.inventory.save(self.config.snapshots)))
+            self.record.write(snapshot=str(inventory.save(self.config.snapshots)))
         except StorageError as error:
             self.record.write(snapshot=None, snapshot_error=str(error))
-            if get_ipython():
-                display(Markdown(f"Note: {error}"))
+            if self._note:
+                self._note(str(error))
 
     def plan(self) -> Plan:
         """The plan of the run's condition; it goes into the record."""
+        inventory = self.inventory or self.scan()
         with self.record.closed_on_error():
-            self.planned = make_plan(self.inventory, self.condition, resumed=self.resumed)
-            tags = self.planned.tags
-            self.record.save_plan(tags, self.planned.manifests)
+            planned = make_plan(inventory, self.condition, resumed=self.resumed)
+            tags = planned.tags
+            self.record.save_plan(tags, planned.manifests)
             self.record.write(
                 tags_selected=int((tags["reason"] != "referrer").sum()),
                 tags_kept=int((tags["action"] == "keep").sum()),
-                bytes_predicted=self.planned.reclaimable,
+                bytes_predicted=planned.reclaimable,
             )
-        return self.planned
+        self.planned = planned
+        return planned
 
-    def apply(self) -> cleanup.Result:
+    def apply(self) -> Result:
         """Carries the plan out, or says why nothing is changed."""
+        planned = self.planned or self.plan()
         if not self.deletes:
             why = "action is none" if self.action == "none" else "sql_id is none, which stands for no clean-up"
-            return cleanup.Result.unchanged(self.planned, f"{why}: nothing was changed")
+            self.result = Result.unchanged(planned, f"{why}: nothing was changed")
+            return self.result
         with self.record.closed_on_error():
-            self.result = cleanup.apply(
-                self.planned, self.config, gc=self.gc, force=self.force, record=self.record, progress=_progress()
+            self.result = carry_out(
+                planned, self.config, gc=self.gc, force=self.force, record=self.record, progress=self._progress
             )
             for folder in self.interrupted if not self.record.facts["errors"] else []:
                 report.settle(folder, by=self.record.folder)
@@ -120,21 +145,22 @@ class Run(Shown):
         return str(self.record.folder)
 
 
-def _progress() -> Progress:
-    """One line in the notebook that is replaced as the run goes on, so that the report keeps one."""
-    handle = display(Markdown("…"), display_id=True) if get_ipython() else None
+def start(
+    *,
+    sql_id: str = "none",
+    action: str = "del",
+    conf: str = "",
+    gc: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> Run:
+    """Checks a run's parameters and opens its record.
 
-    def show(done: int, total: int) -> None:
-        if handle:
-            handle.update(Markdown(f"{done:,} of {total:,} manifests deleted"))
-
-    return show
-
-
-def start(*, sql_id: str = "none", action: str = "del", conf: str = "", gc: bool = True, force: bool = False) -> Run:
-    """Checks a run's parameters and opens its record. Raises ConfigError; nothing has been asked of the registry by
-    then."""
+    ``progress`` is told how many manifests of how many are deleted, ``note`` what is to be said beside a step's result
+    (regdata.notebook.live has both). Raises ConfigError; nothing has been asked of the registry by then.
+    """
     check_flags(gc=gc, force=force)
     if action not in ACTIONS:
         raise ConfigError(f"action is {action!r}, but there are: {', '.join(ACTIONS)} (del deletes, none only lists)")
-    return Run(load_config(conf), sql_id, action, gc=gc, force=force)
+    return Run(load_config(conf), sql_id, action, gc=gc, force=force, progress=progress, note=note)

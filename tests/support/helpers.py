@@ -55,7 +55,7 @@ def store_tags(base_path: Path) -> set[str]:
     for folder, subfolders, _ in os.walk(repositories):
         path = Path(folder)
         if path.name == "tags" and path.parent.name == "_manifests":
-            name = path.parents[2].relative_to(repositories)
+            name = path.parents[1].relative_to(repositories)
             found |= {f"{name}:{tag}" for tag in subfolders}
             subfolders.clear()
     return found
