@@ -7,7 +7,7 @@ select image_name, manifest_hash, created, orphan, manifest_hash as blob_hash fr
 union all
 select m.image_name, m.manifest_hash, m.created, m.orphan, r.reference_hash
 from manifests m
-join (select distinct manifest_hash, reference_hash from "references") r on r.manifest_hash = m.manifest_hash
+join (select distinct manifest_hash, reference_hash from "references" where reference_kind <> 'mention') r on r.manifest_hash = m.manifest_hash
 -- A child that is a manifest of the same image needs itself already.
 where not exists (from manifests c where c.image_name = m.image_name and c.manifest_hash = r.reference_hash);
 

@@ -131,7 +131,7 @@ class _Restorer:
         if content.error:
             return "lost", f"{path} is damaged: {content.error}"
         for reference in content.references:
-            if not self._has(key.image, reference):
+            if reference.kind != "mention" and not self._has(key.image, reference):
                 return "lost", f"its {reference.kind} {reference.hash} is gone"
         self.registry.put(*key, media_type, data)
         if self._reads_back(key):

@@ -5,7 +5,7 @@
 -- Everything that the registry stores or refers to. Sizes are the store's own, else the descriptor's.
 create temp table blob as
 with described as (
-    select digest, reference_size as blob_size from descriptor
+    select digest, reference_size as blob_size from descriptor where reference_kind <> 'mention'
     union all
     select d.digest, c.manifest_size from read_contents c join digest d on d.hash = c.manifest_hash
     where not (select from_store from setting)

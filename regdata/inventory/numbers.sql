@@ -16,4 +16,7 @@ select (row_number() over (order by i.image, d.digest))::integer as node, i.imag
 from manifests m join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash;
 
 create type reference_kind as enum ('config', 'layer', 'manifest', 'unknown');
-create table refers as select manifest, blob, kind::reference_kind as kind from edge;
+create table refers as select manifest, blob, kind::reference_kind as kind from edge where kind <> 'mention';
+
+-- Digests that only stand in a manifest's text, such as its base image's in an annotation: nothing is held by that.
+create table mention as select manifest, blob from edge where kind = 'mention';

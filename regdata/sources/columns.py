@@ -32,6 +32,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     # The numbers of rows of `contents` and `descriptors`: by far the longest table.
     "references": ("manifest", "descriptor"),
     "blobs": ("blob_hash", "blob_size", "blob_date"),
+    # What few stores hold, and what a registry or its collector makes of it; see ODDITIES.
+    "oddities": ("image_name", "what", "hash", "target"),
+}
+
+ODDITIES = {
+    "alias": "the repository serves the blob `target` under the digest `hash`, too",
+    "blob": "the manifest `hash` is linked among the repository's blobs alone",
+    "link": "the repository holds the blob `hash`, and something in it may need that in a way that can't be read",
+    "no-layers": "the repository has no `_layers`: a collector of 2.x passes it over, one of 3.x stops",
+    "algorithm": "blobs are stored by another algorithm, `hash`: a collector stops there",
+    "stops": "a collector (`target`: all, or 3.x) stops at the manifest `hash`",
 }
 
 
@@ -54,8 +65,10 @@ class Columns(dict[str, Mapping[str, MutableSequence[Any]]]):
     def add_content(self, content: Content) -> None:
         """Append a content's row, and one row for each of its references."""
         number = len(self["contents"]["manifest_hash"])
-        self.add("contents", content[:8])
+        self.add("contents", content[: len(COLUMNS["contents"])])
         self.refer(number, content.references)
+        if content.stops:
+            self.add("oddities", (None, "stops", content.manifest_hash, content.stops))
 
     def refer(self, manifest: int, references: Iterable[Reference]) -> None:
         """Append what the manifest in this row of ``contents`` refers to."""
@@ -92,7 +105,7 @@ def merge(parts: Iterable[Columns]) -> Columns:
     parts = list(parts)
     merged = Columns()
     for part in parts:
-        for table in ("repositories", "tags", "revisions"):
+        for table in ("repositories", "tags", "revisions", "oddities"):
             for name, values in part[table].items():
                 merged[table][name].extend(values)
     winners: dict[str, tuple[int, bool]] = {}

@@ -8,8 +8,11 @@ raises on odd content: what can't be understood becomes a row with an ``error``.
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from regdata.sources import gojson
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -21,6 +24,7 @@ MANIFEST_TYPES: tuple[str, ...] = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, O
 _OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 _DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 _KNOWN_TYPES = frozenset((*MANIFEST_TYPES, _OCI_ARTIFACT))
+_CHILD_TYPES = frozenset((*_KNOWN_TYPES, _DOCKER_SCHEMA1, "application/vnd.docker.distribution.manifest.v1+json"))
 _INDEX_TYPES = frozenset((DOCKER_LIST, OCI_INDEX))
 _IMAGE_CONFIGS = frozenset(
     ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json")
@@ -34,16 +38,40 @@ _ATTESTATION_TYPES = ("application/vnd.in-toto", "application/vnd.dsse.envelope"
 _CREATED = "org.opencontainers.image.created"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}")
-_ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-# Registries read JSON with Go, to which "Manifests" is the same key as "manifests".
-_KEYS = ("mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject")
-_KEYS_FOLDED = {key.casefold(): key for key in _KEYS}
+_ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_ANY_DIGEST_BYTES = re.compile(_ANY_DIGEST.pattern.encode())
 _MAX_SIZE = 2**63 - 1  # a larger number fits in no BIGINT column, nor in Go's int64
 _MAX_TEXT = 255
 
+# The fields that registries and clients read (distribution's manifest/…, image-spec's specs-go/v1).
+_PLATFORM: gojson.Fields = {"os": gojson.text, "architecture": gojson.text, "variant": gojson.text}
+_DESCRIPTOR: gojson.Fields = {
+    "mediaType": gojson.text,
+    "digest": gojson.text,
+    "size": gojson.whole,
+    "platform": gojson.pointer(gojson.struct(_PLATFORM)),
+}
+_DESCRIPTORS = gojson.array(gojson.struct(_DESCRIPTOR))
+_VERSIONED: gojson.Fields = {"schemaVersion": gojson.whole, "mediaType": gojson.text}
+_FIELDS: gojson.Fields = _VERSIONED | {
+    "artifactType": gojson.text,
+    "config": gojson.pointer(gojson.struct(_DESCRIPTOR)),
+    "layers": _DESCRIPTORS,
+    "manifests": _DESCRIPTORS,
+    "blobs": _DESCRIPTORS,
+    "subject": gojson.pointer(gojson.struct(_DESCRIPTOR)),
+    "annotations": gojson.texts,
+}
+_CONFIG: gojson.Fields = {name: gojson.lenient(gojson.text) for name in (*_PLATFORM, "created")}
+# What the collectors of distribution 2.x and 3.x have to read, or stop (registry/storage/manifeststore.go, Get).
+_COLLECTED_TYPES = frozenset((*MANIFEST_TYPES, "", None))
+
 
 class Reference(NamedTuple):
-    """An edge from a manifest: ``kind`` is manifest, config, layer or unknown; size in bytes."""
+    """An edge from a manifest: ``kind`` is manifest, config, layer or unknown; size in bytes.
+
+    A ``mention`` is a digest that stands elsewhere in its text, such as the base image's in an annotation.
+    """
 
     hash: str
     kind: str
@@ -55,7 +83,8 @@ class Reference(NamedTuple):
 class Content(NamedTuple):
     """What one manifest says; the fields are the columns of ``contents``, and what it refers to.
 
-    ``config_hash`` is the digest of the image config that `with_config` can complete it from.
+    ``stops``: which of distribution's collectors stop at it: all, 3.x or, None, none of them. ``config_hash`` is the
+    digest of the image config that `with_config` can complete it from.
     """
 
     manifest_hash: str
@@ -66,12 +95,13 @@ class Content(NamedTuple):
     platform: str | None
     subject_hash: str | None
     error: str | None
+    stops: str | None
     references: tuple[Reference, ...]
     config_hash: str | None
 
 
 class _Invalid(Exception):
-    """A manifest that breaks its own format; the message says where."""
+    """Bytes that are not what they should be."""
 
 
 def is_digest(value: object) -> bool:
@@ -88,48 +118,48 @@ def matches(digest: str, data: bytes) -> bool:
 
 
 def parse_manifest(digest: str, data: bytes, media_type: str | None) -> Content:
-    """Read a manifest or index. Never raises: what is wrong is in ``error``.
+    """Read a manifest or index as a registry does. Never raises: what is wrong is in ``error``.
 
     ``media_type`` is the Content-Type that the bytes came with; None where they had none.
     What can't be understood refers, with kind ``unknown``, to every digest found in its text.
     """
-    document: object = data.decode(errors="replace")
-    if not matches(digest, data):
-        error = "content does not match its digest"
-        return _not_understood(digest, data, document, None, error)
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return _not_understood(digest, data, document, None, "not JSON")
-    if not isinstance(document, dict):
-        error = "not a valid manifest: not a JSON object"
-        return _not_understood(digest, data, document, None, error)
     found = None
+    document: Any = _NOTHING
     try:
-        found = _media_type(document, media_type)
+        if not matches(digest, data):
+            raise _Invalid("content does not match its digest")
+        document = gojson.parse(data)
+        if not isinstance(document, tuple):
+            raise gojson.Mismatch("not a JSON object")
+        fields = _READ(document, None)
+        found = _media_type(fields, media_type)
         if found not in _KNOWN_TYPES:
-            error = f"unknown media type {found or '(none given)'}"
-            return _not_understood(digest, data, document, found, error)
-        return _understood(digest, data, document, found)
+            return _unknown(digest, data, document, found, fields)
+        return _understood(digest, data, document, fields, found)
     except _Invalid as reason:
-        error = f"not a valid manifest: {reason}"
-        return _not_understood(digest, data, document, found, error)
+        error = str(reason)
+    except gojson.Mismatch as reason:
+        error = str(reason) if document is _NOTHING else f"not a valid manifest: {printable(str(reason))}"
+    return _not_understood(digest, data, None if document is _NOTHING else document, found, error)
+
+
+_NOTHING = object()
+_READ = gojson.struct(_FIELDS)
+_READ_CONFIG = gojson.struct(_CONFIG)
 
 
 def unreadable(digest: str, error: str) -> Content:
     """The content of a manifest that could not be read at all."""
-    return Content(digest, None, None, None, None, None, None, printable(error), (), None)
+    return Content(digest, None, None, None, None, None, None, printable(error), None, (), None)
 
 
 def parse_config(data: bytes) -> tuple[int | None, str | None]:
     """Creation time (UTC epoch seconds) and platform of an image config; None for what is odd."""
     try:
-        config = json.loads(data)
-        if not isinstance(config, dict):
-            return None, None
-        return _epoch(config.get("created")), _platform(config)
-    except (ValueError, RecursionError, _Invalid):
+        config = _READ_CONFIG(gojson.parse(data), None)
+    except gojson.Mismatch:
         return None, None
+    return _epoch(config.get("created")), _platform(config)
 
 
 def with_config(content: Content, config: tuple[int | None, str | None]) -> Content:
@@ -138,64 +168,98 @@ def with_config(content: Content, config: tuple[int | None, str | None]) -> Cont
     return content._replace(created=content.created if created is None else created, platform=platform)
 
 
-def _understood(digest: str, data: bytes, document: dict[str, Any], media_type: str) -> Content:
-    subject = document.get("subject")
-    subject_hash = None if subject is None else _descriptor(subject, "manifest", "subject").hash
-    created = _epoch(_object(document, "annotations").get(_CREATED))
+def _understood(digest: str, data: bytes, document: object, fields: dict[str, Any], media_type: str) -> Content:
+    subject = fields.get("subject") or {}
     config_hash = None
     if media_type in _INDEX_TYPES:
         kind = "index"
-        references = _descriptors(document, "manifests", "manifest")
+        references = [_child(value) for value in fields.get("manifests") or []]
     elif media_type == _OCI_ARTIFACT:
-        references = _descriptors(document, "blobs", "layer")
-        kind = _kind(document, references, None)
+        references = _descriptors(fields, "blobs", "layer")
+        kind = _kind(fields, references, None)
     else:
-        config = _descriptor(document.get("config"), "config", "config")
-        references = [config, *_descriptors(document, "layers", "layer")]
-        kind = _kind(document, references, config)
+        config = _descriptor(fields.get("config") or {}, "config", "config")
+        references = [config, *_descriptors(fields, "layers", "layer")]
+        kind = _kind(fields, references, config)
         config_hash = config.hash if kind == "image" else None
+    subject_hash = _descriptor(subject, "manifest", "subject").hash if subject.get("digest") else None
+    known = {subject_hash, *(reference.hash for reference in references)}
     return Content(
         manifest_hash=digest,
         media_type=media_type,
         manifest_size=len(data),
         kind=kind,
-        created=created,
+        created=_epoch((fields.get("annotations") or {}).get(_CREATED)),
         platform=None,
         subject_hash=subject_hash,
         error=None,
-        references=tuple(dict.fromkeys(references)),
+        stops=None if _is_collected(fields) else "all",
+        references=(
+            *dict.fromkeys(references),
+            *_mentions(data, document, known),
+        ),
         config_hash=config_hash,
     )
 
 
+def _is_collected(fields: dict[str, Any]) -> bool:
+    return fields.get("schemaVersion") == 2 and fields.get("mediaType") in _COLLECTED_TYPES
+
+
+def _unknown(digest: str, data: bytes, document: object, media_type: str | None, fields: dict[str, Any]) -> Content:
+    """A manifest of a type that is not known here; the collector of 2.x knows schema 1."""
+    content = _not_understood(digest, data, document, media_type, f"unknown media type {media_type or '(none given)'}")
+    if fields.get("schemaVersion") != 1:
+        return content
+    layers = {hash_ for name, value in _pairs(document) if name.lower() == "fslayers" for hash_ in _digests(value)}
+    kinds = {hash_: "unknown" if hash_ in layers else "mention" for hash_ in (ref.hash for ref in content.references)}
+    references = tuple(Reference(hash_, kind, None, None, None) for hash_, kind in kinds.items())
+    return content._replace(stops="3.x", references=references)
+
+
+def _pairs(document: object) -> Iterable[tuple[str, Any]]:
+    return document if isinstance(document, tuple) else ()
+
+
 def _not_understood(digest: str, data: bytes, document: object, media_type: str | None, error: str) -> Content:
     """What it might refer to is all that is known of it: enough to keep those."""
-    try:
-        # Written out again: an escape can't hide a digest then.
-        found = dict.fromkeys(_ANY_DIGEST.findall(json.dumps(document)))
-    except (ValueError, RecursionError):
-        found = {}
+    found = dict.fromkeys([*_in_text(data), *_digests(document)])
     return unreadable(digest, error)._replace(
         media_type=media_type,
         manifest_size=len(data),
+        stops="all",
         references=tuple(Reference(hash_, "unknown", None, None, None) for hash_ in found),
     )
 
 
-def _media_type(document: dict[str, Any], served: str | None) -> str | None:
+def _mentions(data: bytes, document: object, referred: set[str | None]) -> list[Reference]:
+    found = dict.fromkeys(_in_text(data))
+    if b"\\" in data:  # an escape can hide a digest
+        found |= dict.fromkeys(_digests(document))
+    return [Reference(hash_, "mention", None, None, None) for hash_ in found if hash_ not in referred]
+
+
+def _in_text(data: bytes) -> list[str]:
+    return [found.decode() for found in _ANY_DIGEST_BYTES.findall(data)]
+
+
+def _digests(document: object) -> list[str]:
+    """Those in the names and texts of a JSON value, written out again."""
+    return _ANY_DIGEST.findall(json.dumps(document))
+
+
+def _media_type(fields: dict[str, Any], served: str | None) -> str | None:
     """Its own word, else the Content-Type, else its shape. Two readings make it invalid."""
-    for key in document:
-        if _KEYS_FOLDED.get(key.casefold(), key) != key:
-            raise _Invalid(f"key {printable(key)!r}")
     # Both shapes at once: clients differ on what it is (CVE-2021-41190).
-    is_index, is_manifest = "manifests" in document, "layers" in document or "config" in document
+    is_index = fields.get("manifests") is not None
+    is_manifest = fields.get("layers") is not None or fields.get("config") is not None
     if is_index and is_manifest:
-        raise _Invalid("both an index and a manifest")
-    own = _text(document, "mediaType")
+        raise gojson.Mismatch("both an index and a manifest")
+    own = printable(fields.get("mediaType") or "")
     served = printable(served.partition(";")[0].strip()) if served else None
     if own:
         if own in _KNOWN_TYPES and served in _KNOWN_TYPES and own != served:
-            raise _Invalid(f"says {own}, served as {served}")
+            raise gojson.Mismatch(f"says {own}, served as {served}")
         return own
     if served in _KNOWN_TYPES:
         return served
@@ -203,71 +267,50 @@ def _media_type(document: dict[str, Any], served: str | None) -> str | None:
         return OCI_INDEX
     if is_manifest:
         return OCI_MANIFEST
-    return _DOCKER_SCHEMA1 if document.get("schemaVersion") == 1 else served
+    return _DOCKER_SCHEMA1 if fields.get("schemaVersion") == 1 else served
 
 
-def _kind(document: dict[str, Any], references: list[Reference], config: Reference | None) -> str:
-    artifact_type = _text(document, "artifactType")
+def _kind(fields: dict[str, Any], references: list[Reference], config: Reference | None) -> str:
+    artifact_type = fields.get("artifactType") or ""
     types = [reference.media_type or "" for reference in references]
-    if any(type_.startswith(_SIGNATURE_TYPES) for type_ in (artifact_type or "", *types)):
+    if any(type_.startswith(_SIGNATURE_TYPES) for type_ in (artifact_type, *types)):
         return "signature"
-    if artifact_type or document.get("subject") is not None:
+    if artifact_type or (fields.get("subject") or {}).get("digest"):
         return "artifact"
     if config is None or config.media_type not in _IMAGE_CONFIGS:
         return "artifact"
     return "artifact" if any(t.startswith(_ATTESTATION_TYPES) for t in types) else "image"
 
 
-def _descriptors(document: dict[str, Any], key: str, kind: str) -> list[Reference]:
-    if key not in document:
-        raise _Invalid(f"no {key}")
-    values = document[key]
-    if values is None:  # how Go writes a list that was never filled
-        return []
-    if not isinstance(values, list):
-        raise _Invalid(f"{key} is not a list")
-    return [_descriptor(value, kind, key) for value in values]
+def _descriptors(fields: dict[str, Any], key: str, kind: str) -> list[Reference]:
+    """None of them where the list is null or left out: for Go it is then an empty one."""
+    return [_descriptor(value, kind, key) for value in fields.get(key) or []]
 
 
-def _descriptor(value: object, kind: str, where: str) -> Reference:
-    if not isinstance(value, dict):
-        raise _Invalid(f"{where}: no descriptor")
+def _child(value: dict[str, Any]) -> Reference:
+    """A manifest, unless its type is another one: BuildKit's cache is an index of layers."""
+    child = _descriptor(value, "manifest", "manifests")
+    return child._replace(kind="layer") if child.media_type and child.media_type not in _CHILD_TYPES else child
+
+
+def _descriptor(value: dict[str, Any], kind: str, where: str) -> Reference:
     digest = value.get("digest")
     if not is_digest(digest):
-        raise _Invalid(f"{where}: no digest")
+        raise gojson.Mismatch(f"{where}: no digest")
     size = value.get("size")
-    if size is not None and (type(size) is not int or not 0 <= size <= _MAX_SIZE):
-        raise _Invalid(f"{where}: size is not a number of bytes")
-    platform = None
-    if kind == "manifest" and "platform" in value:
-        platform = _platform(_object(value, "platform"))
-    return Reference(str(digest), kind, size, _text(value, "mediaType"), platform)
+    if size is not None and not 0 <= size <= _MAX_SIZE:
+        raise gojson.Mismatch(f"{where}: size is not a number of bytes")
+    media_type = value.get("mediaType")
+    platform = _platform(value.get("platform") or {}) if kind == "manifest" else None
+    return Reference(str(digest), kind, size, None if media_type is None else printable(media_type), platform)
 
 
 def _platform(value: dict[str, Any]) -> str | None:
     """os/architecture[/variant]; "unknown/unknown" is how BuildKit marks an attestation."""
-    parts = [_text(value, key) for key in ("os", "architecture", "variant")]
+    parts = [printable(value.get(key) or "") for key in ("os", "architecture", "variant")]
     if not parts[0] or not parts[1] or parts[:2] == ["unknown", "unknown"]:
         return None
     return "/".join(part for part in parts if part)
-
-
-def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise _Invalid(f"{key} is not an object")
-    return value
-
-
-def _text(document: dict[str, Any], key: str) -> str | None:
-    value = document.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _Invalid(f"{key} is not a string")
-    return printable(value)
 
 
 def printable(text: str) -> str:

@@ -25,6 +25,7 @@ _COLUMNS = {
     "contents": "manifest_hash media_type manifest_size kind created platform subject_hash error",
     "references": "manifest_hash reference_hash reference_kind reference_size media_type platform",
     "blobs": "blob_hash blob_size blob_date",
+    "oddities": "image_name what hash target",
 }
 _NAMES_ITS_SUBJECT = re.compile(r"sha256-([0-9a-f]{64})(\.(sig|att|sbom))?")
 

@@ -1,0 +1,121 @@
+"""Where distribution keeps what in its folder ``docker/registry/v2`` (registry/storage/paths.go)::
+
+blobs/<algorithm>/<first two>/<hex>/data
+repositories/<name>/_manifests/revisions/<algorithm>/<hex>/link
+repositories/<name>/_manifests/tags/<tag>/current/link      holds the digest
+repositories/<name>/_layers/<algorithm>/<hex>/link          holds the blob's digest by sha256
+repositories/<name>/_uploads/<id>/startedat
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from regdata.sources.files import Files
+from regdata.sources.manifest import is_digest, printable
+
+_MAX_LINK = 256
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class Layout:
+    """What lies below ``root``, looked up name by name. What goes wrong is an OSError."""
+
+    def __init__(self, root: str, files: Files) -> None:
+        self.files = files
+        self.repositories_folder = f"{root}/repositories"
+        self.blobs_folder = f"{root}/blobs"
+
+    def repositories(self) -> list[str]:
+        """Sorted names of all repositories, those without tags too."""
+        return sorted(set(self._below("")))
+
+    def _below(self, name: str) -> Iterator[str]:
+        for folder in self.files.folders(f"{self.repositories_folder}/{name}"):
+            if folder.startswith("_"):
+                if name and folder in ("_manifests", "_layers"):
+                    yield name
+            elif folder.isprintable():
+                yield from self._below(f"{name}/{folder}" if name else folder)
+
+    def manifests(self, repository: str) -> str:
+        """The folder of a repository's tags and revisions."""
+        return f"{self.repositories_folder}/{repository}/_manifests"
+
+    def _layers(self, repository: str) -> str:
+        return f"{self.repositories_folder}/{repository}/_layers"
+
+    def blob(self, digest: str) -> str:
+        """The path of a blob's data."""
+        algorithm, _, hex_ = digest.partition(":")
+        return f"{self.blobs_folder}/{algorithm}/{hex_[:2]}/{hex_}/data"
+
+    def tags(self, repository: str) -> Iterator[tuple[str, str | None, int]]:
+        """Name, digest (None: a broken link) and push date of each tag."""
+        folder = f"{self.manifests(repository)}/tags"
+        for tag in sorted(self.files.names(folder)):
+            found = self.files.first(f"{folder}/{tag}/current/link", _MAX_LINK)
+            if found is None:
+                continue
+            data, pushed = found
+            link = data.decode("ascii", "replace").strip()
+            yield printable(tag), link if is_digest(link) else None, pushed
+
+    def revisions(self, repository: str) -> dict[str, int]:
+        """When each manifest was linked."""
+        return self._links(f"{self.manifests(repository)}/revisions")
+
+    def layers(self, repository: str) -> dict[str, int]:
+        """When each blob was linked, by its digest and by its aliases."""
+        return self._links(self._layers(repository))
+
+    def layer(self, repository: str, digest: str) -> int | None:
+        """When a blob was linked; None where it is not."""
+        linked = self.files.stat(f"{self._layers(repository)}/{digest.replace(':', '/')}/link")
+        return linked.mtime if linked else None
+
+    def has_layers(self, repository: str) -> bool:
+        """Whether there is a folder for links to blobs: registries and collectors find a repository by it."""
+        return self.files.is_folder(self._layers(repository))
+
+    def aliases(self, repository: str) -> dict[str, str]:
+        """The blobs behind links by other algorithms than sha256."""
+        found, folder = {}, self._layers(repository)
+        for algorithm in sorted(set(self.files.names(folder)) - {"sha256"}):
+            for hex_ in sorted(self.files.names(f"{folder}/{algorithm}")):
+                alias = f"{algorithm}:{hex_}"
+                link = self.files.first(f"{folder}/{algorithm}/{hex_}/link", _MAX_LINK)
+                target = link[0].decode("ascii", "replace").strip() if link else None
+                if is_digest(alias) and is_digest(target):
+                    found[alias] = str(target)
+        return found
+
+    def algorithms(self) -> list[str]:
+        """Those other than sha256 by which blobs are stored; a registry makes none."""
+        return sorted(set(self.files.names(self.blobs_folder)) - {"sha256"})
+
+    def _links(self, folder: str) -> dict[str, int]:
+        """When each digest was linked below ``<folder>/<algorithm>/<hex>/link``."""
+        names, stat = self.files.names, self.files.stat
+        found = {}
+        for algorithm in sorted(names(folder)):
+            for hex_ in sorted(names(f"{folder}/{algorithm}")):
+                # What was deleted leaves its folder behind, without the link.
+                linked = stat(f"{folder}/{algorithm}/{hex_}/link")
+                if linked is not None and is_digest(f"{algorithm}:{hex_}"):
+                    found[f"{algorithm}:{hex_}"] = linked.mtime
+        return found
+
+    def is_same(self, digest: str, files: Mapping[str, tuple[int, int]]) -> bool:
+        """Whether a blob's file has the size and date that ``files`` says."""
+        return digest in files and self.files.stat(self.blob(digest)) == files[digest]
+
+    def sizes(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+        """Digest, bytes and date of each blob in these folders."""
+        stat = self.files.stat
+        for prefix in prefixes:
+            folder = f"{self.blobs_folder}/sha256/{prefix}"
+            for hex_ in self.files.names(folder):
+                if _HEX.fullmatch(hex_) and (found := stat(f"{folder}/{hex_}/data")) is not None:
+                    yield f"sha256:{hex_}", *found

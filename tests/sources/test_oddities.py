@@ -1,0 +1,110 @@
+"""What few stores hold, but registries serve: the folder is read as the registry reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.sources.columns import Columns, merge
+from regdata.sources.manifest import OCI_INDEX
+from regdata.sources.storage import Storage
+from tests.support.odd import (
+    config_bytes,
+    digest_of,
+    link_as_blob_only,
+    push_blob,
+    push_empty_index,
+    push_image_by,
+    push_index_of_blobs,
+    push_manifest,
+)
+
+
+def read(base_path: Path, parts: int = 1) -> Columns:
+    storage = Storage(base_path)
+    return merge(storage.read(part) for part in storage.split(parts))
+
+
+def rows(columns: Columns, table: str) -> set[tuple[Any, ...]]:
+    return set(zip(*columns[table].values(), strict=True))
+
+
+@pytest.mark.parametrize("algorithm", ["sha384", "sha512"])
+def test_an_alias_names_the_blob_behind_it(registry: LocalRegistry, algorithm: str) -> None:
+    """A blob pushed by another digest is stored by its sha256; the repository's link under that digest says so."""
+    push_image_by(registry.url, "app", "1", "a", algorithm)
+    found = rows(read(registry.base_path), "oddities")
+    expected = {
+        ("app", "alias", digest_of(data, algorithm), digest_of(data))
+        for data in (config_bytes("a"), make_layer("a", 1000).data)
+    }
+    assert found == expected
+
+
+def test_children_pushed_as_blobs_are_read(registry: LocalRegistry) -> None:
+    """2.x takes an index whose children are blobs, and serves them as manifests: at any depth, once, and no layer."""
+    inner, layer = make_image([make_layer("in", 1000)]), make_layer("in", 1000)
+    middle = make_index([inner])
+    push_index_of_blobs(registry.url, "app", "1", inner)
+    push_blob(registry.url, "app", middle.manifest)
+    outer = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [middle.descriptor(), inner.descriptor()]}
+    push_manifest(registry.url, "app", "2", json.dumps(outer).encode(), OCI_INDEX)
+    columns = read(registry.base_path)
+    assert rows(columns, "oddities") == {("app", "blob", child.digest, None) for child in (inner, middle)}
+    read_ones = columns["contents"]["manifest_hash"]
+    assert len(read_ones) == len(set(read_ones)) == 4
+    assert (inner.digest, layer.digest) in {(digest, reference.hash) for digest, reference in columns.references()}
+
+
+def test_a_tag_on_a_manifest_among_the_blobs_is_sound(registry: LocalRegistry) -> None:
+    """What very old registries linked into _layers alone is served, and is a manifest of the repository."""
+    image = make_image([make_layer("old", 1000)])
+    push(registry.url, "app", "1", image)
+    link_as_blob_only(registry.base_path, "app", image.digest)
+    columns = read(registry.base_path)
+    assert columns["tags"]["error"] == [None]
+    assert columns["revisions"]["manifest_hash"] == [image.digest]
+    assert rows(columns, "oddities") == {("app", "blob", image.digest, None)}
+    assert Storage(registry.base_path).state("app") == ({"1": image.digest}, frozenset([image.digest]))
+
+
+def test_a_repository_without_layers(registry: LocalRegistry) -> None:
+    """One that holds an empty index alone has no _layers."""
+    push_empty_index(registry.url, "app", "1")
+    assert rows(read(registry.base_path), "oddities") == {("app", "no-layers", None, None)}
+
+
+def test_what_a_text_mentions_is_linked_or_not(registry: LocalRegistry) -> None:
+    """A digest that only stands in a manifest's text counts where the repository holds a blob of that digest."""
+    here, elsewhere = make_layer("here", 500), make_layer("elsewhere", 500)
+    push_blob(registry.url, "app", here.data)
+    push_blob(registry.url, "lib", elsewhere.data)
+    annotations = {"base": f"{here.digest} {elsewhere.digest}"}
+    push(registry.url, "app", "1", make_index([make_image([make_layer("x", 100)])], annotations=annotations))
+    assert rows(read(registry.base_path), "oddities") == {("app", "link", here.digest, None)}
+
+
+def test_all_links_of_a_repository_that_cannot_be_read(registry: LocalRegistry) -> None:
+    """Damaged bytes may have meant any blob of their repository, also one under another name."""
+    image = make_image([make_layer("a", 1000)])
+    push(registry.url, "app", "1", image)
+    push_blob(registry.url, "app", b"by another name", "sha512")
+    hex_ = image.digest.removeprefix("sha256:")
+    (registry.base_path / f"docker/registry/v2/blobs/sha256/{hex_[:2]}/{hex_}/data").write_bytes(b"{")
+    found = rows(read(registry.base_path), "oddities")
+    linked = {digest for _, what, digest, _ in found if what == "link"}
+    assert linked == {*(blob.digest for blob in image.blobs), digest_of(b"by another name")}
+    assert (None, "stops", image.digest, "all") in found
+
+
+def test_blobs_by_another_algorithm_are_told(registry: LocalRegistry) -> None:
+    """A folder beside blobs/sha256 is told once, however many parts the store is read in."""
+    for name in ("a", "b"):
+        push(registry.url, name, "1", make_image([make_layer(name, 1000)]))
+    (registry.base_path / "docker/registry/v2/blobs/backup/ab").mkdir(parents=True)
+    assert rows(read(registry.base_path, parts=2), "oddities") == {(None, "algorithm", "backup", None)}
