@@ -19,7 +19,8 @@ from regdata.demo.samples import make_image, make_index, make_layer
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.registry import Registry
-from tests.support.fakes import FakeRegistry, Reply, error_reply, serve, sha256
+from tests.support.fakes import FakeRegistry, error_reply, serve, sha256
+from tests.support.server import Reply
 
 BASE = make_layer("base", 50)
 AMD = make_image([BASE, make_layer(1, 10)], created=1_700_000_000, oci=True)

@@ -27,7 +27,8 @@ from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
-from tests.support.fakes import FakeRegistry, Reply, error_reply, json_reply, names, rows, serve, sha256
+from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, rows, serve, sha256
+from tests.support.server import Reply
 
 BASE = make_layer("base", 50)
 AMD = make_image([BASE, make_layer(1, 10)], created=1_700_000_000, oci=True)

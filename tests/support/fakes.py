@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
-import struct
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from regdata.demo.samples import Image
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer; ``how``: whole, cut (half the body), reset (none at all), stall (too late)."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    how: str = "whole"
+from tests.support.server import Reply, Request, serving
 
 
 def json_reply(document: Any, status: int = 200, **headers: str) -> Reply:
@@ -49,7 +35,6 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self.seen: list[str] = []
         self.headers_seen: list[dict[str, str]] = []
-        self.closing = threading.Event()
         self.url = ""
         self._odd: dict[str, Iterator[Reply]] = {}
 
@@ -124,59 +109,16 @@ def _page(key: str, names: list[str], path: str, query: dict[str, str]) -> Reply
     return json_reply({key: names[:size]}, Link=link)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet
-    registry: FakeRegistry
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on the test's terminal."""
-
-    def _serve(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.registry.headers_seen.append(dict(self.headers.items()))
-        reply = self.registry.answer(self.command, self.path)
-        if reply.how == "stall":
-            self.registry.closing.wait(5)
-        if reply.how in ("stall", "reset"):
-            linger = struct.pack("ii", 1, 0)  # close() then sends a reset
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.close_connection = True
-            return
-        self.send_response(reply.status)
-        for name, value in ({"Content-Length": str(len(reply.body))} | reply.headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.body[: len(reply.body) // 2] if reply.how == "cut" else reply.body)
-        if reply.how == "cut":
-            self.close_connection = True
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is part of the game."""
-
-
 @contextmanager
 def serve(registry: FakeRegistry) -> Iterator[FakeRegistry]:
     """Run it on a free loopback port."""
-    handler = type("Handler", (_Handler,), {"registry": registry})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        registry.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield registry
-        finally:
-            registry.closing.set()
-            server.shutdown()
-            thread.join()
+
+    def answer(request: Request) -> Reply:
+        registry.headers_seen.append(request.headers)
+        return registry.answer(request.method, request.target)
+
+    with serving(answer) as registry.url:
+        yield registry
 
 
 def rows(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
