@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +33,7 @@ from regdata.notebook import charts, findings, views
 from regdata.planning.plan import plan
 from regdata.show.words import size
 from tests.support.helpers import ROOT, no_rows, numbered, store_bytes
+from tests.support.notebooks import execute
 
 Conf = Callable[..., Path]
 NOW = 1_800_000_000
@@ -302,92 +302,38 @@ def test_findings_and_charts() -> None:
 IMAGES = ("stored_over_time", "size_by_age", "outlook", "after_conditions")
 
 
-class Executed(NamedTuple):
-    error: str
-    text: str
-    pictures: int
-
-
-@pytest.fixture
-def execute(tmp_path: Path) -> Callable[..., Executed]:
-    """`execute(**parameters)` runs capacity.ipynb through papermill."""
-    import papermill
-
-    def run(**parameters: Any) -> Executed:
-        output, error = tmp_path / "capacity.ipynb", ""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Jupyter's own
-            try:
-                papermill.execute_notebook(
-                    ROOT / "notebooks/capacity.ipynb", output, parameters, progress_bar=False, log_output=False
-                )
-            except papermill.PapermillExecutionError as failure:
-                error = f"{failure.ename}: {failure.evalue}"
-            notebook = nbformat.read(output, as_version=4)
-        outputs = [one for cell in notebook.cells for one in cell.get("outputs", [])]
-        assert [one.text for one in outputs if one.output_type == "stream"] == []
-        data = [one.get("data", {}) for one in outputs]
-        said = [one.get("text/markdown", one.get("text/plain", "")) for one in data if "image/png" not in one]
-        return Executed(error, "\n".join(said), sum("image/png" in one for one in data))
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The notebook's kernel finds this checkout."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
-
-
-def test_notebook(demo_registry: LocalRegistry, conf: Conf, execute: Callable[..., Executed], tmp_path: Path) -> None:
+def test_notebook(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
     """On the demo registry it shows the store's bytes, the plans' bytes, the disk, and a wrong condition's error."""
     sql = {"none": "2=1", "old": OLD, "autobuild": "image_name like '%prod%'", "wrong": "nonsense = 1"}
     path = conf(demo_registry, sql=sql, snapshots="snapshots")
     inventory = scan(load_config(path))
     (tmp_path / "snapshots/20200101T000000Z").mkdir(parents=True)
     (tmp_path / "snapshots/20200101T000000Z/snapshot.json").write_text("{}")
-    shown = execute(conf=str(path), disk_bytes=60_000_000, horizon_days=90)
-    assert (shown.error, shown.pictures) == ("", len(IMAGES))
-    assert f"**{size(store_bytes(demo_registry.base_path))}** are stored." in shown.text
+    shown = execute("capacity", path, disk_bytes=60_000_000, horizon_days=90)
+    assert (shown.code, len(shown.pictures), shown.streams) == (0, len(IMAGES), [])
+    assert f"**{size(store_bytes(demo_registry.base_path))}** are stored." in shown.said
     for name in ("old", "autobuild"):
         now = plan(inventory, sql[name])
         gone = int((now.tags["action"] != "keep").sum())
-        assert re.search(rf"^{name} +{gone} +{re.escape(size(now.reclaimable))} +\S", shown.text, re.MULTILINE)
-    assert "none " not in shown.text.split("condition ")[1]
-    assert "60 MB, as disk_bytes says" in shown.text
-    assert "the disk is full **" in shown.text
-    assert "wrong: condition 'nonsense = 1', read by duckdb" in shown.text
-    assert "Note: left out: " in shown.text
-    assert "is not a whole snapshot" in shown.text
+        assert re.search(rf"^{name} +{gone} +{re.escape(size(now.reclaimable))} +\S", shown.said, re.MULTILINE)
+    assert "none " not in shown.said.split("condition ")[1]
+    assert "60 MB, as disk_bytes says" in shown.said
+    assert "the disk is full **" in shown.said
+    assert "wrong: condition 'nonsense = 1', read by duckdb" in shown.said
+    assert "Note: left out: " in shown.said
+    assert "is not a whole snapshot" in shown.said
 
 
-def test_notebook_without_base_path(demo_registry: LocalRegistry, conf: Conf, execute: Callable[..., Executed]) -> None:
+def test_notebook_without_base_path(demo_registry: LocalRegistry, conf: Conf) -> None:
     """Without base_path it goes by build dates, and says what is left out."""
     path = conf(demo_registry, registry={"url": demo_registry.url})
     stored = analysis.totals(scan(load_config(path))).stored
-    shown = execute(conf=str(path))
-    assert (shown.error, shown.pictures) == ("", len(IMAGES))
-    assert f"**{size(stored)}** are stored." in shown.text
-    assert "build dates: push dates take registry.base_path" in shown.text
-    assert "not known: give disk_bytes" in shown.text
-    assert "When the disk is full can't be said: disk_bytes is not given." in shown.text
-
-
-def test_notebook_on_an_empty_registry(registry: LocalRegistry, conf: Conf, execute: Callable[..., Executed]) -> None:
-    """An empty registry is said to be empty."""
-    shown = execute(conf=str(conf(registry)))
-    assert (shown.error, shown.pictures) == ("", len(IMAGES))
-    assert "The registry is empty" in shown.text
-    assert "It can't be forecast honestly" in shown.text
-
-
-def test_notebook_without_a_registry(registry: LocalRegistry, conf: Conf, execute: Callable[..., Executed]) -> None:
-    """No registry is one clear line."""
-    path = conf(registry)
-    registry.stop()
-    shown = execute(conf=str(path))
-    assert re.fullmatch(r"RegistryError: GET .*/v2/: can't connect: .*registry.url is right", shown.error)
+    shown = execute("capacity", path)
+    assert (shown.code, len(shown.pictures), shown.streams) == (0, len(IMAGES), [])
+    assert f"**{size(stored)}** are stored." in shown.said
+    assert "build dates: push dates take registry.base_path" in shown.said
+    assert "not known: give disk_bytes" in shown.said
+    assert "When the disk is full can't be said: disk_bytes is not given." in shown.said
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
 
 import regdata
@@ -19,31 +14,9 @@ from regdata.demo.local import LocalRegistry
 from regdata.inventory.scan import scan
 from regdata.planning import previews
 from tests.support.helpers import ROOT
+from tests.support.notebooks import execute
 
 Conf = Callable[..., Path]
-NOTEBOOK = ROOT / "notebooks/conditions.ipynb"
-
-
-def run(conf: Path, condition: str = "") -> tuple[int, list[str]]:
-    """Runs the notebook; the exit code, and the plain text of each output."""
-    executed = conf.with_name("conditions.ipynb")
-    command = [str(Path(sys.executable).with_name("papermill")), str(NOTEBOOK), str(executed), "--no-progress-bar"]
-    done = subprocess.run(
-        [*command, "-r", "conf", str(conf), "-r", "condition", condition],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-    )
-    notebook = nbformat.read(executed, as_version=4)
-    outputs: list[Any] = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    return done.returncode, [_text(output) for output in outputs]
-
-
-def _text(output: Any) -> str:
-    if output.output_type == "error":
-        return f"{output.ename}: {output.evalue}"
-    return str(output.data["text/plain"] if "data" in output else output.text)
 
 
 @pytest.mark.parametrize("base_path", [True, False])
@@ -51,8 +24,9 @@ def _text(output: Any) -> str:
 def test_its_figures(demo_registry: LocalRegistry, conf: Conf, base_path: bool, condition: str) -> None:
     """With and without base_path: the tables of conf.json's conditions and of one condition are the frames'."""
     path = conf(demo_registry) if base_path else conf(demo_registry, registry={"url": demo_registry.url})
-    code, texts = run(path, condition)
-    assert code == 0, texts[-1]
+    done = execute("conditions", path, condition=condition)
+    assert done.code == 0, done.texts[-1]
+    texts = done.texts
     config = load_config(path)
     inventory = scan(config)
     shown = regdata.preview(inventory, condition or previews.EXAMPLE)
@@ -71,30 +45,11 @@ def test_its_figures(demo_registry: LocalRegistry, conf: Conf, base_path: bool, 
 
 def test_a_condition_with_an_error(demo_registry: LocalRegistry, conf: Conf) -> None:
     """One in conf.json that can't be read shows its error in the table, and the others their figures."""
-    code, texts = run(conf(demo_registry, sql={"good": "1=1", "bad": "tag_nam = 'x'"}))
-    assert code == 0
+    done = execute("conditions", conf(demo_registry, sql={"good": "1=1", "bad": "tag_nam = 'x'"}))
+    assert done.code == 0
+    texts = done.texts
     assert "✗ condition \"tag_nam = 'x'\", read by duckdb: Binder Error" in texts[1]
     assert "good  1=1" in texts[1]
-
-
-def test_an_empty_registry(registry: LocalRegistry, conf: Conf) -> None:
-    """On an empty registry it runs to its end."""
-    (registry.base_path / "docker/registry/v2").mkdir(parents=True)
-    code, texts = run(conf(registry))
-    assert code == 0, texts[-1]
-    assert texts[2] == "0 tags selected, 0 B would be freed: no tag goes."
-
-
-def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
-    """Without a registry it ends with one line that says what to look at."""
-    path = conf(registry)
-    registry.stop()
-    code, texts = run(path)
-    assert code == 1
-    assert len(texts) == 1
-    assert texts[0].startswith("RegistryError: ")
-    assert registry.url in texts[0]
-    assert "\n" not in texts[0]
 
 
 @pytest.mark.parametrize("name", ["start", "conditions"])

@@ -146,15 +146,6 @@ def test_without_base_path(demo_registry: LocalRegistry, conf: Conf, call: Call,
     assert (record["orphans_deleted"], record["bytes_freed"], record["errors"]) == (0, None, [])
 
 
-def test_empty_registry(registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
-    """On a registry into which nothing was pushed there is nothing to do, and that is no error."""
-    conf(registry)
-    done = call("papermill", "notebooks/delete.ipynb", "reports/out.ipynb", "-p", "sql_id", "autobuild")
-    assert done.returncode == 0, last_line(done)
-    record = record_of(tmp_path)
-    assert (record["tags_selected"], record["bytes_predicted"], record["errors"]) == (0, 0, [])
-
-
 def test_redirected_and_listed_only(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
     """Without an output path the notebook is on stdout; `-p action none` changes nothing at all, and still plans."""
     conf(demo_registry)
