@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo lab report test check lint bench clean pictures style registry skopeo chromium wrk
+.PHONY: demo lab report test check lint bench clean pictures style registry skopeo chromium nginx wrk
 
 demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobuild`
 	@$(PYTHON) -m regdata.demo run
@@ -23,7 +23,7 @@ report: $(INSTALLED)  ## explore and capacity as HTML pages, for the conf.json a
 pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample registry
 	@$(PYTHON) -m tests.benchmarks.pictures
 
-test: $(INSTALLED) registry skopeo chromium
+test: $(INSTALLED) registry skopeo chromium nginx
 	@$(PYTHON) -m pytest -q -n auto
 
 # A quarter of the examples, and nothing that starts a registry, a kernel or a browser.
@@ -77,7 +77,7 @@ registry: $(INSTALLED)
 	    exit 1; \
 	fi
 
-skopeo chromium wrk:
+skopeo chromium nginx wrk:
 	@set -e; \
 	! command -v $@ >/dev/null || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

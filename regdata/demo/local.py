@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +44,8 @@ class LocalRegistry:
     """A distribution registry on 127.0.0.1 whose config, log and store are in `folder`.
 
     Used as a context manager, or with start() and stop(). A stopped registry keeps its port.
-    `delete` is storage.delete.enabled; `cache` is the inmemory blob descriptor cache.
+    `delete` is storage.delete.enabled; `cache` is the inmemory blob descriptor cache; `settings` are sections of its
+    configuration that take the place of ours, such as `log`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class LocalRegistry:
         port: int | None = None,
         delete: bool = True,
         cache: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.base_path = self.folder / "store"
@@ -61,6 +64,7 @@ class LocalRegistry:
         self.port = port
         self._delete = delete
         self._cache = cache
+        self._settings = settings or {}
         self._token = secrets.token_hex(8)  # tells this registry from another one on its port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -82,7 +86,7 @@ class LocalRegistry:
         fixed = self.port is not None
         for attempts_left in (2, 1, 0):
             if not fixed:
-                self.port = _free_port()
+                self.port = free_port()
             if self._try_start():
                 return
             if fixed or not attempts_left:  # else another process may have taken the free port
@@ -128,6 +132,7 @@ class LocalRegistry:
                 "addr": f"127.0.0.1:{self.port}",
                 "headers": {"X-Demo": [self._token]},
             },
+            **self._settings,
         }
 
     def _answers(self) -> bool:
@@ -170,7 +175,8 @@ class LocalRegistry:
         self.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
