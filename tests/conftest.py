@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3 import BaseHTTPResponse, Retry
 
 from regdata.demo.filling import fill
 from regdata.demo.local import LocalRegistry, registry_binary
@@ -76,6 +77,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds to be waited between retries; nobody waits for them."""
+    slept: list[float] = []
+
+    def sleep(retry: Retry, response: BaseHTTPResponse | None = None) -> None:
+        asked = retry.get_retry_after(response) if response and retry.respect_retry_after_header else None
+        if seconds := asked or retry.get_backoff_time():
+            slept.append(seconds)
+
+    monkeypatch.setattr(Retry, "sleep", sleep)
+    return slept
 
 
 @pytest.fixture

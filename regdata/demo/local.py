@@ -74,6 +74,13 @@ class LocalRegistry:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """Of its process; RegistryError where none runs."""
+        if self._process is None:
+            raise RegistryError(f"the registry in {self.folder} does not run: start it")
+        return self._process.pid
+
+    @property
     def gc_command(self) -> list[str]:
         """argv of this registry's garbage collection, as in conf.json's gc-command."""
         return [registry_binary(), "garbage-collect", str(self.config_path)]

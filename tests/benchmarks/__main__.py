@@ -328,8 +328,7 @@ def serving(folder: Path, base_path: Path) -> Iterator[tuple[LocalRegistry, int]
     link.unlink(missing_ok=True)
     link.symlink_to(base_path)
     with LocalRegistry(link.parent) as registry:
-        assert registry._process
-        yield registry, registry._process.pid
+        yield registry, registry.pid
 
 
 def describe(folder: Path) -> None:

@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
-import urllib3.util.retry
 
 import regdata
 from regdata.cleaning.cleanup import Result
@@ -269,11 +267,8 @@ def test_empty_repositories_go(team: Team, conf: Conf) -> None:
 
 
 @sources
-def test_a_damaged_manifest(
-    team: Team, conf: Conf, folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_manifest(team: Team, conf: Conf, folder: bool, tmp_path: Path, naps: list[float]) -> None:
     """A manifest that can't be read is kept with all that it might reach; the collection would stop at it."""
-    monkeypatch.setattr(urllib3.util.retry, "time", SimpleNamespace(sleep=lambda seconds: None))
     push(team.registry.url, "charts/web", "other", OLD)
     chart = TAGS["charts/web:0.1"].digest
     blob = team.registry.base_path / "docker/registry/v2/blobs/sha256" / chart[7:9] / chart[7:] / "data"

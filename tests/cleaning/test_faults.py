@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-import urllib3.util.retry
 
 from regdata.collecting import collection
 from regdata.demo.samples import Image
@@ -137,13 +135,12 @@ APPLY_BY_STORE = {
 
 
 @pytest.fixture(autouse=True)
-def hurry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def hurry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
     """Nobody waits long for stalls, nor between retries."""
     case = request.node.callspec.params.get("case")
     defaults = dict(Registry.__init__.__kwdefaults__ or {})
     if case and case.fault.how == "stall":
         monkeypatch.setattr(Registry.__init__, "__kwdefaults__", defaults | {"timeout": (1, 1)})
-    monkeypatch.setattr(urllib3.util.retry, "time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr(collection, "START_TIME", 0.1)
 
 

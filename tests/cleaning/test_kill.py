@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from regdata.command import cli
 from regdata.records import record as report
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
@@ -223,7 +224,7 @@ def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number:
         scene.proxy.on("DELETE", INDEX.digest, Fault(carried_out=True, body=slow))
     else:
         scene.set(gc_command=scene.collect_after(f"touch {begun}; sleep 1.5"))
-    command = [sys.executable, "-m", "regdata.command.cli", "scene", "del", "--conf", str(scene.conf)]
+    command = [sys.executable, "-m", cli.__name__, "scene", "del", "--conf", str(scene.conf)]
     process = subprocess.Popen(
         command,
         cwd=scene.folder,

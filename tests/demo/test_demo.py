@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+import regdata.demo
 from regdata.demo.__main__ import demo_registry as opened
 from regdata.demo.filling import EMPTY_REPOSITORY, fill, measure
 from regdata.demo.local import LocalRegistry
@@ -72,7 +73,7 @@ def test_gc_command_collects(registry: LocalRegistry) -> None:
 
 def test_registry_dies_with_its_process(tools: None, tmp_path: Path) -> None:
     """A killed demo leaves no registry behind."""
-    code = "import sys, time; from regdata.demo.local import LocalRegistry as R; r = R(sys.argv[1])\n"
+    code = f"import sys, time; from {LocalRegistry.__module__} import LocalRegistry as R; r = R(sys.argv[1])\n"
     code += "r.start(); print(r.url, flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -139,7 +140,7 @@ def test_skopeo_takes_every_kind(demo_registry: LocalRegistry, tmp_path: Path) -
 
 def test_interrupted_demo_is_one_line(tools: None, tmp_path: Path) -> None:
     """SIGTERM or Ctrl-C ends the demo with one line; its folder is free for the next one."""
-    command = [sys.executable, "-m", "regdata.demo", "run"]
+    command = [sys.executable, "-m", regdata.demo.__name__, "run"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     for number in (signal.SIGINT, signal.SIGTERM):
         with subprocess.Popen(

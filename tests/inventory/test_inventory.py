@@ -11,13 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 import requests
-import urllib3.util.retry
 
 import regdata
 from regdata.config import load_config
@@ -127,12 +125,6 @@ def stored(filled: LocalRegistry) -> Inventory:
 def served(filled: LocalRegistry) -> Inventory:
     """What its API says."""
     return read(Registry(filled.url), from_store=False)
-
-
-@pytest.fixture
-def no_naps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits between retries."""
-    monkeypatch.setattr(urllib3.util.retry, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 def tag(inventory: Inventory, name: str) -> dict[str, Any]:
@@ -361,7 +353,7 @@ def damaged(registry: LocalRegistry, repository: str, data: bytes | None) -> Ima
     return image
 
 
-def test_damage_is_a_row_with_an_error(registry: LocalRegistry, conf: Callable[..., Path], no_naps: None) -> None:
+def test_damage_is_a_row_with_an_error(registry: LocalRegistry, conf: Callable[..., Path], naps: list[float]) -> None:
     """A manifest that can't be read is a row that says why; the scan goes on, and the tag beside it is whole."""
     kinds = {"a/missing": None, "b/garbage": b"garbage", "c/other": b'{"schemaVersion": 2}', "d/empty": b""}
     for repository, data in kinds.items():
@@ -388,7 +380,7 @@ def test_damage_is_a_row_with_an_error(registry: LocalRegistry, conf: Callable[.
             assert tag(inventory, f"{repository}:broken")["kind"] is None
 
 
-def test_a_broken_link(registry: LocalRegistry, conf: Callable[..., Path], no_naps: None) -> None:
+def test_a_broken_link(registry: LocalRegistry, conf: Callable[..., Path], naps: list[float]) -> None:
     """A tag whose link is empty has no digest, and says so; the registry's own answer is HTTP 500."""
     push(registry.url, "a", "1", PLAIN)
     push(registry.url, "a", "2", PLAIN)
@@ -400,7 +392,7 @@ def test_a_broken_link(registry: LocalRegistry, conf: Callable[..., Path], no_na
     assert tag(inventory, "a:2")["shared_tags"] == 1
 
 
-def test_state_of_a_damaged_repository(registry: LocalRegistry, no_naps: None) -> None:
+def test_state_of_a_damaged_repository(registry: LocalRegistry, naps: list[float]) -> None:
     """A tag for which the registry answers 404 or 500 has no digest now; the others are known all the same."""
     for repository, data in (("a", None), ("b", b"garbage")):
         damaged(registry, repository, data)

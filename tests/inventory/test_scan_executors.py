@@ -123,7 +123,7 @@ def test_a_process_that_ends_is_told() -> None:
 
 def test_a_process_needs_nothing_but_the_standard_library() -> None:
     """What a share's process imports is light: no pandas, no DuckDB."""
-    script = "import sys, regdata.sources.processes, regdata.sources.storage; print(*sys.modules)"
+    script = f"import sys, {processes.__name__}, {Storage.__module__}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"pandas", "numpy", "duckdb", "pyarrow", "requests", "pydantic"} & set(run.stdout.split())
 
@@ -133,10 +133,10 @@ def test_a_plain_script_runs_once(demo_registry: LocalRegistry, conf: Callable[.
     path = conf(demo_registry)
     script = tmp_path / "script.py"
     script.write_text(
-        "import regdata, regdata.inventory.scan\n"
+        f"import regdata\nimport {scan.__module__} as scanning\n"
         "print('begins')\n"
-        "regdata.inventory.scan.TAGS_PER_PROCESS = 1\n"
-        "regdata.inventory.scan.processes.cores = lambda: 3\n"
+        "scanning.TAGS_PER_PROCESS = 1\n"
+        "scanning.processes.cores = lambda: 3\n"
         f"print(len(regdata.scan(regdata.load_config({str(path)!r})).images))\n"
     )
     run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from regdata import demo
 from tests.support.helpers import ROOT
 
 # A loaded machine is slow; what is waited for comes in a second or two.
@@ -41,7 +42,7 @@ def lab(tools: None, tmp_path: Path) -> Iterator[str]:
     own = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     with (tmp_path / "lab.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "regdata.demo", "lab"],
+            [sys.executable, "-m", demo.__name__, "lab"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -113,7 +113,7 @@ def test_where_it_cannot_be_written_it_is_not_used(tmp_path: Path) -> None:
 def test_a_lock_is_not_waited_for_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another program holds the file, this run goes on without a cache."""
     filled(folder)
-    monkeypatch.setattr("regdata.sources.cache.LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr(f"{Cache.__module__}.LOCK_TIMEOUT", 0.01)
     connection = sqlite3.connect(file_of(folder))
     connection.execute("BEGIN EXCLUSIVE")
     cache = Cache(folder)

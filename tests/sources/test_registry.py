@@ -7,11 +7,9 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import urllib3.util.retry
 
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import (
@@ -51,15 +49,6 @@ def content_rows(columns: Columns) -> dict[str, dict[str, Any]]:
 
 def pairs(columns: Columns) -> set[tuple[str, str]]:
     return {(row["image_name"], row["manifest_hash"]) for row in rows(columns["revisions"])}
-
-
-@pytest.fixture
-def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds waited between retries; nobody waits for them."""
-    slept: list[float] = []
-    clock = SimpleNamespace(sleep=slept.append)
-    monkeypatch.setattr(urllib3.util.retry, "time", clock)
-    return slept
 
 
 @pytest.fixture
