@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -19,7 +19,11 @@ import pandas as pd
 import sqlglot
 
 from regdata.errors import ConditionError
+from regdata.tables.functions import SQLITE, duckdb_returns
+from regdata.tables.parsing import Refused, bracketed, parse
 from regdata.tables.schema import TABLES, Engine, Tables, load_duckdb, load_sqlite
+from regdata.tables.types import NOT_BOOLEAN, check
+from regdata.tables.values import DuckDB, Rules, SQLite
 from regdata.tables.workspace import connect, frame, rolled_back
 
 TIME_LIMIT = 30.0
@@ -45,6 +49,11 @@ class Reader:
         self._connection: duckdb.DuckDBPyConnection | sqlite3.Connection = (
             connect() if engine == "duckdb" else sqlite3.connect(":memory:", check_same_thread=False)
         )
+        self._rules: Rules = (
+            SQLite(SQLITE)
+            if isinstance(self._connection, sqlite3.Connection)
+            else DuckDB(duckdb_returns(self._connection))
+        )
 
     def select(self, condition: str, *, name: str = "condition", limit: float | None = None) -> list[int]:
         """The ids of the rows of ``images`` for which ``condition`` is true, read in ``limit`` or TIME_LIMIT seconds.
@@ -54,8 +63,8 @@ class Reader:
         seconds = limit or TIME_LIMIT
         with self._reading(f"{name} {condition.strip()!r}", condition, seconds, ["images", *_mentioned(condition)]):
             if isinstance(self._connection, sqlite3.Connection):
-                return _select_sqlite(self._connection, condition)
-            return _select_duckdb(self._connection, condition)
+                return _select_sqlite(self._connection, self._rules, condition)
+            return _select_duckdb(self._connection, self._rules, condition)
 
     def query(self, sql: str) -> pd.DataFrame:
         """What a query over the tables gives; in DuckDB only. Raises ConditionError."""
@@ -139,7 +148,7 @@ def _explained(what: str, sql: str, engine: Engine, limit: float) -> Iterator[No
         yield
     except UnicodeEncodeError:
         raise ConditionError(f"{what} holds half a character, which no text can: type it again") from None
-    except _Refused as error:
+    except Refused as error:
         raise ConditionError(f"{what} {error}") from None
     except RecursionError:
         name = what.split()[0]
@@ -156,35 +165,14 @@ def _explained(what: str, sql: str, engine: Engine, limit: float) -> Iterator[No
         raise ConditionError(f"{what}, read by {engine}: {said}. Columns of images: {columns}") from None
 
 
-class _Refused(Exception):
-    """Why a condition that the engine would run is not run."""
-
-
-_NOT_BOOLEAN = _Refused("is not BOOLEAN: it must be true or false for a row, such as tag_name = 'x' or age_days > 90")
-
-# The forms that are true or false by themselves.
-_TRUTHS = sqlglot.exp.Predicate | sqlglot.exp.Connector | sqlglot.exp.Not | sqlglot.exp.Boolean
-
-
-def _select_duckdb(connection: duckdb.DuckDBPyConnection, condition: str) -> list[int]:
-    def is_truth(expression: sqlglot.exp.Expr) -> bool:
-        if isinstance(expression, _TRUTHS):
-            return True
-        try:
-            return types(expression.sql("duckdb")) == ["BOOLEAN"]
-        except duckdb.Error:  # part of a subquery, which can't be asked for alone
-            return not isinstance(expression, sqlglot.exp.Literal)
-
-    def types(expression: str) -> list[str]:
-        return [str(kind) for kind in connection.sql(f"SELECT (\n{expression}\n) FROM images").types]
-
+def _select_duckdb(connection: duckdb.DuckDBPyConnection, rules: Rules, condition: str) -> list[int]:
     query = f"SELECT id FROM images WHERE (\n{condition}\n) ORDER BY id"
     _check_single(connection, query)
     _check_single(connection, f"SELECT (\n{condition}\n) FROM images")
     # Without this, 1 or 'yes' would match every row.
-    if types(condition) != ["BOOLEAN"]:
-        raise _NOT_BOOLEAN
-    _check_operands(_parse(condition, "duckdb"), is_truth)
+    if [str(kind) for kind in connection.sql(f"SELECT (\n{condition}\n) FROM images").types] != ["BOOLEAN"]:
+        raise NOT_BOOLEAN
+    check(parse(condition, "duckdb"), rules, lambda text: False)
     with rolled_back(connection):
         return [row[0] for row in connection.execute(query).fetchall()]
 
@@ -193,61 +181,26 @@ def _check_single(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Refuses what is not one query: another statement could end the transaction that is to be rolled back."""
     kinds = [statement.type for statement in connection.extract_statements(sql)]
     if len(kinds) != 1 or kinds[0] not in _QUERIES:
-        raise _Refused("is not one query: it must be a single SELECT, which can only read")
+        raise Refused("is not one query: it must be a single SELECT, which can only read")
 
 
 _QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
-def _select_sqlite(connection: sqlite3.Connection, condition: str) -> list[int]:
-    # SQLite has no BOOLEAN type to ask for, so the expression's own form must be one.
-    def is_truth(expression: sqlglot.exp.Expr) -> bool:
-        if isinstance(expression, sqlglot.exp.Column):
-            return expression.name.lower() not in _VALUES
-        return isinstance(expression, _TRUTHS)
-
-    query = f"SELECT id FROM images WHERE (\n{_bracketed(condition)}\n) ORDER BY id"
-    rows = connection.execute(query).fetchall()
-    parsed = _parse(condition, "sqlite")
-    if not is_truth(parsed):
-        raise _NOT_BOOLEAN
-    _check_operands(parsed, is_truth)
-    return [row[0] for row in rows]
+def _select_sqlite(connection: sqlite3.Connection, rules: Rules, condition: str) -> list[int]:
+    query = f"SELECT id FROM images WHERE (\n{bracketed(condition)}\n) ORDER BY id"
+    connection.execute(f"EXPLAIN {query}")  # an error of its own says more than what follows
+    check(parse(condition, "sqlite"), rules, lambda text: _reads_as_number(connection, text))
+    return [row[0] for row in connection.execute(query)]
 
 
-# The columns that hold a text or a number.
-_VALUES = {name for columns in TABLES.values() for name, kind in columns.items() if kind != "BOOLEAN"}
-
-
-def _parse(condition: str, dialect: Engine) -> sqlglot.exp.Expr:
-    statement = sqlglot.parse_one(f"SELECT 1 FROM images WHERE (\n{condition}\n)", read=dialect)
-    where = statement.args.get("where")
-    clauses = {name for name, value in statement.args.items() if value}
-    if (
-        where is None
-        or not isinstance(where.this, sqlglot.exp.Paren | sqlglot.exp.Subquery)
-        or clauses != {"expressions", "from_", "where"}
-    ):
-        raise _Refused("closes a parenthesis that it does not open")
-    return where.this.unnest()
-
-
-def _check_operands(parsed: sqlglot.exp.Expr, is_truth: Callable[[sqlglot.exp.Expr], bool]) -> None:
-    """Refuses ``tag_name = 'a' or 'yes'``: both engines would take the bare value for true."""
-    for operator in parsed.find_all(sqlglot.exp.Connector, sqlglot.exp.Not):
-        for operand in operator.iter_expressions():
-            if not is_truth(operand.unnest()):
-                raise _Refused(
-                    f"is not BOOLEAN: {operand.sql()} stands alone beside AND, OR or NOT; did you mean a comparison?"
-                )
-
-
-def _bracketed(condition: str) -> str:
-    """``"name"`` as ``[name]``: SQLite silently reads an unknown name in double quotes as a text, in brackets never."""
-    for token in reversed(sqlglot.tokenize(condition, read="sqlite")):
-        if token.token_type is sqlglot.TokenType.IDENTIFIER and condition[token.start] == '"':
-            condition = f"{condition[: token.start]}[{token.text}]{condition[token.end + 1 :]}"
-    return condition
+def _reads_as_number(connection: sqlite3.Connection, expression: str) -> bool:
+    """Whether SQLite finds it at most infinite when it is compared with a number: no text that stays one is."""
+    try:
+        [[found]] = connection.execute(f"SELECT CAST(9e999 AS REAL) >= ({expression})")
+    except sqlite3.Error:
+        return False
+    return bool(found != 0)
 
 
 class _Interruptible(Protocol):

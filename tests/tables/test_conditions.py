@@ -224,7 +224,7 @@ def test_what_is_not_boolean(inventory: Inventory, engine: Engine, condition: st
         ("not 0", "0"),
         ("tag_name = 'a' or tag_size", "tag_size"),
         ("tag_name = 'a' or null", "NULL"),
-        ("tag_name = 'a' or length(tag_name)", "LENGTH(tag_name)"),
+        ("tag_name = 'a' or length(tag_name)", "length(tag_name)"),
         ("tag_name = 'a' or 1 + 1", "1 + 1"),
         ("not (tag_name = 'a' or (1=1 and -1))", "-1"),
     ],

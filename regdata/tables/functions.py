@@ -1,0 +1,51 @@
+"""What the functions of the engines give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import duckdb
+
+from regdata.tables.values import BLOB, NUMBER, TEXT, TRUTH, Value, duckdb_kind, value
+
+# https://sqlite.org/lang_corefunc.html, lang_aggfunc.html, lang_datefunc.html, lang_mathfunc.html,
+# windowfunctions.html, json1.html. Those that give what they are given are not here, see below.
+_NUMBERS = """abs acos acosh asin asinh atan atan2 atanh avg ceil ceiling changes cos cosh count cume_dist degrees
+    dense_rank exp floor instr json_array_length json_error_position julianday last_insert_rowid length ln log log10
+    log2 median mod ntile octet_length percent_rank percentile percentile_cont percentile_disc pi pow power radians
+    random rank round row_number sign sin sinh sqrt subtype sum tan tanh total total_changes trunc unicode unixepoch"""
+_TEXTS = """char concat concat_ws current_date current_time current_timestamp date datetime format group_concat hex json
+    json_array json_group_array json_group_object json_insert json_object json_patch json_pretty json_quote json_remove
+    json_replace json_set json_type lower ltrim printf replace rtrim soundex sqlite_compileoption_get sqlite_source_id
+    sqlite_version strftime string_agg time timediff trim typeof unistr upper"""
+_BLOBS = """jsonb jsonb_array jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_patch jsonb_remove
+    jsonb_replace jsonb_set randomblob unhex zeroblob"""
+_TRUTHS = "glob json_valid like match regexp sqlite_compileoption_used"
+
+SQLITE = {
+    name: value(kind)
+    for kind, names in ((NUMBER, _NUMBERS), (TEXT, _TEXTS), (BLOB, _BLOBS), (TRUTH, _TRUTHS))
+    for name in names.split()
+} | {"->": value(TEXT), "substr": value(TEXT, BLOB), "substring": value(TEXT, BLOB)}
+
+# What gives its first argument, or another that is no condition.
+_FIRST = """any_value arbitrary first first_value last last_value likelihood likely max median min mode nth_value nullif
+    quantile quantile_disc unlikely"""
+FIRST = frozenset(_FIRST.split())
+ONE_OF = frozenset(["coalesce", "greatest", "ifnull", "least"])
+OR_DEFAULT = frozenset(["lag", "lead"])
+HINTS = frozenset(["likelihood", "likely", "unlikely"])  # which may leave a column its affinity
+BRANCHES = frozenset(["if", "iif"])
+
+
+def duckdb_returns(connection: duckdb.DuckDBPyConnection) -> Callable[[str], Value | None]:
+    """What DuckDB's own catalogue says, for functions that always give the same kind."""
+
+    @cache
+    def kinds() -> dict[str, Value]:
+        rows = connection.execute("SELECT function_name, list(DISTINCT return_type) FROM duckdb_functions() GROUP BY 1")
+        found = {name: {duckdb_kind(kind) for kind in types if kind} for name, types in rows.fetchall()}
+        return {name: value(*kinds) for name, kinds in found.items() if len(kinds) == 1}
+
+    return lambda name: kinds().get(name)
