@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 
@@ -98,7 +99,8 @@ def study(*, conf: str = "", horizon_days: int = 180, disk_bytes: int = 0) -> St
             raise ConfigError(f"{name} is {value!r}, but must be a whole number, {least} or more")
     config = load_config(conf)
     inventory = scan(config)
-    earlier, notes = _snapshots(config, inventory)
+    notes: list[str] = []
+    earlier = _snapshots(config, inventory, notes)
     # none stands for no clean-up
     conditions = {name: condition for name, condition in config.sql.items() if name != "none"}
     disk = Disk(disk_bytes, disk_bytes, "as disk_bytes says") if disk_bytes else _disk_of(config, inventory)
@@ -111,32 +113,36 @@ def look(
     *,
     disk: Disk | None = None,
     horizon_days: int = 180,
-    earlier: Sequence[Inventory] = (),
+    earlier: Iterable[Inventory] = (),
     notes: Sequence[str] = (),
 ) -> Study:
     """The same of an inventory at hand. ``earlier`` are inventories of the same registry, oldest first."""
-    blobs = [analysis.by_blob(one) for one in (*earlier, inventory)]
-    measured = {
-        "time": [one.scanned_at for one in (*earlier, inventory)],
-        "bytes": [int(one["blob_size"].sum()) for one in blobs],
-    }
-    past = Past(blobs[0], pd.DataFrame(measured))
+    past, blobs = _past(chain(earlier, [inventory]))
     ahead = max(-(-horizon_days // 30), min(past.known, AHEAD))
     return Study(
         inventory=inventory,
         past=past,
         months=analysis.by_month(inventory),
         outlook=forecast(past.steps, past.at(past.steps), ahead=ahead),
-        options=options(inventory, conditions, blobs=blobs[-1], steps=past.steps, ahead=ahead),
+        options=options(inventory, conditions, blobs=blobs, steps=past.steps, ahead=ahead),
         disk=disk or Disk(),
         horizon_days=horizon_days,
         notes=tuple(notes),
     )
 
 
-def _snapshots(config: Config, inventory: Inventory) -> tuple[list[Inventory], list[str]]:
-    """Earlier inventories of this registry that were read in the same way; and notes on those that can't be loaded."""
-    earlier, notes = [], []
+def _past(inventories: Iterable[Inventory]) -> tuple[Past, pd.DataFrame]:
+    """What they measured, and the last one's blobs. One is looked at at a time, since each takes much memory."""
+    held: list[pd.DataFrame] = []
+    measured = []
+    for one in inventories:
+        held = [*held[:1], analysis.by_blob(one)]
+        measured.append((one.scanned_at, int(held[-1]["blob_size"].sum())))
+    return Past(held[0], pd.DataFrame(measured, columns=["time", "bytes"])), held[-1]
+
+
+def _snapshots(config: Config, inventory: Inventory, notes: list[str]) -> Iterator[Inventory]:
+    """Earlier inventories of this registry read in the same way; ``notes`` gets those that can't be loaded."""
     found = snapshot.saved(config.snapshots) if config.snapshots else []
     for path in found[:: -(-len(found) // SNAPSHOTS) or 1]:
         try:
@@ -146,8 +152,7 @@ def _snapshots(config: Config, inventory: Inventory) -> tuple[list[Inventory], l
             continue
         same = (one.registry, one.from_store) == (inventory.registry, inventory.from_store)
         if same and one.scanned_at < inventory.scanned_at:
-            earlier.append(one)
-    return earlier, notes
+            yield one
 
 
 def _disk_of(config: Config, inventory: Inventory) -> Disk:

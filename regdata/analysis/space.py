@@ -16,11 +16,9 @@ import pandas as pd
 from regdata.inventory.inventory import Inventory
 from regdata.planning.bench import Workbench
 from regdata.planning.plan import Plan
-from regdata.planning.rules import freed
-from regdata.tables.workspace import frame, run_file, workspace
+from regdata.planning.rules import hold
 
 AGES = (30, 90, 180, 365)  # days
-LAYERS = 15
 
 
 class Totals(NamedTuple):
@@ -51,29 +49,19 @@ class Totals(NamedTuple):
 def totals(inventory: Inventory) -> Totals:
     """The registry as a whole."""
     with _workspace(inventory) as work:
-        ((images, tags, orphans, needed),) = work.execute(
-            """
-            select (select count(*) from repositories), (select count(*) from images),
-                   (select count(*) from manifests where orphan),
-                   (select coalesce(sum(blob_size), 0)::bigint from need join stored using (blob_hash))
-            """
-        ).fetchall()
-        query = "select holders, orphan, sum(blob_size)::bigint from owned group by all"
-        bytes_of = [(min(holders, 2), orphan, bytes_) for holders, orphan, bytes_ in work.execute(query).fetchall()]
-
-    def total(holders: int, *, orphan: bool) -> int:
-        return sum(bytes_ for held, by_orphan, bytes_ in bytes_of if (held, by_orphan) == (holders, orphan))
-
-    unreferenced = total(0, orphan=False)
+        ((copies,),) = work.sql("from space.copies").fetchall()
+        query = "select least(holders, 2), orphan, sum(blob_size)::bigint from space.owned group by all"
+        bytes_of = {(holders, orphan): bytes_ for holders, orphan, bytes_ in work.sql(query).fetchall()}
+    unreferenced = bytes_of.get((0, False), 0)
     return Totals(
-        images=images,
-        tags=tags,
-        orphans=orphans if inventory.from_store else None,
-        stored=sum(bytes_ for *_, bytes_ in bytes_of),
-        unshared=needed + unreferenced,
-        one_image=total(1, orphan=False),
-        several_images=total(2, orphan=False),
-        orphan_bytes=total(1, orphan=True) + total(2, orphan=True),
+        images=len(inventory.repositories),
+        tags=len(inventory.images),
+        orphans=int(inventory.manifests["orphan"].sum()) if inventory.from_store else None,
+        stored=sum(bytes_of.values()),
+        unshared=copies + unreferenced,
+        one_image=bytes_of.get((1, False), 0),
+        several_images=bytes_of.get((2, False), 0),
+        orphan_bytes=bytes_of.get((1, True), 0) + bytes_of.get((2, True), 0),
         unreferenced=unreferenced,
     )
 
@@ -83,7 +71,7 @@ def by_image(inventory: Inventory) -> pd.DataFrame:
 
     own: bytes that only this image holds; shared: bytes that others hold, too.
     """
-    return _query(inventory, "from image order by own desc, shared desc, image_name")
+    return _query(inventory, "from space.image order by own desc, shared desc, image_name")
 
 
 def by_path(inventory: Inventory) -> pd.DataFrame:
@@ -95,7 +83,8 @@ def by_path(inventory: Inventory) -> pd.DataFrame:
     return _query(
         inventory,
         """
-        select image_name, team, sum(blob_size)::bigint as bytes from owned join team using (path)
+        select image_name, team, sum(blob_size)::bigint as bytes
+        from space.owned join space.owner using (image) join space.team using (path)
         group by all having bytes > 0 order by bytes desc, image_name
         """,
     )
@@ -110,7 +99,7 @@ def by_month(inventory: Inventory) -> pd.DataFrame:
         inventory,
         """
         select strftime(make_timestamp(since * 1000000), '%Y-%m') as month, team, sum(blob_size)::bigint as bytes
-        from owned join team using (path) group by all order by month, min(rank)
+        from space.owned join space.team using (path) group by all order by month, min(rank)
         """,
     )
 
@@ -120,8 +109,13 @@ def by_blob(inventory: Inventory) -> pd.DataFrame:
 
     since: UTC epoch seconds of its push, or, without base_path, of the first build that needs it; NULL: unknown.
     """
-    query = "select blob_hash, blob_size, since, image_name, team from owned join team using (path) order by blob_hash"
-    return _query(inventory, query)
+    return _query(
+        inventory,
+        """
+        select blob as blob_hash, blob_size, since, image_name, team
+        from space.owned join space.owner using (image) join space.team using (path) order by blob
+        """,
+    )
 
 
 def by_age(inventory: Inventory) -> pd.DataFrame:
@@ -158,9 +152,11 @@ def by_tag(inventory: Inventory) -> pd.DataFrame:
     return _query(
         inventory,
         """
-        select image_name, tag_name, team, age_days, tag_size from images
-        join team on path = split_part(image_name, '/', 1) order by tag_size desc, image_name, tag_name
+        select image_name, tag_name, team, age_days, tag_size
+        from images join image using (image_name) join space.home using (image) join space.team using (path)
+        order by tag_size desc, image_name, tag_name
         """,
+        images=inventory.images,
     )
 
 
@@ -169,27 +165,7 @@ def layers(inventory: Inventory) -> pd.DataFrame:
 
     users: the images that hold it, those with most tags on it first. share: of all layers' bytes.
     """
-    with _workspace(inventory) as work:
-        work.register("relations", inventory.relations)
-        return frame(
-            work,
-            f"""
-            with layer as (
-                select blob_hash, blob_size, blob_size / nullif(sum(blob_size) over (), 0) as share
-                from stored where blob_hash in (select reference_hash from "references" where reference_kind = 'layer')
-                order by blob_size desc, blob_hash limit {LAYERS}
-            ),
-            use as (
-                select l.blob_hash, n.image_name, count(distinct r.tag_name) as tags
-                from layer l join (select distinct image_name, blob_hash from need) n using (blob_hash)
-                left join relations r on r.blob_hash = l.blob_hash and r.image_name = n.image_name
-                group by all
-            )
-            select blob_hash, any_value(blob_size) as blob_size, sum(tags)::bigint as tags, count(*) as images,
-                   string_agg(image_name, ', ' order by tags desc, image_name) as users, any_value(share) as share
-            from layer join use using (blob_hash) group by blob_hash order by blob_size desc, blob_hash
-            """,
-        )
+    return _query(inventory, "select blob as blob_hash, * exclude blob from space.layer order by blob_size desc, blob")
 
 
 def goes_and_stays(shown: Plan) -> pd.DataFrame:
@@ -197,17 +173,18 @@ def goes_and_stays(shown: Plan) -> pd.DataFrame:
 
     goes adds up to ``shown.reclaimable``, both together to all that is stored.
     """
-    with _workspace(shown.inventory) as work:
-        work.register("gone", shown.blobs)
-        return frame(
-            work,
-            """
-            select image_name, coalesce(sum(o.blob_size) filter (g.blob_hash is not null), 0)::bigint as goes,
-                   coalesce(sum(o.blob_size) filter (g.blob_hash is null), 0)::bigint as stays
-            from owned o left join (select blob_hash from gone) g on g.blob_hash = o.blob_hash
-            group by image_name order by goes desc, stays desc, image_name
-            """,
-        )
+    return _query(
+        shown.inventory,
+        """
+        select image_name, coalesce(sum(blob_size) filter (gone), 0)::bigint as goes,
+               coalesce(sum(blob_size) filter (not gone), 0)::bigint as stays
+        from (select o.*, o.blob in (select d.digest from digest d semi join freed f on f.blob_hash = d.hash) as gone
+              from space.owned o)
+        join space.owner using (image)
+        group by image_name order by goes desc, stays desc, image_name
+        """,
+        freed=shown.blobs,
+    )
 
 
 def rows(frame: pd.DataFrame) -> Iterator[Any]:
@@ -216,28 +193,23 @@ def rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 @contextmanager
-def _workspace(inventory: Inventory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The tables of analysis.sql.
+def _workspace(inventory: Inventory, **tables: pd.DataFrame) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The tables of space.sql, which are made once for an inventory.
 
-    The blobs that a collection would free if every manifest went are all that is stored: so this
-    module means the same by "stored" and by "holds" as a plan.
+    What is stored, and what holds it, are the tables by which a plan counts: so both mean the same.
     """
-    with workspace(
-        repositories=inventory.repositories,
-        images=inventory.images,
-        manifests=inventory.manifests,
-        references=inventory.references,
-        blobs=inventory.blobs,
-        stored=freed(inventory, inventory.manifests[["image_name", "manifest_hash"]]),
-    ) as work:
-        run_file(work, "analysis/analysis.sql")
+    hold(inventory)
+    inventory.graph.keep("inventory/parts.sql")
+    inventory.graph.keep("analysis/space.sql", repositories=inventory.repositories, manifests=inventory.manifests)
+    with inventory.graph.open(**tables) as work:
         yield work
 
 
-def _query(inventory: Inventory, query: str) -> pd.DataFrame:
-    with _workspace(inventory) as work:
-        found = frame(work, query)
-        if "team" in found:
-            teams = work.execute("select team from team group by team order by min(rank)").fetchall()
-            found["team"] = pd.Categorical(found["team"], categories=[name for (name,) in teams], ordered=True)
+def _query(inventory: Inventory, query: str, **tables: pd.DataFrame) -> pd.DataFrame:
+    with _workspace(inventory, **tables) as work:
+        table = work.sql(query).to_arrow_table()
+        teams = work.sql("select team from space.team group by team order by min(rank)").fetchall()
+    found = inventory.refers.named(table, *({"blob_hash"} & {*table.column_names}))
+    if "team" in found:
+        found["team"] = pd.Categorical(found["team"], categories=[name for (name,) in teams], ordered=True)
     return found

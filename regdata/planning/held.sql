@@ -4,7 +4,7 @@
 -- What takes space there. Layers of some types are fetched from elsewhere and usually not pushed (OCI image-spec,
 -- "Non-Distributable Layers").
 create table stored as
-select d.digest as blob, b.blob_size
+select d.digest as blob, b.blob_size, b.blob_date
 from blobs b join digest d on d.hash = b.blob_hash
 where case when (select from_store from known) then b.blob_date is not null
            else d.digest not in (

@@ -74,7 +74,7 @@ def decide(
     resumed: Iterable[tuple[str, str, int]] = (),
 ) -> Decision:
     """What goes when the tags with the ids ``selected`` are to go and those with the ids ``protected`` must stay."""
-    _hold(inventory)
+    hold(inventory)
     with solve(inventory, selected, protected, resumed=resumed) as work:
         run_file(work, "planning/bytes.sql")
         named = inventory.refers.named
@@ -86,7 +86,8 @@ def decide(
         )
 
 
-def _hold(inventory: Inventory) -> None:
+def hold(inventory: Inventory) -> None:
+    """Has the inventory's graph keep the tables of held.sql: what is stored, and which manifest holds it."""
     inventory.graph.keep(
         "planning/held.sql",
         blobs=inventory.blobs,
@@ -97,7 +98,7 @@ def _hold(inventory: Inventory) -> None:
 
 def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs."""
-    _hold(inventory)
+    hold(inventory)
     with inventory.graph.open(going=manifests) as work:
         work.execute(
             """create temp table manifest_plan as

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regdata.analysis import space as analysis
 from regdata.analysis.changes import compare
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
@@ -25,7 +24,7 @@ from regdata.inventory.scan import scan
 from regdata.notebook import run
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns
-from tests.support.helpers import named_rows, store_bytes
+from tests.support.helpers import store_bytes
 
 Conf = Callable[..., Path]
 AT = 1_800_000_000
@@ -158,52 +157,6 @@ def test_missing_column(empty: Inventory, tmp_path: Path) -> None:
     empty.images.drop(columns=["tag_hash", "kind"]).to_parquet(path / "images.parquet")
     with pytest.raises(StorageError, match=r"images.parquet has no kind, tag_hash"):
         Inventory.load(path)
-
-
-# What differs
-
-
-def test_compare(demo_registry: LocalRegistry, conf: Conf) -> None:
-    """A clean-up by hand shows as tags that went and moved, and the bytes add up."""
-    path = conf(demo_registry)
-    before = scan(load_config(path))
-    tags = demo_registry.base_path / "docker/registry/v2/repositories/shop/prod-web/_manifests/tags"
-    shutil.rmtree(tags / "1.0")
-    (tags / "1.1/current/link").write_text((tags / "1.2/current/link").read_text())
-    (tags / "2.0/current").mkdir(parents=True)
-    shutil.copy(tags / "1.3/current/link", tags / "2.0/current/link")
-    after = scan(load_config(path))
-
-    changes = compare(before, after)
-    rows = changes.tags[["image_name", "tag_name", "change"]].to_numpy().tolist()
-    assert rows == [["shop/prod-web", tag, what] for tag, what in (("1.0", "went"), ("1.1", "moved"), ("2.0", "came"))]
-    sizes = before.images.set_index(["image_name", "tag_name"])["tag_size"]
-    assert changes.tags["size_before"].tolist()[:2] == [sizes["shop/prod-web", tag] for tag in ("1.0", "1.1")]
-    assert changes.tags["size_after"].isna().tolist() == [True, False, False]
-    assert changes.images.empty  # as many tags as before, and no collection ran
-    assert changes.totals.set_index("what")["change"].to_dict() == {
-        "images": 0,
-        "tags": 0,
-        "manifests": 0,
-        "orphans": 2,
-        "bytes stored": 0,
-    }
-    assert "1 tag came, 1 tag went, 1 tag moved." in str(changes)
-
-
-def test_compare_sizes(demo_registry: LocalRegistry, conf: Conf, empty: Inventory) -> None:
-    """Images that grew or shrank add up to what the registry did."""
-    inventory = scan(load_config(conf(demo_registry)))
-    stored = store_bytes(demo_registry.base_path)
-    came, went = compare(empty, inventory), compare(inventory, empty)
-    assert came.images["bytes_grown"].sum() == -went.images["bytes_grown"].sum() == stored
-    own = analysis.by_image(inventory).set_index("image_name")["own"]
-    for row in named_rows(came.images):
-        assert str(row.image_name).startswith("(") or row.bytes_after == own[row.image_name]
-    assert came.images["tags_after"].sum() == len(inventory.images) == (came.tags["change"] == "came").sum()
-    assert came.images["bytes_grown"].is_monotonic_decreasing
-    assert "<table" in came._repr_html_()
-    assert "shop/prod-web" in str(went)
 
 
 # A run saves one
