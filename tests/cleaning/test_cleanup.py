@@ -87,8 +87,8 @@ def team_template(tools: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder / "filled/store", pushed
 
 
-def serve(template: Path, folder: Path, **options: bool) -> LocalRegistry:
-    copy = LocalRegistry(folder, **options)
+def serve(template: Path, folder: Path, *, delete: bool = True, cache: bool = False) -> LocalRegistry:
+    copy = LocalRegistry(folder, delete=delete, cache=cache)
     shutil.copytree(template, copy.base_path)
     return copy
 
