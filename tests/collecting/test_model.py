@@ -35,11 +35,12 @@ ANY = Collector(killed=True, slow_uploads=True)
 VARIANTS = {"ours": ANY, "without the first look": replace(ANY, looks=(False, True))}
 MUTANTS: dict[str, dict[str, Any]] = {
     "no link is taken": {"unlinks": False},
-    "the cache is not cleared": {"clears": False},
-    "what had a claim is not asked again": {"asks": False},
+    "the cache is not asked": {"asks": False},
+    "the cache is not cleared": {"clears": False, "confirms": False},
+    "what was cleared is not asked again": {"confirms": False},
     "no second look": {"looks": (True, False)},
-    "no wait before the cache is cleared": {"waits": (False, True, True)},
-    "no wait before what had a claim is asked": {"waits": (True, False, True)},
+    "no wait before the cache is asked": {"waits": (False, True, True)},
+    "no wait before what was cleared is asked again": {"waits": (True, False, True)},
     "no wait for uploads and mounts": {"waits": (True, True, False)},
     "slow uploads are not seen": {"slow_uploads": True, "sees_uploads": False},
     "manifests' bytes go": {"keeps_bytes": False},

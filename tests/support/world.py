@@ -177,17 +177,18 @@ class Pusher:
 class Collector:
     """Our steps for the layer, which no manifest needs. Each field is a safeguard; a mutant lacks one.
 
-    unlinks: the links go first, so that nobody is told any more that the layer is there. clears: each repository's
-    cache is made to forget it. asks: what had a claim is asked again whether it has one. looks: before and after the
-    data is moved aside. waits: before clearing, before asking, before the second look. slow_uploads: an upload may
-    take longer than any wait; sees_uploads: one that was open when the data was moved, and still is, counts as a need.
+    unlinks: the links go first, so that nobody is told any more that the layer is there. asks: whether a cache claims
+    it all the same. clears: a cache that does is made to forget it. confirms: it is asked once more. looks: before and
+    after the data is moved aside. waits: before asking, before confirming, before the second look. slow_uploads: an
+    upload may take longer than any wait; sees_uploads: one that was open all through a wait counts as a need.
     keeps_bytes: the manifest's bytes stay. puts_links_back: what comes back comes with its links. killed: at any moment
     before the decision, and somebody else undoes what it did.
     """
 
     unlinks: bool = True
-    clears: bool = True
     asks: bool = True
+    clears: bool = True
+    confirms: bool = True
     looks: tuple[bool, bool] = (True, True)
     waits: tuple[bool, bool, bool] = (True, True, True)
     slow_uploads: bool = False
@@ -217,7 +218,8 @@ class Collector:
             name = min(world.links)
             yield replace(world, links=world.links - {name}, saved=world.saved | {name}), ("unlink",)
         else:
-            yield world, ("wait", 0, ("clear", tuple(sorted(world.saved or world.links)), ()))
+            names = tuple(sorted(world.saved or world.links))
+            yield world, ("wait", 0, ("ask", "cache", names, ()) if self.asks and names else ("look", 0))
 
     def _wait(self, world: World, number: int, then: Step) -> Moves:
         """Whoever is inside a request by now is through with it afterwards, but for a slow upload."""
@@ -228,12 +230,24 @@ class Collector:
         if world.awaited <= slow:
             yield world, ("undo",) if slow and self.sees_uploads else then
 
+    def _ask(self, world: World, at: object, names: tuple[str, ...], claimed: tuple[str, ...]) -> Moves:
+        """HEAD in each repository."""
+        name, *rest = names
+        world, then = stat(world, name, at)
+        if then not in (True, False):
+            yield world, ("ask", then, names, claimed)
+            return
+        claimed = (*claimed, name) if then else claimed
+        yield world, ("ask", "cache", tuple(rest), claimed) if rest else ("clear", claimed, claimed)
+
     def _clear(self, world: World, names: tuple[str, ...], claimed: tuple[str, ...]) -> Moves:
-        """DELETE of each link over the API, unless a new link is there."""
-        if names and self.clears:
-            yield world, ("undo",) if self.unlinks and names[0] in world.links else ("delete", "cache", names, claimed)
-        elif claimed and self.asks:
-            yield world, ("wait", 1, ("ask", "cache", claimed))
+        """DELETE of each link that is claimed, unless it is there anew."""
+        if names and self.unlinks and names[0] in world.links:
+            yield world, ("undo",)
+        elif names and self.clears:
+            yield world, ("delete", "cache", names, claimed)
+        elif claimed and self.confirms:
+            yield world, ("wait", 1, ("confirm", "cache", claimed))
         else:
             yield world, ("look", 0)
 
@@ -242,20 +256,20 @@ class Collector:
         if at == "forget":
             yield replace(world, claims=world.claims - {name}), ("delete", "file", names, claimed)
         elif at == "file":
-            yield replace(world, links=world.links - {name}), ("clear", tuple(rest), (*claimed, name))
+            yield replace(world, links=world.links - {name}), ("clear", tuple(rest), claimed)
         else:
             world, then = stat(world, name, at)
             found: Step = ("delete", "forget" if then is True else then, names, claimed)
             yield world, ("clear", tuple(rest), claimed) if then is False else found
 
-    def _ask(self, world: World, at: object, names: tuple[str, ...]) -> Moves:
-        """HEAD of what had a claim: it is left if it has one again."""
+    def _confirm(self, world: World, at: object, names: tuple[str, ...]) -> Moves:
+        """HEAD once more: what is claimed still is left."""
         name, *rest = names
         world, then = stat(world, name, at)
         if then is False:
-            yield world, ("ask", "cache", tuple(rest)) if rest else ("look", 0)
+            yield world, ("confirm", "cache", tuple(rest)) if rest else ("look", 0)
         else:
-            yield world, ("undo",) if then is True else ("ask", then, names)
+            yield world, ("undo",) if then is True else ("confirm", then, names)
 
     def _look(self, world: World, number: int) -> Moves:
         """A look is no single moment: new links first, then new manifests."""
