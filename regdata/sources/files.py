@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from stat import S_ISDIR
+from stat import S_IMODE, S_ISDIR
 from typing import NamedTuple, Protocol
 
 from regdata.errors import StorageError
@@ -63,8 +63,23 @@ class Files(Protocol):
     def move(self, path: str, target: str) -> None:
         """Rename, at once for everybody who looks."""
 
+    def twin(self, path: str, target: str) -> None:
+        """Give a file a second name: its bytes stay while one of them does."""
+
+    def make(self, folder: str) -> None:
+        """Make a folder, and those above it that are missing; each gets the owner and mode of the one it lies in."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a small file; when this returns it is on the disk, and so is what was written there before."""
+
+    def is_together(self, path: str, other: str) -> bool:
+        """Whether something can be moved from one folder to the other."""
+
     def remove(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file."""
 
     def remove_empty(self, folder: str) -> None:
         """Remove a folder that is empty."""
@@ -135,8 +150,37 @@ class LocalFiles:
     def move(self, path: str, target: str) -> None:
         os.rename(path, target)
 
+    def twin(self, path: str, target: str) -> None:
+        os.link(path, target)
+
+    def make(self, folder: str) -> None:
+        above = os.path.dirname(folder)
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self.make(above)
+            return self.make(folder)
+        like = os.stat(above)
+        os.chmod(folder, S_IMODE(like.st_mode))
+        if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
+            os.chown(folder, like.st_uid, like.st_gid)
+
+    def write(self, path: str, data: bytes) -> None:
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def is_together(self, path: str, other: str) -> bool:
+        return os.stat(path).st_dev == os.stat(other).st_dev
+
     def remove(self, folder: str) -> None:
         shutil.rmtree(folder)
+
+    def remove_file(self, path: str) -> None:
+        os.unlink(path)
 
     def remove_empty(self, folder: str) -> None:
         os.rmdir(folder)

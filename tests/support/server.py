@@ -55,6 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in ({"Content-Length": str(len(reply.body))} | reply.headers).items():
             self.send_header(name, value)
+        if self.close_connection:  # the client said so
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(reply.body[: len(reply.body) // 2] if reply.how == "cut" else reply.body)

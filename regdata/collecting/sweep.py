@@ -1,0 +1,287 @@
+"""Frees blobs that nobody needs while the registry runs and is pushed to.
+
+A blob's links are taken away, so that nobody is told any more that it is there; caches that claim it are made to forget
+it; its data is moved aside by one rename; and before each of these is trusted, there is a wait in which what is inside
+the registry gets through, and a look at what has come. What is needed by then goes back, link and data. Why it takes
+all of these steps: tests/collecting/test_model.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from os.path import dirname
+from typing import Any, NamedTuple, Protocol
+
+from regdata.errors import CleanupError, RegdataError
+from regdata.sources.aside import Aside, Batch
+from regdata.sources.claims import Claims
+from regdata.sources.paths import blob_path
+from regdata.sources.watch import Link, Watch
+
+# Seconds in which a request that is inside the registry gets through. Batches wait at the same time, so that a whole
+# run waits two or three times.
+WAIT = 1.0
+# Links that are taken away at a time, and how many times as many are on their way: what turns out to be needed comes
+# back as soon as these are through.
+BATCH = 500
+AT_ONCE = 4
+# How often a cache is made to forget the same claim.
+ROUNDS = 3
+# How often it is asked whether it does on every connection.
+REPLICAS = 8
+# How often a wait begins anew because the registry or the disk was slow.
+STALLS = 30
+
+SPARED = {
+    "pushed": "it was pushed again",
+    "mentioned": "a manifest that came since then needs it",
+    "uploading": "an upload that does not end may be it",
+    "claimed": "the registry claims it, whatever it is told: has it several replicas, with caches of their own?",
+}
+
+
+class Journal(Protocol):
+    """Where each step is written down before it is taken."""
+
+    def journal(self, *events: dict[str, Any]) -> None:
+        """Appends events; they are on the disk when this returns."""
+
+
+class Item(NamedTuple):
+    """A blob with its bytes, and the links that there are or were. ``frees``: its data is to go, not these alone."""
+
+    digest: str
+    size: int
+    links: tuple[Link, ...]
+    frees: bool = True
+
+    @property
+    def names(self) -> set[str]:
+        """The digests that it goes by."""
+        return {self.digest, *(link.name for link in self.links)}
+
+
+@dataclass
+class Swept:
+    """What came of it. freed: blobs' bytes by digest. spared: why others stay (a key of `SPARED`). unlinked: how many
+    links went; cleared: how many claims of a cache."""
+
+    freed: dict[str, int] = field(default_factory=dict)
+    spared: dict[str, str] = field(default_factory=dict)
+    unlinked: int = 0
+    cleared: int = 0
+
+
+@dataclass
+class _Group:
+    """Items that go through the steps together; ``step`` is to be done when it is ``due``."""
+
+    items: dict[str, Item]
+    aside: Batch
+    step: Callable[[_Group], None]
+    due: float = 0.0
+    asking: list[tuple[Item, Link]] = field(default_factory=list)
+    uploads: dict[tuple[str, str], int] = field(default_factory=dict)
+    rounds: int = 0
+    stalls: int = 0
+
+    @property
+    def links(self) -> list[Link]:
+        return [link for item in self.items.values() for link in item.links]
+
+
+class Sweep:
+    """Sweeps items of one store.
+
+    ``since``: when it was begun to find out what is needed (UTC epoch seconds, the store's clock); a link that is
+    younger is a need of its own. ``keeps``: what is freed stays aside. ``wait``: seconds; ``size``: links in a batch.
+    """
+
+    def __init__(
+        self,
+        aside: Aside,
+        claims: Claims,
+        watch: Watch,
+        record: Journal,
+        *,
+        run: str,
+        since: int,
+        keeps: bool = False,
+        wait: float = WAIT,
+        size: int = BATCH,
+    ) -> None:
+        self.aside, self.claims, self.watch, self.record, self.of = aside, claims, watch, record, run
+        self.since, self.keeps, self.wait, self.size = since, keeps, wait, size
+        self.swept = Swept()
+        self._active: list[_Group] = []
+        self._now = 0
+
+    def run(self, items: Iterable[Item]) -> Swept:
+        """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
+        todo, number = list(_batches(items, self.size)), len(self.aside.batches(self.of))
+        todo.reverse()
+        try:
+            with ThreadPoolExecutor(self.claims.registry.workers) as self._pool:
+                while todo or self._active:
+                    left = min((group.due for group in self._active), default=time.monotonic()) - time.monotonic()
+                    if self._active and left <= 0:
+                        self._advance(min(self._active, key=lambda group: group.due))
+                    elif todo and len(self._active) < AT_ONCE:
+                        number += 1
+                        self._begin(todo.pop(), number)
+                    else:
+                        time.sleep(left)
+        finally:
+            for group in self._active:
+                with suppress(RegdataError):
+                    group.aside.undo()
+        return self.swept
+
+    def _begin(self, items: list[Item], number: int) -> None:
+        """Takes the links away."""
+        group = _Group({item.digest: item for item in items}, self.aside.batch(self.of, number), self._ask)
+        self._active.append(group)
+        self._journal("unlinking", group, blobs=list(group.items))
+        self._spare(group, {item: "pushed" for item in items if self._is_new(item)})
+        for link in group.links:
+            self.swept.unlinked += group.aside.take(link.path)
+        group.asking = [(item, link) for item in group.items.values() for link in item.links]
+        self._let_wait(group)
+
+    def _is_new(self, item: Item) -> bool:
+        return any(self.watch.date(link) >= self.since for link in item.links)
+
+    def _let_wait(self, group: _Group) -> None:
+        group.uploads = self.watch.uploads(self.aside.now())
+        group.due = time.monotonic() + self.wait
+
+    def _advance(self, group: _Group) -> None:
+        """The next step, if the wait was one: a registry or a disk that stalled let nobody through."""
+        begun = time.monotonic()
+        self._now = self.aside.now()
+        self.claims.ping()
+        if time.monotonic() - begun <= max(self.wait, 1) / 2:
+            group.stalls = 0
+            self._spare_uploads(group)
+            group.step(group)
+        elif group.stalls < STALLS:
+            group.stalls += 1
+            group.due = time.monotonic() + self.wait
+        else:
+            raise CleanupError(
+                f"the registry or its disk was slow to answer {STALLS} times in a row: nothing more was collected, and "
+                "what was undecided was put back; run again when less is going on"
+            )
+
+    def _ask(self, group: _Group) -> None:
+        """Asks whether a cache claims what has no link any more; what does has to forget it, and is asked again."""
+        pairs = [(item, link) for item, link in group.asking if item.digest in group.items]
+        answers = self._pool.map(lambda pair: self.claims.has(pair[1].repository, pair[1].name), pairs)
+        claimed = [pair for pair, answer in zip(pairs, list(answers), strict=True) if answer]
+        self._spare(group, {item: "pushed" for item, link in claimed if self.watch.is_linked(link, self._now)})
+        if group.rounds:
+            self._see_replicas([link for item, link in pairs if item.digest in group.items][:1])
+        if group.rounds == ROUNDS:
+            self._spare(group, {item: "claimed" for item, _ in claimed})
+        group.rounds += 1
+        group.asking = [(item, link) for item, link in claimed if item.digest in group.items]
+        if group.asking:
+            list(self._pool.map(lambda pair: self.claims.forget(pair[1].repository, pair[1].name), group.asking))
+            self.swept.cleared += len(group.asking) if group.rounds == 1 else 0
+            self._let_wait(group)
+        else:
+            self._move(group)
+
+    def _see_replicas(self, cleared: list[Link]) -> None:
+        """One process was made to forget a claim; another that shares its name may still have it."""
+        for link in cleared:
+            answers = {self.claims.has(link.repository, link.name) for _ in range(REPLICAS)}
+            if len(answers) > 1 and not self.watch.is_linked(link, self._now):
+                raise CleanupError(
+                    "several replicas of the registry answer, each with a cache of its own: one was made to forget "
+                    f"{link.name} of {link.repository}, another still claims it, and the next push to that one would "
+                    "be broken. What was undecided was put back. Switch storage.cache off, give them one Redis, or "
+                    "stop them by gc-before and start them by gc-after"
+                )
+
+    def _move(self, group: _Group) -> None:
+        """Moves the data aside, but for what is needed by now."""
+        self._look(group)
+        self._journal("setting aside", group)
+        for item in group.items.values():
+            if item.frees:
+                group.aside.take(blob_path(item.digest))
+        group.step = self._decide
+        self._let_wait(group)
+
+    def _decide(self, group: _Group) -> None:
+        """Frees what is not needed after all that; nobody can come to need it any more without bringing it."""
+        self._look(group)
+        self._journal("collecting", group, blobs=len(group.items))
+        taken = group.aside.data()
+        freed = {digest: item.size for digest, item in group.items.items() if digest in taken}
+        if self.keeps and freed:
+            group.aside.keep()
+        else:
+            group.aside.drop()
+        self._active.remove(group)
+        self.swept.freed |= freed
+        self._journal("collected", group, blobs=len(freed), bytes=sum(freed.values()))
+        self._tidy(group.items.values())
+
+    def _look(self, group: _Group) -> None:
+        seen = self.watch.look(group.links, self._now)
+        items = group.items.values()
+        self._spare(
+            group,
+            {item: "mentioned" for item in items if item.names & seen.mentioned}
+            | {item: "pushed" for item in items if item.digest in seen.linked},
+        )
+
+    def _spare_uploads(self, group: _Group) -> None:
+        """An upload that was open all the time may have found the data there, and be about to link it."""
+        now = self.watch.uploads(self._now)
+        sizes = {size for key, size in now.items() if group.uploads.get(key) == size}
+        self._spare(group, {item: "uploading" for item in group.items.values() if item.frees and item.size in sizes})
+
+    def _spare(self, group: _Group, reasons: Mapping[Item, str]) -> None:
+        """Puts back what was taken of some items, link and data."""
+        events = []
+        for item, why in reasons.items():
+            if group.items.pop(item.digest, None) is None:
+                continue
+            if item.frees:
+                group.aside.give_back(blob_path(item.digest))
+            for link in item.links if self.aside.has(item.digest) else ():
+                self.swept.unlinked -= group.aside.give_back(link.path)
+            self.swept.spared[item.digest] = why
+            events.append({"event": "spared", "batch": group.aside.number, "blob": item.digest, "reason": why})
+        if events:
+            self.record.journal(*events)
+
+    def _tidy(self, items: Collection[Item]) -> None:
+        """Removes the folders that are empty now."""
+        for item in items:
+            for path in [*(link.path for link in item.links), *([blob_path(item.digest)] if item.frees else [])]:
+                self.aside.remove_empty(dirname(path))
+
+    def _journal(self, event: str, group: _Group, **more: Any) -> None:
+        self.record.journal({"event": event, "batch": group.aside.number} | more)
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items, some links at a time."""
+    batch: list[Item] = []
+    links = 0
+    for item in items:
+        batch.append(item)
+        links += len(item.links) + 1
+        if links >= size:
+            yield batch
+            batch, links = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,34 @@
+"""Where distribution keeps what (registry/storage/paths.go), as paths below ``docker/registry/v2``."""
+
+from __future__ import annotations
+
+
+def blob_path(digest: str) -> str:
+    """The file with a blob's bytes."""
+    algorithm, _, hex_ = digest.partition(":")
+    return f"blobs/{algorithm}/{hex_[:2]}/{hex_}/data"
+
+
+def layers_path(repository: str) -> str:
+    """The folder of a repository's links to layers and configs."""
+    return f"repositories/{repository}/_layers"
+
+
+def layer_path(repository: str, digest: str) -> str:
+    """The link by which a repository has a layer or config; it holds the digest that the bytes are stored by."""
+    return f"{layers_path(repository)}/{digest.replace(':', '/')}/link"
+
+
+def revisions_path(repository: str) -> str:
+    """The folder of a repository's links to manifests."""
+    return f"repositories/{repository}/_manifests/revisions"
+
+
+def revision_path(repository: str, digest: str) -> str:
+    """The link by which a repository has a manifest."""
+    return f"{revisions_path(repository)}/{digest.replace(':', '/')}/link"
+
+
+def uploads_path(repository: str) -> str:
+    """The folder of a repository's open uploads, each with ``startedat`` and ``data``."""
+    return f"repositories/{repository}/_uploads"

@@ -1,0 +1,214 @@
+"""What comes into a store after it was read: links, uploads and manifests. Looked at again and again, where it changed.
+
+A registry that takes a push makes a folder, then a file in it: the date of the folder above changes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from regdata.sources.files import ABSENT, Files, told
+from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
+from regdata.sources.storage import Storage
+
+# A manifest is no larger (distribution's maxManifestBodySize).
+_MAX_MANIFEST = 4 * 1024 * 1024
+_ANY_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{64,128}")
+# Dates are whole seconds here, and the clock that gives them ticks coarsely.
+_TICK = 2
+# What a killed registry leaves half-written (3.x: link.<uuid>.tmp), and an upload that nothing is added to, is nobody's
+# after an hour.
+_ABANDONED = 3600
+
+
+class Link(NamedTuple):
+    """A repository's link to a blob by the digest ``name``; ``target`` is what it holds, None where only its folder is
+    left. Blobs are stored by sha256: a link by another algorithm holds that name. ``date``: when it was written."""
+
+    repository: str
+    name: str
+    target: str | None
+    date: int = 0
+
+    @property
+    def path(self) -> str:
+        return layer_path(self.repository, self.name)
+
+
+def read_links(storage: Storage, repository: str) -> Iterator[Link]:
+    """A repository's links to layers and configs, and the folders that are left of some."""
+    files, root = storage.files, str(storage.root)
+    with told(storage.root):
+        for algorithm in sorted(files.names(f"{root}/{layers_path(repository)}")):
+            for hex_ in files.names(f"{root}/{layers_path(repository)}/{algorithm}"):
+                yield _read_link(files, root, repository, f"{algorithm}:{hex_}")
+
+
+def _read_link(files: Files, root: str, repository: str, name: str) -> Link:
+    path = f"{root}/{layer_path(repository, name)}"
+    if name.startswith("sha256:"):  # it holds its own name
+        stat = files.stat(path)
+        return Link(repository, name, name, stat.mtime) if stat else Link(repository, name, None)
+    content = files.first(path, 256)
+    if content is None:
+        return Link(repository, name, None)
+    return Link(repository, name, content[0].decode("ascii", "replace").strip(), content[1])
+
+
+class Seen(NamedTuple):
+    """Digests of blobs that are linked by now; and those that manifests which came since the reading mention."""
+
+    linked: frozenset[str]
+    mentioned: frozenset[str]
+
+
+class Watch:
+    """Watches a store for what is pushed to it.
+
+    ``known``: the manifests of each repository at the reading that said what is needed. ``wanted``: the digests of
+    blobs that are to go; others are not looked for. ``links``: the links that there are of those. ``now``, always, is
+    the time of the store's file system.
+    """
+
+    def __init__(
+        self, storage: Storage, *, known: Mapping[str, Collection[str]], wanted: Collection[str], now: int
+    ) -> None:
+        self.files, self.root = storage.files, str(storage.root)
+        self.known = {name: frozenset(digests) for name, digests in known.items()}
+        self.wanted = frozenset(wanted)
+        self._old: frozenset[tuple[str, str]] = frozenset()
+        self._looked: dict[str, tuple[int, int]] = {}  # a folder's date, and when it was looked at
+        self._listed: dict[str, list[str]] = {}
+        self._bare: dict[str, set[str]] = defaultdict(set)
+        self._linked: set[str] = set()
+        self._mentioned: set[str] = set()
+        self.look((), now)
+        self._linked.clear()  # what is linked from the beginning is no news
+
+    def expect(self, links: Iterable[Link]) -> None:
+        """Says which links there are, or were: only by `look`'s ``taken`` they are looked for."""
+        self._old = frozenset((link.repository, link.name) for link in links)
+
+    def look(self, taken: Collection[Link], now: int) -> Seen:
+        """What of the wanted is needed by now. ``taken``: links that were there, which are looked for one by one: their
+        folders are no news."""
+        with told(self.root):
+            linked = {link.target or link.name for link in taken if self.is_linked(link, now)}
+            for name in self._repositories("", now):
+                self._linked |= self._new_links(name, now)
+                for digest in self._new_manifests(name, now):
+                    self._mention(digest)
+        return Seen(self.wanted & (self._linked | linked), frozenset(self._mentioned))
+
+    def is_linked(self, link: Link, now: int) -> bool:
+        """Whether a link is there, or is being written at this moment."""
+        return self._is_written(link.path, now)
+
+    def uploads(self, now: int) -> dict[tuple[str, str], int]:
+        """The bytes that each open upload has by now, by repository and id; not of those that were given up."""
+        sizes = {}
+        with told(self.root):
+            for name in self._repositories("", now):
+                for id_ in self._names(uploads_path(name), now):
+                    data = self.files.stat(f"{self.root}/{uploads_path(name)}/{id_}/data")
+                    if data and data.mtime > now - _ABANDONED:
+                        sizes[name, id_] = data.size
+        return sizes
+
+    def date(self, link: Link) -> int:
+        """When a link was written; 0 where it is not there."""
+        with told(self.root):
+            stat = self.files.stat(f"{self.root}/{link.path}")
+        return stat.mtime if stat else 0
+
+    def _repositories(self, name: str, now: int) -> Iterator[str]:
+        """Everything that has a folder of distribution's own, be it for its first upload."""
+        names = self._names(f"repositories/{name}".rstrip("/"), now)
+        if name and any(folder.startswith("_") for folder in names):
+            yield name
+        for folder in names:
+            if not folder.startswith("_"):
+                yield from self._repositories(f"{name}/{folder}".lstrip("/"), now)
+
+    def _new_links(self, name: str, now: int) -> set[str]:
+        """What of the wanted a repository links in folders that may be new."""
+        found = set()
+        for algorithm in self._names(layers_path(name), now):
+            for digest in self._news(layers_path(name), algorithm, now):
+                if (name, digest) not in self._old and (digest in self.wanted or algorithm != "sha256"):
+                    link = _read_link(self.files, self.root, name, digest)
+                    if self.is_linked(link, now):
+                        found.add(link.target or digest)
+        return found
+
+    def _new_manifests(self, name: str, now: int) -> Iterator[str]:
+        """The manifests that a repository got since the reading. What was deleted leaves its folder behind, which may
+        be used again."""
+        known, bare = self.known.get(name, frozenset()), self._bare[name]
+        for algorithm in self._names(revisions_path(name), now):
+            bare |= {*self._news(revisions_path(name), algorithm, now)} - known
+        for digest in bare:
+            if self._is_written(revision_path(name, digest), now):
+                yield digest
+
+    def _mention(self, digest: str) -> None:
+        """A manifest needs what it mentions, and what that mentions: children may be pushed as blobs."""
+        todo = [digest]
+        while todo:
+            digest = todo.pop()
+            if digest not in self._mentioned:
+                self._mentioned.add(digest)
+                todo += digests_in(self._document(digest))
+
+    def _document(self, digest: str) -> bytes:
+        """The bytes of what may be a manifest or an index."""
+        path = f"{self.root}/{blob_path(digest)}"
+        begin = self.files.first(path, 64)
+        try:
+            looks_like_one = begin is not None and begin[0].lstrip().startswith(b"{")
+            return (looks_like_one and self.files.read(path, _MAX_MANIFEST)) or b""
+        except ABSENT:
+            return b""
+
+    def _is_written(self, path: str, now: int) -> bool:
+        folder = f"{self.root}/{path}".removesuffix("/link")
+        for name in self.files.names(folder):
+            written = self.files.stat(f"{folder}/{name}")
+            if written and (name == "link" or written.mtime > now - _ABANDONED):
+                return True
+        return False
+
+    def _news(self, folder: str, algorithm: str, now: int) -> list[str]:
+        """The digests in a folder that may have changed since it was last looked at; none where it did not."""
+        path = f"{folder}/{algorithm}"
+        return (
+            [f"{algorithm}:{hex_}" for hex_ in self.files.names(f"{self.root}/{path}")]
+            if self._changed(path, now)
+            else []
+        )
+
+    def _names(self, path: str, now: int) -> list[str]:
+        """What is in a folder that holds few things; listed again only where it may have changed."""
+        if self._changed(path, now):
+            self._listed[path] = self.files.names(f"{self.root}/{path}")
+        return self._listed[path]
+
+    def _changed(self, path: str, now: int) -> bool:
+        stat = self.files.stat(f"{self.root}/{path}")
+        date = stat.mtime if stat else 0
+        before, looked = self._looked.get(path, (-1, 0))
+        self._looked[path] = date, now
+        return date != before or date >= looked - _TICK
+
+
+def digests_in(document: bytes) -> set[str]:
+    """Every digest that stands anywhere in a document."""
+    text = document.decode(errors="replace")
+    with suppress(ValueError, RecursionError):
+        text += json.dumps(json.loads(text))  # written out again: an escape can't hide a digest then
+    return {*_ANY_DIGEST.findall(text)}
