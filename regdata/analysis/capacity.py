@@ -17,7 +17,7 @@ from regdata.inventory import snapshot
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
 from regdata.show.shown import Shown
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
 
 AHEAD = 24  # steps: nobody knows what comes in more than two years
 SNAPSHOTS = 40  # that are read: more would not change the picture
@@ -156,8 +156,8 @@ def _snapshots(config: Config, inventory: Inventory, notes: list[str]) -> Iterat
 
 
 def _disk_of(config: Config, inventory: Inventory) -> Disk:
-    if config.registry.base_path is None:
+    usage = Site.open(config).disk()
+    if usage is None:
         return Disk()
-    usage = Storage(config.registry.base_path).disk()
     stored = int(analysis.by_blob(inventory)["blob_size"].sum())
     return Disk(usage.total, stored + usage.free, "the file system of base_path")

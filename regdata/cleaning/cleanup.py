@@ -21,11 +21,9 @@ from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
 from regdata.records.record import Record
 from regdata.show.shown import Shown
-from regdata.sources.cache import Cache
-from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
 
-__all__ = ["Result", "apply", "check"]
+__all__ = ["Result", "apply", "check_plan"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,38 +85,29 @@ def apply(
             result = apply(plan, config, gc=gc, force=force, record=record, progress=progress)
         record.finish()
         return result
-    registry = Registry(config.registry.url)
-    storage = Storage(config.registry.base_path) if config.registry.base_path else None
-    with collection.lock(config, storage):
-        check(plan, config, registry, storage, gc=gc, force=force)
-        return _carry_out(plan, config, registry, storage, record, gc=gc, progress=progress)
+    site = Site.open(config)
+    with site.lock():
+        check_plan(plan, config, site, gc=gc, force=force)
+        return _carry_out(plan, config, site, record, gc=gc, progress=progress)
 
 
-def check(plan: Plan, config: Config, registry: Registry, storage: Storage | None, *, gc: bool, force: bool) -> None:
+def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:
     """Everything that can be known before the first deletion. Raises RegdataError; changes nothing."""
     if not force:
         _check_limits(plan, config)
     if gc:
-        collection.check(config)
+        collection.check_commands(config)
         _check_collectable(plan)
-    registry.check()
+    site.registry.check()
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     if not images:
         return
-    if not registry.can_delete(images[0]):
+    if not site.registry.can_delete(images[0]):
         raise CleanupError(
-            f"{registry.display} does not allow deletions, so nothing was deleted: set storage.delete.enabled: true in "
-            "the registry's configuration (or REGISTRY_STORAGE_DELETE_ENABLED=true) and restart it"
+            f"{site.registry.display} does not allow deletions, so nothing was deleted: set storage.delete.enabled: "
+            "true in the registry's configuration (or REGISTRY_STORAGE_DELETE_ENABLED=true) and restart it"
         )
-    if storage:
-        # A copy of the store, or another registry with the same images, would not show an upload that starts now.
-        with registry.upload_probe(images[0]) as upload:
-            if not any(seen.id == upload and seen.repository == images[0] for seen in storage.uploads()):
-                raise CleanupError(
-                    f"registry.base_path {config.registry.base_path} is not the folder that {registry.display} writes "
-                    f"to (an upload to {images[0]} did not appear in it), so nothing was deleted: give the registry's "
-                    "rootdirectory, or leave base_path out"
-                )
+    site.check_written(images[0])
 
 
 def _check_collectable(plan: Plan) -> None:
@@ -162,19 +151,17 @@ def _check_limits(plan: Plan, config: Config) -> None:
 def _carry_out(
     plan: Plan,
     config: Config,
-    registry: Registry,
-    storage: Storage | None,
+    site: Site,
     record: Record,
     *,
     gc: bool,
     progress: Progress | None,
 ) -> Result:
-    cache = Cache(None if storage else config.cache)
-    deleter = Deleter(plan, registry, storage, record, progress, cache)
+    deleter = Deleter(plan, site, record, progress)
     errors, collected, notes = [], Collection(), []
     expected = plan.blobs
     try:
-        others = _vanished(plan.inventory, registry, storage)
+        others = _vanished(plan.inventory, site)
         if others:
             notes.append(f"{len(others)} tags and manifests had been deleted by others since the scan")
         failed = deleter.run()
@@ -182,15 +169,16 @@ def _carry_out(
         gone = deleter.deleted | others
         if gone != deleter.planned:
             expected = freed(plan.inventory, deleter.rows(gone))
-        if gc and not errors and (len(expected) or not storage):
-            collected = collection.collect(config, registry, storage, record, expected)
+        # Over the API it is not known what there is to be collected.
+        if gc and not errors and (len(expected) or not plan.inventory.from_store):
+            collected = collection.collect(config, site, record, expected)
         errors += collected.errors
         notes += collected.notes
         if not failed:
-            told = verify(plan, gone | deleter.untagged, expected, collected, registry, storage)
+            told = verify(plan, gone | deleter.untagged, expected, collected, site)
             notes, errors = notes + told.notes, errors + told.errors
-        if gc and not errors and storage and storage.writable:
-            removed = collection.remove_empty(storage, record, before=plan.inventory.scanned_at)
+        if gc and not errors:
+            removed = collection.remove_empty(site, record, before=plan.inventory.scanned_at)
             record.write(repositories_removed=removed)
     except RegdataError as error:
         errors.append(str(error))
@@ -225,18 +213,10 @@ def _facts(result: Result) -> dict[str, object]:
     }
 
 
-def _vanished(inventory: Inventory, registry: Registry, storage: Storage | None) -> set[Key]:
+def _vanished(inventory: Inventory, site: Site) -> set[Key]:
     """The tags and manifests of the scan that are not there any more: this run has not lost them."""
     scanned = states(inventory, {*inventory.images["image_name"], *inventory.manifests["image_name"]})
 
-    def names(image: str) -> list[str]:
-        tags, revisions = scanned[image]
-        if storage:
-            now = storage.state(image)
-            return [*(tags.keys() - now[0]), *(revisions - now[1])]
-        gone = list(tags.keys() - registry.tags(image))
-        return gone + [digest for digest in revisions if gone and not registry.digest(image, digest)]
-
-    with ThreadPoolExecutor(registry.workers) as pool:
-        found = zip(scanned, pool.map(names, scanned), strict=True)
-        return {Key(image, name) for image, gone in found for name in gone}
+    with ThreadPoolExecutor(site.registry.workers) as pool:
+        found = zip(scanned, pool.map(lambda image: site.vanished(image, *scanned[image]), scanned), strict=True)
+        return {Key(image, name) for image, (tags, revisions) in found for name in tags | revisions}

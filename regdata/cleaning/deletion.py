@@ -18,15 +18,9 @@ from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan
 from regdata.planning.rules import solve
 from regdata.records.record import Record
-from regdata.sources.cache import Cache
-from regdata.sources.registry import Registry
+from regdata.sources.site import Site
 from regdata.sources.source import Part
-from regdata.sources.storage import Storage
 from regdata.tables.conditions import select
-
-# How many manifests may go between two looks at their images. Over the API a look costs a request for each tag.
-BATCH = 200
-BATCH_BY_API = 1000
 
 Progress = Callable[[int, int], None]
 
@@ -41,18 +35,8 @@ class Key(NamedTuple):
 class Deleter:
     """Deletes a plan's manifests and tags, batch by batch, and knows how far it came."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        registry: Registry,
-        storage: Storage | None,
-        record: Record,
-        progress: Progress | None,
-        cache: Cache,
-    ) -> None:
-        self.plan, self.registry, self.storage, self.record, self.cache = plan, registry, storage, record, cache
-        self.source = storage or registry
-        self.batch = BATCH if storage else BATCH_BY_API
+    def __init__(self, plan: Plan, site: Site, record: Record, progress: Progress | None) -> None:
+        self.plan, self.site, self.record, self.batch = plan, site, record, site.batch
         self.progress = progress or (lambda done, total: None)
         self.levels = _levels(plan)
         self.planned = set(self.levels)
@@ -76,7 +60,7 @@ class Deleter:
     def run(self) -> list[str]:
         """Deletes; returns what went wrong. After the first error nothing more is deleted."""
         try:
-            with ThreadPoolExecutor(self.registry.workers) as pool:
+            with ThreadPoolExecutor(self.site.registry.workers) as pool:
                 for batch in self._batches():
                     self._delete_batch(batch, pool)
         except RegdataError as error:
@@ -107,7 +91,7 @@ class Deleter:
         for image, still in zip(images, pool.map(self._still_goes, images), strict=True):
             self._skip(self.going[image] - still - self.deleted - self.untagged - self.moved)
         going = [key for key in batch if key not in self.moved]
-        self._untag([key for key in going if key not in self.planned])
+        self._untag([key for key in going if key not in self.planned], pool)
         by_level = defaultdict(list)
         for key in going:
             if key in self.planned:
@@ -122,11 +106,9 @@ class Deleter:
             self.record.journal(*({"event": "moved", "image": key.image, "name": key.name} for key in sorted(keys)))
 
     def _delete(self, keys: list[Key], pool: ThreadPoolExecutor) -> None:
-        # By digest and verified: as good as the registry's own, and it need not be asked.
-        cached = dict(self.cache.read({key.name for key in keys}))
-        list(pool.map(lambda key: self._save(key, cached.get(key.name)), keys))
+        self._save(keys, pool)
         self.record.journal(*(self._event("deleting", key) for key in keys))
-        sent = {pool.submit(self.registry.delete, *key): key for key in keys}
+        sent = {pool.submit(self.site.registry.delete, *key): key for key in keys}
         try:
             wait(sent, return_when=FIRST_EXCEPTION)
         finally:
@@ -146,25 +128,16 @@ class Deleter:
     def _event(self, event: str, key: Key) -> dict[str, str]:
         return {"event": event, "image": key.image, "digest": key.name, "media_type": self.media_types[key]}
 
-    def _save(self, key: Key, data: bytes | None = None) -> None:
-        if self.storage:
-            data = self.storage.content(key.name)
-        elif data is None:
-            manifest = self.registry.manifest(key.image, key.name)
-            data = manifest.data if manifest else None
-        if data is not None:
-            self.record.save_manifest(key.name, data)
+    def _save(self, keys: list[Key], pool: ThreadPoolExecutor) -> None:
+        found = self.site.source.manifests(keys)
+        list(pool.map(self.record.save_manifest, [digest for _, digest in found], found.values()))
 
-    def _untag(self, keys: list[Key]) -> None:
+    def _untag(self, keys: list[Key], pool: ThreadPoolExecutor) -> None:
+        self._save([Key(key.image, self.tag_rows[key][0]) for key in keys], pool)
         for key in keys:
             digest = self.tag_rows[key][0]
-            self._save(Key(key.image, digest))
             self.record.journal({"event": "untagging", "image": key.image, "tag": key.name, "digest": digest})
-            if self.registry.untag(key.image, key.name):
-                pass
-            elif self.storage and self.storage.writable:
-                self.storage.untag(key.image, key.name)
-            else:
+            if not self.site.untag(key.image, key.name):
                 self.kept.add(key)
                 self.record.journal(
                     {
@@ -184,7 +157,7 @@ class Deleter:
         Where nothing changed since the scan but for our own deletions, all of them; else what a plan made anew agrees
         on.
         """
-        tags, revisions = self.source.state(image)
+        tags, revisions = self.site.source.state(image)
         was_tags, was_revisions = self.scanned[image]
         gone = self.gone[image]
         mine = {
@@ -200,7 +173,7 @@ class Deleter:
         planned = self.plan.manifests.query("image_name == @image")
         known = tuple(pairs(planned, "manifest_hash"))
         fresh = Inventory.from_columns(
-            self.source.read(Part((image,), (), known)),
+            self.site.source.read(Part((image,), (), known)),
             scanned_at=was.scanned_at,
             from_store=was.from_store,
             can_untag=was.can_untag,

@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from regdata.collecting import collection
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError
 from regdata.records import record as report
 from regdata.sources.manifest import Reference, parse_manifest
-from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
 
@@ -47,11 +45,10 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
         folder = _find(run, config)
         journal = report.events(folder)
         tags = _tags(folder, journal)
-        registry = Registry(config.registry.url)
-        registry.check()
-        storage = Storage(config.registry.base_path) if config.registry.base_path else None
-        with collection.lock(config, storage):
-            restorer = _Restorer(folder, registry, storage)
+        site = Site.open(config)
+        site.registry.check()
+        with site.lock():
+            restorer = _Restorer(folder, site)
             # An index was deleted before its children, what is attached before its subject: now the other way round.
             for key, media_type in reversed(_manifests(journal).items()):
                 rows.append((*key, *restorer.manifest(key, media_type)))
@@ -99,10 +96,10 @@ def runs(config: Config) -> pd.DataFrame:
 class _Restorer:
     """Puts manifests and tags back; what one of them fails on does not stop the others."""
 
-    def __init__(self, folder: Path, registry: Registry, storage: Storage | None) -> None:
-        self.folder, self.registry = folder, registry
-        # The store is asked where it can be: the registry's cache may still claim what a collection took.
-        self.stored = storage.blob_sizes() if storage else None
+    def __init__(self, folder: Path, site: Site) -> None:
+        self.folder, self.registry = folder, site.registry
+        # The registry's cache may still claim what a collection took.
+        self.is_there = site.presence()
 
     def manifest(self, key: _Key, media_type: str) -> Outcome:
         """Puts a manifest back where all that it refers to is there."""
@@ -144,9 +141,7 @@ class _Restorer:
             return self.registry.digest(image, reference.hash) is not None
         if any(word in (reference.media_type or "") for word in ("foreign", "nondistributable")):
             return True  # fetched from elsewhere
-        if self.stored is not None:
-            return reference.hash in self.stored
-        return self.registry.blob_readable(image, reference.hash)
+        return self.is_there(image, reference.hash)
 
     def _reads_back(self, key: _Key) -> bool:
         try:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from regdata.cleaning.deletion import pairs
 from regdata.collecting.collection import Collection
 from regdata.planning.plan import Plan
-from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
+from regdata.sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,29 @@ def verify(
     gone: Set[tuple[str, str]],
     expected: pd.DataFrame,
     collected: Collection,
-    registry: Registry,
-    storage: Storage | None,
+    site: Site,
 ) -> Verdict:
     """That every surviving tag, manifest, config and layer is there, and that the freed bytes are the predicted ones.
 
     ``gone``: image and digest, or image and tag, of what this run or others have deleted.
     """
-    lost = _lost_in_store(plan, gone, storage) if storage else _lost_in_api(plan, gone, registry, collected.ran)
+    tags, manifests = _survivors(plan, gone)
+    lost = site.lost(
+        pairs(tags, "tag_name"),
+        pairs(manifests, "manifest_hash"),
+        _blobs(plan, manifests) if collected.ran else iter(()),
+    )
     errors = []
     if lost:
         errors.append(
             f"{len(lost)} things that should have survived are gone, such as {lost[0]}: unless others have deleted "
             "them meanwhile, push them again"
         )
-    if not storage or not collected.ran or collected.freed is None:
+    if not collected.ran or collected.freed is None:
         return Verdict(errors=errors)
     predicted = dict(zip(expected["blob_hash"], expected["blob_size"], strict=True))
     notes: list[str] = []
-    stored = storage.blob_sizes()
+    stored = site.store.blob_sizes()
     missing = sorted(
         set(plan.inventory.blobs.query("blob_date.notna()")["blob_hash"]) - stored.keys() - predicted.keys()
     )
@@ -65,7 +69,7 @@ def verify(
         )
     if left:
         explained = f"{sum(left.values())} bytes that were predicted were not freed ({len(left)} blobs)"
-        if _needed_now(storage, left):
+        if _needed_now(site.source, left):
             notes.append(f"{explained}: manifests pushed after the scan refer to them")
         else:
             errors.append(
@@ -81,47 +85,14 @@ def _user(plan: Plan, blob: str) -> str:
     return f" ({users['image_name'].iloc[0]}:{users['tag_name'].iloc[0]})" if len(users) else ""
 
 
-def _lost_in_store(plan: Plan, gone: Set[tuple[str, str]], storage: Storage) -> list[str]:
-    lost = []
-    tags, manifests = _survivors(plan, gone)
-    states = {image: storage.state(image) for image in sorted({*tags["image_name"], *manifests["image_name"]})}
-    lost += [
-        f"{image}:{tag}"
-        for image, tag in tags[["image_name", "tag_name"]].itertuples(index=False)
-        if tag not in states[image][0]
-    ]
-    lost += [
-        f"{image}@{digest}"
-        for image, digest in manifests[["image_name", "manifest_hash"]].itertuples(index=False)
-        if digest not in states[image][1]
-    ]
-    return lost
-
-
-def _lost_in_api(plan: Plan, gone: Set[tuple[str, str]], registry: Registry, collected: bool) -> list[str]:
-    tags, manifests = _survivors(plan, gone)
+def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Image and digest of what the manifests refer to and the registry has to hold, each digest once."""
     references = plan.inventory.references
     # Layers that are fetched from elsewhere are usually not pushed.
     foreign = references["media_type"].str.contains("foreign|nondistributable", na=False)
     stored = references[references["reference_kind"].isin(["config", "layer"]) & ~foreign]
     held = stored.merge(manifests[["image_name", "manifest_hash"]], on="manifest_hash")
-    wanted = held.drop_duplicates("reference_hash") if collected else held.head(0)
-    with ThreadPoolExecutor(registry.workers) as pool:
-        asked = [
-            (
-                tags["image_name"] + ":" + tags["tag_name"],
-                pool.map(registry.digest, tags["image_name"], tags["tag_name"]),
-            ),
-            (
-                manifests["image_name"] + "@" + manifests["manifest_hash"],
-                pool.map(registry.digest, manifests["image_name"], manifests["manifest_hash"]),
-            ),
-            (
-                wanted["image_name"] + "@" + wanted["reference_hash"],
-                pool.map(registry.blob_readable, wanted["image_name"], wanted["reference_hash"]),
-            ),
-        ]
-        return [name for names, answers in asked for name, answer in zip(names, answers, strict=True) if not answer]
+    yield from pairs(held.drop_duplicates("reference_hash"), "reference_hash")
 
 
 def _survivors(plan: Plan, gone: Set[tuple[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -138,7 +109,9 @@ def _survivors(plan: Plan, gone: Set[tuple[str, str]]) -> tuple[pd.DataFrame, pd
     return tags, left
 
 
-def _needed_now(storage: Storage, blobs: dict[str, int]) -> bool:
-    needed = {digest for part in storage.split(1) for digest in storage.read(part)["descriptors"]["reference_hash"]}
-    revisions = {digest for repository in storage.repositories() for digest in storage.state(repository)[1]}
-    return blobs.keys() <= needed | revisions
+def _needed_now(source: Source, blobs: dict[str, int]) -> bool:
+    needed: set[str] = set()
+    for part in source.split(1):
+        columns = source.read(part)
+        needed.update(columns["descriptors"]["reference_hash"], columns["revisions"]["manifest_hash"])
+    return blobs.keys() <= needed

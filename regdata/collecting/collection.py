@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -28,18 +28,13 @@ from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.planning.rules import GRACE
 from regdata.records.record import Record
 from regdata.show.shown import Shown
-from regdata.sources.files import lock_folder
-from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
 
 # How many collected blobs the registry is asked for afterwards.
 PROBES = 20
 
 # As the registry reads it: flags of one letter may stand together.
 _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
-
-# Seconds that a registry may take to start.
-START_TIME = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,15 +57,7 @@ class Collection(Shown):
         return None if self.freed is None else sum(self.freed.values())
 
 
-def lock(config: Config, storage: Storage | None) -> AbstractContextManager[None]:
-    """Keeps other runs and their collections off this registry; StorageError while one is at work."""
-    if storage:
-        return storage.lock()
-    config.reports.mkdir(parents=True, exist_ok=True)
-    return lock_folder(config.reports)
-
-
-def check(config: Config) -> None:
+def check_commands(config: Config) -> None:
     """Raises CleanupError unless conf.json's commands can be run and collect safely."""
     if not config.gc_command:
         raise CleanupError(
@@ -97,13 +84,11 @@ def check(config: Config) -> None:
             )
 
 
-def collect(
-    config: Config, registry: Registry, storage: Storage | None, record: Record, expected: pd.DataFrame
-) -> Collection:
+def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) -> Collection:
     """Waits for uploads (gc-wait), then gc-before, gc-command, gc-after. ``expected``: the blobs to be freed
     (Plan.blobs)."""
     notes = []
-    if storage and (told := _in_flight(storage, config.gc_wait)):
+    if told := _in_flight(site, config.gc_wait):
         if config.gc_wait:
             return Collection(
                 errors=[
@@ -113,23 +98,24 @@ def collect(
         notes.append(f"{told}: a push that is not finished may have to be repeated")
     commands, probes = _Commands(config, record), _probes(expected)
     record.journal({"event": "collecting", "blobs": probes})
-    before = None
+    measured = _unknown
     try:
         if commands.run("gc-before"):
-            before = storage.blob_sizes() if storage else None
+            measured = site.measuring()
             commands.run("gc-command")
     finally:
         commands.run("gc-after")
     record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
-    errors = commands.errors
-    freed = None
-    if storage and before is not None:
-        after = storage.blob_sizes()
-        freed = {digest: size for digest, size in before.items() if digest not in after}
+    errors, freed = commands.errors, measured()
+    if freed is not None:
         probes = [(image, digest) for image, digest in probes if digest in freed]
     if not errors:
-        errors = _stale(registry, probes, gone=freed is not None)
+        errors = _stale(site, probes, gone=freed is not None)
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors)
+
+
+def _unknown() -> dict[str, int] | None:
+    return None
 
 
 class _Commands:
@@ -222,9 +208,7 @@ def _interrupts_held_back() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def recover(
-    config: Config, registry: Registry, storage: Storage | None, journal: list[dict[str, Any]], record: Record
-) -> list[str]:
+def recover(config: Config, site: Site, journal: list[dict[str, Any]], record: Record) -> list[str]:
     """Sees to what a run left that was killed, or failed, around its collection; returns what is still wrong.
 
     The registry may still be stopped: gc-after is run. Its cache may still claim what was collected: it is asked.
@@ -234,17 +218,24 @@ def recover(
     commands = _Commands(config, record)
     if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in journal):
         commands.run("gc-after")
-    if commands.errors or not storage:
+    if commands.errors:
         return commands.errors
-    stored = storage.blob_sizes()
-    probes = [(image, blob) for event in journal for image, blob in event.get("blobs", []) if blob not in stored]
-    return _stale(registry, probes, gone=True)
+    return _stale(site, _taken(site, journal), gone=True)
 
 
-def _in_flight(storage: Storage, seconds: float) -> str | None:
+def _taken(site: Site, journal: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The image and digest of those blobs to be collected, as the journal says, that are not there any more."""
+    there = site.presence()
+    for event in journal:
+        for image, blob in event.get("blobs", []):
+            if not there(image, blob):
+                yield image, blob
+
+
+def _in_flight(site: Site, seconds: float) -> str | None:
     """What is being pushed, after waiting up to ``seconds`` for it to end."""
     deadline = time.monotonic() + seconds
-    while uploads := [upload for upload in storage.uploads() if upload.started > time.time() - GRACE]:
+    while uploads := [upload for upload in site.uploads() if upload.started > time.time() - GRACE]:
         if time.monotonic() >= deadline:
             images = ", ".join(sorted({upload.repository for upload in uploads}))
             return f"{len(uploads)} uploads were in flight before the collection ({images})"
@@ -252,12 +243,12 @@ def _in_flight(storage: Storage, seconds: float) -> str | None:
     return None
 
 
-def _check_up(registry: Registry) -> None:
-    """Gives a registry that gc-after has just started a minute to answer."""
-    deadline = time.monotonic() + START_TIME
+def _check_up(site: Site) -> None:
+    """Gives a registry that gc-after has just started the time to answer."""
+    deadline = time.monotonic() + site.start_time
     while True:
         try:
-            return registry.check()
+            return site.registry.check()
         except RegistryError:
             if time.monotonic() >= deadline:
                 raise
@@ -270,14 +261,15 @@ def _probes(expected: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(held["image_name"], held["blob_hash"], strict=True))
 
 
-def _stale(registry: Registry, probes: list[tuple[str, str]], *, gone: bool) -> list[str]:
+def _stale(site: Site, blobs: Iterable[tuple[str, str]], *, gone: bool) -> list[str]:
     """What the registry's cache still claims to have. Then a push would skip the layer, get 201, and be broken.
 
     ``gone``: these blobs are known to be no longer in the store.
     """
     try:
-        _check_up(registry)
-        claimed = [digest for image, digest in probes if registry.blob_exists(image, digest)]
+        _check_up(site)
+        probes = list(blobs)
+        claimed = [digest for image, digest in probes if site.registry.blob_exists(image, digest)]
     except RegistryError as error:
         return [f"the registry does not answer after the collection: {error}"]
     if not claimed:
@@ -294,18 +286,15 @@ def _stale(registry: Registry, probes: list[tuple[str, str]], *, gone: bool) -> 
     ]
 
 
-def remove_empty(storage: Storage, record: Record, *, before: int) -> list[str]:
+def remove_empty(site: Site, record: Record, *, before: int) -> list[str]:
     """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
     then no longer lists them."""
     removed = []
-    busy = {upload.repository for upload in storage.uploads()}
-    for repository in storage.repositories():
-        tags, revisions = storage.state(repository)
-        if not tags and not revisions and repository not in busy and storage.last_layer(repository) < before - GRACE:
-            record.journal({"event": "removing repository", "image": repository})
-            storage.remove_repository(repository)
-            record.journal({"event": "removed repository", "image": repository})
-            removed.append(repository)
+    for repository in site.empty_repositories(before=before - GRACE):
+        record.journal({"event": "removing repository", "image": repository})
+        site.store.remove_repository(repository)
+        record.journal({"event": "removed repository", "image": repository})
+        removed.append(repository)
     return removed
 
 

@@ -19,8 +19,7 @@ from regdata.planning.plan import plan as make_plan
 from regdata.records import record as report
 from regdata.records.record import Record
 from regdata.show.shown import Shown
-from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
 
 ACTIONS = ("del", "none")
 
@@ -87,13 +86,12 @@ class Run(Shown):
         return found
 
     def _recover(self) -> None:
-        registry = Registry(self.config.registry.url)
-        storage = Storage(self.config.registry.base_path) if self.config.registry.base_path else None
+        site = Site.open(self.config)
         # Whoever holds the lock knows that a run whose record says `running` does not run any more.
-        with collection.lock(self.config, storage):
+        with site.lock():
             self.interrupted = list(report.unfinished(self.config, besides=self.record.folder))
             for folder in self.interrupted:
-                for problem in collection.recover(self.config, registry, storage, report.events(folder), self.record):
+                for problem in collection.recover(self.config, site, report.events(folder), self.record):
                     self.record.error(problem)
 
     def _save_snapshot(self, inventory: Inventory) -> None:

@@ -1,41 +1,27 @@
-"""A scan over the HTTP API: what is asked for, in which order, and what is made of the answers."""
+"""The HTTP API as a source: what is asked for, in which order, and what is made of the answers."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from regdata.errors import RegistryError
 from regdata.sources.answers import Answer
+from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
-from regdata.sources.manifest import (
-    MANIFEST_TYPES,
-    Content,
-    matches,
-    parse_config,
-    parse_manifest,
-    unreadable,
-    with_config,
-)
-from regdata.sources.source import Part
+from regdata.sources.manifest import Content, matches, parse_config, parse_manifest, unreadable, with_config
+from regdata.sources.registry import ACCEPT, Registry, sha256_of
+from regdata.sources.source import NONE_UNCHANGED, Part, Tags, Unchanged
 
-if TYPE_CHECKING:
-    from regdata.sources.registry import Registry
-
-# Without all four types distribution answers an index tag with its amd64 child, or 404.
-ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 # A config is a few KB; the range keeps a layer that calls itself a config out of the memory.
 _CONFIG_RANGE = {"Range": f"bytes=0-{4 * 1024 * 1024 - 1}"}
 _AT_A_TIME = 16
+_NO_TAGS: Mapping[str, list[str]] = {}
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-
-def sha256_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class _Tag(NamedTuple):
@@ -46,11 +32,53 @@ class _Tag(NamedTuple):
     content: Content | None
 
 
-class Reading:
-    """One reading of a registry, whose requests a pool makes."""
+class Api:
+    """A registry's contents as its API shows them: what a tag leads to, and nothing of when it was pushed.
 
-    def __init__(self, registry: Registry, pool: ThreadPoolExecutor) -> None:
-        self.registry, self.pool = registry, pool
+    Every method raises `RegistryError`, and no other error. Safe to use from many threads, and picklable.
+    """
+
+    def __init__(self, registry: Registry, cache: Cache = OFF) -> None:
+        self.registry, self.cache = registry, cache
+
+    def repositories(self) -> list[str]:
+        """Sorted names of all repositories, those without tags too."""
+        return self.registry.repositories()
+
+    def split(
+        self,
+        parts: int,
+        *,
+        least: int = 0,
+        known: Iterable[tuple[str, str]] = (),
+        unchanged: Unchanged = NONE_UNCHANGED,
+    ) -> list[Part]:
+        """The repositories in at most ``parts`` parts; in one with ``least``: nobody knows how many tags there are.
+
+        ``unchanged`` is of no use: the cache knows what was read before.
+        """
+        return self.divide(self.repositories(), 1 if least else parts, known=known)
+
+    def divide(
+        self,
+        names: Sequence[str],
+        parts: int,
+        *,
+        known: Iterable[tuple[str, str]] = (),
+        tags: Mapping[str, list[str]] = _NO_TAGS,
+    ) -> list[Part]:
+        """These repositories in at most ``parts`` parts. ``tags``: those of repositories that need not be asked."""
+        looked_for: dict[str, list[tuple[str, str]]] = {}
+        for pair in known:
+            looked_for.setdefault(pair[0], []).append(pair)
+        return [
+            Part(
+                share,
+                known=tuple(pair for name in share for pair in looked_for.get(name, ())),
+                tags={name: tags[name] for name in share if name in tags},
+            )
+            for share in (tuple(names[start::parts]) for start in range(min(parts, len(names))))
+        ]
 
     def read(self, part: Part) -> Columns:
         """The tables of `regdata.sources.columns.COLUMNS`, but no blobs; nothing has a push date.
@@ -59,6 +87,43 @@ class Reading:
         config. A tag or child that can't be read is a row with its error. Where the cache has all
         that hangs on a tag, it takes a HEAD of the tag and nothing else.
         """
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            return _Reading(self.registry, self.cache, pool).read(part)
+
+    def state(self, repository: str) -> tuple[Tags, None]:
+        """The digest of each tag as it is now, by HEAD; the API can't list revisions: None.
+
+        A tag whose digest the registry can't tell (404, 500) has None; the others can still be used.
+        """
+        tags = self.registry.tags(repository)
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            return dict(zip(tags, pool.map(partial(self._digest_now, repository), tags), strict=True)), None
+
+    def _digest_now(self, repository: str, tag: str) -> str | None:
+        try:
+            return self.registry.digest(repository, tag)
+        except RegistryError:
+            self.registry.check()
+            return None
+
+    def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """The bytes of manifests (repository, digest), verified; the registry is not asked for those in the cache."""
+        cached = dict(self.cache.read({digest for _, digest in wanted}))
+        found = {pair: cached[pair[1]] for pair in wanted if pair[1] in cached}
+        rest = [pair for pair in wanted if pair not in found]
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            answers = pool.map(lambda pair: self.registry.manifest(*pair), rest)
+            found.update((pair, answer.data) for pair, answer in zip(rest, answers, strict=True) if answer)
+        return found
+
+
+class _Reading:
+    """One reading of a registry, whose requests a pool makes."""
+
+    def __init__(self, registry: Registry, cache: Cache, pool: ThreadPoolExecutor) -> None:
+        self.registry, self.cache, self.pool = registry, cache, pool
+
+    def read(self, part: Part) -> Columns:
         names = part.repositories
         rest = [name for name in names if name not in part.tags]
         listed = {**part.tags, **dict(zip(rest, self._each(self.registry.tags, rest), strict=True))}
@@ -78,7 +143,7 @@ class Reading:
                 contents.setdefault(pair[1], known)
         self._read_children(revisions, contents)
         self._read_configs(revisions, contents)
-        self.registry.cache.flush()
+        self.cache.flush()
         columns = Columns()
         columns["repositories"]["image_name"].extend(names)
         for (name, tag), (digest, error, _) in found.items():
@@ -98,14 +163,14 @@ class Reading:
 
     def _read_tags(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], _Tag]:
         """By HEAD those that an earlier scan has read, by GET those whose content is not in the cache."""
-        urls = {pair: self._url(pair) for pair in pairs} if self.registry.cache.usable else {}
-        met = self.registry.cache.knows(urls.values())
+        urls = {pair: self._url(pair) for pair in pairs} if self.cache.usable else {}
+        met = self.cache.knows(urls.values())
         asked = [pair for pair, url in urls.items() if url in met]
         answers = dict(zip(asked, self._each(self._head, asked), strict=True))
         types = {answer.digest: answer.headers.get("Content-Type") for answer in answers.values() if answer.digest}
         cached = {
             digest: _Tag(digest, None, parse_manifest(digest, data, types[digest]))
-            for digest, data in self.registry.cache.read(types)
+            for digest, data in self.cache.read(types)
         }
         found = {pair: cached[answer.digest] for pair, answer in answers.items() if answer.digest in cached}
         rest = [pair for pair in pairs if pair not in found]
@@ -126,8 +191,8 @@ class Reading:
     def _keep(self, content: Content, data: bytes) -> None:
         """For the next scan: what says by itself what it is, since the cache has no Content-Type."""
         digest = content.manifest_hash
-        if self.registry.cache.usable and content == parse_manifest(digest, data, None):
-            self.registry.cache.keep(digest, data)
+        if self.cache.usable and content == parse_manifest(digest, data, None):
+            self.cache.keep(digest, data)
 
     def _read_tag(self, pair: tuple[str, str]) -> _Tag:
         path = self.registry.http.path(pair[0], "manifests", pair[1])
@@ -139,7 +204,7 @@ class Reading:
             if digest is None and content.error:  # may be anybody's answer, an error page say
                 return _Tag(None, content.error, None)
             self._keep(content, answer.data)
-            self.registry.cache.met(self._url(pair))
+            self.cache.met(self._url(pair))
             return _Tag(known, None if matches(known, answer.data) else content.error, content)
         if digest is None and answer.status != 404:
             with suppress(RegistryError):
@@ -163,7 +228,7 @@ class Reading:
                     if reference.kind == "manifest" and (name, reference.hash) not in revisions:
                         listed.setdefault(reference.hash, []).append(name)
             unknown = [item for item in listed.items() if item[0] not in contents]
-            for digest, data in self.registry.cache.read(dict(unknown)):
+            for digest, data in self.cache.read(dict(unknown)):
                 contents[digest] = parse_manifest(digest, data, None)
             unknown = [item for item in unknown if item[0] not in contents]
             for digest, (content, names) in zip(dict(unknown), self._each(self._read_child, unknown), strict=True):
@@ -199,7 +264,7 @@ class Reading:
             config = contents[digest].config_hash
             if config:
                 wanted.setdefault(config, name)
-        configs = {digest: parse_config(data) for digest, data in self.registry.cache.read(wanted)}
+        configs = {digest: parse_config(data) for digest, data in self.cache.read(wanted)}
         rest = {digest: name for digest, name in wanted.items() if digest not in configs}
         configs.update(zip(rest, self._each(self._read_config, list(rest.items())), strict=True))
         for digest, content in contents.items():
@@ -212,5 +277,5 @@ class Reading:
         # Dates decide what is deleted: none is taken from bytes that are not the config's.
         if answer.status not in (200, 206) or not matches(digest, answer.data):
             return None, None
-        self.registry.cache.keep(digest, answer.data)
+        self.cache.keep(digest, answer.data)
         return parse_config(answer.data)

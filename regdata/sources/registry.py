@@ -1,4 +1,4 @@
-"""A registry over its HTTP API, version 2.
+"""The client of a registry's HTTP API, version 2: what can be asked and told it, one thing at a time.
 
 The protocol is the OCI distribution-spec (github.com/opencontainers/distribution-spec, spec.md):
 "Pulling manifests", "Pulling blobs", "Content Discovery" (tags), "Content Management" (deletes)
@@ -7,21 +7,25 @@ and "Pushing Manifests". ``/v2/_catalog`` is CNCF distribution's own (docs/spec/
 What the registry says is not taken on trust: contents are hashed, listings that repeat are refused.
 """
 
+import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from regdata.errors import RegistryError
 from regdata.sources.answers import Answer
-from regdata.sources.api import ACCEPT, Reading, sha256_of
-from regdata.sources.cache import OFF, Cache
-from regdata.sources.columns import Columns
-from regdata.sources.manifest import is_digest, matches
-from regdata.sources.source import Part
+from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches
 from regdata.sources.transport import REDIRECTS, Transport
+
+# Without all four types distribution answers an index tag with its amd64 child, or 404.
+ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
+TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
+
+
+def sha256_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Manifest(NamedTuple):
@@ -38,20 +42,16 @@ class Registry:
     Safe to use from many threads, and picklable: the copy opens its own connections.
     """
 
-    def __init__(
-        self, url: str, *, workers: int = 8, timeout: tuple[float, float] = (5, 30), cache: Cache = OFF
-    ) -> None:
-        """``workers``: requests at a time. ``timeout``: seconds to connect, and to answer. ``cache``: for `read`."""
+    def __init__(self, url: str, *, workers: int = 8, timeout: tuple[float, float] = TIMEOUT) -> None:
+        """``workers``: requests at a time. ``timeout``: seconds to connect, and to answer."""
         self.url = url.rstrip("/")
         self.workers = workers
         self.timeout = timeout
-        self.cache = cache
         self.http = Transport(self.url, connections=workers, timeout=timeout)
         self.display = self.http.display  # without user and password
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make = partial(Registry, workers=self.workers, timeout=self.timeout, cache=self.cache)
-        return make, (self.url,)
+        return partial(Registry, workers=self.workers, timeout=self.timeout), (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.display!r})"
@@ -93,33 +93,6 @@ class Registry:
         path = self.http.path(repository, "tags/list")
         answer = self.http.send("GET", path)
         return [] if answer.status == 404 else self._listing(path, answer, "tags")
-
-    def split(self, parts: int) -> list[Part]:
-        """The repositories in at most ``parts`` parts, each to be given to `read`."""
-        names = self.repositories()
-        return [Part(tuple(names[i::parts]), ()) for i in range(min(parts, len(names)))]
-
-    def read(self, part: Part) -> Columns:
-        """What `regdata.sources.api` finds in the part; RegistryError where the registry can't be read."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            return Reading(self, pool).read(part)
-
-    def state(self, repository: str) -> tuple[dict[str, str | None], None]:
-        """The digest of each tag as it is now, by HEAD; the API can't list revisions: None.
-
-        A tag whose digest the registry can't tell (404, 500) has None; the others can still be used.
-        """
-        tags = self.tags(repository)
-        with ThreadPoolExecutor(self.workers) as pool:
-            digests = pool.map(partial(self._digest_now, repository), tags)
-            return dict(zip(tags, digests, strict=True)), None
-
-    def _digest_now(self, repository: str, tag: str) -> str | None:
-        try:
-            return self.digest(repository, tag)
-        except RegistryError:
-            self.check()
-            return None
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag (or digest) stands for; None where there is none (404)."""
@@ -231,8 +204,6 @@ class Registry:
             # Left behind it does no harm: the registry purges old uploads.
             with suppress(RegistryError):
                 self.http.send("DELETE", location)
-
-    # For readings
 
     def attempt(self, path: str, headers: Mapping[str, str]) -> Answer:
         """A GET in a scan: trouble with one content is an answer, with the registry an error."""

@@ -84,7 +84,7 @@ class Source(Readable, Protocol):
         """A repository's tags and revisions as they are now; None where only what a tag leads to can be seen."""
 
     def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
-        """The bytes of manifests (repository, digest); those that the repository does not have are left out."""
+        """The bytes of manifests (repository, digest), without those that are not to be had."""
 
 
 class Store(Source, Protocol):

@@ -102,15 +102,9 @@ class Storage:
             return tags, frozenset(revisions | {digest for digest in others if self.layout.layer(repository, digest)})
 
     def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
-        """The bytes of manifests (repository, digest), as they are; without those that are not there."""
-        found = {}
-        for repository, digest in wanted:
-            link = f"{self.layout.manifests(repository)}/revisions/{digest.replace(':', '/')}/link"
-            with told(self.root):
-                data = self.content(digest) if self.files.exists(link) else None
-            if data is not None:
-                found[repository, digest] = data
-        return found
+        """The bytes of manifests (repository, digest), as they are; every repository's lie in one place."""
+        found = {pair: self.content(pair[1]) for pair in wanted}
+        return {pair: data for pair, data in found.items() if data is not None}
 
     def content(self, digest: str) -> bytes | None:
         """The bytes of a blob; None if the store doesn't have it."""

@@ -29,12 +29,14 @@ import requests
 
 import regdata
 from regdata.demo.local import LocalRegistry, registry_binary
-from regdata.inventory.scan import SHARES, TAGS_PER_PROCESS, store_parts
+from regdata.inventory.scan import SHARES, TAGS_PER_PROCESS, files_of
 from regdata.sources import processes
+from regdata.sources.api import Api
 from regdata.sources.cache import Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.manifest import MANIFEST_TYPES
 from regdata.sources.registry import Registry
+from regdata.sources.source import NONE_UNCHANGED
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Transport
 from tests.benchmarks.scale import plans, starts
@@ -105,8 +107,10 @@ def read_since(base_path: Path) -> float:
 def scanned(base_path: Path, since: regdata.Inventory | None) -> tuple[regdata.Inventory, float]:
     from_columns = regdata.Inventory.from_columns  # what it needs is imported before the clock starts
     start = time.perf_counter()
-    parts = store_parts(Storage(base_path), None, since)
-    columns = merge(processes.read(Storage(base_path), parts))
+    source = Storage(base_path)
+    unchanged = files_of(since) if since else NONE_UNCHANGED
+    parts = source.split(processes.cores(), least=TAGS_PER_PROCESS, unchanged=unchanged)
+    columns = merge(processes.read(source, parts))
     found = from_columns(columns, scanned_at=int(time.time()), from_store=True, since=since)
     return found, time.perf_counter() - start
 
@@ -168,7 +172,7 @@ def api(base_path: Path, tags: int, runs: int, folder: Path) -> None:
 
 
 def read_api(url: str, cache: Path | None = None) -> None:
-    source = Registry(url, cache=Cache(cache))
+    source = Api(Registry(url), Cache(cache))
     merge([source.read(part) for part in source.split(1)])
 
 
@@ -183,7 +187,7 @@ def asked(url: str, cache: Path | None) -> tuple[list[tuple[str, str]], list[str
 
     Transport.send = watched  # type: ignore[method-assign]
     try:
-        source = Registry(url, cache=Cache(cache))
+        source = Api(Registry(url), Cache(cache))
         found = merge([source.read(part) for part in source.split(1)])["tags"]
     finally:
         Transport.send = send  # type: ignore[method-assign]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 
-from regdata.collecting import collection
 from regdata.demo.samples import Image
-from regdata.sources.registry import Registry
+from regdata.sources.registry import TIMEOUT
+from regdata.sources.site import Site
 from tests.support.proxy import Fault
 from tests.support.scene import AMD, INDEX, LATEST, OLD, SHARED, Finished, NewScene, Scene, Store, broken
 
@@ -138,10 +139,8 @@ APPLY_BY_STORE = {
 def hurry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
     """Nobody waits long for stalls, nor between retries."""
     case = request.node.callspec.params.get("case")
-    defaults = dict(Registry.__init__.__kwdefaults__ or {})
-    if case and case.fault.how == "stall":
-        monkeypatch.setattr(Registry.__init__, "__kwdefaults__", defaults | {"timeout": (1, 1)})
-    monkeypatch.setattr(collection, "START_TIME", 0.1)
+    timeout = (1.0, 1.0) if case and case.fault.how == "stall" else TIMEOUT
+    monkeypatch.setattr(Site, "open", partial(Site.open, timeout=timeout, start_time=0.1))
 
 
 def breaks(scene: Scene, case: Case) -> Callable[[], None]:

@@ -15,12 +15,11 @@ import requests
 import regdata
 from regdata import load_config
 from regdata.cleaning import undo
-from regdata.collecting.collection import lock
 from regdata.config import Config
 from regdata.demo.samples import make_image, push, signature_tag
 from regdata.errors import CleanupError, ConfigError, RegistryError, StorageError
 from regdata.notebook import run
-from regdata.sources.storage import Storage
+from regdata.sources.site import Site
 from tests.support.helpers import ROOT, pull_all
 from tests.support.proxy import Fault
 from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, NewScene, Scene, broken
@@ -192,7 +191,7 @@ def test_refusals(new_scene: NewScene) -> None:
         CleanupError, match=r"is the record of a run on http://127\.0\.0\.1:\d+, but .* is about http://127\.0\.0\.1:1"
     ):
         undo.restore(folder, config_of(scene))
-    with lock(config, Storage(scene.base_path)), pytest.raises(StorageError, match="Another regdata run is working on"):
+    with Site.open(config).lock(), pytest.raises(StorageError, match="Another regdata run is working on"):
         undo.restore(folder, config)
     (folder / "plan.parquet").write_bytes(b"PAR1")
     with pytest.raises(CleanupError, match=r"plan\.parquet can't be read"):

@@ -40,8 +40,10 @@ from regdata.errors import RegistryError, StorageError
 from regdata.inventory import references
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
+from regdata.sources.api import Api
 from regdata.sources.columns import merge
 from regdata.sources.registry import Registry
+from regdata.sources.source import Source
 from regdata.sources.storage import Storage
 from tests.support import synthetic
 
@@ -93,7 +95,7 @@ COLUMNS = {
 }
 
 
-def read(source: Storage | Registry, *, from_store: bool) -> Inventory:
+def read(source: Source, *, from_store: bool) -> Inventory:
     parts = [source.read(part) for part in source.split(3)]
     return Inventory.from_columns(merge(parts), scanned_at=NOW, from_store=from_store)
 
@@ -124,7 +126,7 @@ def stored(filled: LocalRegistry) -> Inventory:
 @pytest.fixture(scope="module")
 def served(filled: LocalRegistry) -> Inventory:
     """What its API says."""
-    return read(Registry(filled.url), from_store=False)
+    return read(Api(Registry(filled.url)), from_store=False)
 
 
 def tag(inventory: Inventory, name: str) -> dict[str, Any]:
@@ -396,10 +398,10 @@ def test_state_of_a_damaged_repository(registry: LocalRegistry, naps: list[float
     """A tag for which the registry answers 404 or 500 has no digest now; the others are known all the same."""
     for repository, data in (("a", None), ("b", b"garbage")):
         damaged(registry, repository, data)
-        assert Registry(registry.url).state(repository) == ({"broken": None, "sound": PLAIN.digest}, None)
+        assert Api(Registry(registry.url)).state(repository) == ({"broken": None, "sound": PLAIN.digest}, None)
     registry.stop()
     with pytest.raises(RegistryError, match="Connection refused"):
-        Registry(registry.url).state("a")
+        Api(Registry(registry.url)).state("a")
 
 
 # Which folder is whose

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,10 +14,12 @@ import pytest
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
-from regdata.inventory import scan as scanning
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import scan
+from regdata.inventory.scan import scan, scan_site
 from regdata.sources.files import LocalFiles
+from regdata.sources.registry import Registry
+from regdata.sources.site import StoreSite
+from regdata.sources.storage import Storage
 
 TABLES = ("repositories", "images", "manifests", "references", "relations", "blobs")
 NEW = make_image([make_layer("new", 30)], oci=True)
@@ -28,20 +31,27 @@ def config(demo_registry: LocalRegistry, conf: Callable[..., Path]) -> Config:
     return load_config(conf(demo_registry))
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The manifests and configs that are opened, in this process: all, since the demo is small."""
-    paths: list[str] = []
-    read = LocalFiles.read
+class Opened(LocalFiles):
+    """Notes which manifests and configs are opened in this process: all, since the demo is small."""
 
-    def watched(files: LocalFiles, path: str, limit: int | None = None) -> bytes | None:
-        paths.append(path)
-        return read(files, path, limit)
+    def __init__(self) -> None:
+        self.paths: list[str] = []
 
-    monkeypatch.setattr(LocalFiles, "read", watched)
-    # It looks into some manifests to see whether the folder is that of the registry.
-    monkeypatch.setattr(scanning, "check_same_registry", lambda registry, storage: None)
-    return paths
+    def read(self, path: str, limit: int | None = None) -> bytes | None:
+        self.paths.append(path)
+        return super().read(path, limit)
+
+    def scan(self, config: Config, **options: Any) -> Inventory:
+        """A scan of the folder by way of these files."""
+        storage = Storage(str(config.registry.base_path), files=self)
+        return scan_site(Trusting(Registry(config.registry.url), storage), config, **options)
+
+
+class Trusting(StoreSite):
+    """Does not look into some manifests to see whether the folder is that of the registry."""
+
+    def check_same(self) -> None:
+        """It is."""
 
 
 def frames(found: Inventory) -> dict[str, pd.DataFrame]:
@@ -60,20 +70,20 @@ def data_of(registry: LocalRegistry, digest: str) -> Path:
 
 
 @pytest.mark.parametrize("saved", [False, True], ids=["in memory", "from a snapshot"])
-def test_only_what_is_new_is_read(
-    demo_registry: LocalRegistry, config: Config, opened: list[str], tmp_path: Path, saved: bool
-) -> None:
+def test_only_what_is_new_is_read(demo_registry: LocalRegistry, config: Config, tmp_path: Path, saved: bool) -> None:
     """With an earlier inventory, a scan opens the manifests and configs that came since, and finds the same."""
-    before = scan(config)
-    assert len(opened) > 100
+    opened = Opened()
+    before = opened.scan(config)
+    assert len(opened.paths) > 100
     if saved:
         before = Inventory.load(before.save(tmp_path))
-    opened.clear()
-    assert_same(scan(config, since=before), before)
-    assert opened == []
+    opened.paths.clear()
+    assert_same(opened.scan(config, since=before), before)
+    assert opened.paths == []
     push(demo_registry.url, "shop/new", "1", INDEX)
-    after = scan(config, since=before)
-    assert len(opened) == 7  # the index, two images with their configs, two attestations (their configs say nothing)
+    after = opened.scan(config, since=before)
+    # The index, two images with their configs, two attestations (their configs say nothing).
+    assert len(opened.paths) == 7
     assert_same(after, scan(config))
 
 
@@ -122,13 +132,13 @@ def test_what_could_not_be_read_is_read_again(demo_registry: LocalRegistry, conf
     assert_same(scan(config, since=before), scan(config))
 
 
-def test_split_over_an_executor(config: Config, opened: list[str]) -> None:
+def test_split_over_an_executor(config: Config) -> None:
     """The shares of an executor's work know what need not be read, too."""
+    opened = Opened()
     before = scan(config)
-    opened.clear()
     with ThreadPoolExecutor(2) as executor:
-        assert_same(scan(config, since=before, executor=executor), before)
-    assert opened == []
+        assert_same(opened.scan(config, since=before, executor=executor), before)
+    assert opened.paths == []
 
 
 def test_the_api_has_its_cache(demo_registry: LocalRegistry, conf: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ import pytest
 import regdata
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer
+from regdata.sources.api import Api
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.registry import Registry
@@ -154,8 +155,8 @@ def test_a_copy_in_another_process(folder: Path) -> None:
 
 
 def scan(url: str, folder: Path | None, workers: int = 8) -> Columns:
-    registry = Registry(url, workers=workers, timeout=(1, 1), cache=Cache(folder))
-    return merge([registry.read(part) for part in registry.split(1)])
+    api = Api(Registry(url, workers=workers, timeout=(1, 1)), Cache(folder))
+    return merge([api.read(part) for part in api.split(1)])
 
 
 def manifests_asked(fake: FakeRegistry) -> Counter[str]:

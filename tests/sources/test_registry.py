@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,11 +18,9 @@ from regdata.demo.samples import (
     push,
 )
 from regdata.errors import RegistryError
-from regdata.sources.cache import OFF, Cache
-from regdata.sources.columns import Columns, merge
+from regdata.sources.api import Api
 from regdata.sources.registry import Registry
-from regdata.sources.storage import Storage
-from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, rows, serve, sha256
+from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, serve, sha256
 from tests.support.server import Reply
 
 BASE = make_layer("base", 50)
@@ -34,21 +29,10 @@ ARM = make_image([BASE, make_layer(2, 10)], created=1_700_000_000, platform="lin
 INDEX = make_index([AMD, ARM], attest=True)
 UNKNOWN = "sha256:" + "0" * 64
 
-
-def scan(registry: Registry, parts: int = 1) -> Columns:
-    return merge([registry.read(part) for part in registry.split(parts)])
-
-
-def tag_rows(columns: Columns) -> dict[str, tuple[str | None, str | None]]:
-    return {row["tag_name"]: (row["tag_hash"], row["error"]) for row in rows(columns["tags"])}
-
-
-def content_rows(columns: Columns) -> dict[str, dict[str, Any]]:
-    return {row["manifest_hash"]: row for row in rows(columns["contents"])}
-
-
-def pairs(columns: Columns) -> set[tuple[str, str]]:
-    return {(row["image_name"], row["manifest_hash"]) for row in rows(columns["revisions"])}
+MANIFEST = "GET /v2/app/manifests/{}"
+OTHER = Reply(200, ARM.manifest, {"Content-Type": OCI_MANIFEST})
+LIAR = Reply(200, b"{}", {"Docker-Content-Digest": AMD.digest, "Content-Type": OCI_MANIFEST})
+PAGE = Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"})
 
 
 @pytest.fixture
@@ -57,10 +41,9 @@ def fake(naps: list[float]) -> Iterator[FakeRegistry]:
         yield server
 
 
-@pytest.fixture(params=[(8, False), (1, True)], ids=["8 workers", "1 worker, cache"])
-def client(fake: FakeRegistry, tmp_path: Path, request: pytest.FixtureRequest) -> Registry:
-    workers, caches = request.param
-    return Registry(fake.url, workers=workers, timeout=(1, 0.3), cache=Cache(tmp_path) if caches else OFF)
+@pytest.fixture
+def client(fake: FakeRegistry) -> Registry:
+    return Registry(fake.url, timeout=(1, 0.3))
 
 
 # A real registry
@@ -73,7 +56,7 @@ def test_reading(registry: LocalRegistry) -> None:
     real.check()
     assert real.repositories() == ["team/app"]
     assert real.tags("team/app") == ["1.0"]
-    assert real.state("team/app") == ({"1.0": INDEX.digest}, None)
+    assert Api(real).state("team/app") == ({"1.0": INDEX.digest}, None)
     assert real.manifest("team/app", "1.0") == (INDEX.digest, OCI_INDEX, INDEX.manifest)
     assert real.manifest("team/app", AMD.digest) == (AMD.digest, OCI_MANIFEST, AMD.manifest)
     assert real.blob("team/app", BASE.digest) == BASE.data
@@ -83,20 +66,6 @@ def test_reading(registry: LocalRegistry) -> None:
     assert real.manifest("team/app", "2.0") is None
     assert real.blob("team/app", UNKNOWN) is None
     assert not real.blob_exists("team/app", UNKNOWN)
-
-
-def test_same_as_the_folder(demo_registry: LocalRegistry) -> None:
-    """The API tells of tags and contents what the registry's own folder tells."""
-    api = scan(Registry(demo_registry.url), parts=3)
-    storage = Storage(demo_registry.base_path)
-    folder = merge([storage.read(part) for part in storage.split(1)])
-    assert sorted(api["repositories"]["image_name"]) == folder["repositories"]["image_name"]
-    tags = [{**row, "pushed": None} for row in rows(folder["tags"])]
-    assert sorted(map(str, rows(api["tags"]))) == sorted(map(str, tags))
-    contents = content_rows(folder)
-    assert content_rows(api) == {digest: contents[digest] for digest in content_rows(api)}
-    assert pairs(api) <= pairs(folder)
-    assert set(api.references()) == {row for row in folder.references() if row[0] in content_rows(api)}
 
 
 def test_delete_and_put_back(registry: LocalRegistry) -> None:
@@ -141,130 +110,6 @@ def test_upload_probe(registry: LocalRegistry) -> None:
     with Registry(registry.url).upload_probe("app") as upload:
         assert (uploads / upload / "startedat").is_file()
     assert not (uploads / upload / "startedat").exists()
-
-
-def test_pickle(registry: LocalRegistry) -> None:
-    """A copy made by pickle, even of one in use, opens its own connections."""
-    push(registry.url, "app", "1.0", AMD)
-    real = Registry(registry.url, workers=2, timeout=(1, 2))
-    copy = pickle.loads(pickle.dumps((real, real.split(1))))
-    assert copy[0].read(copy[1][0]) == scan(real)
-    assert (copy[0].workers, copy[0].timeout) == (2, (1, 2))
-
-
-# What a scan asks, and how it goes on
-
-
-@pytest.mark.parametrize("pages", [False, True])
-def test_budget(pages: bool) -> None:
-    """A scan asks once for each page, tag, distinct child and distinct config, and nothing else."""
-    with serve(FakeRegistry(pages=pages)) as fake:
-        for repository in ("a", "b"):
-            fake.push(repository, "1", INDEX)
-            fake.push(repository, "latest", INDEX)
-            fake.push(repository, "amd", AMD)
-        fake.push("nested", "1", make_index([make_index([AMD, ARM])]))
-        fake.tags["empty"] = {}
-        columns = scan(Registry(fake.url))
-    assert set(Counter(fake.seen).values()) == {1}
-    kinds = Counter(request.split("?")[0].split("/")[-2] for request in fake.seen)
-    tags, children = 7, 4  # ARM, two attestations, the nested index; AMD was a tag's
-    assert kinds == {"v2": 1, "tags": 4, "manifests": tags + children, "blobs": 2}
-    assert columns["repositories"]["image_name"] == ["a", "b", "empty", "nested"]
-    assert not any([*columns["contents"]["error"], *columns["tags"]["error"]])
-    assert {row["platform"] for row in rows(columns["contents"])} >= {"linux/amd64", "linux/arm64"}
-    assert len(pairs(columns)) == 5 + 5 + 4
-
-
-def test_child_of_another_repository(fake: FakeRegistry, client: Registry) -> None:
-    """A child that one repository lacks is read from the next; one that all lack is no revision."""
-    for repository in ("a", "b"):
-        fake.push(repository, "1", make_index([AMD, ARM]))
-        del fake.manifests[repository][ARM.digest]
-    del fake.manifests["a"][AMD.digest]
-    columns = scan(client)
-    assert {pair for pair in pairs(columns) if pair[1] == AMD.digest} == {("b", AMD.digest)}
-    assert ARM.digest not in content_rows(columns)
-
-
-MANIFEST = "GET /v2/app/manifests/{}"
-OTHER = Reply(200, ARM.manifest, {"Content-Type": OCI_MANIFEST})
-LIAR = Reply(200, b"{}", {"Docker-Content-Digest": AMD.digest, "Content-Type": OCI_MANIFEST})
-PAGE = Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"})
-
-
-@pytest.mark.parametrize(
-    ("reply", "digest", "error"),
-    [
-        (error_reply(404, "MANIFEST_UNKNOWN"), None, "HTTP 404"),
-        (error_reply(500), AMD.digest, "HTTP 500"),
-        (Reply(how="reset"), AMD.digest, "no complete answer"),
-        (Reply(200, AMD.manifest, how="cut"), AMD.digest, "no complete answer"),
-        (Reply(how="stall"), AMD.digest, "no complete answer"),
-        (LIAR, AMD.digest, "content does not match its digest"),
-        (PAGE, None, "not JSON"),
-    ],
-)
-def test_unreadable_tag(fake: FakeRegistry, client: Registry, reply: Reply, digest: str | None, error: str) -> None:
-    """A tag that can't be read is a row with its error; the scan goes on."""
-    fake.push("app", "bad", AMD)
-    fake.push("app", "good", ARM)
-    fake.on(MANIFEST.format("bad"), reply, forever=True)
-    columns = scan(client)
-    assert tag_rows(columns) == {"bad": (digest, error), "good": (ARM.digest, None)}
-    assert content_rows(columns)[ARM.digest]["error"] is None
-    if digest:
-        assert ("app", digest) in pairs(columns)
-        assert content_rows(columns)[digest]["error"] == error
-
-
-@pytest.mark.parametrize(
-    ("reply", "error"),
-    [(error_reply(500), "HTTP 500"), (OTHER, "content does not match its digest")],
-)
-def test_unreadable_child(fake: FakeRegistry, client: Registry, reply: Reply, error: str) -> None:
-    """A child that can't be read is a revision whose content has the error."""
-    fake.push("app", "1", INDEX)
-    fake.on(MANIFEST.format(AMD.digest), reply, forever=True)
-    columns = scan(client)
-    assert ("app", AMD.digest) in pairs(columns)
-    assert content_rows(columns)[AMD.digest]["error"] == error
-
-
-def test_readable_wins(fake: FakeRegistry, client: Registry) -> None:
-    """A content that one tag could not read is taken from another tag on the same digest."""
-    fake.push("app", "1", AMD)
-    fake.push("app", "2", AMD)
-    fake.on(MANIFEST.format("1"), error_reply(500), forever=True)
-    assert content_rows(scan(client))[AMD.digest]["error"] is None
-
-
-@pytest.mark.parametrize("reply", [error_reply(404), Reply(200, ARM.blobs[0].data), Reply(how="cut")])
-def test_config_that_lies(fake: FakeRegistry, client: Registry, reply: Reply) -> None:
-    """No date and no platform is taken from a config whose bytes are not the ones named."""
-    fake.push("app", "1", AMD)
-    fake.on(f"GET /v2/app/blobs/{AMD.blobs[0].digest}", reply, forever=True)
-    row = content_rows(scan(client))[AMD.digest]
-    assert (row["error"], row["created"], row["platform"]) == (None, None, None)
-
-
-@pytest.mark.parametrize("how", ["reset", "stall"])
-def test_registry_goes_down(fake: FakeRegistry, client: Registry, how: str) -> None:
-    """When the registry itself stops answering, the scan stops with one error."""
-    fake.push("app", "1", AMD)
-    part = client.split(1)[0]
-    for request in ("GET /v2/", MANIFEST.format("1")):
-        fake.on(request, Reply(how=how), forever=True)
-    with pytest.raises(RegistryError, match=r"GET \S+/v2/: (the connection broke|no answer)"):
-        client.read(part)
-
-
-def test_rate_limit_ends_a_scan(fake: FakeRegistry, client: Registry) -> None:
-    """A registry that keeps on limiting the rate is not a registry of unreadable tags."""
-    fake.push("app", "1", AMD)
-    fake.on(MANIFEST.format("1"), error_reply(429, "TOOMANYREQUESTS"), forever=True)
-    with pytest.raises(RegistryError, match="HTTP 429 TOOMANYREQUESTS"):
-        scan(client)
 
 
 # Listings
@@ -473,7 +318,7 @@ def test_3x() -> None:
         assert client.tags_unpaged("app") is None
         assert client.untag("app", "1")
         assert client.untag("app", "1")
-        assert client.state("app") == ({"2": AMD.digest}, None)
+        assert Api(client).state("app") == ({"2": AMD.digest}, None)
 
 
 def test_password_and_redirect(fake: FakeRegistry) -> None:

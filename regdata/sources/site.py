@@ -1,0 +1,290 @@
+"""A registry as conf.json tells how to reach it: its client, and the source that shows most of what it holds.
+
+Nobody else asks which kind of source there is. Each kind of site answers every question as well as it can; what it
+can't tell is unknown (None), and what takes a store says so (`Site.store`). Another kind of store takes a class with
+the methods of `regdata.sources.source.Store`, a line in `Site.open`, and a line in tests/sources/test_every_source.py.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from regdata.errors import CleanupError, StorageError
+from regdata.sources.api import Api
+from regdata.sources.cache import Cache
+from regdata.sources.files import lock_folder
+from regdata.sources.manifest import matches
+from regdata.sources.registry import TIMEOUT, Registry
+from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
+from regdata.sources.storage import Storage
+
+if TYPE_CHECKING:
+    from regdata.config import Config
+
+START_TIME = 60.0  # seconds that a registry may take to start
+
+# Each a repository, and a tag or digest.
+Pairs = Iterable[tuple[str, str]]
+
+
+class Work(NamedTuple):
+    """A scan's work, and whether a tag can go while its digest stays."""
+
+    parts: list[Part]
+    can_untag: bool
+
+
+class Site(ABC):
+    """A registry and its contents. Methods raise RegistryError or StorageError.
+
+    ``from_store``: whether the source shows everything that is stored, with its size and date. ``batch``: how many
+    manifests may be deleted between two looks at their repositories. ``start_time``: the seconds that the registry may
+    take to start.
+    """
+
+    registry: Registry
+    source: Source
+    from_store: bool
+    batch: int
+    start_time: float
+
+    @staticmethod
+    def open(config: Config, *, timeout: tuple[float, float] = TIMEOUT, start_time: float = START_TIME) -> Site:
+        """The site that conf.json names; nothing is asked of the registry. StorageError for an unusable base_path."""
+        registry = Registry(config.registry.url, timeout=timeout)
+        if config.registry.base_path:
+            # Read without the cache: damage is to be seen, and reading a folder is fast.
+            return StoreSite(registry, Storage(config.registry.base_path), start_time=start_time)
+        return ApiSite(Api(registry, Cache(config.cache)), config.reports, start_time=start_time)
+
+    @property
+    @abstractmethod
+    def store(self) -> Store:
+        """The registry's own storage, for what can be done nowhere else; CleanupError where it can't be reached."""
+
+    @abstractmethod
+    def check_same(self) -> None:
+        """StorageError where the source is visibly not that of the registry which answers."""
+
+    @abstractmethod
+    def check_written(self, repository: str) -> None:
+        """CleanupError where the source is not what the registry writes to, though it may look like it: a copy."""
+
+    @abstractmethod
+    def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
+        """What a scan has to read: see `Source.split`."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Keeps other runs and their collections off this registry; StorageError while one is at work."""
+
+    @abstractmethod
+    def disk(self) -> Usage | None:
+        """Total and free bytes of what the registry is stored on; None: not known."""
+
+    @abstractmethod
+    def uploads(self) -> list[Upload]:
+        """Pushes in flight and those that were given up, as far as they can be seen."""
+
+    @abstractmethod
+    def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
+        """Those of a repository's tags and revisions that are not there any more, as far as that can be seen."""
+
+    @abstractmethod
+    def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
+        """The names of those that should be there and are not; a store's blobs are for `Store.blob_sizes` to tell."""
+
+    @abstractmethod
+    def presence(self) -> Callable[[str, str], bool]:
+        """Tells whether the bytes of a blob (repository, digest) are there, whatever the registry's cache says."""
+
+    @abstractmethod
+    def measuring(self) -> Callable[[], dict[str, int] | None]:
+        """Tells what is freed from now on, the bytes of each blob that went; None: it can't be seen."""
+
+    @abstractmethod
+    def untag(self, repository: str, tag: str) -> bool:
+        """Removes a tag and nothing else; False where that can't be done."""
+
+    @abstractmethod
+    def empty_repositories(self, *, before: int) -> Iterator[str]:
+        """What could be removed: no tag, manifest or upload in it, and every layer linked ``before`` that time."""
+
+
+class ApiSite(Site):
+    """A registry of which only the API can be reached."""
+
+    source: Api
+    from_store = False
+    batch = 1000  # a look costs a request for each tag
+
+    def __init__(self, source: Api, reports: Path, *, start_time: float = START_TIME) -> None:
+        """``reports``: the folder whose lock keeps other runs off that write their records into it."""
+        self.registry, self.source, self.reports, self.start_time = source.registry, source, reports, start_time
+
+    @property
+    def store(self) -> Store:
+        raise CleanupError(f"{self.registry.display} is known by its API alone: give its folder as registry.base_path")
+
+    def check_same(self) -> None:
+        """The API is the registry's own."""
+
+    def check_written(self, repository: str) -> None:
+        """The API is the registry's own."""
+
+    def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
+        names = self.source.repositories()
+        # Asked in the way that 3.x answers otherwise, which can delete a tag alone.
+        unpaged = {name: self.registry.tags_unpaged(name) for name in names[:1]}
+        tags = {name: found for name, found in unpaged.items() if found is not None}
+        return Work(self.source.divide(names, 1 if least else parts, known=known, tags=tags), tags != unpaged)
+
+    def lock(self) -> AbstractContextManager[None]:
+        self.reports.mkdir(parents=True, exist_ok=True)
+        return lock_folder(self.reports)
+
+    def disk(self) -> Usage | None:
+        return None
+
+    def uploads(self) -> list[Upload]:
+        return []
+
+    def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
+        gone = set(tags) - set(self.registry.tags(repository))
+        # Nothing but a tag leads to a manifest.
+        return gone, {digest for digest in revisions if gone and not self.registry.digest(repository, digest)}
+
+    def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
+        lost = self._missing(":", self.registry.digest, tags) + self._missing("@", self.registry.digest, manifests)
+        return lost + self._missing("@", self.registry.blob_readable, blobs)
+
+    def _missing(self, sign: str, ask: Callable[[str, str], object], pairs: Pairs) -> list[str]:
+        asked = list(pairs)
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            answers = pool.map(lambda pair: ask(*pair), asked)
+            return [sign.join(pair) for pair, answer in zip(asked, answers, strict=True) if not answer]
+
+    def presence(self) -> Callable[[str, str], bool]:
+        return self.registry.blob_readable
+
+    def measuring(self) -> Callable[[], dict[str, int] | None]:
+        return lambda: None
+
+    def untag(self, repository: str, tag: str) -> bool:
+        return self.registry.untag(repository, tag)
+
+    def empty_repositories(self, *, before: int) -> Iterator[str]:
+        return iter(())
+
+
+class StoreSite(Site):
+    """A registry whose own storage can be reached, too."""
+
+    source: Store
+    from_store = True
+    batch = 200
+
+    def __init__(self, registry: Registry, source: Store, *, start_time: float = START_TIME) -> None:
+        self.registry, self.source, self.start_time = registry, source, start_time
+
+    @property
+    def store(self) -> Store:
+        return self.source
+
+    def check_same(self) -> None:
+        served, stored = set(self.registry.repositories()), set(self.store.repositories())
+        strange = sorted(served - stored) or (sorted(stored) if stored and not served else [])
+        if strange:
+            where = "the registry serves" if served else "the folder holds"
+            raise StorageError(
+                f"{self._not_the_same()}: {where} {strange[0]}, the other does not know it. Give the folder that this "
+                "registry's filesystem storage writes to (rootdirectory)"
+            )
+        for repository in sorted(served & stored)[:5]:
+            links, revisions = self.store.state(repository)
+            sound = (tag for tag, digest in sorted(links.items()) if digest in revisions and self._is_sound(digest))
+            for tag in islice(sound, 2):
+                digest = self.registry.digest(repository, tag)
+                # Asked again, since the tag may just have been pushed.
+                if digest != links[tag] and self.registry.digest(repository, tag) != self._digest(repository, tag):
+                    raise StorageError(
+                        f"{self._not_the_same()}: {repository}:{tag} is {digest or 'absent'} there and {links[tag]} in "
+                        "the folder. Give the folder that this registry writes to"
+                    )
+
+    def _not_the_same(self) -> str:
+        return f"registry.base_path {self.store.base} is not the folder of {self.registry.display}"
+
+    def _digest(self, repository: str, tag: str) -> str | None:
+        return self.store.state(repository)[0].get(tag)
+
+    def _is_sound(self, digest: str) -> bool:
+        """Whether the registry can serve the manifest: for a damaged one it answers 404 or 500, which says nothing."""
+        data = self.store.content(digest)
+        return data is not None and matches(digest, data)
+
+    def check_written(self, repository: str) -> None:
+        with self.registry.upload_probe(repository) as upload:
+            if not any(seen.id == upload and seen.repository == repository for seen in self.uploads()):
+                raise CleanupError(
+                    f"registry.base_path {self.store.base} is not the folder that {self.registry.display} writes to "
+                    f"(an upload to {repository} did not appear in it), so nothing was deleted: give the registry's "
+                    "rootdirectory, or leave base_path out"
+                )
+
+    def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
+        return Work(self.store.split(parts, least=least, known=known, unchanged=unchanged), self.store.writable)
+
+    def lock(self) -> AbstractContextManager[None]:
+        return self.store.lock()
+
+    def disk(self) -> Usage | None:
+        return self.store.disk()
+
+    def uploads(self) -> list[Upload]:
+        return self.store.uploads()
+
+    def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
+        tags_now, revisions_now = self.store.state(repository)
+        return set(tags) - tags_now.keys(), set(revisions) - revisions_now
+
+    def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
+        state = cache(self.store.state)
+        lost = [f"{name}:{tag}" for name, tag in tags if tag not in state(name)[0]]
+        return lost + [f"{name}@{digest}" for name, digest in manifests if digest not in state(name)[1]]
+
+    def presence(self) -> Callable[[str, str], bool]:
+        stored = self.store.blob_sizes()
+        return lambda repository, digest: digest in stored
+
+    def measuring(self) -> Callable[[], dict[str, int] | None]:
+        before = self.store.blob_sizes()
+
+        def freed() -> dict[str, int]:
+            now = self.store.blob_sizes()
+            return {digest: size for digest, size in before.items() if digest not in now}
+
+        return freed
+
+    def untag(self, repository: str, tag: str) -> bool:
+        """By the registry where it can, else by removing the tag's folder."""
+        if self.registry.untag(repository, tag):
+            return True
+        if self.store.writable:
+            self.store.untag(repository, tag)
+        return self.store.writable
+
+    def empty_repositories(self, *, before: int) -> Iterator[str]:
+        busy = {upload.repository for upload in self.uploads()}
+        for repository in self.store.repositories() if self.store.writable else ():
+            tags, revisions = self.store.state(repository)
+            held = tags or revisions or repository in busy
+            if not held and self.store.last_layer(repository) < before:
+                yield repository

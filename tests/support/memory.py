@@ -1,0 +1,105 @@
+"""The files of a store in memory: what `regdata.sources.files.Files` takes, and nothing of a file system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from regdata.errors import StorageError
+from regdata.sources.files import Stat
+from regdata.sources.source import Usage
+
+
+class MemoryFiles:
+    """Folders as dicts of what lies in them, files as their bytes and date."""
+
+    def __init__(self) -> None:
+        self.folder: dict[str, set[str]] = {}
+        self.file: dict[str, tuple[bytes, int]] = {}
+        self.locked = False
+
+    @classmethod
+    def of(cls, base_path: Path) -> MemoryFiles:
+        """A copy of a folder, under the same paths."""
+        copy = cls()
+        for where, folders, files in os.walk(base_path):
+            copy.folder[where] = {*folders, *files}
+            for name in files:
+                path = f"{where}/{name}"
+                copy.file[path] = (Path(path).read_bytes(), int(os.stat(path).st_mtime))
+        return copy
+
+    def names(self, folder: str) -> list[str]:
+        return list(self.folder.get(folder.rstrip("/"), ()))
+
+    def folders(self, folder: str) -> list[str]:
+        folder = folder.rstrip("/")
+        return [name for name in self.names(folder) if self.is_folder(f"{folder}/{name}")]
+
+    def is_folder(self, path: str) -> bool:
+        return path in self.folder
+
+    def exists(self, path: str) -> bool:
+        return path in self.folder or path in self.file
+
+    def is_own(self, folder: str, root: str) -> bool:
+        return folder.startswith(f"{root}/") and self.is_folder(folder)
+
+    def writable(self, folder: str) -> bool:
+        return True
+
+    def stat(self, path: str) -> Stat | None:
+        return Stat(len(self.file[path][0]), self.file[path][1]) if path in self.file else None
+
+    def first(self, path: str, size: int) -> tuple[bytes, int] | None:
+        return (self.file[path][0][:size], self.file[path][1]) if path in self.file else None
+
+    def read(self, path: str, limit: int | None = None) -> bytes | None:
+        if path not in self.file:
+            raise FileNotFoundError(path)
+        data = self.file[path][0]
+        return None if limit is not None and len(data) > limit else data
+
+    def move(self, path: str, target: str) -> None:
+        _move(self.folder, path, target)
+        _move(self.file, path, target)
+        self._listed(path, False)
+        self._listed(target, True)
+
+    def remove(self, folder: str) -> None:
+        self.folder = {path: names for path, names in self.folder.items() if not _is_in(path, folder)}
+        self.file = {path: file for path, file in self.file.items() if not _is_in(path, folder)}
+        self._listed(folder, False)
+
+    def remove_empty(self, folder: str) -> None:
+        if self.folder[folder]:
+            raise OSError(f"{folder} is not empty")
+        self.remove(folder)
+
+    def _listed(self, path: str, there: bool) -> None:
+        where, _, name = path.rpartition("/")
+        self.folder[where].add(name) if there else self.folder[where].discard(name)
+
+    @contextmanager
+    def lock(self, folder: str) -> Iterator[None]:
+        if self.locked:
+            raise StorageError(f"Another regdata run is working on {folder}.")
+        self.locked = True
+        yield
+        self.locked = False
+
+    def usage(self, folder: str) -> Usage:
+        used = sum(len(data) for data, _ in self.file.values())
+        return Usage(2 * used + 1, used + 1)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _move(found: dict[str, Any], path: str, target: str) -> None:
+    for old in [old for old in found if _is_in(old, path)]:
+        found[target + old.removeprefix(path)] = found.pop(old)
