@@ -21,6 +21,7 @@ from regdata.notebook import charts, drawing
 from regdata.planning.plan import plan
 from regdata.show.words import size
 from regdata.sources.columns import Columns
+from tests.support.small import Small
 
 NOTHING = Inventory.from_columns(Columns(), scanned_at=1_750_000_000, from_store=True)
 LONG = "team/" + "a-very-long-component/" * 5 + "the-app"
@@ -240,22 +241,18 @@ def test_treemap() -> None:
     assert len(key(axes)) == 7
 
 
-def test_goes_and_stays_leaves_out_what_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goes_and_stays_leaves_out_what_loses_nothing() -> None:
     """A bar is what goes and what stays of an image that loses something; the title says what goes in all."""
-    frame = pd.DataFrame({"image_name": ["a", "b", "c"], "goes": [800, 200, 0], "stays": [200, 300, 500]})
-    monkeypatch.setattr(analysis, "goes_and_stays", lambda plan: frame)
-    axes = drawn(charts.goes_and_stays(_Shown(1000)))  # type: ignore[arg-type]
+    made = Small()  # 11 bytes of each image are its manifest and config
+    for image, tag, layer in [("a", "old", 789), ("a", "1", 189), ("b", "old", 189), ("b", "1", 289), ("c", "1", 489)]:
+        made.push(image, tag, days=100, **{f"{image}{tag}l": layer})
+    axes = drawn(charts.goes_and_stays(plan(made.inventory(), "tag_name = 'old'")))
     assert (names(axes), widths(axes)) == (["a", "b"], [800, 200, 200, 300])
     assert labels(axes) == ["800 B of 1 kB", "200 B of 500 B"]
     legend = axes.get_legend()
     assert legend is not None
     assert legend.get_title().get_text() == "1 kB of 2 kB goes"
     assert key(axes) == ["goes", "stays"]
-
-
-class _Shown:
-    def __init__(self, reclaimable: int) -> None:
-        self.reclaimable = reclaimable
 
 
 @pytest.mark.parametrize(
