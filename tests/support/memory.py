@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,27 @@ class MemoryFiles:
         _move(self.file, path, target)
         self._listed(path, False)
         self._listed(target, True)
+
+    def twin(self, path: str, target: str) -> None:
+        self.file[target] = self.file[path]
+        self._listed(target, True)
+
+    def make(self, folder: str) -> None:
+        if not self.is_folder(folder):
+            self.make(folder.rpartition("/")[0])
+            self.folder[folder] = set()
+            self._listed(folder, True)
+
+    def write(self, path: str, data: bytes) -> None:
+        self.file[path] = (data, int(time.time()))
+        self._listed(path, True)
+
+    def is_together(self, path: str, other: str) -> bool:
+        return True
+
+    def remove_file(self, path: str) -> None:
+        del self.file[path]
+        self._listed(path, False)
 
     def remove(self, folder: str) -> None:
         self.folder = {path: names for path, names in self.folder.items() if not _is_in(path, folder)}
