@@ -1,7 +1,8 @@
-"""The README tells all there is, and what it shows is so."""
+"""README and docs/ tell all there is, and what they show is so; the code keeps its shape."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import sqlglot
+from sqlglot import exp
 
 from regdata.config import Config, Limits, RegistryConfig, load_config
 from regdata.planning.rules import REASONS
@@ -17,6 +20,11 @@ from tests.support.helpers import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
+RULES = (ROOT / "docs/rules.md").read_text("utf-8")
+CODE = ROOT / "regdata"
+PACKAGES = sorted(path.parent for path in CODE.glob("*/__init__.py"))
+SQL = sorted(CODE.rglob("*.sql"))
 
 
 def keys() -> set[str]:
@@ -82,3 +90,94 @@ def test_environment_has_no_list_of_its_own() -> None:
         for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     }
     assert json.loads((ROOT / "conf.json").read_text())["limits"] == {"max_percent": 50}
+
+
+# docs/
+
+
+def rows(text: str) -> dict[str, str]:
+    """The table rows that begin with a name of a folder or an .sql file, by that name."""
+    return dict(re.findall(r"^\| `([\w/]+(?:/|\.sql))` \| (.*)$", text, re.MULTILINE))
+
+
+def code(names: set[str]) -> str:
+    return " ".join(f"`{name}`" for name in sorted(names))
+
+
+def test_nothing_is_told_that_is_not_there() -> None:
+    """The tables of docs/architecture.md are on the packages and .sql files that there are."""
+    there = {f"{package.name}/" for package in PACKAGES} | {path.relative_to(CODE).as_posix() for path in SQL}
+    assert rows(ARCHITECTURE).keys() == there
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_every_module(package: Path) -> None:
+    """Each package is in docs/architecture.md with its modules, and no other modules are."""
+    told = re.findall(r"`(\w+\.py)`", rows(ARCHITECTURE)[f"{package.name}/"])
+    assert set(told) == {path.name for path in package.glob("*.py")} - {"__init__.py"}
+
+
+def test_every_module_beside_the_packages() -> None:
+    """Each module that lies directly in regdata/ is in docs/architecture.md; there are six at the most."""
+    modules = {path.name for path in CODE.glob("*.py")}
+    assert [name for name in modules if f"`{name}`" not in ARCHITECTURE] == []
+    assert len(modules) <= 6
+
+
+@pytest.mark.parametrize("path", SQL, ids=lambda path: path.stem)
+def test_every_sql_file(path: Path) -> None:
+    """The map of the .sql files in docs/architecture.md names the tables that each one reads and makes."""
+    reads: set[str] = set()
+    makes: set[str] = set()
+    for statement in sqlglot.parse(path.read_text(), dialect="duckdb"):
+        assert statement
+        if isinstance(statement, exp.Create) and statement.kind in ("TABLE", "VIEW"):
+            makes |= {table.name for table in (statement.find(exp.Table),) if table}
+        named = {one.alias for one in statement.find_all(exp.CTE)}
+        tables = [table for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
+        reads |= {table.name for table in tables if not isinstance(table.parent, exp.UserDefinedFunction)} - named
+    told = rows(ARCHITECTURE)[path.relative_to(CODE).as_posix()]
+    assert [cell.strip() for cell in told.split("|")[1:3]] == [code(reads - makes), code(makes)]
+
+
+def test_every_rule() -> None:
+    """Each rule that the code cites by its number is in docs/rules.md, and each rule there is cited."""
+    cited = {
+        number
+        for path in [*SQL, *CODE.rglob("*.py")]
+        for numbers in re.findall(r"\b[Rr]ules? (\d(?:(?:, | and )\d)*)", path.read_text("utf-8"))
+        for number in re.findall(r"\d", numbers)
+    }
+    assert set(re.findall(r"^\| (\d+) \|", RULES, re.MULTILINE)) == cited
+
+
+def test_every_reason_has_a_meaning() -> None:
+    """The reason codes of a plan are those of docs/rules.md."""
+    _, _, table = RULES.partition("## Reasons")
+    assert set(re.findall(r"^\| `([a-z-]+)` \| \w", table.partition("## Words")[0], re.MULTILINE)) == REASONS.keys()
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md", "docs/architecture.md", "docs/rules.md"])
+def test_every_link(document: str) -> None:
+    """Each link to a file of the project leads to one."""
+    path = ROOT / document
+    links = re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", path.read_text("utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+# The shape of the code; what may import what is in pyproject.toml, for import-linter.
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_a_package_says_what_it_is(package: Path) -> None:
+    """A package's first line is its docstring: one or two sentences."""
+    text = (package / "__init__.py").read_text("utf-8")
+    docstring = ast.get_docstring(ast.parse(text)) or ""
+    assert text.startswith('"""')
+    assert re.fullmatch(r"[^.]+\.(\s[^.]+\.)?", docstring)
+
+
+def test_no_file_is_long() -> None:
+    """No file of the code has more than 400 lines."""
+    files = [path for path in CODE.rglob("*") if path.suffix in (".py", ".sql")]
+    assert [path.name for path in files if len(path.read_text("utf-8").splitlines()) > 400] == []
