@@ -6,17 +6,10 @@ Exit codes: 0 done; 1 the run failed, or its record has errors; 2 the command li
 
 import argparse
 import json
-import logging
-import os
-import signal
-import subprocess
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regdata._version import __version__
@@ -24,19 +17,10 @@ from regdata.errors import ConfigError, RegdataError
 from regdata.show.words import size
 
 if TYPE_CHECKING:
-    from jupyter_client.manager import KernelManager
-
     from regdata.config import Config
 
 PROG = "clear.py"
-PACKAGE = Path(__file__).parents[1]
-# in the package when that is from a wheel, beside it in a checkout
-NOTEBOOKS = PACKAGE / "notebooks"
-if not NOTEBOOKS.is_dir():
-    NOTEBOOKS = PACKAGE.parent / "notebooks"
 INTERRUPTED = 130
-# A kernel drops a signal that comes before it has begun with a cell it was sent.
-SIGNAL_DELAY = 0.5  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +75,7 @@ def _fail(problem: object, *, code: int = 1) -> int:
 
 
 def _load(path: str) -> "Config":
-    from regdata.config import load_config
+    from regdata.config import load_config  # loads pydantic, for which --help need not wait
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -102,6 +86,8 @@ def _load(path: str) -> "Config":
 
 
 def _run(arguments: argparse.Namespace, config: "Config") -> int:
+    # They load papermill and nbconvert, for which --help and a wrong command line need not wait.
+    from regdata.command.execute import NOTEBOOKS, execute
     from regdata.command.html import export_html
     from regdata.records.record import new_folder
 
@@ -114,125 +100,14 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
         "gc": arguments.gc,
         "force": arguments.force,
     }
-    code = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+    problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+    code = _fail(problem.said, code=INTERRUPTED if problem.interrupted else 1) if problem else 0
     record = _read_record(folder / "record.json")
     for name, value in _table(record):
         print(f"{name:<18} {value}")
     if notebook.is_file():
         print(f"{'report':<18} {export_html(notebook)}")
     return 1 if code == 0 and record.get("errors") else code
-
-
-def execute(source: Path, target: Path, parameters: dict[str, Any]) -> int:
-    """Runs the notebook, which writes its record into the folder of `target`; the exit code."""
-    from papermill import PapermillExecutionError, execute_notebook
-    from papermill.log import logger
-
-    logger.setLevel(logging.CRITICAL)  # what it logs as errors it raises as well
-    interrupter = _Interrupter()
-    try:
-        with _environment(target.parent), interrupter:
-            execute_notebook(
-                source,
-                target,
-                parameters,
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                log_output=False,
-                kernel_manager_class=interrupter.kernel_manager_class(),
-                on_cell_execute=interrupter.check,
-            )
-    except PapermillExecutionError as error:
-        if not interrupter.requested:
-            return _fail(" ".join(f"{error.ename}: {error.evalue}".split()))
-    except KeyboardInterrupt:  # the second signal: the kernel was stopped at once
-        pass
-    except (RuntimeError, OSError) as error:  # no kernel, or it died; the disk is full
-        return _fail(f"{error}; the report shows how far the run got")
-    else:
-        return 0  # also where a signal came too late to stop anything
-    return _fail("interrupted", code=INTERRUPTED)
-
-
-@contextmanager
-def _environment(run: Path) -> Iterator[None]:
-    """What the kernel inherits: where its record goes, and no remarks of the debugger's."""
-    from regdata.records.record import FOLDER_VARIABLE
-
-    before = os.environ.copy()
-    os.environ[FOLDER_VARIABLE] = str(run)
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-class _Interrupter:
-    """Turns SIGINT or SIGTERM into an interrupt of the running cell, and waits for its end.
-
-    So regdata, in the kernel, can finish the step it is at and write its record. Without it
-    SIGTERM would end us but not the kernel, and SIGINT would kill the kernel after five seconds;
-    that is what the second signal does.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.started = False  # a kernel that is still loading would die of the signal
-        self.kernel: KernelManager | None = None
-        self.previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.previous[number] = signal.signal(number, self.handle)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def handle(self, _signal: int, _frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        timer = threading.Timer(SIGNAL_DELAY, self.interrupt)
-        timer.daemon = True
-        timer.start()
-
-    def interrupt(self) -> None:
-        """SIGINT for the kernel and what it started, as JupyterLab's stop button does."""
-        group = getattr(self.kernel and self.kernel.provisioner, "pgid", None)
-        if group and self.started:
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGINT)
-
-    def check(self, **_: object) -> None:
-        """Before each code cell: a signal that came between two cells ends the run as well."""
-        from nbclient.exceptions import CellExecutionError
-
-        if self.requested:
-            raise CellExecutionError("", "KeyboardInterrupt", "")
-        self.started = True
-
-    def kernel_manager_class(self) -> "type[KernelManager]":
-        """Starts the kernel with this interpreter, whatever python3 is on PATH or in a home."""
-        from jupyter_client.kernelspec import KernelSpecManager
-        from jupyter_client.manager import AsyncKernelManager
-
-        interrupter = self
-
-        class OwnKernel(AsyncKernelManager):
-            def __init__(self, **options: Any) -> None:
-                own = KernelSpecManager(kernel_dirs=[])
-                super().__init__(kernel_spec_manager=own, **options)
-                interrupter.kernel = self
-
-            async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-                # Its remarks on sockets, debuggers and interrupts are no errors of ours.
-                await super().start_kernel(stderr=subprocess.DEVNULL, **options)
-
-        return OwnKernel
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -245,7 +120,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
-    from regdata.records.record import COUNTS
+    from regdata.records.record import COUNTS  # loads pandas
 
     if not record:
         return []

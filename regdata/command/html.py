@@ -4,6 +4,8 @@ import logging
 from html import escape
 from pathlib import Path
 
+from nbconvert import HTMLExporter
+
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -52,8 +54,6 @@ def export_html(notebook_path: Path) -> Path:
 
     Raises OSError when the notebook can't be read or the page can't be written.
     """
-    from nbconvert import HTMLExporter  # takes half a second to load
-
     quiet = logging.getLogger("regdata.command.html")  # nbconvert would remark on images without a text
     quiet.setLevel(logging.ERROR)
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]

@@ -50,8 +50,8 @@ AFTER = '(run / "after").touch()'
 
 # clear.py as it is, but with the notebooks of the test
 START = (
-    "import sys; from pathlib import Path; from regdata.command import cli; "
-    "cli.NOTEBOOKS = Path('nb'); sys.exit(cli.main())"
+    "import sys; from pathlib import Path; from regdata.command import cli, execute; "
+    "execute.NOTEBOOKS = Path('nb'); sys.exit(cli.main())"
 )
 
 Clear = Callable[..., subprocess.CompletedProcess[str]]

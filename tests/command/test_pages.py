@@ -1,0 +1,71 @@
+"""`make report`: pages for whoever has no Jupyter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from regdata.command import pages
+from regdata.demo.local import LocalRegistry
+from tests.support.helpers import ROOT
+
+Conf = Callable[..., Path]
+
+
+def start(conf: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", pages.__name__],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "REGDATA_CONF": str(conf), "JUPYTER_PLATFORM_DIRS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_pages(demo_registry: LocalRegistry, conf: Conf) -> None:
+    """A page for each notebook, with its pictures, and exit code 0."""
+    process = start(conf(demo_registry))
+    stdout, stderr = process.communicate(timeout=240)
+    assert (process.returncode, stderr) == (0, "")
+    made = [Path(line) for line in stdout.splitlines()]
+    assert [page.name for page in made] == ["explore.html", "capacity.html"]
+    assert all("<img " in page.read_text("utf-8") for page in made)
+
+
+def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
+    """Without a registry the exit code is 1, each page says why, and so does a line for each."""
+    path = conf(registry)
+    registry.stop()
+    process = start(path)
+    stdout, stderr = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert [line.partition(" GET ")[0] for line in stderr.splitlines()] == 2 * ["error: RegistryError:"]
+    assert all("RegistryError" in Path(line).read_text("utf-8") for line in stdout.splitlines())
+
+
+def test_no_conf(tmp_path: Path) -> None:
+    """Without a conf.json it is one line, and nothing is written."""
+    process = start(tmp_path / "absent.json")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout, stderr.count("\n")) == (1, "", 1)
+    assert "absent.json" in stderr
+    assert not (tmp_path / "reports").exists()
+
+
+def test_interrupted(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
+    """Ctrl-C ends it with 130: the next notebook is not begun."""
+    process = start(conf(demo_registry))
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("reports/*/explore.ipynb")):  # saved before the kernel starts
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "error: interrupted\n")
+    assert not list(tmp_path.glob("reports/*/capacity.ipynb"))
