@@ -8,7 +8,7 @@ from itertools import chain
 
 import pandas as pd
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.forecast import DAY, Forecast, Full, Past, forecast
 from regdata.analysis.replay import Option, options
 from regdata.config import Config, load_config
@@ -36,7 +36,7 @@ class Disk:
 class Study(Shown):
     """What capacity.ipynb shows.
 
-    past: bytes stored over time. months: analysis.by_month. outlook: the forecast if all goes on as it has, None where
+    past: bytes stored over time. months: space.by_month. outlook: the forecast if all goes on as it has, None where
     too little is known for one. options: what each condition of conf.json would change.
     """
 
@@ -122,7 +122,7 @@ def look(
     return Study(
         inventory=inventory,
         past=past,
-        months=analysis.by_month(inventory),
+        months=space.by_month(inventory),
         outlook=forecast(past.steps, past.at(past.steps), ahead=ahead),
         options=options(inventory, conditions, blobs=blobs, steps=past.steps, ahead=ahead),
         disk=disk or Disk(),
@@ -136,7 +136,7 @@ def _past(inventories: Iterable[Inventory]) -> tuple[Past, pd.DataFrame]:
     held: list[pd.DataFrame] = []
     measured = []
     for one in inventories:
-        held = [*held[:1], analysis.by_blob(one)]
+        held = [*held[:1], space.by_blob(one)]
         measured.append((one.scanned_at, int(held[-1]["blob_size"].sum())))
     return Past(held[0], pd.DataFrame(measured, columns=["time", "bytes"])), held[-1]
 
@@ -159,5 +159,5 @@ def _disk_of(config: Config, inventory: Inventory) -> Disk:
     usage = Site.open(config).disk()
     if usage is None:
         return Disk()
-    stored = int(analysis.by_blob(inventory)["blob_size"].sum())
+    stored = int(space.by_blob(inventory)["blob_size"].sum())
     return Disk(usage.total, stored + usage.free, "the file system of base_path")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.inventory.inventory import Inventory
 from regdata.show.shown import Shown
 from regdata.tables.workspace import frame, workspace
@@ -35,7 +35,7 @@ class Changes(Shown):
 
 def compare(before: Inventory, after: Inventory) -> Changes:
     """What came, went, moved and grew from one inventory to another."""
-    blobs = {"before": analysis.by_blob(before), "after": analysis.by_blob(after)}
+    blobs = {"before": space.by_blob(before), "after": space.by_blob(after)}
     with workspace(
         tags_before=before.images, tags_after=after.images, blobs_before=blobs["before"], blobs_after=blobs["after"]
     ) as work:

@@ -89,7 +89,7 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """Bytes stored over time: ``measured`` (time, bytes), before that by the dates of ``blobs`` (analysis.by_blob)."""
+    """Bytes stored over time: ``measured`` (time, bytes), before that by the dates of ``blobs`` (space.by_blob)."""
 
     blobs: pd.DataFrame
     measured: pd.DataFrame

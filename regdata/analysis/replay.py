@@ -38,7 +38,7 @@ class Option:
 def as_of(inventory: Inventory, time: int, *, blobs: pd.DataFrame) -> Inventory:
     """What had been pushed by ``time`` (UTC epoch seconds) and is still there.
 
-    ``blobs`` is analysis.by_blob(inventory). Ages and ranks are as of then, exclusive_size and shared_tags as of today.
+    ``blobs`` is space.by_blob(inventory). Ages and ranks are as of then, exclusive_size and shared_tags as of today.
     What has no date was there.
     """
     since = blobs.set_index("blob_hash")["since"]
@@ -63,7 +63,7 @@ def as_of(inventory: Inventory, time: int, *, blobs: pd.DataFrame) -> Inventory:
 def options(
     inventory: Inventory, conditions: Mapping[str, str], *, blobs: pd.DataFrame, steps: Sequence[int], ahead: int
 ) -> tuple[Option, ...]:
-    """What each of ``conditions`` would change; ``blobs`` is analysis.by_blob(inventory), ``steps`` are Past.steps."""
+    """What each of ``conditions`` would change; ``blobs`` is space.by_blob(inventory), ``steps`` are Past.steps."""
     with Workbench(inventory) as bench:
         tried = [_option(bench, name, condition) for name, condition in conditions.items()]
     freed = []

@@ -14,7 +14,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.space import Totals, rows
 from regdata.notebook.drawing import (
     BLUE,
@@ -41,7 +41,7 @@ from regdata.show.words import count, percent, shorten, size
 
 def goes_and_stays(plan: Plan) -> Axes:
     """By image, the bytes that ``plan`` frees and those that stay; images that lose nothing are left out."""
-    images = analysis.goes_and_stays(plan)
+    images = space.goes_and_stays(plan)
     title = f"{size(plan.reclaimable)} of {size(int(images[['goes', 'stays']].sum().sum()))} goes"
     touched = top(images[images["goes"] > 0])
     if touched.empty:
@@ -73,7 +73,7 @@ def sharing(totals: Totals) -> Axes:
 
 
 def size_by_image(images: pd.DataFrame) -> Axes:
-    """What each image alone holds, and what it shares; a frame of analysis.by_image."""
+    """What each image alone holds, and what it shares; a frame of space.by_image."""
     title = "Bytes by image"
     shown = top(images)
     if shown.empty:
@@ -86,7 +86,7 @@ def size_by_image(images: pd.DataFrame) -> Axes:
 
 
 def size_by_age(months: pd.DataFrame) -> Axes:
-    """What is stored by the month in which it came, stacked by team; a frame of analysis.by_month."""
+    """What is stored by the month in which it came, stacked by team; a frame of space.by_month."""
     title = "Bytes stored, by when they came"
     if months.empty:
         return nothing(title, "Nothing is stored.")
@@ -124,7 +124,7 @@ def size_by_age(months: pd.DataFrame) -> Axes:
 
 
 def freed_by_age(ages: pd.DataFrame) -> Axes:
-    """What a clean-up of everything older than so many days would free; a frame of analysis.by_age."""
+    """What a clean-up of everything older than so many days would free; a frame of space.by_age."""
     title = "Bytes that would be freed if all that is older went"
     if not ages["bytes"].any():
         return nothing(title, "Nothing would be freed.")
@@ -133,7 +133,7 @@ def freed_by_age(ages: pd.DataFrame) -> Axes:
 
 
 def tags_scatter(tags: pd.DataFrame) -> Axes:
-    """Size and age of each tag, the largest one named; a frame of analysis.by_tag."""
+    """Size and age of each tag, the largest one named; a frame of space.by_tag."""
     title = "Tags by size and age"
     known = tags[tags["age_days"].notna() & (tags["tag_size"] > 0)]
     if known.empty:
@@ -169,7 +169,7 @@ def tags_scatter(tags: pd.DataFrame) -> Axes:
 
 
 def costly_layers(layers: pd.DataFrame) -> Axes:
-    """The layers that cost most, and who uses them; a frame of analysis.layers."""
+    """The layers that cost most, and who uses them; a frame of space.layers."""
     title = "The layers that cost most"
     if layers.empty:
         return nothing(title, "There is no layer.")
@@ -183,7 +183,7 @@ def costly_layers(layers: pd.DataFrame) -> Axes:
 
 
 def treemap(paths: pd.DataFrame) -> Axes:
-    """All that is stored, as an area for each image inside that of its team; a frame of analysis.by_path."""
+    """All that is stored, as an area for each image inside that of its team; a frame of space.by_path."""
     title = "All that is stored, by path"
     if paths.empty:
         return nothing(title, "Nothing is stored.")

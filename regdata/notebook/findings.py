@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.capacity import Study
 from regdata.analysis.forecast import DAY, FEWEST, SEEN, day, forecast
 from regdata.analysis.space import Totals
@@ -68,7 +68,7 @@ def by_age(ages: pd.DataFrame) -> Finding:
     if not ages["bytes"].sum():
         return Finding("Nothing would be freed, however old the tags that went.")
     older = ages.dropna(subset="days")
-    parts = [f"**{size(row.bytes)}** for {row.days} days ({count(row.tags, 'tag')})" for row in analysis.rows(older)]
+    parts = [f"**{size(row.bytes)}** for {row.days} days ({count(row.tags, 'tag')})" for row in space.rows(older)]
     leftovers = int(ages.loc[ages["days"].isna(), "bytes"].sum())
     rest = f"; of it {size(leftovers)} are orphans and leftovers, which any clean-up frees" if leftovers else ""
     return Finding(f"If all that is older went, this would be freed: {', '.join(parts)}{rest}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.capacity import Study
 from regdata.analysis.changes import Changes
 from regdata.analysis.forecast import day
@@ -34,17 +34,17 @@ HAPPENS = {
 @view.register
 def inventory(shown: Inventory) -> Document:
     """A sentence of figures, and the images that take most."""
-    images = analysis.by_image(shown)
+    images = space.by_image(shown)
     rows: list[Sequence[Cell]] = [
         (row.image_name, int(row.tags), Bytes(row.own), Bytes(row.shared))
-        for row in analysis.rows(images.head(IMAGES_OF_INVENTORY))
+        for row in space.rows(images.head(IMAGES_OF_INVENTORY))
     ]
     if len(images) > len(rows):
         rest = images.iloc[len(rows) :]
         rows.append((f"other ({len(rest):,})", int(rest["tags"].sum()), Bytes(rest["own"].sum()), ""))
     table = Table(("image", "tags", "only here", "shared"), rows)
     where = f"{shown.registry or 'The registry'}: "
-    sentence = Line(where, findings.totals(analysis.totals(shown)).plain)
+    sentence = Line(where, findings.totals(space.totals(shown)).plain)
     return Document((sentence, table) if rows else (sentence,))
 
 

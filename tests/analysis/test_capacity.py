@@ -19,8 +19,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regdata.analysis import capacity
-from regdata.analysis import space as analysis
+from regdata.analysis import capacity, space
 from regdata.analysis.capacity import Disk, look
 from regdata.analysis.forecast import DAY, STEP, Forecast, Past, day, forecast
 from regdata.analysis.replay import as_of
@@ -103,15 +102,15 @@ def test_bytes_by_date(dates: bool) -> None:
     """At any time in the past there was what had been pushed by then, by dates of the store or of builds."""
     pushes = builds(8)
     inventory = inventory_of(pushes, dates=dates)
-    past = Past.of(analysis.by_blob(inventory), now=NOW)
+    past = Past.of(space.by_blob(inventory), now=NOW)
     times = [NOW - back * DAY for back in (0, 1, 40, 100, 250, 300)]
     for time, found in zip(times, past.at(times), strict=True):
         then = inventory_of(pushes, at=time, dates=dates)
-        assert found == analysis.totals(then).stored
+        assert found == space.totals(then).stored
     assert past.oldest == min(push.when for push in pushes)
     assert past.steps == [NOW - back * STEP for back in range(past.known, -1, -1)]
     assert past.frame["bytes"].is_monotonic_increasing
-    assert past.frame["bytes"].iloc[-1] == past.at([NOW])[0] == analysis.totals(inventory).stored
+    assert past.frame["bytes"].iloc[-1] == past.at([NOW])[0] == space.totals(inventory).stored
 
 
 def test_unknown_dates() -> None:
@@ -131,9 +130,9 @@ def test_snapshots_measure_the_past() -> None:
     first = inventory_of([*pushes, gone], at=NOW - 150 * DAY)
     second, now = inventory_of([*pushes, gone], at=NOW - 60 * DAY), inventory_of(pushes)
     study = look(now, {"old": OLD}, earlier=[first, second])
-    totals = [analysis.totals(one).stored for one in (first, second, now)]
+    totals = [space.totals(one).stored for one in (first, second, now)]
     times = [NOW - 210 * DAY, NOW - 150 * DAY, NOW - 60 * DAY, NOW - 30 * DAY, NOW]
-    before = analysis.totals(inventory_of(pushes, at=times[0])).stored
+    before = space.totals(inventory_of(pushes, at=times[0])).stored
     assert study.past.at(times).tolist() == [before, *totals[:2], (totals[1] + totals[2]) / 2, totals[2]]
     assert study.past.frame.query("measured")["bytes"].tolist() == totals
     # The plan's bytes are those of today's registry.
@@ -218,7 +217,7 @@ def test_as_of(dates: bool) -> None:
     now = inventory_of(pushes, dates=dates)
     for back in (0, 45, 120):
         time = NOW - back * DAY
-        found, wanted = as_of(now, time, blobs=analysis.by_blob(now)), inventory_of(pushes, at=time, dates=dates)
+        found, wanted = as_of(now, time, blobs=space.by_blob(now)), inventory_of(pushes, at=time, dates=dates)
         columns = ["image_name", "tag_name", "tag_timestamp", "tag_size", "age_days", "newest_rank", "kind"]
         assert_frame_equal(
             found.images[columns].sort_values(columns[:2], ignore_index=True),
@@ -238,7 +237,7 @@ def test_options() -> None:
     study = look(inventory, conditions, disk=Disk(300_000, 300_000), horizon_days=90)
     steps = [NOW - back * STEP for back in range(9, -1, -1)]
     assert study.past.steps == steps
-    stored = [analysis.totals(inventory_of(pushes, at=time)).stored for time in steps]
+    stored = [space.totals(inventory_of(pushes, at=time)).stored for time in steps]
     nothing, old, few, wrong = study.options
     for option in (nothing, old, few):
         now = plan(inventory, option.condition)
@@ -268,7 +267,7 @@ def test_options() -> None:
 def test_findings_and_charts() -> None:
     """Sentences and charts say what the frames hold."""
     study = look(inventory_of(builds(14)), {"old": OLD, "few": "newest_rank > 3"}, disk=Disk(500_000, 500_000))
-    stored = analysis.totals(study.inventory).stored
+    stored = space.totals(study.inventory).stored
     assert findings.past(study).startswith(f"**{size(stored)}** are stored.")
     assert f"it was {size(int(study.past.at([NOW - 365 * DAY])[0]))} 365 days ago" in findings.past(study)
     year = study.months[study.months["month"] > "2026-01"].groupby("month")["bytes"].sum()
@@ -327,7 +326,7 @@ def test_notebook(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -> N
 def test_notebook_without_base_path(demo_registry: LocalRegistry, conf: Conf) -> None:
     """Without base_path it goes by build dates, and says what is left out."""
     path = conf(demo_registry, registry={"url": demo_registry.url})
-    stored = analysis.totals(scan(load_config(path))).stored
+    stored = space.totals(scan(load_config(path))).stored
     shown = execute("capacity", path)
     assert (shown.code, len(shown.pictures), shown.streams) == (0, len(IMAGES), [])
     assert f"**{size(stored)}** are stored." in shown.said

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.changes import compare
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
@@ -53,7 +53,7 @@ def test_compare_sizes(demo_registry: LocalRegistry, conf: Conf) -> None:
     stored = store_bytes(demo_registry.base_path)
     came, went = compare(empty, inventory), compare(inventory, empty)
     assert came.images["bytes_grown"].sum() == -went.images["bytes_grown"].sum() == stored
-    own = analysis.by_image(inventory).set_index("image_name")["own"]
+    own = space.by_image(inventory).set_index("image_name")["own"]
     for row in named_rows(came.images):
         assert str(row.image_name).startswith("(") or row.bytes_after == own[row.image_name]
     assert came.images["tags_after"].sum() == len(inventory.images) == (came.tags["change"] == "came").sum()

@@ -11,8 +11,7 @@ import matplotlib as mpl
 mpl.use("agg")
 
 import regdata
-from regdata.analysis import capacity
-from regdata.analysis import space as analysis
+from regdata.analysis import capacity, space
 from regdata.demo.filling import fill
 from regdata.demo.local import LocalRegistry
 from regdata.notebook import charts
@@ -37,8 +36,8 @@ def main() -> None:
         study = capacity.study(conf=str(conf), horizon_days=180, disk_bytes=80_000_000)
     for name, axes in {
         "goes-and-stays": charts.goes_and_stays(regdata.plan(inventory, config.condition("autobuild"))),
-        "size-by-image": charts.size_by_image(analysis.by_image(inventory)),
-        "size-by-age": charts.size_by_age(analysis.by_month(inventory)),
+        "size-by-image": charts.size_by_image(space.by_image(inventory)),
+        "size-by-age": charts.size_by_age(space.by_month(inventory)),
         "outlook": charts.outlook(study.past.frame, study.ahead, limit=study.disk.limit),
     }.items():
         figure = axes.get_figure(root=True)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.space import Totals
 from regdata.inventory.inventory import Inventory
 from regdata.notebook import charts, drawing
@@ -69,7 +69,7 @@ def drawn(axes: Axes) -> Axes:
 
 
 def images(number: int, name: str = "team/app") -> pd.DataFrame:
-    """A frame of analysis.by_image: the nth image holds n kB fewer than the first."""
+    """A frame of space.by_image: the nth image holds n kB fewer than the first."""
     own = [1000 * (number - n) for n in range(number)]
     frame = {"image_name": [f"{name}{n}" for n in range(number)], "tags": 1, "own": own, "shared": 500}
     return pd.DataFrame(frame).astype({"own": "Int64", "shared": "Int64"})
@@ -269,7 +269,7 @@ def test_goes_and_stays_leaves_out_what_loses_nothing() -> None:
 )
 def test_an_empty_registry(chart: str, frame: str) -> None:
     """Where there is nothing to draw the chart says so."""
-    axes = drawn(getattr(charts, chart)(getattr(analysis, frame)(NOTHING)))
+    axes = drawn(getattr(charts, chart)(getattr(space, frame)(NOTHING)))
     assert labels(axes)[0].startswith(("Nothing", "There is no "))
 
 

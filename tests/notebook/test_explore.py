@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.command.html import export_html
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
@@ -28,7 +28,7 @@ def test_its_figures_are_those_of_the_frames(demo_registry: LocalRegistry, conf:
     inventory = scan(load_config(path))
     done = execute("explore", path)
     assert done.code == 0
-    found = {name: getattr(analysis, name)(inventory) for name in FRAMES}
+    found = {name: getattr(space, name)(inventory) for name in FRAMES}
     expected = [str(getattr(findings, name)(found[name])) for name in FRAMES]
     assert [unaged(said) for said in done.sentences] == [unaged(said) for said in expected]
     assert len(done.pictures) == len(FRAMES)
@@ -38,7 +38,7 @@ def test_its_figures_are_those_of_the_frames(demo_registry: LocalRegistry, conf:
     page = export_html(done.path).read_text()
     assert page.count("<img ") == page.count('alt="') == len(FRAMES)
     assert 'alt="Bars: what each image alone holds' in page
-    assert "analysis.by_image" not in page
+    assert "space.by_image" not in page
     assert all(600 < picture.metadata["image/png"]["width"] < 800 for picture in done.pictures)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regdata.analysis import space as analysis
+from regdata.analysis import space
 from regdata.analysis.space import Totals
 from regdata.cleaning.cleanup import apply
 from regdata.config import load_config
@@ -36,7 +36,7 @@ NOTHING = Inventory.from_columns(Columns(), scanned_at=NOW, from_store=True)
 
 def test_totals(small: Small) -> None:
     """Every stored byte is in one of the four parts, and nothing shared would be each manifest's own copy."""
-    totals = analysis.totals(small.inventory())
+    totals = space.totals(small.inventory())
     assert totals == Totals(
         images=3,
         tags=3,
@@ -59,17 +59,17 @@ def test_without_base_path(small: Small) -> None:
     """What only the store can tell is left out, in a sentence; the ages count no leftovers."""
     small.columns["blobs"] = no_rows()["blobs"]
     inventory = small.inventory(from_store=False)
-    totals = analysis.totals(inventory)
+    totals = space.totals(inventory)
     assert totals.orphans is None
     assert "can't be seen without `registry.base_path`" in findings.totals(totals)
-    assert analysis.by_age(inventory)["days"].notna().all()
-    assert analysis.by_month(inventory)["bytes"].sum() == totals.stored
+    assert space.by_age(inventory)["days"].notna().all()
+    assert space.by_month(inventory)["bytes"].sum() == totals.stored
     assert "exact with base_path" in str(plan(inventory, "1=1"))
 
 
 def test_by_image(small: Small) -> None:
     """What only an image holds, its orphans too, and what it shares; an image without tags has nothing."""
-    images = analysis.by_image(small.inventory())
+    images = space.by_image(small.inventory())
     assert images.to_numpy().tolist() == [["a/app", 2, 193, 100], ["b/app", 1, 41, 100], ["c/none", 0, 0, 0]]
     assert findings.by_image(images) == (
         "`a/app` takes most: **193 B** that only it holds, 82% of what single images hold; "
@@ -79,7 +79,7 @@ def test_by_image(small: Small) -> None:
 
 def test_by_path(small: Small) -> None:
     """Every stored byte is once in the areas, also what several images hold, and nobody."""
-    paths = analysis.by_path(small.inventory())
+    paths = space.by_path(small.inventory())
     assert paths.astype({"team": str}).to_numpy().tolist() == [
         ["a/app", "a", 193],
         ["(shared by several images)", "(several teams)", 100],
@@ -94,14 +94,14 @@ def test_teams() -> None:
     many = Small()
     for number in range(10):
         many.push(f"team{number}/app", "1", days=1, **{f"layer{number}": 1000 * (10 - number)})
-    paths = analysis.by_path(many.inventory())
+    paths = space.by_path(many.inventory())
     assert list(paths["team"].cat.categories)[:7] == [*(f"team{number}" for number in range(6)), "other (4)"]
     assert (paths["team"] == "other (4)").sum() == 4
 
 
 def test_by_month(small: Small) -> None:
     """A blob is of the month of its push, and of the team that alone holds it."""
-    months = analysis.by_month(small.inventory())
+    months = space.by_month(small.inventory())
     assert months.astype({"team": str}).to_numpy().tolist() == [
         ["2024-05", "a", 61],
         ["2024-05", "(several teams)", 100],
@@ -117,7 +117,7 @@ def test_by_month(small: Small) -> None:
 
 def test_by_age(small: Small) -> None:
     """What is older is what the plan frees, with what any clean-up frees and without what is protected."""
-    ages = analysis.by_age(small.inventory(protect="tag_name = '2.0'"))
+    ages = space.by_age(small.inventory(protect="tag_name = '2.0'"))
     assert ages["days"].tolist()[:4] == [30, 90, 180, 365]
     assert ages["tags"].tolist() == [1, 1, 1, 1, 0]
     assert ages["stay"].tolist() == [1, 1, 0, 0, 0]
@@ -129,7 +129,7 @@ def test_by_age_is_what_a_deletion_frees(demo_registry: LocalRegistry, conf: Con
     """The bytes shown for an age are those by which the store shrinks when all that is older goes."""
     config = load_config(conf(demo_registry, sql={"old": "age_days > 180"}))
     inventory = scan(config)
-    ages = analysis.by_age(inventory)
+    ages = space.by_age(inventory)
     (promised,) = ages.loc[ages["days"] == 180, "bytes"]
     before = store_bytes(demo_registry.base_path)
     result = apply(plan(inventory, "age_days > 180"), config)
@@ -141,7 +141,7 @@ def test_by_tag(small: Small) -> None:
     """A row per tag, largest first; an unknown date is counted as such."""
     small.push("b/app", "2.0", days=1, base=100, v=300)
     small.columns["tags"]["pushed"][-1] = small.columns["contents"]["created"][-1] = None
-    tags = analysis.by_tag(small.inventory())
+    tags = space.by_tag(small.inventory())
     assert tags["tag_size"].tolist() == [400, 170, 150, 130]
     assert findings.by_tag(tags) == (
         "The largest of 4 tags is `b/app:2.0` with **400 B**; half are below 160 B; the oldest, `a/app:1.0`, "
@@ -151,8 +151,8 @@ def test_by_tag(small: Small) -> None:
 
 def test_layers(small: Small) -> None:
     """A layer's tags and images are those that hold it, also the images that hold it by an orphan alone."""
-    layers = analysis.layers(small.inventory())
-    used = {row.blob_hash: (row.tags, row.images, row.users) for row in analysis.rows(layers)}
+    layers = space.layers(small.inventory())
+    used = {row.blob_hash: (row.tags, row.images, row.users) for row in space.rows(layers)}
     assert layers["blob_size"].tolist() == [100, 70, 50, 40, 30]
     assert used[digest("base")] == (3, 2, "a/app, b/app")
     assert used[digest("w")] == (0, 1, "a/app")
@@ -162,7 +162,7 @@ def test_layers(small: Small) -> None:
 def test_goes_and_stays(small: Small) -> None:
     """What goes adds up to the plan's bytes, and with what stays to all that is stored."""
     shown = plan(small.inventory(), "image_name = 'a/app'")
-    images = analysis.goes_and_stays(shown)
+    images = space.goes_and_stays(shown)
     assert images.set_index("image_name").T.to_dict("list") == {
         "a/app": [193, 0],
         "(no manifest refers to it)": [5, 0],
@@ -176,20 +176,20 @@ def test_on_the_demo(demo_registry: LocalRegistry, conf: Conf) -> None:
     """All that is stored is what the files of the store add up to, however it is cut."""
     inventory = scan(load_config(conf(demo_registry)))
     stored = store_bytes(demo_registry.base_path)
-    totals = analysis.totals(inventory)
+    totals = space.totals(inventory)
     assert totals.stored == stored
     assert totals.one_image + totals.several_images + totals.orphan_bytes + totals.unreferenced == stored
-    assert analysis.by_path(inventory)["bytes"].sum() == analysis.by_month(inventory)["bytes"].sum() == stored
-    assert analysis.by_image(inventory)["own"].sum() == totals.one_image + totals.orphan_bytes
+    assert space.by_path(inventory)["bytes"].sum() == space.by_month(inventory)["bytes"].sum() == stored
+    assert space.by_image(inventory)["own"].sum() == totals.one_image + totals.orphan_bytes
     assert totals.saved > 0
-    images = analysis.goes_and_stays(plan(inventory, AUTOBUILD))
+    images = space.goes_and_stays(plan(inventory, AUTOBUILD))
     assert images[["goes", "stays"]].sum().sum() == stored
 
 
 @pytest.mark.parametrize("name", ["by_image", "by_month", "by_age", "by_tag", "layers", "by_path", "totals"])
 def test_an_empty_registry(name: str) -> None:
     """An empty registry gives a sentence that says so."""
-    found = getattr(analysis, name)(NOTHING)
+    found = getattr(space, name)(NOTHING)
     sentence = getattr(findings, name)(found)
     assert sentence.startswith(("No", "There is no ", "The registry is empty"))
     assert sentence._repr_markdown_() == str(sentence)
