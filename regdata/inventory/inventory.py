@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from regdata.inventory import snapshot
 from regdata.inventory.building import build, tables_of
 from regdata.inventory.graph import Graph
 from regdata.inventory.once import Once
@@ -124,15 +125,11 @@ class Inventory(Shown):
 
     def save(self, folder: str | Path) -> Path:
         """Writes a snapshot into ``folder`` and returns its path; see inventory.snapshot. Raises StorageError."""
-        from regdata.inventory import snapshot  # its `compare` stands on this module
-
         return snapshot.save(self, {key: getattr(self, key) for key in snapshot.KEYS}, folder)
 
     @classmethod
     def load(cls, path: str | Path) -> Inventory:
         """The inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
-        from regdata.inventory import snapshot
-
         return cls(**snapshot.load(path))
 
     def sql(self, query: str) -> pd.DataFrame:
