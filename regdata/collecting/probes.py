@@ -1,0 +1,129 @@
+"""What a registry has to do for its blobs to be collected while it runs: tried out before anything is deleted.
+
+Everything is tried on random digests and random bytes, which nobody else can have, and never on a tag.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from regdata.errors import CleanupError, RegistryError
+from regdata.sources.answers import Answer
+from regdata.sources.claims import Claims
+from regdata.sources.manifest import OCI_INDEX, OCI_MANIFEST
+from regdata.sources.paths import blob_path, layer_path, revision_path
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+
+# Asked so often, each of a few replicas will have been asked.
+_REPLICAS = 16
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def check_online(claims: Claims, storage: Storage, repository: str) -> None:
+    """Raises CleanupError where the registry's blobs can't be collected safely while it runs; nothing is changed.
+
+    ``storage`` has to be what it writes to, and deleting has to be allowed: that is tried out before.
+    """
+    registry = claims.registry
+    for unfounded in _unfounded():
+        _check_refused(registry, storage, repository, unfounded)
+    with _uploaded(registry, storage, repository) as digest:
+        for _ in range(_REPLICAS):  # so that every cache knows it
+            claims.has(repository, digest)
+        claims.forget(repository, digest)
+        claimed = sum(claims.has(repository, digest) for _ in range(_REPLICAS))
+        if claimed:
+            raise CleanupError(
+                f"{registry.display} goes on claiming a blob after its link was deleted ({claimed} of {_REPLICAS} "
+                "times): several replicas answer, each with a cache of its own, or a proxy keeps answers. Pushes "
+                "after a collection would be broken, so nothing was deleted: switch storage.cache off, or stop all "
+                "of them by gc-before and start them by gc-after"
+            )
+
+
+class _Unfounded(NamedTuple):
+    kind: str
+    data: bytes
+    media_type: str
+
+
+def _unfounded() -> Iterator[_Unfounded]:
+    """Manifests that refer to what nobody has."""
+
+    def descriptor(media_type: str, **more: object) -> dict[str, object]:
+        return {"mediaType": media_type, "digest": f"sha256:{secrets.token_hex(32)}", "size": 7, **more}
+
+    image = {"config": descriptor(_CONFIG), "layers": [descriptor(_LAYER)]}
+    yield _Unfounded("an image", _manifest(OCI_MANIFEST, image), OCI_MANIFEST)
+    platform = {"os": "linux", "architecture": "mips64le"}
+    index = {"manifests": [descriptor(OCI_MANIFEST, platform=platform)]}
+    yield _Unfounded("an index", _manifest(OCI_INDEX, index), OCI_INDEX)
+
+
+def _manifest(media_type: str, parts: Mapping[str, object]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "mediaType": media_type, **parts}).encode()
+
+
+def _check_refused(registry: Registry, storage: Storage, repository: str, unfounded: _Unfounded) -> None:
+    digest = f"sha256:{hashlib.sha256(unfounded.data).hexdigest()}"
+    path = registry.http.path(repository, "manifests", digest)
+    answer = registry.http.send("PUT", path, {"Content-Type": unfounded.media_type}, unfounded.data)
+    if answer.status == 400:
+        return
+    if answer.status != 201:
+        raise _refused(registry, "PUT", path, answer)
+    registry.delete(repository, digest)
+    _remove(storage, revision_path(repository, digest), blob_path(digest))
+    raise CleanupError(
+        f"{registry.display} takes {unfounded.kind} whose parts it does not have, so that a push in flight could lose them; "
+        "nothing was deleted. Switch validation on (validation.disabled: false, manifests.indexes.platforms: all), or "
+        "stop the registry by gc-before and start it by gc-after"
+    )
+
+
+@contextmanager
+def _uploaded(registry: Registry, storage: Storage, repository: str) -> Iterator[str]:
+    """A new blob in a repository, which is removed again."""
+    data = secrets.token_bytes(32)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    path = registry.http.path(repository, "blobs/uploads/")
+    answer = registry.http.send("POST", path)
+    if answer.status != 202:
+        raise _refused(registry, "POST", path, answer)
+    where = registry.http.local(path, answer.headers.get("Location", ""))
+    where += f"{'&' if '?' in where else '?'}digest={digest}"
+    answer = registry.http.send("PUT", where, {"Content-Type": "application/octet-stream"}, data)
+    if answer.status != 201:
+        raise _refused(registry, "PUT", where, answer)
+    try:
+        yield digest
+    finally:
+        with suppress(RegistryError):
+            registry.http.send("DELETE", registry.http.path(repository, "blobs", digest))
+        _remove(storage, layer_path(repository, digest), blob_path(digest))
+
+
+def _remove(storage: Storage, *paths: str) -> None:
+    """Removes what only we can have put there."""
+    for path in paths:
+        with suppress(OSError):
+            storage.files.remove(f"{storage.root}/{path}".rpartition("/")[0])
+
+
+def _refused(registry: Registry, method: str, path: str, answer: Answer) -> CleanupError | RegistryError:
+    """What to raise. 405 is a pull-through cache's answer to an upload (UNSUPPORTED), or that of read-only mode."""
+    if answer.status != 405:
+        return registry.http.refused(method, path, answer)
+    if "UNSUPPORTED" in str(answer.data):
+        why, cure = "is a pull-through cache", "clean up the registry behind it"
+    else:
+        why = "is read-only"
+        cure = "switch storage.maintenance.readonly off, or have gc-before and gc-after stop and start the registry"
+    return CleanupError(f"{registry.display} {why}, so nothing was deleted: {cure}")

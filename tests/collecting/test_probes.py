@@ -1,0 +1,85 @@
+"""Registries whose blobs can't be collected safely while they run are refused, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from regdata.collecting.probes import check_online
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import push
+from regdata.errors import CleanupError
+from regdata.sources.claims import Claims
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+from tests.collecting.test_sweep import KEPT, files
+from tests.support.proxy import Fault, faults_before
+
+
+@pytest.fixture
+def filled(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
+    with LocalRegistry(tmp_path / "registry", cache=True) as started:
+        push(started.url, "a", "kept", KEPT)
+        yield started
+
+
+def check(registry: LocalRegistry, url: str = "") -> None:
+    check_online(Claims(Registry(url or registry.url)), Storage(registry.base_path), "a")
+
+
+def test_a_sound_registry(filled: LocalRegistry) -> None:
+    """It passes, and nothing of what was tried is left."""
+    before = files(filled.base_path)
+    check(filled)
+    assert files(filled.base_path) == before
+    assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
+
+
+@pytest.mark.parametrize("kind", ["image", "index"])
+def test_validation_is_off(filled: LocalRegistry, kind: str) -> None:
+    """A registry that takes manifests whose parts it lacks is refused, and what it took is deleted."""
+    before = files(filled.base_path)
+    with faults_before(filled.url) as proxy:
+        proxy.on("PUT", "/v2/a/manifests/sha256:", Fault(400), times=kind == "index")
+        proxy.on("PUT", "/v2/a/manifests/sha256:", Fault(201))
+        with pytest.raises(CleanupError, match=f"takes an {kind} whose parts it does not have.*validation"):
+            check(filled, proxy.url)
+        assert any(line.startswith("DELETE /v2/a/manifests/sha256:") for line in proxy.seen)
+    assert files(filled.base_path) == before
+
+
+def test_read_only(filled: LocalRegistry) -> None:
+    """Read-only mode is told by its name, with its cure."""
+    filled.stop()
+    storage = {
+        "filesystem": {"rootdirectory": str(filled.base_path)},
+        "maintenance": {"readonly": {"enabled": True}},
+    }
+    with (
+        LocalRegistry(filled.folder, settings={"storage": storage}) as read_only,
+        pytest.raises(CleanupError, match=r"is read-only.*storage\.maintenance\.readonly.*gc-before"),
+    ):
+        check(read_only)
+
+
+def test_pull_through_cache(filled: LocalRegistry, tmp_path: Path) -> None:
+    """So is a pull-through cache."""
+    settings = {"proxy": {"remoteurl": filled.url}}
+    (tmp_path / "cache").mkdir()
+    with (
+        LocalRegistry(tmp_path / "cache", settings=settings) as cache,
+        pytest.raises(CleanupError, match="is a pull-through cache"),
+    ):
+        check(cache)
+
+
+def test_claims_stay(filled: LocalRegistry) -> None:
+    """A registry that claims a blob after its link was deleted, at times, is refused; the blob is removed."""
+    before = files(filled.base_path)
+    with faults_before(filled.url) as proxy:
+        proxy.on("HEAD", "/v2/a/blobs/", Fault(200), times=20)
+        with pytest.raises(CleanupError, match=r"claiming a blob.*\(4 of 16 times\).*replicas"):
+            check(filled, proxy.url)
+    assert files(filled.base_path) == before
