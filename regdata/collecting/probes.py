@@ -82,9 +82,9 @@ def _check_refused(registry: Registry, storage: Storage, repository: str, unfoun
     registry.delete(repository, digest)
     _remove(storage, revision_path(repository, digest), blob_path(digest))
     raise CleanupError(
-        f"{registry.display} takes {unfounded.kind} whose parts it does not have, so that a push in flight could lose them; "
-        "nothing was deleted. Switch validation on (validation.disabled: false, manifests.indexes.platforms: all), or "
-        "stop the registry by gc-before and start it by gc-after"
+        f"{registry.display} takes {unfounded.kind} whose parts it does not have, so that a push in flight could lose "
+        "them; nothing was deleted. Switch validation on (validation.disabled: false, manifests.indexes.platforms: "
+        "all), or stop the registry by gc-before and start it by gc-after"
     )
 
 

@@ -118,11 +118,13 @@ class Sweep:
         self.since, self.keeps, self.wait, self.size = since, keeps, wait, size
         self.swept = Swept()
         self._active: list[_Group] = []
+        self._number = max((batch.number for batch in aside.batches(run)), default=0)
         self._now = 0
 
     def run(self, items: Iterable[Item]) -> Swept:
         """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
-        todo, number = list(_batches(items, self.size)), len(self.aside.batches(self.of))
+        self.swept = Swept()
+        todo = list(_batches(items, self.size))
         todo.reverse()
         try:
             with ThreadPoolExecutor(self.claims.registry.workers) as self._pool:
@@ -131,8 +133,7 @@ class Sweep:
                     if self._active and left <= 0:
                         self._advance(min(self._active, key=lambda group: group.due))
                     elif todo and len(self._active) < AT_ONCE:
-                        number += 1
-                        self._begin(todo.pop(), number)
+                        self._begin(todo.pop())
                     else:
                         time.sleep(left)
         finally:
@@ -141,9 +142,10 @@ class Sweep:
                     group.aside.undo()
         return self.swept
 
-    def _begin(self, items: list[Item], number: int) -> None:
+    def _begin(self, items: list[Item]) -> None:
         """Takes the links away."""
-        group = _Group({item.digest: item for item in items}, self.aside.batch(self.of, number), self._ask)
+        self._number += 1
+        group = _Group({item.digest: item for item in items}, self.aside.batch(self.of, self._number), self._ask)
         self._active.append(group)
         self._journal("unlinking", group, blobs=list(group.items))
         self._spare(group, {item: "pushed" for item in items if self._is_new(item)})

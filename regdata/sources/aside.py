@@ -104,10 +104,11 @@ class Aside:
             written = self.files.stat(path)
         return written.mtime if written else 0
 
-    def close(self, run: str) -> None:
-        """Removes what is empty: the run's folder, and with the last one all of it."""
-        with suppress(OSError):
-            self.files.remove_empty(f"{self.folder}/{run}")
+    def close(self) -> None:
+        """Removes what is empty: runs' folders, and with the last one all of it."""
+        for run in self.runs():
+            with suppress(OSError):
+                self.files.remove_empty(f"{self.folder}/{run}")
         with suppress(OSError):
             if self.files.names(self.folder) == ["README.txt"]:
                 self.files.remove(self.folder)
@@ -155,6 +156,12 @@ class Batch:
             return True
         return False
 
+    def discard(self, path: str) -> None:
+        """Frees a file."""
+        own = f"{self.folder}/{path}"
+        with told(own), suppress(*ABSENT):
+            self.files.remove_file(own)
+
     def data(self) -> dict[str, str]:
         """The paths of blobs' bytes, by digest."""
         folder = f"{self.folder}/blobs/sha256"
@@ -162,6 +169,18 @@ class Batch:
             hexes = [hex_ for prefix in self.files.folders(folder) for hex_ in self.files.folders(f"{folder}/{prefix}")]
             paths = {f"sha256:{hex_}": blob_path(f"sha256:{hex_}") for hex_ in hexes}
             return {digest: path for digest, path in paths.items() if self.files.exists(f"{self.folder}/{path}")}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the blobs that are here."""
+        with told(self.folder):
+            stats = {digest: self.files.stat(f"{self.folder}/{path}") for digest, path in self.data().items()}
+            return {digest: stat.size for digest, stat in stats.items() if stat}
+
+    def date(self) -> int:
+        """When it was decided that it goes (UTC epoch seconds, the store's clock)."""
+        with told(self.folder):
+            stat = self.files.stat(self.folder)
+        return stat.mtime if stat else 0
 
     def links(self) -> dict[str, list[str]]:
         """The paths of links, by the digest that they hold."""

@@ -38,14 +38,13 @@ def guarded(aside: Aside, run: str) -> Iterator[None]:
         with suppress(OSError):
             guard.communicate(b"decided")
         guard.wait()
-        aside.close(run)
+        aside.close()
 
 
 def undo(aside: Aside, run: str = "") -> list[str]:
     """Puts back what is undecided, of one run or of all; returns the digests of the bytes."""
     back = [digest for batch in aside.batches(run) if batch.state == "open" for digest in batch.undo()]
-    for name in [run] if run else aside.runs():
-        aside.close(name)
+    aside.close()
     return back
 
 

@@ -70,17 +70,14 @@ class Seen(NamedTuple):
 class Watch:
     """Watches a store for what is pushed to it.
 
-    ``known``: the manifests of each repository at the reading that said what is needed. ``wanted``: the digests of
-    blobs that are to go; others are not looked for. ``links``: the links that there are of those. ``now``, always, is
-    the time of the store's file system.
+    ``known``: the manifests of each repository at the reading that said what is needed. ``now``, always, is the time of
+    the store's file system.
     """
 
-    def __init__(
-        self, storage: Storage, *, known: Mapping[str, Collection[str]], wanted: Collection[str], now: int
-    ) -> None:
+    def __init__(self, storage: Storage, known: Mapping[str, Collection[str]], now: int) -> None:
         self.files, self.root = storage.files, str(storage.root)
         self.known = {name: frozenset(digests) for name, digests in known.items()}
-        self.wanted = frozenset(wanted)
+        self.wanted: frozenset[str] = frozenset()
         self._old: frozenset[tuple[str, str]] = frozenset()
         self._looked: dict[str, tuple[int, int]] = {}  # a folder's date, and when it was looked at
         self._listed: dict[str, list[str]] = {}
@@ -90,20 +87,22 @@ class Watch:
         self.look((), now)
         self._linked.clear()  # what is linked from the beginning is no news
 
-    def expect(self, links: Iterable[Link]) -> None:
-        """Says which links there are, or were: only by `look`'s ``taken`` they are looked for."""
+    def expect(self, wanted: Collection[str], links: Iterable[Link]) -> None:
+        """Says what is to go: digests of blobs, a new link to which anywhere is a need, and the links that there are or
+        were, which are no news."""
+        self.wanted = frozenset(wanted)
         self._old = frozenset((link.repository, link.name) for link in links)
 
     def look(self, taken: Collection[Link], now: int) -> Seen:
-        """What of the wanted is needed by now. ``taken``: links that were there, which are looked for one by one: their
-        folders are no news."""
+        """What is needed by now. ``taken``: links that were taken away, which are looked for one by one: their folders
+        are no news."""
         with told(self.root):
             linked = {link.target or link.name for link in taken if self.is_linked(link, now)}
             for name in self._repositories("", now):
                 self._linked |= self._new_links(name, now)
                 for digest in self._new_manifests(name, now):
                     self._mention(digest)
-        return Seen(self.wanted & (self._linked | linked), frozenset(self._mentioned))
+        return Seen(frozenset(linked | (self.wanted & self._linked)), frozenset(self._mentioned))
 
     def is_linked(self, link: Link, now: int) -> bool:
         """Whether a link is there, or is being written at this moment."""

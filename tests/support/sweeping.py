@@ -73,13 +73,13 @@ def sweep(
     since = int(time.time())
     known, mentioned = needed(registry.base_path)
     blobs = unneeded(registry.base_path, mentioned)
-    watch = Watch(storage, known=known, wanted=blobs, now=since)
+    watch = Watch(storage, known, since)
     links = defaultdict(list)
     for repository in storage.repositories():
         for link in read_links(storage, repository):
             if (digest := link.target or link.name) in blobs:
                 links[digest].append(link)
-    watch.expect(link for found in links.values() for link in found)
+    watch.expect(blobs, [link for found in links.values() for link in found])
     items = [Item(digest, size, tuple(links[digest])) for digest, size in blobs.items()]
     claims = Claims(Registry(url or registry.url))
     options = {"since": since, "wait": 0.3} | options

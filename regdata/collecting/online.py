@@ -1,0 +1,127 @@
+"""A collection of our own, while the registry runs: heal, sweep, and keep or free what was collected."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Collection as Digests
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from regdata.collecting import trash
+from regdata.collecting.sweep import SPARED, WAIT, Item, Journal, Sweep, Swept
+from regdata.show.words import count
+from regdata.sources.aside import Aside
+from regdata.sources.claims import Claims
+from regdata.sources.guard import guarded
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+from regdata.sources.watch import Link, Watch, read_links
+
+NEVER = 2**63
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a fresh reading of a registry says to its collector.
+
+    began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
+    there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
+    digest. empty: repositories that hold nothing and are to be removed.
+    """
+
+    began: int
+    manifests: Mapping[str, Digests[str]]
+    stored: Digests[str]
+    missing: Digests[str] = frozenset()
+    frees: Mapping[str, int] = field(default_factory=dict)
+    empty: Digests[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection did. freed: bytes by digest of what is gone, set_aside of what is kept for some days, back: the
+    digests that came back from there. healed: stale claims and links without data; swept: the blobs."""
+
+    freed: dict[str, int]
+    set_aside: dict[str, int]
+    back: set[str]
+    healed: Swept
+    swept: Swept
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say of it."""
+        notes = []
+        if healed := self.healed.cleared + self.healed.unlinked:
+            notes.append(
+                f"{count(healed, 'stale claim')} that earlier collections had left were cleared "
+                f"({count(self.healed.unlinked, 'link')} without data, {count(self.healed.cleared, 'cache entry')})"
+            )
+        reasons = list(self.swept.spared.values())
+        notes += [
+            f"{count(reasons.count(why), 'blob')} stayed: {said}" for why, said in SPARED.items() if why in reasons
+        ]
+        if self.back:
+            notes.append(f"{count(len(self.back), 'blob')} came back from what was set aside: they are needed again")
+        return notes
+
+
+def collect(
+    storage: Storage,
+    registry: Registry,
+    reading: Reading,
+    record: Journal,
+    *,
+    run: str,
+    keeps_days: float = 0,
+    wait: float = WAIT,
+) -> Collected:
+    """Collects what ``reading`` says, and what was set aside more than ``keeps_days`` ago.
+
+    ``run``: the name of what is set aside. Raises CleanupError, RegistryError or StorageError; what was undecided is
+    back by then.
+    """
+    aside = Aside(storage)
+    with guarded(aside, run):
+        now = aside.now()
+        back = trash.bring_back(aside, reading.missing)
+        watch = Watch(storage, reading.manifests, now)
+        ailing, going = _sorted(storage, aside, reading, back)
+        items = [*ailing, *going]
+        watch.expect(reading.frees, [link for item in items for link in item.links])
+        # The file system's clock, which may not be ours, at the time when the reading began.
+        since = reading.began + now - int(time.time())
+        claims = Claims(copy.copy(registry))
+        sweep = Sweep(aside, claims, watch, record, run=run, since=since, keeps=keeps_days > 0, wait=wait)
+        healed = sweep.run(ailing)
+        swept = sweep.run(going)
+        freed = trash.empty(aside, now - int(keeps_days * trash.DAY) if keeps_days else NEVER)
+    return Collected(
+        freed | ({} if keeps_days else swept.freed), swept.freed if keeps_days else {}, back, healed, swept
+    )
+
+
+def _sorted(storage: Storage, aside: Aside, reading: Reading, back: Digests[str]) -> tuple[list[Item], list[Item]]:
+    """What is to be healed and what is to go, each with its links.
+
+    To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
+    still claim, so that the next push that uses it would be broken. With an empty repository its links go.
+    """
+    ailing: dict[str, list[Link]] = defaultdict(list)
+    going: dict[str, list[Link]] = defaultdict(list)
+    for repository in storage.repositories():
+        for link in read_links(storage, repository):
+            digest = link.target or link.name
+            if digest in reading.frees or repository in reading.empty:
+                going[digest].append(link)
+            elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
+                ailing[digest].append(link)
+    return (
+        [Item(digest, 0, tuple(links), frees=False) for digest, links in ailing.items()],
+        [
+            Item(digest, reading.frees.get(digest, 0), tuple(going[digest]), frees=digest in reading.frees)
+            for digest in {**reading.frees, **going}
+        ],
+    )

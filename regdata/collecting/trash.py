@@ -1,0 +1,49 @@
+"""What was collected and is kept for some days: it comes back where it is needed again, or is freed in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from regdata.sources.aside import Aside, Batch
+from regdata.sources.paths import blob_path
+
+DAY = 86400
+
+
+def kept(aside: Aside, run: str = "") -> Iterator[Batch]:
+    """What is kept, of one run or of all."""
+    return (batch for batch in aside.batches(run) if batch.state == "kept")
+
+
+def size(aside: Aside) -> int:
+    """The bytes of blobs that are kept."""
+    return sum(sum(batch.sizes().values()) for batch in kept(aside))
+
+
+def bring_back(aside: Aside, needed: Collection[str], run: str = "") -> set[str]:
+    """Puts back the blobs that are needed, data and links, and drops what has come anew; the digests that came back."""
+    back = set()
+    for batch in kept(aside, run):
+        data, links = batch.data(), None
+        for digest in data:
+            if aside.has(digest):
+                batch.discard(blob_path(digest))
+            elif digest in needed:
+                links = batch.links() if links is None else links
+                batch.give_back(blob_path(digest))
+                for path in links.get(digest, []):
+                    batch.give_back(path)
+                back.add(digest)
+        if not batch.data():
+            batch.drop()
+    return back
+
+
+def empty(aside: Aside, before: int) -> dict[str, int]:
+    """Frees what was collected before that time (UTC epoch seconds, the store's clock); bytes by digest."""
+    freed: dict[str, int] = {}
+    for batch in kept(aside):
+        if batch.date() < before:
+            freed |= batch.sizes()
+            batch.drop()
+    return freed

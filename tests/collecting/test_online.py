@@ -1,0 +1,165 @@
+"""A collection of our own on a real registry: what others left is healed, what was set aside comes back or goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from regdata.collecting.online import Collected, Reading, collect
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import push
+from regdata.sources.aside import NAME, Aside
+from regdata.sources.registry import Registry
+from regdata.sources.storage import Storage
+from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls
+from tests.support.helpers import age
+from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
+
+DAY = 86400
+
+
+@pytest.fixture
+def registry(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
+    """With its cache, and two images in two repositories, of which one was deleted in both."""
+    with LocalRegistry(tmp_path / "registry", cache=True) as started:
+        for name in ("a", "b/c"):
+            push(started.url, name, "kept", KEPT)
+            push(started.url, name, "gone", GONE)
+            delete(started, name)
+        age(started.base_path, 60)
+        yield started
+
+
+def delete(registry: LocalRegistry, name: str) -> None:
+    requests.delete(f"{registry.url}/v2/{name}/manifests/{GONE.digest}", timeout=9).raise_for_status()
+
+
+def run(registry: LocalRegistry, name: str = "run", **options: Any) -> Collected:
+    """A collection of what is unneeded."""
+    known, mentioned = needed(registry.base_path)
+    blobs = registry.base_path / "docker/registry/v2/blobs/sha256"
+    stored = {f"sha256:{data.parent.name}" for data in blobs.glob("*/*/data")}
+    frees = unneeded(registry.base_path, mentioned)
+    reading = Reading(int(time.time()), known, stored, mentioned - stored, frees, options.pop("empty", frozenset()))
+    options = {"wait": 0.3} | options
+    return collect(Storage(registry.base_path), Registry(registry.url), reading, Journal(), run=name, **options)
+
+
+def naive(registry: LocalRegistry) -> None:
+    """Collects by the registry's own collector, beside the running registry."""
+    subprocess.run(registry.gc_command, check=True, capture_output=True)
+
+
+def test_what_a_naive_collection_left(registry: LocalRegistry) -> None:
+    """Where data went behind the registry's back, its claims are cleared and the links go; pushes are whole again."""
+    naive(registry)
+    assert has(registry.url, "a", OWN[0])  # the registry is poisoned
+    collected = run(registry)
+    assert (collected.healed.unlinked, collected.healed.cleared) == (4, 4)
+    assert collected.notes[0].startswith("8 stale claims")
+    assert collected.freed == {}
+    assert not any(has(registry.url, name, blob) for name in ("a", "b/c") for blob in OWN)
+    assert not link_path(registry, "a", OWN[0].digest).parent.exists()
+    again = run(registry, "again")
+    assert (again.healed.unlinked, again.healed.cleared, again.notes) == (0, 0, [])
+
+
+def test_claims_whose_links_are_gone(registry: LocalRegistry) -> None:
+    """3.x's collector takes the links as well, and leaves their folders: by these the claims are found."""
+    naive(registry)
+    for name in ("a", "b/c"):
+        for blob in OWN:
+            link_path(registry, name, blob.digest).unlink()
+    assert has(registry.url, "a", OWN[0])
+    assert run(registry).healed.cleared == 4
+    assert not has(registry.url, "a", OWN[0])
+
+
+def test_a_blob_that_is_needed_and_gone(registry: LocalRegistry) -> None:
+    """The claim on a layer that a kept image lost is cleared, too: pushed again, the image is whole."""
+    lost = KEPT.blobs[-1]
+    data_path(registry, lost.digest).unlink()
+    push(registry.url, "a", "kept", KEPT)
+    assert not pulls(registry.url, "a", "kept", KEPT)
+    run(registry)
+    push(registry.url, "a", "kept", KEPT)
+    assert pulls(registry.url, "a", "kept", KEPT)
+
+
+def test_an_empty_repository(registry: LocalRegistry) -> None:
+    """With a repository that is to be removed go its links, also those to blobs that others need."""
+    delete_kept = f"{registry.url}/v2/b/c/manifests/{KEPT.digest}"
+    requests.delete(delete_kept, timeout=9).raise_for_status()
+    collected = run(registry, empty={"b/c"})
+    assert set(collected.freed) == {blob.digest for blob in OWN}
+    assert not has(registry.url, "b/c", KEPT.blobs[0])
+    assert not list((registry.base_path / "docker/registry/v2/repositories/b/c/_layers/sha256").iterdir())
+    assert pulls(registry.url, "a", "kept", KEPT)
+
+
+def test_set_aside(registry: LocalRegistry) -> None:
+    """What is kept for some days frees nothing yet; a later run frees it when the days are over."""
+    collected = run(registry, keeps_days=7)
+    assert collected.set_aside == {blob.digest: len(blob.data) for blob in OWN}
+    assert collected.freed == {}
+    assert run(registry, "early", keeps_days=7).freed == {}
+    (batch,) = Aside(Storage(registry.base_path)).batches()
+    then = time.time() - 8 * DAY
+    os.utime(batch.folder, (then, then))
+    assert run(registry, "late", keeps_days=7).freed == collected.set_aside
+    assert not (registry.base_path / NAME).exists()
+
+
+def test_set_aside_and_no_days_any_more(registry: LocalRegistry) -> None:
+    """When nothing is to be kept any more, what was set aside goes with the next run."""
+    kept = run(registry, keeps_days=7).set_aside
+    assert run(registry, "later").freed == kept
+    assert not (registry.base_path / NAME).exists()
+
+
+def test_needed_again(registry: LocalRegistry) -> None:
+    """What was set aside comes back, as it was, once a manifest refers to it again."""
+    before = files(registry.base_path)
+    run(registry, keeps_days=7)
+    link = registry.base_path / f"docker/registry/v2/repositories/a/_manifests/revisions/sha256/{GONE.digest[7:]}/link"
+    link.write_text(GONE.digest)
+    collected = run(registry, "later", keeps_days=0)
+    assert collected.back == {blob.digest for blob in OWN}
+    assert collected.notes == ["2 blobs came back from what was set aside: they are needed again"]
+    assert pulls(registry.url, "a", GONE.digest, GONE)
+    link.unlink()
+    assert files(registry.base_path) == before
+
+
+def test_pushed_again_while_set_aside(registry: LocalRegistry) -> None:
+    """A blob that was brought anew is not kept twice."""
+    run(registry, keeps_days=7)
+    push(registry.url, "a", "again", GONE)
+    assert run(registry, "later", keeps_days=7).back == set()
+    assert not (registry.base_path / NAME).exists()
+    assert pulls(registry.url, "a", "again", GONE)
+
+
+def test_owner_and_mode(registry: LocalRegistry) -> None:
+    """Folders that have to be made anew for what comes back are as those around them."""
+    root = registry.base_path / "docker"
+    for path in [root, *root.rglob("*")]:
+        if path.is_dir():
+            path.chmod(0o2770)
+            shutil.chown(path, 1234, 1234)
+    run(registry, keeps_days=7)
+    assert not data_path(registry, OWN[0].digest).parent.exists()
+    link = registry.base_path / f"docker/registry/v2/repositories/a/_manifests/revisions/sha256/{GONE.digest[7:]}/link"
+    link.write_text(GONE.digest)
+    run(registry, "later")
+    for path in (data_path(registry, OWN[0].digest).parent, link_path(registry, "b/c", OWN[0].digest).parent):
+        seen = path.stat()
+        assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o7777) == (1234, 1234, 0o2770)
