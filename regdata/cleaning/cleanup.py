@@ -5,15 +5,19 @@ Nothing is deleted before everything that can be checked has been checked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from regdata.cleaning.deletion import Deleter, Key, Progress, states
+from regdata.cleaning.deletion import Deletion, Progress
+from regdata.cleaning.order import Manifest, Tag
+from regdata.cleaning.outcome import Members, Outcome
+from regdata.cleaning.review import states
 from regdata.cleaning.verification import verify
-from regdata.collecting import collection
-from regdata.collecting.collection import Collection
+from regdata.collecting.aftermath import remove_empty
+from regdata.collecting.commands import Collection, check_commands, collect
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
@@ -22,8 +26,6 @@ from regdata.planning.rules import freed
 from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
-
-__all__ = ["Result", "apply", "check_plan"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,26 +71,42 @@ def apply(
     *,
     gc: bool = True,
     force: bool = False,
-    record: Record | None = None,
     progress: Progress | None = None,
+    batch: int | None = None,
 ) -> Result:
     """Carries ``plan`` out: deletes, runs the registry's garbage collection (unless ``gc`` is False), and verifies.
 
-    ``force`` overrides ``limits``. The run's record is written into a new folder under ``reports`` unless ``record`` is
-    given. Raises CleanupError, RegistryError or StorageError before anything is deleted; what goes wrong later is in
-    Result.errors.
+    The run's record is written into a new folder under ``reports``. ``force`` overrides ``limits``. ``progress`` is
+    told how many manifests of how many are decided; ``batch``: how many may go between two looks at their images
+    (hundreds, if not given). Raises CleanupError, RegistryError or StorageError before anything is deleted; what goes
+    wrong later is in Result.errors.
     """
-    if record is None:
-        record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
-        with record.closed_on_error():
-            record.save_plan(plan.tags, plan.manifests)
-            result = apply(plan, config, gc=gc, force=force, record=record, progress=progress)
-        record.finish()
-        return result
-    site = Site.open(config)
+    record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
+    with record.closed_on_error():
+        record.save_plan(plan.tags, plan.manifests)
+        site = Site.open(config)
+        result = clean_up(plan, config, site, record, gc=gc, force=force, progress=progress, batch=batch)
+    record.finish()
+    return result
+
+
+def clean_up(
+    plan: Plan,
+    config: Config,
+    site: Site,
+    record: Record,
+    *,
+    gc: bool,
+    force: bool,
+    progress: Progress | None = None,
+    batch: int | None = None,
+) -> Result:
+    """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock():
         check_plan(plan, config, site, gc=gc, force=force)
-        return _carry_out(plan, config, site, record, gc=gc, progress=progress)
+        outcome = Outcome(plan)
+        deletion = Deletion(outcome, site, record)
+        return _carry_out(config, site, record, outcome, lambda: deletion.run(batch=batch, progress=progress), gc=gc)
 
 
 def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:
@@ -96,7 +114,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     if not force:
         _check_limits(plan, config)
     if gc:
-        collection.check_commands(config)
+        check_commands(config)
         _check_collectable(plan)
     site.registry.check()
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
@@ -149,44 +167,38 @@ def _check_limits(plan: Plan, config: Config) -> None:
 
 
 def _carry_out(
-    plan: Plan,
-    config: Config,
-    site: Site,
-    record: Record,
-    *,
-    gc: bool,
-    progress: Progress | None,
+    config: Config, site: Site, record: Record, outcome: Outcome, delete: Callable[[], list[str]], *, gc: bool
 ) -> Result:
-    deleter = Deleter(plan, site, record, progress)
+    plan = outcome.plan
     errors, collected, notes = [], Collection(), []
     expected = plan.blobs
     try:
         others = _vanished(plan.inventory, site)
-        if others:
-            notes.append(f"{len(others)} tags and manifests had been deleted by others since the scan")
-        failed = deleter.run()
+        if number := len(others.manifests) + len(others.tags):
+            notes.append(f"{number} tags and manifests had been deleted by others since the scan")
+        failed = delete()
         errors += failed
-        gone = deleter.deleted | others
-        if gone != deleter.planned:
-            expected = freed(plan.inventory, deleter.rows(gone))
+        gone = Members(outcome.deleted | others.manifests, outcome.untagged | others.tags)
+        if gone.manifests != outcome.planned:
+            expected = freed(plan.inventory, gone.manifest_rows)
         # Over the API it is not known what there is to be collected.
         if gc and not errors and (len(expected) or not plan.inventory.from_store):
-            collected = collection.collect(config, site, record, expected)
+            collected = collect(config, site, record, expected)
         errors += collected.errors
         notes += collected.notes
         if not failed:
-            told = verify(plan, gone | deleter.untagged, expected, collected, site)
+            told = verify(plan, gone, expected, collected, site)
             notes, errors = notes + told.notes, errors + told.errors
         if gc and not errors:
-            removed = collection.remove_empty(site, record, before=plan.inventory.scanned_at)
+            removed = remove_empty(site, record, before=plan.inventory.scanned_at)
             record.write(repositories_removed=removed)
     except RegdataError as error:
         errors.append(str(error))
     finally:
         # Also when this is interrupted: the record says how far it came.
         result = Result(
-            tags=deleter.tags(),
-            manifests=deleter.manifests(),
+            tags=outcome.tag_rows(),
+            manifests=outcome.manifest_rows(),
             bytes_predicted=plan.reclaimable,
             bytes_expected=int(expected["blob_size"].sum()),
             bytes_freed=collected.bytes_freed,
@@ -213,10 +225,14 @@ def _facts(result: Result) -> dict[str, object]:
     }
 
 
-def _vanished(inventory: Inventory, site: Site) -> set[Key]:
+def _vanished(inventory: Inventory, site: Site) -> Members:
     """The tags and manifests of the scan that are not there any more: this run has not lost them."""
     scanned = states(inventory, {*inventory.images["image_name"], *inventory.manifests["image_name"]})
-
+    manifests: set[Manifest] = set()
+    tags: set[Tag] = set()
     with ThreadPoolExecutor(site.registry.workers) as pool:
-        found = zip(scanned, pool.map(lambda image: site.vanished(image, *scanned[image]), scanned), strict=True)
-        return {Key(image, name) for image, (tags, revisions) in found for name in tags | revisions}
+        found = pool.map(lambda image: site.vanished(image, *scanned[image]), scanned)
+        for image, (names, digests) in zip(scanned, found, strict=True):
+            tags |= {Tag(image, name) for name in names}
+            manifests |= {Manifest(image, digest) for digest in digests}
+    return Members(manifests, tags)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from regdata.cleaning.deletion import pairs
-from regdata.collecting.collection import Collection
+from regdata.cleaning.order import pairs
+from regdata.cleaning.outcome import Members
+from regdata.collecting.commands import Collection
 from regdata.planning.plan import Plan
 from regdata.sources.site import Site
 from regdata.sources.source import Source
@@ -24,14 +25,14 @@ class Verdict:
 
 def verify(
     plan: Plan,
-    gone: Set[tuple[str, str]],
+    gone: Members,
     expected: pd.DataFrame,
     collected: Collection,
     site: Site,
 ) -> Verdict:
     """That every surviving tag, manifest, config and layer is there, and that the freed bytes are the predicted ones.
 
-    ``gone``: image and digest, or image and tag, of what this run or others have deleted.
+    ``gone``: what this run or others have deleted; ``expected``: the blobs that nobody needs any more.
     """
     tags, manifests = _survivors(plan, gone)
     lost = site.lost(
@@ -95,18 +96,22 @@ def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
     yield from pairs(held.drop_duplicates("reference_hash"), "reference_hash")
 
 
-def _survivors(plan: Plan, gone: Set[tuple[str, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _survivors(plan: Plan, gone: Members) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tags and manifests that could be read at the scan and that were not deleted."""
     images, manifests = plan.inventory.images, plan.inventory.manifests
-    deleted = pd.MultiIndex.from_tuples(list(gone) or [("", "")])
-    by_digest = pd.MultiIndex.from_frame(images[["image_name", "tag_hash"]])
-    by_tag = pd.MultiIndex.from_frame(images[["image_name", "tag_name"]])
-    tags = images[~by_digest.isin(deleted) & ~by_tag.isin(deleted) & images["error"].isna().to_numpy()]
-    left = manifests[
-        ~pd.MultiIndex.from_frame(manifests[["image_name", "manifest_hash"]]).isin(deleted)
-        & manifests["error"].isna().to_numpy()
-    ]
-    return tags, left
+    return (
+        images[
+            ~_among(images, "tag_hash", gone.manifests)
+            & ~_among(images, "tag_name", gone.tags)
+            & images["error"].isna()
+        ],
+        manifests[~_among(manifests, "manifest_hash", gone.manifests) & manifests["error"].isna()],
+    )
+
+
+def _among(frame: pd.DataFrame, column: str, those: Set[tuple[str, str]]) -> pd.Series:
+    """Whether image and another column of each row are among those."""
+    return pd.Series([pair in those for pair in pairs(frame, column)], index=frame.index, dtype=bool)
 
 
 def _needed_now(source: Source, blobs: dict[str, int]) -> bool:

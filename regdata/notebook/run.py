@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from regdata.cleaning.cleanup import Result
-from regdata.cleaning.cleanup import apply as carry_out
+from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
-from regdata.collecting import collection
+from regdata.collecting.commands import recover
 from regdata.config import Config, check_flags, load_config
 from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.inventory.inventory import Inventory
@@ -91,7 +90,7 @@ class Run(Shown):
         with site.lock():
             self.interrupted = list(report.unfinished(self.config, besides=self.record.folder))
             for folder in self.interrupted:
-                for problem in collection.recover(self.config, site, report.events(folder), self.record):
+                for problem in recover(self.config, site, report.events(folder), self.record):
                     self.record.error(problem)
 
     def _save_snapshot(self, inventory: Inventory) -> None:
@@ -128,8 +127,9 @@ class Run(Shown):
             self.result = Result.unchanged(planned, f"{why}: nothing was changed")
             return self.result
         with self.record.closed_on_error():
-            self.result = carry_out(
-                planned, self.config, gc=self.gc, force=self.force, record=self.record, progress=self._progress
+            site = Site.open(self.config)
+            self.result = clean_up(
+                planned, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )
             for folder in self.interrupted if not self.record.facts["errors"] else []:
                 report.settle(folder, by=self.record.folder)

@@ -10,7 +10,7 @@ from regdata.analysis.capacity import Study
 from regdata.analysis.changes import Changes
 from regdata.analysis.forecast import day
 from regdata.cleaning.cleanup import Result
-from regdata.collecting.collection import Collection
+from regdata.collecting.commands import Collection
 from regdata.inventory.inventory import Inventory
 from regdata.notebook import findings
 from regdata.notebook.run import Run

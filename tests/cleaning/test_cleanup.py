@@ -103,6 +103,8 @@ def team(team_template: tuple[Path, dict[str, Files]], tmp_path: Path) -> Iterat
 
 Conf = Callable[..., Path]
 sources = pytest.mark.parametrize("folder", [True, False], ids=["folder", "api"])
+# How many manifests go between two looks.
+batches = pytest.mark.parametrize("batch", [2, None], ids=["two at a time", "all at once"])
 
 
 def settings(team: Team, conf: Conf, *, folder: Any = True, **overrides: Any) -> regdata.config.Config:
@@ -589,14 +591,15 @@ def test_a_restart_cures_the_cache(team_template: tuple[Path, dict[str, Files]],
 # Changes between the scan and the deletion
 
 
+@batches
 @sources
-def test_a_moved_tag(team: Team, conf: Conf, tmp_path: Path, folder: bool) -> None:
+def test_a_moved_tag(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """A selected tag that was pushed again since the scan is skipped as moved, and pulls its new image."""
     config = settings(team, conf, folder=folder)
     plan = plan_of(config, "tag_name in ('2.0', '3.0')")
     new = make_image([make_layer("new", 800)])
     push(team.registry.url, "team/app", "3.0", new)
-    result = regdata.apply(plan, config)
+    result = regdata.apply(plan, config, batch=batch)
     assert result.errors == []
     assert outcomes(result) == {"team/app:2.0": "deleted", "team/app:3.0": "moved"}
     assert status(team.registry, "team/app:3.0") == 200
@@ -606,34 +609,37 @@ def test_a_moved_tag(team: Team, conf: Conf, tmp_path: Path, folder: bool) -> No
         assert result.bytes_freed == result.bytes_expected
 
 
+@batches
 @sources
-def test_a_new_tag_on_a_digest(team: Team, conf: Conf, tmp_path: Path, folder: bool) -> None:
+def test_a_new_tag_on_a_digest(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """A digest that got another tag since the scan stays with it."""
     config = settings(team, conf, folder=folder)
     plan = plan_of(config, "tag_name in ('2.0', '3.0')")
     push(team.registry.url, "team/app", "release", TAGS["team/app:3.0"])
-    result = regdata.apply(plan, config)
+    result = regdata.apply(plan, config, batch=batch)
     assert result.errors == []
     assert outcomes(result) == {"team/app:2.0": "deleted", "team/app:3.0": "moved"}
     assert pull_all(team.registry, "team/app:release", tmp_path / "release") == team.pushed["team/app:3.0"]
     check_others(team, {"team/app:2.0"}, tmp_path)
 
 
+@batches
 @sources
-def test_a_new_index_on_a_child(team: Team, conf: Conf, tmp_path: Path, folder: bool) -> None:
+def test_a_new_index_on_a_child(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """An image that a new index lists since the scan stays, and so does the index."""
     config = settings(team, conf, folder=folder)
     plan = plan_of(config, "tag_name = '1.0' and image_name = 'team/app' or tag_name = '3.0'")
     push(team.registry.url, "team/app", "multi", make_index([SINGLE, ARM]))
-    result = regdata.apply(plan, config)
+    result = regdata.apply(plan, config, batch=batch)
     assert result.errors == []
     assert outcomes(result) == {"team/app:1.0": "moved", "team/app:3.0": "deleted"}
     pull_all(team.registry, "team/app:multi", tmp_path / "multi")
     check_others(team, {"team/app:3.0"}, tmp_path)
 
 
+@batches
 @sources
-def test_a_tag_that_is_gone_already(team: Team, conf: Conf, tmp_path: Path, folder: bool) -> None:
+def test_a_tag_that_is_gone_already(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """What another one deleted since the scan is no error, and the rest goes as planned."""
     config = settings(team, conf, folder=folder)
     plan, before = plan_of(config, "tag_name in ('2.0', '3.0')"), store_bytes(team.registry.base_path)
@@ -641,7 +647,7 @@ def test_a_tag_that_is_gone_already(team: Team, conf: Conf, tmp_path: Path, fold
         session.trust_env = False
         digest = TAGS["team/app:3.0"].digest
         session.delete(f"{team.registry.url}/v2/team/app/manifests/{digest}").raise_for_status()
-    result = regdata.apply(plan, config)
+    result = regdata.apply(plan, config, batch=batch)
     assert result.errors == []
     assert result.notes == ["2 tags and manifests had been deleted by others since the scan"]
     assert outcomes(result)["team/app:2.0"] == "deleted"

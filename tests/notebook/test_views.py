@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from regdata.cleaning.cleanup import Result
-from regdata.collecting.collection import Collection
+from regdata.collecting.commands import Collection
 from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import plan
 from regdata.show import blocks

@@ -1,4 +1,4 @@
-"""The registry's garbage collection, around it and after it.
+"""The registry's own garbage collection, and conf.json's commands around it.
 
 The registry collects blobs that no manifest refers to (registry/storage/garbagecollect.go in distribution). It is never
 run with --delete-untagged, which deletes children and referrers of live images.
@@ -13,8 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +22,12 @@ from typing import IO, Any
 
 import pandas as pd
 
+from regdata.collecting.aftermath import in_flight, probes, stale, taken
 from regdata.config import Config
-from regdata.errors import CleanupError, RegistryError, StorageError
-from regdata.planning.rules import GRACE
+from regdata.errors import CleanupError, StorageError
 from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
-
-# How many collected blobs the registry is asked for afterwards.
-PROBES = 20
 
 # As the registry reads it: flags of one letter may stand together.
 _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
@@ -88,7 +84,7 @@ def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) 
     """Waits for uploads (gc-wait), then gc-before, gc-command, gc-after. ``expected``: the blobs to be freed
     (Plan.blobs)."""
     notes = []
-    if told := _in_flight(site, config.gc_wait):
+    if told := in_flight(site, config.gc_wait):
         if config.gc_wait:
             return Collection(
                 errors=[
@@ -96,8 +92,8 @@ def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) 
                 ]
             )
         notes.append(f"{told}: a push that is not finished may have to be repeated")
-    commands, probes = _Commands(config, record), _probes(expected)
-    record.journal({"event": "collecting", "blobs": probes})
+    commands, asked = _Commands(config, record), probes(expected)
+    record.journal({"event": "collecting", "blobs": asked})
     measured = _unknown
     try:
         if commands.run("gc-before"):
@@ -108,9 +104,9 @@ def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) 
     record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
     errors, freed = commands.errors, measured()
     if freed is not None:
-        probes = [(image, digest) for image, digest in probes if digest in freed]
+        asked = [(image, digest) for image, digest in asked if digest in freed]
     if not errors:
-        errors = _stale(site, probes, gone=freed is not None)
+        errors = stale(site, asked, gone=freed is not None)
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors)
 
 
@@ -220,82 +216,7 @@ def recover(config: Config, site: Site, journal: list[dict[str, Any]], record: R
         commands.run("gc-after")
     if commands.errors:
         return commands.errors
-    return _stale(site, _taken(site, journal), gone=True)
-
-
-def _taken(site: Site, journal: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """The image and digest of those blobs to be collected, as the journal says, that are not there any more."""
-    there = site.presence()
-    for event in journal:
-        for image, blob in event.get("blobs", []):
-            if not there(image, blob):
-                yield image, blob
-
-
-def _in_flight(site: Site, seconds: float) -> str | None:
-    """What is being pushed, after waiting up to ``seconds`` for it to end."""
-    deadline = time.monotonic() + seconds
-    while uploads := [upload for upload in site.uploads() if upload.started > time.time() - GRACE]:
-        if time.monotonic() >= deadline:
-            images = ", ".join(sorted({upload.repository for upload in uploads}))
-            return f"{len(uploads)} uploads were in flight before the collection ({images})"
-        time.sleep(min(1.0, seconds))
-    return None
-
-
-def _check_up(site: Site) -> None:
-    """Gives a registry that gc-after has just started the time to answer."""
-    deadline = time.monotonic() + site.start_time
-    while True:
-        try:
-            return site.registry.check()
-        except RegistryError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(0.2)
-
-
-def _probes(expected: pd.DataFrame) -> list[tuple[str, str]]:
-    """image_name and blob_hash of the largest blobs that are to be collected, as far as an image held them."""
-    held = expected[expected["image_name"].notna()].sort_values("blob_size", ascending=False).head(PROBES)
-    return list(zip(held["image_name"], held["blob_hash"], strict=True))
-
-
-def _stale(site: Site, blobs: Iterable[tuple[str, str]], *, gone: bool) -> list[str]:
-    """What the registry's cache still claims to have. Then a push would skip the layer, get 201, and be broken.
-
-    ``gone``: these blobs are known to be no longer in the store.
-    """
-    try:
-        _check_up(site)
-        probes = list(blobs)
-        claimed = [digest for image, digest in probes if site.registry.blob_exists(image, digest)]
-    except RegistryError as error:
-        return [f"the registry does not answer after the collection: {error}"]
-    if not claimed:
-        return []
-    told = f"the registry still answers for {len(claimed)} of {len(probes)}"
-    if gone:
-        return [
-            f"{told} collected blobs from its cache (such as {claimed[0]}): the next push that uses one of them would "
-            "be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
-        ]
-    return [
-        f"{told} blobs that should be collected (such as {claimed[0]}): either its cache is stale (restart it, and "
-        "have gc-after do so) or gc-command collects another store"
-    ]
-
-
-def remove_empty(site: Site, record: Record, *, before: int) -> list[str]:
-    """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
-    then no longer lists them."""
-    removed = []
-    for repository in site.empty_repositories(before=before - GRACE):
-        record.journal({"event": "removing repository", "image": repository})
-        site.store.remove_repository(repository)
-        record.journal({"event": "removed repository", "image": repository})
-        removed.append(repository)
-    return removed
+    return stale(site, taken(site, journal), gone=True)
 
 
 def _last_line(output: str) -> str:

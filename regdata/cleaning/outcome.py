@@ -1,0 +1,105 @@
+"""What became of each tag and each manifest of a plan; the two are never mixed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Set
+from typing import NamedTuple
+
+import pandas as pd
+
+from regdata.cleaning.order import Manifest, Tag, pairs
+from regdata.planning.plan import Plan
+
+
+class Members(NamedTuple):
+    """Manifests and tags of images."""
+
+    manifests: Set[Manifest]
+    tags: Set[Tag]
+
+    @property
+    def manifest_rows(self) -> pd.DataFrame:
+        """image_name, manifest_hash."""
+        return pd.DataFrame(list(self.manifests), columns=["image_name", "manifest_hash"], dtype="str")
+
+
+class Outcome:
+    """A plan on its way: what is deleted, untagged, kept or moved (it changed since the scan) so far."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.deleted: set[Manifest] = set()
+        self.moved: set[Manifest] = set()
+        self.untagged: set[Tag] = set()
+        self.kept: set[Tag] = set()
+        self.moved_tags: set[Tag] = set()
+        self.planned = {Manifest(*pair) for pair in pairs(plan.manifests, "manifest_hash")}
+        rows = plan.tags[["image_name", "tag_name", "tag_hash", "action"]].itertuples(index=False)
+        self.tags = {Tag(image, name): (digest, action) for image, name, digest, action in rows}
+        self._of_image: dict[str, tuple[set[Manifest], set[Tag]]] = defaultdict(lambda: (set(), set()))
+        for manifest in self.planned:
+            self._of_image[manifest.image][0].add(manifest)
+        for tag, (_, action) in self.tags.items():
+            if action != "keep":
+                self._of_image[tag.image][1].add(tag)
+
+    @property
+    def images(self) -> set[str]:
+        """The images from which something goes."""
+        return set(self._of_image)
+
+    @property
+    def alone(self) -> list[Tag]:
+        """The tags that go while their digests stay."""
+        return [tag for tag, (_, action) in self.tags.items() if action == "untag"]
+
+    def left(self, image: str) -> Members:
+        """What of the plan for an image is neither done nor given up."""
+        manifests, tags = self._of_image[image]
+        return Members(manifests - self.deleted - self.moved, {tag for tag in tags if self._is_left(tag)})
+
+    def done(self, image: str) -> Members:
+        """What of the plan for an image is deleted or untagged."""
+        manifests, tags = self._of_image[image]
+        return Members(manifests & self.deleted, tags & self.untagged)
+
+    def _is_left(self, tag: Tag) -> bool:
+        with_manifest = self.tags[tag][1] == "delete" and self._manifest(tag) in self.deleted
+        return not with_manifest and tag not in self.moved_tags and tag not in self.untagged and tag not in self.kept
+
+    def give_up(self, those: Members) -> None:
+        """They changed since the scan: what is left of the plan leaves them alone."""
+        self.moved |= those.manifests
+        self.moved_tags |= those.tags
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many manifests are decided, of how many."""
+        return len(self.deleted) + len(self.moved), len(self.planned)
+
+    def manifest_rows(self) -> pd.DataFrame:
+        """plan.manifests with ``outcome``: deleted, moved or failed (not done)."""
+        manifests = self.plan.manifests
+        return manifests.assign(outcome=[self._became(Manifest(*pair)) for pair in pairs(manifests, "manifest_hash")])
+
+    def tag_rows(self) -> pd.DataFrame:
+        """plan.tags with ``outcome``: deleted, untagged, kept, moved or failed."""
+        tags = self.plan.tags
+        return tags.assign(outcome=[self._tag_became(Tag(*pair)) for pair in pairs(tags, "tag_name")])
+
+    def _manifest(self, tag: Tag) -> Manifest:
+        return Manifest(tag.image, self.tags[tag][0])
+
+    def _became(self, manifest: Manifest) -> str:
+        return "deleted" if manifest in self.deleted else "moved" if manifest in self.moved else "failed"
+
+    def _tag_became(self, tag: Tag) -> str:
+        action = self.tags[tag][1]
+        if action == "keep" or tag in self.kept:
+            return "kept"
+        if tag in self.moved_tags:
+            return "moved"
+        if action == "delete":
+            return self._became(self._manifest(tag))
+        return "untagged" if tag in self.untagged else "failed"

@@ -1,0 +1,74 @@
+"""A look at an image as it is now: what of a plan may still go."""
+
+from __future__ import annotations
+
+from regdata.cleaning.order import Manifest, Tag, pairs
+from regdata.cleaning.outcome import Members, Outcome
+from regdata.inventory.inventory import Inventory
+from regdata.planning.rules import solve
+from regdata.sources.source import Part, Source, Tags
+from regdata.tables.conditions import select
+
+
+class Review:
+    """Compares images with what the scan saw of them."""
+
+    def __init__(self, outcome: Outcome, source: Source) -> None:
+        self.outcome, self.plan, self.source = outcome, outcome.plan, source
+        self.scanned = states(self.plan.inventory, outcome.images)
+
+    def still_goes(self, image: str) -> Members:
+        """Where nothing changed since the scan but by our own deletions, all that is left; else what of it a plan made
+        anew agrees on."""
+        left = self.outcome.left(image)
+        tags, revisions = self.source.state(image)
+        done = self.outcome.done(image)
+        gone = {manifest.digest for manifest in done.manifests}
+        was_tags, was_revisions = self.scanned[image]
+        mine = {
+            tag: digest for tag, digest in was_tags.items() if digest not in gone and Tag(image, tag) not in done.tags
+        }
+        if tags == mine and revisions in (None, was_revisions - gone):
+            return left
+        agreed = self._agreed(image)
+        return Members(left.manifests & agreed.manifests, left.tags & agreed.tags)
+
+    def _agreed(self, image: str) -> Members:
+        was = self.plan.inventory
+        planned = self.plan.manifests.query("image_name == @image")
+        known = tuple(pairs(planned, "manifest_hash"))
+        fresh = Inventory.from_columns(
+            self.source.read(Part((image,), known=known)),
+            scanned_at=was.scanned_at,
+            from_store=was.from_store,
+            can_untag=was.can_untag,
+        )
+        columns = fresh.images[["id", "tag_name", "tag_hash"]].itertuples(index=False)
+        selected = [number for number, tag, digest in columns if self._planned(image, tag)[0] == digest]
+        protected = select(fresh, was.protect, engine=was.engine, name="protect") if was.protect else []
+        untagged = planned.query("reason in ('orphan', 'child')")
+        resumed = [(*pair, was.scanned_at) for pair in pairs(untagged, "manifest_hash")]
+        with solve(fresh, selected, protected, resumed=resumed) as work:
+            digests = work.execute("select hash from manifest_plan join digest using (digest)").fetchall()
+            tags = work.execute("select tag_name, action from tag_plan join tag using (id)").fetchall()
+        return Members(
+            {Manifest(image, digest) for (digest,) in digests},
+            {Tag(image, tag) for tag, action in tags if self._planned(image, tag)[1] == action},
+        )
+
+    def _planned(self, image: str, tag: str) -> tuple[str, str]:
+        """The digest that a tag was planned to go with, and how; empty for a tag that the plan leaves alone."""
+        return self.outcome.tags.get(Tag(image, tag), ("", ""))
+
+
+def states(inventory: Inventory, images: set[str]) -> dict[str, tuple[Tags, frozenset[str]]]:
+    """Tags with digests, and revisions, of each image at the time of the scan."""
+    tags: dict[str, Tags] = {image: {} for image in images}
+    revisions: dict[str, set[str]] = {image: set() for image in images}
+    rows = inventory.images[inventory.images["image_name"].isin(images)]
+    for image, tag, digest in zip(rows["image_name"], rows["tag_name"], rows["tag_hash"], strict=True):
+        tags[image][tag] = digest if isinstance(digest, str) else None
+    held = inventory.manifests[inventory.manifests["image_name"].isin(images)]
+    for image, digest in pairs(held, "manifest_hash"):
+        revisions[image].add(digest)
+    return {image: (tags[image], frozenset(revisions[image])) for image in images}

@@ -1,0 +1,92 @@
+"""Beside a collection and after it: pushes in flight, caches that claim what is gone, repositories that are empty."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from regdata.errors import RegistryError
+from regdata.planning.rules import GRACE
+from regdata.records.record import Record
+from regdata.sources.site import Site
+
+# How many collected blobs the registry is asked for afterwards.
+PROBES = 20
+
+
+def in_flight(site: Site, seconds: float) -> str | None:
+    """What is being pushed, after waiting up to ``seconds`` for it to end."""
+    deadline = time.monotonic() + seconds
+    while uploads := [upload for upload in site.uploads() if upload.started > time.time() - GRACE]:
+        if time.monotonic() >= deadline:
+            images = ", ".join(sorted({upload.repository for upload in uploads}))
+            return f"{len(uploads)} uploads were in flight before the collection ({images})"
+        time.sleep(min(1.0, seconds))
+    return None
+
+
+def probes(expected: pd.DataFrame) -> list[tuple[str, str]]:
+    """image_name and blob_hash of the largest blobs that are to be collected, as far as an image held them."""
+    held = expected[expected["image_name"].notna()].sort_values("blob_size", ascending=False).head(PROBES)
+    return list(zip(held["image_name"], held["blob_hash"], strict=True))
+
+
+def taken(site: Site, journal: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The image and digest of those blobs to be collected, as the journal says, that are not there any more."""
+    there = site.presence()
+    for event in journal:
+        for image, blob in event.get("blobs", []):
+            if not there(image, blob):
+                yield image, blob
+
+
+def stale(site: Site, blobs: Iterable[tuple[str, str]], *, gone: bool) -> list[str]:
+    """What the registry's cache still claims to have. Then a push would skip the layer, get 201, and be broken.
+
+    ``gone``: these blobs are known to be no longer in the store.
+    """
+    try:
+        _check_up(site)
+        asked = list(blobs)
+        claimed = [digest for image, digest in asked if site.registry.blob_exists(image, digest)]
+    except RegistryError as error:
+        return [f"the registry does not answer after the collection: {error}"]
+    if not claimed:
+        return []
+    told = f"the registry still answers for {len(claimed)} of {len(asked)}"
+    if gone:
+        return [
+            f"{told} collected blobs from its cache (such as {claimed[0]}): the next push that uses one of them would "
+            "be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
+        ]
+    return [
+        f"{told} blobs that should be collected (such as {claimed[0]}): either its cache is stale (restart it, and "
+        "have gc-after do so) or gc-command collects another store"
+    ]
+
+
+def _check_up(site: Site) -> None:
+    """Gives a registry that gc-after has just started the time to answer."""
+    deadline = time.monotonic() + site.start_time
+    while True:
+        try:
+            return site.registry.check()
+        except RegistryError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.2)
+
+
+def remove_empty(site: Site, record: Record, *, before: int) -> list[str]:
+    """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
+    then no longer lists them."""
+    removed = []
+    for repository in site.empty_repositories(before=before - GRACE):
+        record.journal({"event": "removing repository", "image": repository})
+        site.store.remove_repository(repository)
+        record.journal({"event": "removed repository", "image": repository})
+        removed.append(repository)
+    return removed

@@ -1,0 +1,64 @@
+"""The order of deletion: an index before its children, what fits together in one batch."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels
+
+IMAGES = st.sampled_from(["a", "a/b", "c"])
+MANIFESTS = st.builds(Manifest, IMAGES, st.integers(0, 30).map(lambda number: f"sha256:{number:064x}"))
+TAGS = st.builds(Tag, IMAGES, st.integers(0, 9).map(str))
+Edge = tuple[Manifest, Manifest]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[list[Manifest], list[Edge]]:
+    """Manifests, and which is deleted before which: digests form no ring."""
+    manifests = draw(st.lists(MANIFESTS, unique=True, min_size=1, max_size=25))
+    pairs = st.tuples(st.sampled_from(manifests), st.sampled_from(manifests))
+    edges = [
+        (first, second)
+        for first, second in draw(st.lists(pairs, max_size=30))
+        if first.image == second.image and first.digest < second.digest
+    ]
+    return manifests, edges
+
+
+def steps(batch: Batch) -> int:
+    return len(batch.tags) + sum(map(len, batch.levels))
+
+
+@given(plans(), st.sets(TAGS), st.integers(1, 40))
+def test_batches(plan: tuple[list[Manifest], list[Edge]], tags: set[Tag], size: int) -> None:
+    """Each manifest and tag comes once, first things first, so many at a time; what fits is looked at once."""
+    manifests, edges = plan
+    found = list(batches(levels(manifests, edges), tags, size))
+    order = [manifest for batch in found for level in batch.levels for manifest in level]
+    assert sorted(order) == sorted(manifests)
+    assert sorted(tag for batch in found for tag in batch.tags) == sorted(tags)
+    assert all(0 < steps(batch) <= size for batch in found)
+    for first, second in edges:
+        assert order.index(first) < order.index(second)
+    images = [*(manifest.image for manifest in manifests), *(tag.image for tag in tags)]
+    for image in set(images):
+        own = [batch for batch in found if image in batch.images]
+        assert len(own) == 1 or images.count(image) > size
+
+
+@given(plans())
+def test_levels(plan: tuple[list[Manifest], list[Edge]]) -> None:
+    """A level holds nothing that has to wait for another of the same level, and none is later than it must be."""
+    manifests, edges = plan
+    found = levels(manifests, edges)
+    assert found.keys() == set(manifests)
+    for manifest, level in found.items():
+        before = [found[first] for first, second in edges if second == manifest]
+        assert level == max(before, default=-1) + 1
+
+
+def test_a_ring_ends() -> None:
+    """Tag names can form a ring of what is attached to what: each is deleted all the same."""
+    one, other = Manifest("a", "sha256:1"), Manifest("a", "sha256:2")
+    assert levels([one, other], [(one, other), (other, one)]).keys() == {one, other}

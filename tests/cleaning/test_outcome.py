@@ -1,0 +1,89 @@
+"""What became of tags and manifests: the two are kept apart, and each row of a plan gets its word."""
+
+from __future__ import annotations
+
+from regdata.cleaning.order import Manifest, Tag
+from regdata.cleaning.outcome import Members, Outcome
+from regdata.planning.plan import plan
+from tests.support.small import Small, digest
+
+
+def outcome() -> Outcome:
+    """Of a plan that deletes the tags 1, 2 and 3 of app, and the tag 1 of other, and keeps a protected one."""
+    small = Small()
+    for image, tag in (("app", "1"), ("app", "2"), ("app", "3"), ("app", "safe"), ("other", "1")):
+        small.push(image, tag, days=9, layer=100)
+    return Outcome(plan(small.inventory(), "1=1", protect="tag_name = 'safe'"))
+
+
+def manifest(image: str, tag: str) -> Manifest:
+    return Manifest(image, digest(f"{image}{tag}"))
+
+
+def words(found: Outcome) -> dict[str, str]:
+    """Each tag's outcome, and each manifest's by the tag that it was pushed with."""
+    tags, manifests = found.tag_rows(), found.manifest_rows()
+    said = dict(zip(tags["image_name"] + ":" + tags["tag_name"], tags["outcome"], strict=True))
+    names = {manifest(*name.split(":")): name for name in said}
+    for image, hash_, word in zip(
+        manifests["image_name"], manifests["manifest_hash"], manifests["outcome"], strict=True
+    ):
+        said["@" + names[Manifest(image, hash_)]] = word
+    return said
+
+
+def test_nothing_done() -> None:
+    """What was not done has failed, and all of the plan is left."""
+    found = outcome()
+    assert found.images == {"app", "other"}
+    assert found.left("app") == Members({manifest("app", tag) for tag in "123"}, {Tag("app", tag) for tag in "123"})
+    assert found.done("app") == Members(set(), set())
+    assert found.progress == (0, 4)
+    assert set(words(found).values()) == {"failed", "kept"}
+    assert words(found)["app:safe"] == "kept"
+
+
+def test_a_tag_goes_with_its_manifest() -> None:
+    """A tag whose manifest was deleted is deleted, and not left; nothing else changes."""
+    found = outcome()
+    found.deleted.add(manifest("app", "1"))
+    assert Tag("app", "1") not in found.left("app").tags
+    assert found.left("app").manifests == {manifest("app", "2"), manifest("app", "3")}
+    assert found.done("app").manifests == {manifest("app", "1")}
+    assert found.progress == (1, 4)
+    assert words(found)["app:1"] == words(found)["@app:1"] == "deleted"
+    assert words(found)["app:2"] == "failed"
+
+
+def test_a_tag_that_moved() -> None:
+    """A tag that moved counts as a tag: its manifest may go all the same, and the progress counts manifests."""
+    found = outcome()
+    found.give_up(Members(set(), {Tag("app", "1")}))
+    found.deleted.add(manifest("app", "1"))
+    assert (words(found)["app:1"], words(found)["@app:1"]) == ("moved", "deleted")
+    assert found.progress == (1, 4)
+
+
+def test_a_manifest_that_moved() -> None:
+    """A manifest that is left alone leaves its tag alone."""
+    found = outcome()
+    found.give_up(Members({manifest("app", "2")}, set()))
+    assert words(found)["app:2"] == words(found)["@app:2"] == "moved"
+    assert manifest("app", "2") not in found.left("app").manifests
+    assert found.left("other") == Members({manifest("other", "1")}, {Tag("other", "1")})
+
+
+def test_tags_that_go_alone() -> None:
+    """A tag that shares its digest is untagged or kept, and its digest is no manifest that goes."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    small.row("tags", image_name="app", tag_name="2", tag_hash=digest("app1"), pushed=0)
+    found = Outcome(plan(small.inventory(), "tag_name = '1'"))
+    assert (found.alone, found.planned) == ([Tag("app", "1")], set())
+    assert words(found) == {"app:1": "failed"}
+    found.untagged.add(Tag("app", "1"))
+    assert (words(found), found.left("app")) == ({"app:1": "untagged"}, Members(set(), set()))
+    assert found.done("app").tags == {Tag("app", "1")}
+    found.untagged.clear()
+    found.kept.add(Tag("app", "1"))
+    assert (words(found), found.left("app")) == ({"app:1": "kept"}, Members(set(), set()))
