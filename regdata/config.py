@@ -9,8 +9,7 @@ import shlex
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from regdata.errors import ConfigError
+from regdata.values import Argv, Cache, Condition, Files, Folder, Lists, Texts, Url, blank_is_none, default_cache
 
 NAME = "conf.json"
 MINIMUM = '{"registry": {"url": "http://127.0.0.1:5000"}, "sql": {"none": "2=1"}}'
@@ -34,57 +34,6 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 class ConfigWarning(UserWarning):
     """conf.json holds something that has no effect."""
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)  # ValueError: a broken IPv6 address; parts.port raises it too
-    well_formed = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    if not well_formed or re.search(r"[\s?#@]", value):
-        raise ValueError("not a registry's URL")
-    return value.rstrip("/")
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("empty")
-    return value
-
-
-def _blank_is_none(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-def _path(value: object, info: ValidationInfo) -> object:
-    """Relative to the folder of conf.json, the context; `~` is a folder of that name."""
-    folder: Any = info.context
-    if isinstance(value, str):
-        value = Path(_not_blank(value))
-    return folder / value if isinstance(value, Path) else value
-
-
-def _cache(value: object, info: ValidationInfo) -> object:
-    if value is None or value is True:
-        raise ValueError("neither a folder nor false")
-    return None if value is False else _path(value, info)
-
-
-def _default_cache() -> Path | None:
-    """The user's own; XDG Base Directory Specification: $XDG_CACHE_HOME, which must be absolute, else ~/.cache."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        return (given if given.is_absolute() else Path.home() / ".cache") / "regdata"
-    except RuntimeError:  # a user without a home
-        return None
-
-
-def _argv(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Url = Annotated[str, AfterValidator(_url)]
-Condition = Annotated[str, AfterValidator(_not_blank)]
-Folder = Annotated[Path, BeforeValidator(_path)]
-Argv = Annotated[tuple[str, ...], BeforeValidator(_argv), Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -103,6 +52,9 @@ class RegistryConfig(_Section):
         default=None,
         description='the folder that holds docker/registry/v2, such as "/var/lib/registry", or no such key',
     )
+    names: Texts = Field(
+        default=(), description='host[:port][/path] by which others call it, such as ["registry.prod.svc:5000"]'
+    )
 
 
 class Limits(_Section):
@@ -113,12 +65,25 @@ class Limits(_Section):
     max_bytes: int | None = Field(default=None, ge=0, description="a whole number of bytes, 0 or more")
 
 
+class Expectation(_Section):
+    """Tags (globs over image:tag) that a condition must select, and that it must never select."""
+
+    selects: Texts = Field(default=(), description='globs over image:tag, such as ["shop/prod-*:1.*"]')
+    never: Texts = Field(default=(), description='globs over image:tag, such as ["*:latest"]')
+
+
+def _of_conditions(value: dict[str, Expectation], info: ValidationInfo) -> dict[str, Expectation]:
+    if set(value) - set(info.data.get("sql", value)):
+        raise ValueError("no such condition")
+    return value
+
+
 class Config(_Section):
     """A valid conf.json: paths are absolute, every `${NAME}` is filled in."""
 
     registry: RegistryConfig = Field(description='an object such as {"url": "http://127.0.0.1:5000"}')
     engine: Literal["duckdb", "sqlite"] = Field(default="sqlite", description='"duckdb" or "sqlite"')
-    protect: Annotated[str | None, BeforeValidator(_blank_is_none)] = Field(
+    protect: Annotated[str | None, BeforeValidator(blank_is_none)] = Field(
         default=None, description="a condition such as \"tag_name = 'latest'\", or no such key"
     )
     sql: dict[str, Condition] = Field(
@@ -153,8 +118,24 @@ class Config(_Section):
     )
     limits: Limits = Field(default=Limits(), description='an object such as {"max_percent": 50}')
     snapshots: Folder | None = Field(default=None, description='a folder such as "snapshots", or no such key')
-    cache: Annotated[Path | None, BeforeValidator(_cache)] = Field(
-        default_factory=_default_cache, description='a folder such as "cache", false, or no such key'
+    cache: Cache = Field(default_factory=default_cache, description='a folder such as "cache", false, or no such key')
+    access_log: Files = Field(
+        default=(),
+        alias="access-log",
+        description='a file, a glob, or a list of them, such as ["/var/log/nginx/access.log*"], or no such key',
+    )
+    not_a_pull: Texts = Field(
+        default=(), alias="not-a-pull", description='globs over the User-Agent, such as ["*trivy*"], or no such key'
+    )
+    in_use: Lists = Field(
+        default=(),
+        alias="in-use",
+        description='a list of files (or globs) and of commands, each a list of its arguments, such as ["running.txt",'
+        ' ["kubectl", "get", "pods,deployments", "-A", "-o", "json"]], or no such key',
+    )
+    expect: Annotated[dict[str, Expectation], AfterValidator(_of_conditions)] = Field(
+        default={},
+        description='by a name in sql, such as {"autobuild": {"selects": ["shop/prod-*:1.*"], "never": ["*:latest"]}}',
     )
 
     _path: Path = PrivateAttr()
@@ -341,14 +322,18 @@ def _wanted(keys: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
     """The section that the keys lead to, and the description of the last field on the way."""
     model: type[BaseModel] = Config
     wanted = ""
-    for key in keys:
+    rest = iter(keys)
+    for key in rest:
         by_key = {field.alias or name: field for name, field in model.model_fields.items()}
         if key not in by_key:
             break
         field = by_key[str(key)]
         wanted = field.description or ""
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+        if get_origin(field.annotation) is dict:  # of sections, by a name
+            next(rest, None)
     return model, wanted
 
 

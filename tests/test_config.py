@@ -303,7 +303,8 @@ class TestMistakes:
             ({"zzz": 1}, "zzz: unknown key; the keys there are: registry, engine, protect, sql"),
             (
                 {"registry": {"url": URL, "basepath": "x"}},
-                'registry.basepath: unknown key (did you mean "base_path"?); the keys there are: url, base_path.',
+                'registry.basepath: unknown key (did you mean "base_path"?); the keys there are: url, base_path, '
+                "names.",
             ),
             ({"limits": {"max_tag": 1}}, 'limits.max_tag: unknown key (did you mean "max_tags"?)'),
             ({"registry": {}}, "registry.url: missing, wanted http(s)://"),
@@ -384,3 +385,36 @@ class TestCondition:
             config.condition(value)
         assert shown in str(caught.value)
         assert "-r sql_id" in str(caught.value)
+
+
+def test_lists_of_what_is_pulled_and_used(write: Write, tmp_path: Path) -> None:
+    """One text stands for a list of one; paths are relative to the file, and a list in the list is a command."""
+    command = ["kubectl", "get", "pods"]
+    keys = {"access-log": "logs/*.gz", "not-a-pull": ["*trivy*", "x"], "in-use": ["/x/running", command, "a.txt"]}
+    config = load_config(write(**keys, registry={"url": URL, "names": "r.svc:5000"}))
+    assert config.access_log == (tmp_path / "logs/*.gz",)
+    assert config.not_a_pull == ("*trivy*", "x")
+    assert config.in_use == (Path("/x/running"), tuple(command), tmp_path / "a.txt")
+    assert config.registry.names == ("r.svc:5000",)
+    assert load_config(write()).access_log == load_config(write()).in_use == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"access-log": []}, "access-log: found [], wanted a file, a glob, or a list of them"),
+        ({"access-log": ["a", 5]}, 'access-log: found ["a", 5], wanted a file'),
+        ({"not-a-pull": ""}, 'not-a-pull: found "", wanted globs'),
+        ({"in-use": "kubectl get pods"}, 'in-use: found "kubectl get pods", wanted a list of files'),
+        ({"in-use": [[]]}, "in-use: found [[]], wanted a list of files"),
+        ({"in-use": [["kubectl", 5]]}, 'in-use: found [["kubectl", 5]], wanted a list of files'),
+        ({"expect": {"absent": {}}}, 'expect: found {"absent": {}}, wanted by a name in sql'),
+        ({"expect": {"none": {"select": "x"}}}, 'expect.none.select: unknown key (did you mean "selects"?)'),
+        ({"expect": {"none": {"never": [5]}}}, "expect.none.never: found [5], wanted globs over image:tag"),
+        ({"expect": {"none": 5}}, "expect.none: found 5, wanted by a name in sql"),
+        ({"registry": {"url": URL, "names": [5]}}, "registry.names: found [5], wanted host[:port][/path]"),
+    ],
+)
+def test_mistakes_in_lists(write: Write, keys: dict[str, Any], said: str) -> None:
+    """Each mistake in them names the key, what is there and what is wanted."""
+    assert said in problem(write(**keys))

@@ -13,7 +13,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from regdata.config import Config, Limits, RegistryConfig, load_config
+from regdata.config import Config, Expectation, Limits, RegistryConfig, load_config
 from regdata.planning.rules import REASONS
 from regdata.tables.schema import TABLES
 from tests.support.helpers import ROOT
@@ -29,7 +29,7 @@ SQL = sorted(CODE.rglob("*.sql"))
 
 def keys() -> set[str]:
     """Every key that conf.json may have."""
-    models = (Config, Limits, RegistryConfig)
+    models = (Config, Expectation, Limits, RegistryConfig)
     return {field.alias or name for model in models for name, field in model.model_fields.items()}
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from regdata.inventory import families
+from regdata.inventory.families import with_families
 from regdata.inventory.graph import Graph
 from regdata.inventory.references import References
 from regdata.sources.columns import COLUMNS, Columns
+from regdata.tables.schema import TABLES
 from regdata.tables.workspace import frame, run_file, workspace
 
 INTEGERS = {"pushed", "manifest_size", "created", "reference_size", "blob_size", "blob_date"}
@@ -56,13 +59,30 @@ def build(read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since
     with graph.open(**read, tags=tags, descriptor=refers.descriptors, setting=setting) as work:
         run_file(work, "inventory/inventory.sql")
         return Built(
-            images=frame(work, "from out_images order by id"),
+            images=completed("images", frame(work, "from out_images order by id")),
             manifests=refers.named(work.sql(_OUT_MANIFESTS).to_arrow_table(), "manifest_hash"),
             refers=refers,
             blobs=refers.named(work.sql("from out_blobs order by id").to_arrow_table(), "blob_hash"),
             repositories=frame(work, "from read_repositories order by image_name"),
             graph=graph,
         )
+
+
+NO_USES = pd.DataFrame({name: pd.array([], dtype="str") for name in TABLES["uses"]})
+
+
+def completed(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with all columns of a table of regdata.tables.schema; what it lacks is told by names, or unknown."""
+    unknown = {
+        name: pd.array([None] * len(frame), dtype=_DTYPES[kind])
+        for name, kind in TABLES[table].items()
+        if name not in frame and name not in families.COLUMNS
+    }
+    whole = frame.assign(**unknown)
+    return (with_families(whole) if table == "images" else whole)[list(TABLES[table])]
+
+
+_DTYPES: dict[str, Any] = {"INTEGER": "Int64", "REAL": "float64", "TEXT": "str", "BOOLEAN": "boolean"}
 
 
 def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]:

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from regdata.inventory import snapshot
-from regdata.inventory.building import build, tables_of
+from regdata.inventory.building import NO_USES, build, tables_of
 from regdata.inventory.graph import Graph
 from regdata.inventory.once import Once
 from regdata.inventory.references import References, batches
@@ -32,9 +32,10 @@ class Inventory(Shown):
 
     images: a row per tag. manifests: a row per manifest of a repository. refers: manifest to child manifest, config and
     layers, once per digest; ``references`` is the same as a frame. blobs: everything stored or referred to.
-    repositories: every name, also those without tags. ``scanned_at`` is the time of the scan, ``from_store`` whether
-    the registry's folder was read (then sizes, dates and orphans are known exactly), ``can_untag`` whether a tag can go
-    while its digest stays, ``engine`` and ``protect`` what conf.json says of conditions.
+    repositories: every name, also those without tags. uses: what lists of what runs name, and who uses it.
+    ``scanned_at`` is the time of the scan, ``from_store`` whether the registry's folder was read (then sizes, dates and
+    orphans are known exactly), ``can_untag`` whether a tag can go while its digest stays, ``engine`` and ``protect``
+    what conf.json says of conditions, ``pulls_since`` from when on access logs tell of pulls (None: nobody knows).
     ``once`` keeps what is made of it, for as long as it lives.
     """
 
@@ -49,6 +50,8 @@ class Inventory(Shown):
     can_untag: bool = True
     engine: Engine = "duckdb"
     protect: str | None = None
+    uses: pd.DataFrame = field(default_factory=lambda: NO_USES)
+    pulls_since: int | None = None
     once: Once = field(default_factory=Once, init=False)
 
     def __repr__(self) -> str:

@@ -62,6 +62,16 @@ select id, sum(blob_size)::bigint as exclusive_size
 from sole join blob using (blob)
 where blob_date is not null or not (select from_store from setting) group by id;
 
+-- An index has its children's labels, where they don't contradict, and its own annotations.
+create temp table labelled as
+with pair as (
+    select p.top, label.key, label.value->>'$' as value
+    from part p join node n on n.node = p.top join content i on i.digest = n.digest and i.kind = 'index'
+    join content c on c.digest = p.manifest and c.digest <> n.digest, json_each(c.labels) label
+),
+agreed as (select top, key, min(value) as value from pair group by all having min(value) = max(value))
+select top as node, json_group_object(key, value) as labels from agreed group by top;
+
 create temp view out_images as
 with dated as (
     select t.id::bigint as id, t.image_name, t.tag_name, coalesce(t.pushed, o.created) as tag_timestamp, t.tag_hash,
@@ -69,7 +79,7 @@ with dated as (
            if(regexp_full_match(t.tag_name, 'sha256-[0-9a-f]{64}([.](sig|att|sbom))?'), 'signature', c.kind) as kind,
            c.media_type, o.platforms, coalesce(x.exclusive_size, 0) as exclusive_size,
            if(t.tag_hash is null, null, count(*) over (partition by g.image, g.digest)) as shared_tags,
-           t.error, g.image
+           t.error, if(d.labels is null, c.labels, json_merge_patch(d.labels, coalesce(c.labels, '{}'))::varchar) as labels, g.image
     from tags t
     join tag g on g.id = t.id
     left join tag_node n on n.id = t.id
@@ -77,18 +87,19 @@ with dated as (
     left join top o on o.node = n.node
     left join layer_size l on l.node = n.node
     left join exclusive x on x.id = t.id
+    left join labelled d on d.node = n.node
 )
 select id, image_name, tag_name, tag_timestamp, tag_hash, tag_size, image_tag, created, pushed,
        ((select scanned_at from setting) - tag_timestamp) / 86400.0 as age_days,
        -- Signatures don't use up the ranks of images; an unknown date has no rank.
        if(tag_timestamp is null, null, rank() over (partition by image, kind is not distinct from 'signature' order by tag_timestamp desc nulls last)) as newest_rank,
-       kind, media_type, platforms, exclusive_size, shared_tags, error
+       kind, media_type, platforms, exclusive_size, shared_tags, error, labels
 from dated;
 
 create temp view out_manifests as
 select n.node, i.image_name, n.digest as manifest_hash, c.media_type, c.manifest_size, c.subject_hash, n.pushed,
        n.node in (select node from tag_node) as tagged, n.node not in (from reached) as orphan,
-       c.kind, c.created, c.platform, n.error
+       c.kind, c.created, c.platform, n.error, c.labels
 from node n join image i using (image) left join content c using (digest);
 
 create temp view out_blobs as

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.usage import observed
 from regdata.sources import processes
 from regdata.sources.columns import merge
 from regdata.sources.site import Site
@@ -34,9 +35,11 @@ def scan(
     With an ``executor`` the work is split by repository over it. ``since``: an earlier inventory; manifests whose files
     in the folder have the size and date that they had then are not read again, so that damage done to them meanwhile is
     not seen (over the API the cache serves this purpose). ``known``: manifests (image_name, manifest_hash) that the
-    HTTP API would not show if no tag led to them. Raises RegistryError or StorageError.
+    HTTP API would not show if no tag led to them. What conf.json's access logs and lists of what runs say is in it.
+    Raises RegistryError or StorageError, and CleanupError for a list that can't be had.
     """
-    return scan_site(Site.open(config), config, executor=executor, since=since, known=known)
+    inventory = scan_site(Site.open(config), config, executor=executor, since=since, known=known)
+    return observed(inventory, config)
 
 
 def scan_site(

@@ -4,7 +4,7 @@
 create temp table again as
 select (row_number() over (order by manifest_hash) - 1 + (select contents from counted))::integer as number, *
 from (
-    select distinct on (manifest_hash) manifest_hash, media_type, manifest_size, kind, created, platform, subject_hash, error
+    select distinct on (manifest_hash) manifest_hash, media_type, manifest_size, kind, created, platform, subject_hash, error, labels
     from manifests semi join (select manifest_hash from read_revisions anti join read_contents using (manifest_hash)) using (manifest_hash)
 );
 

@@ -24,18 +24,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regdata.errors import StorageError
+from regdata.inventory.building import NO_USES, completed
 from regdata.inventory.references import References
 from regdata.tables import schema
 from regdata.tables.schema import Tables
 from regdata.tables.workspace import to_frame
 
-FORMAT = 1
+FORMAT = 2
 FACTS = "snapshot.json"
 # What is derived from these is not stored.
-TABLES = ("images", "manifests", "references", "blobs", "repositories")
+TABLES = ("images", "manifests", "references", "blobs", "repositories", "uses")
 COLUMNS = {**schema.TABLES, "repositories": {"image_name": "TEXT"}}
 # The fields of an Inventory that are no frames.
-KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect")
+KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect", "pulls_since")
+# What format 1 lacks: it is unknown, or told by names.
+LATER = {
+    "images": {
+        *("labels", "tag_family", "family_rank", "version_rank", "is_prerelease"),
+        *("last_pulled", "pulls_30d", "pulls_total", "idle_days", "in_use"),
+    },
+    "manifests": {"labels"},
+}
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
@@ -70,16 +79,28 @@ def load(path: str | Path) -> dict[str, Any]:
             )
         path = found[-1]
     facts = read_facts(path)
+    tables = {name: _table(path, name) for name in TABLES}
+    frames = {name: to_frame(table) for name, table in tables.items() if name != "references"}
+    for name in LATER:
+        if set(schema.TABLES[name]) - set(frames[name]):
+            frames[name] = completed(name, frames[name])
+    refers = References.of_frames(
+        tables["references"], **{name: tables[name] for name in ("images", "manifests", "blobs")}
+    )
+    return frames | {"refers": refers} | facts
+
+
+def _table(path: Path, name: str) -> pa.Table:
+    file = path / f"{name}.parquet"
+    if name == "uses" and not file.exists():  # format 1
+        return pa.Table.from_pandas(NO_USES)
     try:
-        tables = {name: pq.read_table(path / f"{name}.parquet") for name in TABLES}
+        table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from None
-    for name, table in tables.items():
-        if missing := set(COLUMNS[name]) - set(table.column_names):
-            raise _damaged(path, f"{name}.parquet has no {', '.join(sorted(missing))}")
-    references = tables.pop("references")
-    refers = References.of_frames(references, **{name: tables[name] for name in ("images", "manifests", "blobs")})
-    return {name: to_frame(table) for name, table in tables.items()} | {"refers": refers} | facts
+    if missing := set(COLUMNS[name]) - set(table.column_names) - LATER.get(name, set()):
+        raise _damaged(path, f"{name}.parquet has no {', '.join(sorted(missing))}")
+    return table
 
 
 def saved(folder: str | Path) -> list[Path]:
@@ -99,6 +120,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise StorageError(
             f"{path} was saved by a newer regdata (format {written}, this one reads up to {FORMAT}): update regdata"
         )
+    if written == 1:
+        facts.setdefault("pulls_since", None)
     if set(facts) != set(KEYS):
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
     return dict(facts)

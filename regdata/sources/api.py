@@ -12,7 +12,7 @@ from regdata.errors import RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
-from regdata.sources.manifest import Content, matches, parse_config, parse_manifest, unreadable, with_config
+from regdata.sources.manifest import Config, Content, matches, parse_config, parse_manifest, unreadable, with_config
 from regdata.sources.registry import ACCEPT, Registry, sha256_of
 from regdata.sources.source import NONE_UNCHANGED, Part, Tags, Unchanged
 
@@ -271,11 +271,11 @@ class _Reading:
             if content.config_hash:
                 contents[digest] = with_config(content, configs[content.config_hash])
 
-    def _read_config(self, wanted: tuple[str, str]) -> tuple[int | None, str | None]:
+    def _read_config(self, wanted: tuple[str, str]) -> Config:
         digest, name = wanted
         answer = self.registry.attempt(self.registry.http.path(name, "blobs", digest), _CONFIG_RANGE)
         # Dates decide what is deleted: none is taken from bytes that are not the config's.
         if answer.status not in (200, 206) or not matches(digest, answer.data):
-            return None, None
+            return Config()
         self.cache.keep(digest, answer.data)
         return parse_config(answer.data)

@@ -20,6 +20,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "platform",
         "subject_hash",
         "error",
+        "labels",
     ),
     # Each distinct descriptor once: most stand in many manifests.
     "descriptors": (

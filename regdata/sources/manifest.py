@@ -42,6 +42,7 @@ _ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-
 _ANY_DIGEST_BYTES = re.compile(_ANY_DIGEST.pattern.encode())
 _MAX_SIZE = 2**63 - 1  # a larger number fits in no BIGINT column, nor in Go's int64
 _MAX_TEXT = 255
+_MAX_LABELS = 64 * 1024  # characters
 
 # The fields that registries and clients read (distribution's manifest/…, image-spec's specs-go/v1).
 _PLATFORM: gojson.Fields = {"os": gojson.text, "architecture": gojson.text, "variant": gojson.text}
@@ -62,7 +63,10 @@ _FIELDS: gojson.Fields = _VERSIONED | {
     "subject": gojson.pointer(gojson.struct(_DESCRIPTOR)),
     "annotations": gojson.texts,
 }
-_CONFIG: gojson.Fields = {name: gojson.lenient(gojson.text) for name in (*_PLATFORM, "created")}
+_RUN = gojson.struct({"Labels": gojson.lenient(gojson.texts)})
+_CONFIG: gojson.Fields = {name: gojson.lenient(gojson.text) for name in (*_PLATFORM, "created")} | {
+    "config": gojson.lenient(gojson.pointer(_RUN))
+}
 # What the collectors of distribution 2.x and 3.x have to read, or stop (registry/storage/manifeststore.go, Get).
 _COLLECTED_TYPES = frozenset((*MANIFEST_TYPES, "", None))
 
@@ -83,8 +87,8 @@ class Reference(NamedTuple):
 class Content(NamedTuple):
     """What one manifest says; the fields are the columns of ``contents``, and what it refers to.
 
-    ``stops``: which of distribution's collectors stop at it: all, 3.x or, None, none of them. ``config_hash`` is the
-    digest of the image config that `with_config` can complete it from.
+    ``labels``: a JSON object of texts. ``stops``: which of distribution's collectors stop at it: all, 3.x or, None,
+    none of them. ``config_hash`` is the digest of the image config that `with_config` can complete it from.
     """
 
     manifest_hash: str
@@ -95,6 +99,7 @@ class Content(NamedTuple):
     platform: str | None
     subject_hash: str | None
     error: str | None
+    labels: str | None
     stops: str | None
     references: tuple[Reference, ...]
     config_hash: str | None
@@ -150,22 +155,47 @@ _READ_CONFIG = gojson.struct(_CONFIG)
 
 def unreadable(digest: str, error: str) -> Content:
     """The content of a manifest that could not be read at all."""
-    return Content(digest, None, None, None, None, None, None, printable(error), None, (), None)
+    return Content(digest, None, None, None, None, None, None, printable(error), None, None, (), None)
 
 
-def parse_config(data: bytes) -> tuple[int | None, str | None]:
-    """Creation time (UTC epoch seconds) and platform of an image config; None for what is odd."""
+class Config(NamedTuple):
+    """What an image config says: creation time (UTC epoch seconds), platform, labels; None for what is odd."""
+
+    created: int | None = None
+    platform: str | None = None
+    labels: str | None = None
+
+
+def parse_config(data: bytes) -> Config:
+    """Read an image config. Never raises."""
     try:
         config = _READ_CONFIG(gojson.parse(data), None)
     except gojson.Mismatch:
-        return None, None
-    return _epoch(config.get("created")), _platform(config)
+        return Config()
+    return Config(_epoch(config.get("created")), _platform(config), _labels((config.get("config") or {}).get("Labels")))
 
 
-def with_config(content: Content, config: tuple[int | None, str | None]) -> Content:
-    """The content with what `parse_config` found; an annotation's date stays if it found none."""
-    created, platform = config
-    return content._replace(created=content.created if created is None else created, platform=platform)
+def with_config(content: Content, config: Config) -> Content:
+    """The content with what `parse_config` found; an annotation's date stays if it found none, its text in any case."""
+    labels = content.labels or config.labels
+    if content.labels and config.labels:
+        labels = _labels(json.loads(config.labels) | json.loads(content.labels))
+    created = content.created if config.created is None else config.created
+    return content._replace(created=created, platform=config.platform, labels=labels)
+
+
+def _labels(found: dict[str, str] | None) -> str | None:
+    """A JSON object of texts; None where there are none, or too much of them."""
+    if not found:
+        return None
+    clean = {_storable(name): _storable(value) for name, value in found.items()}
+    text = json.dumps(clean, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text if len(text) <= _MAX_LABELS else None
+
+
+def _storable(text: str) -> str:
+    """What each engine reads: half a surrogate pair is no text for either, and SQLite ends one at NUL."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _understood(digest: str, data: bytes, document: object, fields: dict[str, Any], media_type: str) -> Content:
@@ -193,6 +223,7 @@ def _understood(digest: str, data: bytes, document: object, fields: dict[str, An
         platform=None,
         subject_hash=subject_hash,
         error=None,
+        labels=_labels(fields.get("annotations")),
         stops=None if _is_collected(fields) else "all",
         references=(
             *dict.fromkeys(references),

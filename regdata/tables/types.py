@@ -239,7 +239,8 @@ class _Walk:
     @value.register(exp.JSONExtractScalar)
     def _(self, node: exp.JSONExtractScalar, scope: Scope) -> Value:
         self._parts(node, scope)
-        return self.rules.function("->>", [])
+        texts = isinstance(node.this, exp.Column) and node.this.name.lower() == "labels"  # it holds nothing else
+        return value(TEXT) if texts else self.rules.function("->>", [])
 
     @value.register(exp.Func)
     def _(self, node: exp.Func, scope: Scope) -> Value:

@@ -101,7 +101,11 @@ def _content(path: Path) -> str:
         with path.open("rb") as file:
             return _decoded(str(path), file)
     except OSError as error:
-        raise _refused(str(path), f"can't be read ({error.strerror})", "write the list, or correct the path") from None
+        raise _refused(
+            str(path),
+            f"can't be read ({error.strerror})",
+            "write the list, or correct the path; a command is a list in the list",
+        ) from None
 
 
 def _output(argv: tuple[str, ...], limit: float) -> str:

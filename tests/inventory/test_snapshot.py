@@ -125,8 +125,8 @@ def test_newer_format(empty: Inventory, tmp_path: Path) -> None:
     """What a newer regdata wrote is not guessed at."""
     path = empty.save(tmp_path)
     facts = json.loads((path / "snapshot.json").read_text())
-    (path / "snapshot.json").write_text(json.dumps(facts | {"format": 2, "more": True}))
-    with pytest.raises(StorageError, match=r"newer regdata \(format 2, this one reads up to 1\): update regdata"):
+    (path / "snapshot.json").write_text(json.dumps(facts | {"format": 3, "more": True}))
+    with pytest.raises(StorageError, match=r"newer regdata \(format 3, this one reads up to 2\): update regdata"):
         Inventory.load(tmp_path)
 
 

@@ -311,6 +311,10 @@ CONDITIONS = (
     "error is not null",
     "tag_size > (select avg(blob_size) from blobs)",
     "tag_hash in (select manifest_hash from manifests where orphan)",
+    "family_rank > 1 and tag_family like '%#'",
+    "version_rank > 1 or is_prerelease",
+    "not is_prerelease",
+    "in_use or idle_days > 90 or labels->>'team' = 'x'",
 )
 
 

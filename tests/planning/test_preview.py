@@ -247,7 +247,8 @@ def test_inventory_sql(inventory: Inventory) -> None:
         with pytest.raises(ConditionError, match="the query"):
             inventory.sql(query)
     assert list(inventory.sql("select count(*) as n from images join relations using (image_name)")["n"]) == [90]
-    assert set(inventory.sql("show tables")["name"]) == {"images", "relations", "blobs", "manifests", "references"}
+    tables = {"images", "relations", "blobs", "manifests", "references", "uses"}
+    assert set(inventory.sql("show tables")["name"]) == tables
 
 
 def test_an_inventory_travels(inventory: Inventory) -> None:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import pickle
+import sqlite3
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from regdata.sources.manifest import (
     MANIFEST_TYPES,
     OCI_INDEX,
     OCI_MANIFEST,
+    Config,
     Content,
     is_digest,
     parse_config,
@@ -381,7 +384,7 @@ def test_text_is_safe_to_print() -> None:
 def test_created(value: Any, epoch: int | None) -> None:
     """A config's date is read to the second, raw; one without an offset is unknown."""
     config = json.dumps({"created": value, "os": "linux", "architecture": "amd64"}).encode()
-    assert parse_config(config) == (epoch, "linux/amd64")
+    assert parse_config(config) == (epoch, "linux/amd64", None)
     annotated = parse(image(annotations={"org.opencontainers.image.created": value}))
     assert (annotated.error, annotated.created) == (None, epoch)
 
@@ -398,19 +401,19 @@ def test_created(value: Any, epoch: int | None) -> None:
 )
 def test_platform(config: Any, platform: str | None) -> None:
     """A platform is os/architecture with a variant where there is one, else unknown."""
-    assert parse_config(json.dumps(config).encode()) == (None, platform)
+    assert parse_config(json.dumps(config).encode()) == (None, platform, None)
 
 
 def test_an_odd_config_says_nothing() -> None:
     """What is no JSON, or too deep for it, has no date and no platform."""
-    assert parse_config(b"{") == parse_config(b"[" * 200_000) == (None, None)
+    assert parse_config(b"{") == parse_config(b"[" * 200_000) == (None, None, None)
 
 
 def test_a_config_completes_its_image() -> None:
     """The config's date wins over the annotation's, which stays if the config has none."""
     annotated = parse(image(annotations={"org.opencontainers.image.created": "1970-01-01T00:00:09Z"}))
-    assert with_config(annotated, (5, "linux/amd64"))[4:6] == (5, "linux/amd64")
-    assert with_config(annotated, (None, None))[4:6] == (9, None)
+    assert with_config(annotated, Config(5, "linux/amd64"))[4:6] == (5, "linux/amd64")
+    assert with_config(annotated, Config())[4:6] == (9, None)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +463,7 @@ def test_merge_keeps_each_digest_once() -> None:
     merged = merge(iter(parts))
     assert merged["repositories"]["image_name"] == ["r0", "r1", "r2"]
     assert rows(merged, "blobs") == [(LAYER_HASH, 0, None)]
-    assert sorted(rows(merged, "contents")) == sorted([read[:8], lost[:8]])
+    assert sorted(rows(merged, "contents")) == sorted([read[:9], lost[:9]])
     assert list(merged.references()) == [(read.manifest_hash, reference) for reference in read.references]
     assert pickle.loads(pickle.dumps(merged)) == merged
     assert merge([merged]) == merged
@@ -537,8 +540,7 @@ def test_no_bytes_raise(data: bytes) -> None:
 @given(config=ANYTHING)
 def test_no_config_raises(config: Any) -> None:
     """Whatever JSON an image has for a config, its date and platform are well-formed."""
-    created, platform = parse_config(json.dumps(config).encode())
-    check_columns(columns_of(with_config(parse(image()), (created, platform))))
+    check_columns(columns_of(with_config(parse(image()), parse_config(json.dumps(config).encode()))))
 
 
 @given(
@@ -571,3 +573,32 @@ def test_merge_is_the_union(reads: list[list[Content]]) -> None:
         assert error == best.error
         mine = [reference for manifest, reference in merged.references() if manifest == digest]
         assert mine == list(best.references)
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "found"),
+    [
+        (None, None, None),
+        ({}, {}, None),
+        ({"b": "1", "a": "2"}, None, {"a": "2", "b": "1"}),
+        (None, {"x.y": "z"}, {"x.y": "z"}),
+        ({"a": "label", "b": "1"}, {"a": "annotation"}, {"a": "annotation", "b": "1"}),
+        ({"a": 5, "b": None, "c": ["x"], "d": "1"}, None, {"d": "1"}),
+        ("text", {"a": "1"}, {"a": "1"}),
+        ({"é": "ü\n\"'$."}, None, {"é": "ü\n\"'$."}),
+        ({"a\0b": "c\0d", "\ud800": "x\udfff"}, None, {"a\ufffdb": "c\ufffdd", "?": "x?"}),
+        ({"a": "x" * 70_000}, None, None),
+        ({"a": "x" * 70_000}, {"b": "1"}, {"b": "1"}),
+    ],
+)
+def test_labels(labels: Any, annotations: Any, found: dict[str, str] | None) -> None:
+    """The config's labels and the manifest's annotations, which win, as JSON for both engines; too many are unknown."""
+    config = parse_config(json.dumps({"config": {"Labels": labels}}).encode())
+    content = with_config(parse(image(annotations=... if annotations is None else annotations)), config)
+    assert content.labels == (found and json.dumps(found, ensure_ascii=False, sort_keys=True, separators=(",", ":")))
+    if content.labels:
+        for engine in (sqlite3.connect(":memory:"), duckdb.connect()):
+            for key, value in json.loads(content.labels).items():
+                if key.isalnum():
+                    assert engine.execute("select ? ->> ?", [content.labels, key]).fetchone() == (value,)
+            engine.close()

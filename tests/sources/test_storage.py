@@ -157,7 +157,9 @@ def test_columns(folder: Folder) -> None:
         ("team/app", "v2", digest, PUSHED + 5, None),
     ]
     assert rows(columns, "revisions") == [("team/app", digest, PUSHED)]
-    assert rows(columns, "contents") == [(digest, OCI_MANIFEST, size, "image", 1682944496, "linux/amd64", None, None)]
+    assert rows(columns, "contents") == [
+        (digest, OCI_MANIFEST, size, "image", 1682944496, "linux/amd64", None, None, None)
+    ]
     assert list(columns.references()) == [(digest, (config_hash, "config", 1, OCI_CONFIG, None))]
     assert rows(columns, "blobs") == sorted(
         [
@@ -246,7 +248,7 @@ def test_an_unreadable_config_leaves_the_date_unknown(folder: Folder, damage: st
     else:
         os.truncate(path, 5 * 1024 * 1024)
     [row] = rows(read(folder), "contents")
-    assert row[3:] == ("image", None, None, None, None)
+    assert row[3:] == ("image", None, None, None, None, None)
 
 
 def test_revisions_of_any_algorithm_are_read(folder: Folder) -> None:
@@ -457,9 +459,9 @@ def test_a_real_registry_is_read_and_changed(registry: LocalRegistry) -> None:
     }
     contents = {row[0]: row[3:] for row in rows(columns, "contents")}
     assert contents == {
-        index.digest: ("index", None, None, None, None),
-        amd64.digest: ("image", 1_600_000_000, "linux/amd64", None, None),
-        arm64.digest: ("image", None, "linux/arm64/v8", None, None),
+        index.digest: ("index", None, None, None, None, None),
+        amd64.digest: ("image", 1_600_000_000, "linux/amd64", None, None, None),
+        arm64.digest: ("image", None, "linux/arm64/v8", None, None, None),
     }
     assert set(columns["revisions"]["manifest_hash"]) == set(contents)
     assert all(abs(pushed - time.time()) < 60 for pushed in columns["tags"]["pushed"])

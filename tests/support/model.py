@@ -22,7 +22,7 @@ _COLUMNS = {
     "repositories": "image_name",
     "tags": "image_name tag_name tag_hash pushed error",
     "revisions": "image_name manifest_hash pushed",
-    "contents": "manifest_hash media_type manifest_size kind created platform subject_hash error",
+    "contents": "manifest_hash media_type manifest_size kind created platform subject_hash error labels",
     "references": "manifest_hash reference_hash reference_kind reference_size media_type platform",
     "blobs": "blob_hash blob_size blob_date",
     "oddities": "image_name what hash target",
@@ -111,7 +111,7 @@ class Model:
         for digest in sorted({node.digest for node in self.revisions}):
             it = self.manifests[digest]
             size = None if it.error == "missing from the store" else it.size
-            add("contents", digest, None, size, it.kind, it.created, None, it.subject, it.error)
+            add("contents", digest, None, size, it.kind, it.created, None, it.subject, it.error, None)
             for reference in it.references:
                 add("references", digest, *reference, None, None)
         for digest, size in self.stored.items():

@@ -84,6 +84,7 @@ def columns(tags: int) -> Columns:
         "platform": ["linux/amd64"] * len(made),
         "subject_hash": [None] * len(made),
         "error": [None] * len(made),
+        "labels": [None] * len(made),
     }
     layer = "application/vnd.oci.image.layer.v1.tar+gzip"
     is_config = np.arange(blobs) >= BASES * BASE_LAYERS + own

@@ -1,0 +1,99 @@
+"""What is known of who pulls and who uses what, as columns of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from regdata.errors import CleanupError
+from regdata.inventory.inventory import Inventory
+from regdata.tables.workspace import frame, run_file
+from regdata.usage import inuse
+from regdata.usage.accesslog import AccessLog, Pulls
+from regdata.usage.inuse import Use
+
+if TYPE_CHECKING:
+    from regdata.config import Config
+
+NO_PULLS = Pulls(
+    None,
+    pa.schema(
+        {"image_name": pa.string(), "reference": pa.string()}
+        | dict.fromkeys(("last_pulled", "pulls_30d", "pulls_total", "last_seen"), pa.int64())
+    ).empty_table(),
+)
+COLUMNS = ("last_pulled", "pulls_30d", "pulls_total", "idle_days", "in_use")
+
+
+def observed(inventory: Inventory, config: Config) -> Inventory:
+    """The inventory with what the access logs and lists of ``config`` say. Raises CleanupError or StorageError."""
+    if not (config.access_log or config.in_use):
+        return inventory
+    uses = inuse.read(config.in_use, names(config)) if config.in_use else None
+    pulls = None
+    if config.access_log:
+        with AccessLog(config.access_log, history(config)) as log:
+            pulls = log.pulls(inventory.scanned_at, ignored=config.not_a_pull, later=True)
+    return with_usage(inventory, pulls, uses)
+
+
+def names(config: Config) -> list[str]:
+    """By which references call the registry: host[:port], some with a path."""
+    url = urlsplit(config.registry.url)
+    loopback = ("localhost", "127.0.0.1", "[::1]") if url.hostname in ("localhost", "127.0.0.1", "::1") else ()
+    port = f":{url.port}" if url.port else ""
+    return [url.netloc, *(f"{host}{port}" for host in loopback), *config.registry.names]
+
+
+def history(config: Config) -> Path | None:
+    """The folder of what is remembered of pulls, the registry's own; None where conf.json lets nothing be kept."""
+    folder = config.snapshots or config.cache
+    return folder and folder / "pulls" / quote(urlsplit(config.registry.url).netloc.lower(), safe="")
+
+
+def with_usage(
+    inventory: Inventory, pulls: Pulls | None = None, uses: Mapping[str, Sequence[Use]] | None = None
+) -> Inventory:
+    """The inventory with what access logs and lists of what runs say of its tags; None: there are none.
+
+    Raises CleanupError for a list that names nothing of this registry: it may have another name there.
+    """
+    pulls = pulls or NO_PULLS
+    listed = [(number, *use) for number, found in enumerate((uses or {}).values()) for use in found]
+    kinds = {"list": "int64", "repository": "str", "tag": "str", "digest": "str", "used_by": "str", "ours": "bool"}
+    known = {
+        "scanned_at": [inventory.scanned_at],
+        "since": pa.array([pulls.since], pa.int64()),
+        "lists": [len(uses or ())],
+    }
+    graph = inventory.graph
+    graph.keep("inventory/parts.sql")
+    with graph.open(
+        images=inventory.images[["id", "pushed"]],
+        pulls=pulls.table,
+        listed=pd.DataFrame(listed, columns=list(kinds)).astype(kinds),
+        known=pa.table(known),
+    ) as work:
+        run_file(work, "inventory/usage.sql")
+        _check(work, list(uses or ()))
+        found = frame(work, "from out_usage").astype({"in_use": "boolean"})
+        used = frame(work, "from out_uses")
+    images = inventory.images.drop(columns=list(COLUMNS)).merge(found, on="id")
+    result = replace(inventory, images=images[list(inventory.images.columns)], uses=used, pulls_since=pulls.since)
+    result.once("graph", lambda: graph)
+    return result
+
+
+def _check(work: duckdb.DuckDBPyConnection, lists: Sequence[str]) -> None:
+    for number, named in work.execute("from strange").fetchall():
+        raise CleanupError(
+            f"in-use: {lists[number]} names nothing of this registry, but {named}: where that is this registry, add "
+            "the name that it has there to registry.names; else take the list out. Nothing was deleted"
+        )
