@@ -16,7 +16,6 @@ import pandas as pd
 from regdata.inventory.inventory import Inventory
 from regdata.planning.bench import Workbench
 from regdata.planning.plan import Plan
-from regdata.planning.rules import hold
 
 AGES = (30, 90, 180, 365)  # days
 
@@ -198,7 +197,6 @@ def _workspace(inventory: Inventory, **tables: pd.DataFrame) -> Iterator[duckdb.
 
     What is stored, and what holds it, are the tables by which a plan counts: so both mean the same.
     """
-    hold(inventory)
     inventory.graph.keep("inventory/parts.sql")
     inventory.graph.keep("analysis/space.sql", repositories=inventory.repositories, manifests=inventory.manifests)
     with inventory.graph.open(**tables) as work:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.inventory.inventory import Inventory
-from regdata.planning.rules import solve
+from regdata.planning.rules import goes, spared_again
 from regdata.sources.source import Part, Source, Tags
-from regdata.tables.conditions import select
 
 
 class Review:
@@ -42,18 +41,21 @@ class Review:
             scanned_at=was.scanned_at,
             from_store=was.from_store,
             can_untag=was.can_untag,
+            engine=was.engine,
+            protect=was.protect,
         )
         columns = fresh.images[["id", "tag_name", "tag_hash"]].itertuples(index=False)
         selected = [number for number, tag, digest in columns if self._planned(image, tag)[0] == digest]
-        protected = select(fresh, was.protect, engine=was.engine, name="protect") if was.protect else []
         untagged = planned.query("reason in ('orphan', 'child')")
         resumed = [(*pair, was.scanned_at) for pair in pairs(untagged, "manifest_hash")]
-        with solve(fresh, selected, protected, resumed=resumed) as work:
-            digests = work.execute("select hash from manifest_plan join digest using (digest)").fetchall()
-            tags = work.execute("select tag_name, action from tag_plan join tag using (id)").fetchall()
+        tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)
         return Members(
-            {Manifest(image, digest) for (digest,) in digests},
-            {Tag(image, tag) for tag, action in tags if self._planned(image, tag)[1] == action},
+            {Manifest(*pair) for pair in pairs(manifests, "manifest_hash")},
+            {
+                Tag(image, tag)
+                for tag, action in zip(tags["tag_name"], tags["action"], strict=True)
+                if self._planned(image, tag)[1] == action
+            },
         )
 
     def _planned(self, image: str, tag: str) -> tuple[str, str]:

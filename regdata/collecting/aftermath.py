@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from regdata.errors import RegistryError
-from regdata.planning.rules import GRACE
+from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
 from regdata.sources.site import Site
 

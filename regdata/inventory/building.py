@@ -48,21 +48,23 @@ def build(read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since
     """
     if since:
         read |= _completed(read, since)
-    with workspace(**read) as work:
-        refers = References.of(work)
-        tags, manifests = (work.sql(query).to_arrow_table() for query in (_TAGS, _MANIFESTS))
-    for name in ("descriptors", "references"):  # they are in ``refers`` now
-        del read[f"read_{name}"]
-    graph = Graph(refers, tags=tags, manifests=manifests)
-    graph.keep("inventory/parts.sql")
     setting = pa.table({"scanned_at": [scanned_at], "from_store": [from_store]})
-    with graph.open(**read, tags=tags, descriptor=refers.descriptors, setting=setting) as work:
+    with workspace(**read, setting=setting) as work:
+        refers = References.of(work)
+        run_file(work, "inventory/blobs.sql")
+        tags, manifests, numbered = (work.sql(query).to_arrow_table() for query in (_TAGS, _MANIFESTS, _BLOBS))
+    for name in ("descriptors", "references", "blobs"):  # they are in ``refers`` and ``blobs`` now
+        del read[f"read_{name}"]
+    blobs = refers.named(numbered, "blob_hash")
+    graph = Graph(refers, tags=tags, manifests=manifests, blobs=blobs, scanned_at=scanned_at, from_store=from_store)
+    graph.keep("inventory/parts.sql")
+    with graph.open(**read, tags=tags, descriptor=refers.descriptors, numbered=numbered, setting=setting) as work:
         run_file(work, "inventory/inventory.sql")
         return Built(
             images=completed("images", frame(work, "from out_images order by id")),
             manifests=refers.named(work.sql(_OUT_MANIFESTS).to_arrow_table(), "manifest_hash"),
             refers=refers,
-            blobs=refers.named(work.sql("from out_blobs order by id").to_arrow_table(), "blob_hash"),
+            blobs=blobs,
             repositories=frame(work, "from read_repositories order by image_name"),
             graph=graph,
         )
@@ -143,5 +145,8 @@ from read_tags t left join read_contents c on c.manifest_hash = t.tag_hash"""
 
 _MANIFESTS = """
 select r.*, c.subject_hash, c.error from read_revisions r left join read_contents c using (manifest_hash)"""
+
+_BLOBS = """
+select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date from blob order by blob"""
 
 _OUT_MANIFESTS = "select * exclude node from out_manifests order by node"

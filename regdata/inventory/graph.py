@@ -1,4 +1,4 @@
-"""What holds what in a registry: an inventory's tables of numbers.sql and reach.sql, in a DuckDB of their own."""
+"""What holds what in a registry: the tables of numbers.sql, reach.sql and held.sql, in a DuckDB of their own."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ from regdata.inventory.once import Once
 from regdata.inventory.references import References
 from regdata.tables.workspace import committed, rolled_back, run_file, workspace
 
+# How old an orphan must be to go, in seconds: a push in flight writes children before their index.
+GRACE = 2 * 3600
+
 Table: TypeAlias = pd.DataFrame | pa.Table
 
 
 class Graph:
     """Made once for an inventory; what one user of it does, no other sees. Threads take turns."""
 
-    def __init__(self, references: References, *, tags: Table, manifests: Table) -> None:
-        """``tags``: id, image_name, tag_name, tag_hash, error; ``manifests``: as in regdata.tables.schema.TABLES."""
+    def __init__(
+        self, references: References, *, tags: Table, manifests: Table, blobs: Table, scanned_at: int, from_store: bool
+    ) -> None:
+        """``tags``: id, image_name, tag_name, tag_hash, error; the rest as in an inventory."""
         self._lock = threading.Lock()
         self._work = workspace(digest=references.digests)
         self._once = Once()
+        setting = pa.table({"scanned_at": [scanned_at], "grace": [GRACE], "from_store": [from_store]})
         self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests)
-        self.keep("inventory/reach.sql")
+        self.keep("inventory/reach.sql", setting=setting)
+        self.keep("inventory/held.sql", blobs=blobs, descriptor=references.descriptors, setting=setting)
 
     def keep(self, file: str, **tables: Table) -> None:
         """Runs one of the package's .sql files, unless it was run, over ``tables`` too; what it makes stays."""

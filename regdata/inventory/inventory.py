@@ -82,7 +82,17 @@ class Inventory(Shown):
     @property
     def graph(self) -> Graph:
         """What holds what; it takes memory until the inventory goes."""
-        return self.once("graph", lambda: Graph(self.refers, tags=self.images, manifests=self.manifests))
+        return self.once(
+            "graph",
+            lambda: Graph(
+                self.refers,
+                tags=self.images,
+                manifests=self.manifests,
+                blobs=self.blobs,
+                scanned_at=self.scanned_at,
+                from_store=self.from_store,
+            ),
+        )
 
     @property
     def references(self) -> pd.DataFrame:

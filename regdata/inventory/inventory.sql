@@ -1,19 +1,6 @@
--- A source's columns -> the tables that people query. Reads the tables of regdata.columns.COLUMNS as read_<name>, the
--- tables of numbers.sql, reach.sql and parts.sql, descriptor(digest, reference_size, platform) and
--- setting(scanned_at, from_store). Times are UTC epoch seconds.
-
--- Everything that the registry stores or refers to. Sizes are the store's own, else the descriptor's.
-create temp table blob as
-with described as (
-    select digest, reference_size as blob_size from descriptor where reference_kind <> 'mention'
-    union all
-    select d.digest, c.manifest_size from read_contents c join digest d on d.hash = c.manifest_hash
-    where not (select from_store from setting)
-),
-read as (select d.digest, b.blob_size, b.blob_date from read_blobs b join digest d on d.hash = b.blob_hash)
-select digest as blob, blob_size, blob_date from read
-union all
-select digest, coalesce(max(blob_size), 0), null from described anti join read using (digest) group by digest;
+-- A source's columns -> the tables that people query. Reads the tables of regdata.sources.columns.COLUMNS as read_<name>,
+-- the tables of numbers.sql, reach.sql, parts.sql and held.sql, numbered(blob_hash, blob_size): digests' numbers and their
+-- bytes, descriptor(digest, platform) and setting(scanned_at). Times are UTC epoch seconds.
 
 -- Reproducible builds say 1970 or 1980, clocks say the future: a date before Docker's first release (2013-03-20) or after the scan is unknown.
 create temp table content as
@@ -32,35 +19,35 @@ group by p.top;
 
 create temp table layer_size as
 select top as node, sum(blob_size)::bigint as tag_size
-from part_blob join blob using (blob) where kind = 'layer' group by top;
+from part_blob join numbered on blob_hash = blob where kind = 'layer' group by top;
 
--- The one tag that holds a manifest; NULL where several do, none does, or an unreadable neighbour might.
+-- The one tag that holds a manifest; NULL where several do, or something that stays whatever is selected. What nothing holds
+-- is not in it: it goes with any clean-up.
 create temp table holder as
-with recursive r(id, node) as (
-    -- A tag in a ring stays, so that nothing is exclusive to it or to one beside it: it holds without an id.
-    select if(id in (select id from ring), null, id), node from tag_node where id not in (select id from attachment)
+with recursive start as (
+    select id, node from tag_node
+    where id not in (select id from attachment) and id not in (select id from ring)
+      and id not in (select id from tag where error is not null)
+    union
+    select null, node from fixed
+    union
+    select null, node from young
+),
+r(id, node) as (
+    from start
     union
     select r.id, h.dst from r join holds h on h.src = r.node
-),
-opaque as (
-    select image from node where error is not null
-    union
-    select image from tag where error is not null and digest is null
 )
-select n.node, n.digest, if(count(*) = 1 and not n.image in (from opaque), any_value(r.id), null) as id
-from node n left join r on r.node = n.node
-group by n.node, n.digest, n.image;
+select n.node, n.digest, if(count(*) = 1, any_value(r.id), null) as id
+from r join node n using (node) group by n.node, n.digest;
 
+-- What the plan of that tag alone frees, beyond what any clean-up frees.
 create temp table exclusive as
-with held as (
-    select digest as blob, id from holder
-    union all
-    select r.blob, h.id from holder h join refers r on r.manifest = h.digest
-),
-sole as (select blob, min(id) as id from held group by blob having min(id) = max(id) and count(*) = count(id))
-select id, sum(blob_size)::bigint as exclusive_size
-from sole join blob using (blob)
-where blob_date is not null or not (select from_store from setting) group by id;
+with sole as (
+    select blob, min(id) as id from held join holder using (digest)
+    group by blob having min(id) = max(id) and count(*) = count(id)
+)
+select id, sum(blob_size)::bigint as exclusive_size from sole join stored using (blob) group by id;
 
 -- An index has its children's labels, where they don't contradict, and its own annotations.
 create temp table labelled as
@@ -101,6 +88,3 @@ select n.node, i.image_name, n.digest as manifest_hash, c.media_type, c.manifest
        n.node in (select node from tag_node) as tagged, n.node not in (from reached) as orphan,
        c.kind, c.created, c.platform, n.error, c.labels
 from node n join image i using (image) left join content c using (digest);
-
-create temp view out_blobs as
-select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date from blob;

@@ -1,5 +1,6 @@
--- What holds what inside a repository. Reads the tables of numbers.sql; shared by inventory.sql and plan.sql, so that both
--- mean the same by "reaches".
+-- What holds what inside a repository, and what stays whatever is selected. Reads the tables of numbers.sql and
+-- setting(scanned_at, grace); shared by inventory.sql and plan.sql, so that both mean the same. The rules' numbers are
+-- those of plan.sql.
 
 -- An index holds its children; a manifest of unknown type holds whatever it mentions.
 create table child as
@@ -74,3 +75,27 @@ with recursive r(node) as (
     select h.dst from r join holds h on h.src = r.node
 )
 select node from r;
+
+-- Rule 6: what can't be read might reach any other manifest of its repository. Not a manifest of unknown type: what that
+-- may reach is what it mentions.
+create table opaque as
+select image from node where error is not null and error not like 'unknown media type%'
+union
+select image from tag where error is not null and digest is null;
+
+-- What stays whatever is selected: by rule 4 what a tag in a ring is on, by rule 6 what can't be read, what a tag that
+-- can't be read is on, and all that is beside what might reach anything.
+create table fixed as
+select node, 'tag' as why from tag_node where id in (select id from ring) or id in (select id from tag where error is not null)
+union
+select node, 'unreadable' from node where error is not null or image in (from opaque);
+
+-- Rule 5: an orphan may be half of a push in flight; an unknown age is young. What a young one is attached to is in use, too.
+create table young as
+with recursive y(orphan, node) as (
+    select node, node from node, setting
+    where node not in (select node from reached) and (pushed is null or pushed > scanned_at - grace)
+    union
+    select y.orphan, a.subject from y join attachment a on a.node = y.node
+)
+select orphan, node from y;

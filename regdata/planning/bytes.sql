@@ -1,9 +1,9 @@
 -- What distribution's `registry garbage-collect` removes: it marks every manifest that is left in any repository
 -- and what each refers to (registry/storage/garbagecollect.go), and deletes the blobs that are not marked.
--- Reads the tables of held.sql and manifest_plan(image, digest).
+-- Reads the tables of held.sql and gone(image, digest): the manifests that go.
 
 create temp table alive as
-select distinct digest from revision anti join manifest_plan using (image, digest);
+select distinct digest from revision anti join gone using (image, digest);
 
 -- Who holds what a manifest that goes holds: only these blobs can be freed.
 create temp table leaving as

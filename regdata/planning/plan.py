@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
 from regdata.planning.explain import explain
-from regdata.planning.rules import REASONS, decide
+from regdata.planning.rules import REASONS, Decision, decide, spared
 from regdata.show.shown import Shown
 from regdata.tables.conditions import Readers
 from regdata.tables.schema import Engine
@@ -21,25 +21,18 @@ from regdata.tables.workspace import frame, workspace
 
 
 @dataclass(frozen=True, eq=False)
-class Plan(Shown):
+class Plan(Decision, Shown):
     """What a clean-up will do.
 
     tags: image_name, tag_name, tag_hash, tag_size, action (delete, untag, keep), reason; a row per selected tag and per
     tag that goes with its subject. manifests: image_name, manifest_hash, reason; a row per manifest that goes. blobs:
     blob_hash, blob_size, image_name (one that held it, or NULL), holders (how many images held it); a row per blob that
-    the collection frees. order: image_name, first, second; which manifest is to be deleted before which. selected,
-    protected: ids of inventory.images. ``reclaimable``: the bytes of ``blobs``; exact where the registry's folder was
-    read.
+    the collection frees. order: image_name, first, second; which manifest is to be deleted before which. selected:
+    ids of inventory.images. spared: what the keep-rules spare. ``reclaimable``: the bytes of ``blobs``; exact where the
+    registry's folder was read.
     """
 
-    tags: pd.DataFrame
-    manifests: pd.DataFrame
-    blobs: pd.DataFrame
-    order: pd.DataFrame
     condition: str
-    inventory: Inventory
-    selected: list[int]
-    protected: list[int]
 
     def __repr__(self) -> str:
         rows = f"{len(self.tags):,} tags, {len(self.manifests):,} manifests"
@@ -137,18 +130,16 @@ def planned(
     resumed: Iterable[tuple[str, str, int]] = (),
 ) -> Plan:
     """See `plan`; ``readers`` read the conditions."""
-    engine = engine or inventory.engine
-    protect = inventory.protect if protect is None else protect
-    selected = readers.select(condition, engine=engine)
-    protected = readers.select(protect, engine=engine, name="protect") if protect else []
-    found = decide(inventory, selected, protected, resumed=resumed)
-    return Plan(
-        tags=found.tags,
-        manifests=found.manifests,
-        blobs=found.blobs,
-        order=found.order,
-        condition=condition.strip(),
-        inventory=inventory,
-        selected=selected,
-        protected=protected,
-    )
+    inventory = _governed(inventory, engine or inventory.engine, inventory.protect if protect is None else protect)
+    selected = readers.select(condition, engine=inventory.engine)
+    decided = decide(inventory, selected, spared(inventory), resumed=resumed)
+    return Plan(**vars(decided), condition=condition.strip())
+
+
+def _governed(inventory: Inventory, engine: Engine, protect: str | None) -> Inventory:
+    """The inventory with these words on conditions."""
+    if (engine, protect) == (inventory.engine, inventory.protect):
+        return inventory
+    governed = replace(inventory, engine=engine, protect=protect)
+    governed.once("graph", lambda: inventory.graph)  # what holds what does not depend on them
+    return governed

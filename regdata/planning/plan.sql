@@ -1,44 +1,48 @@
--- The rules of a clean-up, over the tables of numbers.sql and reach.sql, and
---   selected(id), protected(id), resumed(image_name, manifest_hash, began), setting(scanned_at, grace, can_untag).
+-- The rules of a clean-up, by their numbers, over the tables of numbers.sql and reach.sql, and
+--   selected(id): the tags that the condition selects,
+--   spared_tag(id, reason), spared_manifest(image_name, manifest_hash, reason): what the keep-rules spare,
+--   resumed(image_name, manifest_hash, began): what a run, begun then and interrupted, was to delete,
+--   setting(can_untag): whether a tag can go while its digest stays.
 -- What stays is found by reachability from what must stay; what is not reached goes.
+--
+-- 1 What a keep-rule spares stays (`protect`: protected).
+-- 2 A digest goes only when every tag on it in that image goes. Else the tag alone goes, or stays where the registry can't
+--   delete a tag alone (shared-digest).
+-- 3 What an index that stays lists stays (index-child). What only deleted indexes list goes (child).
+-- 4 Signatures, attestations and SBOMs follow their subject: it stays, they stay (signs-kept-image), and it goes, they go (referrer).
+--   One that stays keeps its subject (has-kept-referrer).
+-- 5 Manifests that no tag reaches go (orphan), unless they are young (grace).
+-- 6 What can't be read, or is of unknown type, stays with everything that it might reach (unreadable).
 
--- Rule 6: a manifest that can't be read might reach any other of its repository.
-create temp table opaque as
-select distinct image from node where error is not null and error not like 'unknown media type%'
-union
-select image from tag where error is not null and digest is null;
+-- Rule 1: manifests that a keep-rule spares.
+create temp table spared_node as
+select n.node, s.reason
+from spared_manifest s join image i using (image_name) join digest d on d.hash = s.manifest_hash
+join node n on n.image = i.image and n.digest = d.digest;
 
--- Rule 5: an orphan may be half of a push in flight; an unknown age is young. What an interrupted run had begun is not spared,
--- unless it was pushed again since. What a young one is attached to is in use, too.
-create temp table young as
-with recursive begun as (
-    select i.image, d.digest, r.began
-    from resumed r join image i using (image_name) join digest d on d.hash = r.manifest_hash
-),
-y(node) as (
-    select node from node, setting
-    where node not in (select node from reached)
-      and (pushed is null or pushed > scanned_at - grace)
-      and not exists (from begun b where b.image = node.image and b.digest = node.digest and (pushed is null or pushed <= began))
-    union
-    select a.subject from y join attachment a on a.node = y.node
-)
-select node from y;
+-- Rule 5: what an interrupted run was to delete is not spared for its age, unless it was pushed again since.
+create temp table begun as
+select n.node
+from resumed r join image i using (image_name) join digest d on d.hash = r.manifest_hash
+join node n on n.image = i.image and n.digest = d.digest
+where n.pushed is null or n.pushed <= r.began;
 
+-- What must stay by itself, and why.
 create temp table root as
--- Rules 1, 2, 4 and 6: tags that are protected, in a ring, that can't be read, or that nobody selected and that stand for themselves.
+-- Rules 1 and 2: what a tag is on that is spared, or that nobody selected and that stands for itself.
 select node, 'tag' as why from tag_node
-where id in (select id from protected)
-   or id in (select id from ring)
-   or id in (select id from tag where error is not null)
+where id in (select id from spared_tag)
    or (id not in (select id from selected) and id not in (select id from attachment))
 union
--- Rule 6: unreadable, and everything that it might reach.
-select node, 'unreadable' from node where error is not null or image in (from opaque)
+select node, reason from spared_node
 union
-select node, 'grace' from young;
+-- Rules 4 and 6.
+select node, why from fixed
+union
+-- Rule 5.
+select node, 'grace' from young where orphan not in (from begun);
 
--- Rules 3, 4, 6: children of what stays, referrers of what stays, and what an unknown type mentions.
+-- Rules 3, 4 and 6: and what that holds: children, referrers and their subjects, and what an unknown type mentions.
 create temp table keep as
 with recursive k(node) as (
     select node from root
@@ -47,18 +51,17 @@ with recursive k(node) as (
 )
 select node from k;
 
-create temp table kept as select n.* from node n where node in (select node from keep);
 create temp table gone as select n.* from node n where node not in (select node from keep);
 
--- A tag goes because it is selected, or because the manifest that it is attached to goes.
+-- A tag goes because it is selected, or (rule 4) because the manifest that it is attached to goes. Rules 1, 6 and 4 keep it.
 create temp table touched as
 select t.id, n.node,
        t.id in (select id from selected) as selected,
        n.node in (select node from keep) as stays,
-       case when t.id in (select id from protected) then 'protected'
-            when t.error is not null then 'unreadable'
-            when s.subject in (select node from keep) then 'signs-kept-image' end as kept_because
+       coalesce(p.reason, case when t.error is not null then 'unreadable'
+                               when s.subject in (select node from keep) then 'signs-kept-image' end) as kept_because
 from tag t
+left join spared_tag p on p.id = t.id
 left join tag_node n on n.id = t.id
 left join attachment a on a.id = t.id
 left join (select id, subject from named union select id, subject from tag_node join referrer using (node)) s on s.id = t.id
@@ -68,14 +71,15 @@ qualify row_number() over (partition by t.id order by kept_because nulls last) =
 create temp table tag_plan as
 with leaving as (select id from touched where kept_because is null),
 judged as (
-    select *, coalesce(kept_because, case
+    select t.*, coalesce(kept_because, case
         when not stays then if(selected, 'selected', 'referrer')
-        -- The digest stays; rule 2: the tag alone goes. Why the digest stays:
+        -- Rule 2: the tag alone goes, since its digest stays. Why that is:
+        when p.reason is not null then p.reason
         when node in (select node from tag_node where id not in (from leaving)) then 'shared-digest'
         when node in (select dst from child where src in (from keep)) then 'index-child'
         when node in (select node from root where why = 'unreadable') then 'unreadable'
         else 'has-kept-referrer' end) as reason
-    from touched
+    from touched t left join spared_node p using (node)
 )
 select id, case when kept_because is not null then 'keep'
                 when not stays then 'delete'
@@ -85,6 +89,7 @@ select id, case when kept_because is not null then 'keep'
 from judged
 where selected or kept_because is null;
 
+-- Why a manifest goes: by rules 2, 5, 4 and 3.
 create temp table manifest_plan as
 select g.node, g.image, g.digest, case
         when g.node in (select node from touched where selected) then 'selected'

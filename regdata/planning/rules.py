@@ -1,21 +1,22 @@
-"""Inventory + ids -> what goes, what stays and why, what is freed: the only place that names the rules' tables.
+"""What is selected and what is spared -> what goes, what stays and why, and what is freed.
 
-The rules are SQL: reach.sql (what holds what), plan.sql (what goes), held.sql and bytes.sql (what is freed).
+The rules are SQL: reach.sql (what holds what), plan.sql (the rules by their numbers), held.sql and bytes.sql (what is
+freed). Only this module names their tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import duckdb
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
+from regdata.tables.conditions import select
 from regdata.tables.workspace import frame, run_file
-
-GRACE = 2 * 3600
 
 # Why a tag or a manifest goes or stays, in words.
 REASONS = {
@@ -34,51 +35,87 @@ REASONS = {
 }
 
 
-@contextmanager
-def solve(
-    inventory: Inventory,
-    selected: Iterable[int],
-    protected: Iterable[int],
-    *,
-    resumed: Iterable[tuple[str, str, int]] = (),
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A workspace with the tables of plan.sql, for selected and protected ids of ``inventory.images``."""
-    setting = {"scanned_at": [inventory.scanned_at], "grace": [GRACE], "can_untag": [inventory.can_untag]}
-    kinds = {"image_name": "str", "manifest_hash": "str", "began": "int64"}
-    with inventory.graph.open(
-        images=inventory.images,
-        selected=pd.DataFrame({"id": pd.array(list(selected), dtype="int64")}),
-        protected=pd.DataFrame({"id": pd.array(list(protected), dtype="int64")}),
-        resumed=pd.DataFrame(list(resumed), columns=list(kinds)).astype(kinds),
-        setting=pd.DataFrame(setting),
-    ) as work:
-        run_file(work, "planning/plan.sql")
-        yield work
+# For these a tag or its digest stays because of something else that stays.
+BECAUSE_OF_OTHERS = {"shared-digest", "index-child", "signs-kept-image", "has-kept-referrer"}
 
 
-@dataclass(frozen=True)
+def protected(inventory: Inventory) -> pd.DataFrame:
+    """Keep-rule: the tags that conf.json's `protect` matches. Raises ConditionError."""
+    condition = inventory.protect
+    ids = select(inventory, condition, engine=inventory.engine, name="protect") if condition else []
+    return pd.DataFrame({"id": ids, "reason": "protected"})
+
+
+# What must stay whatever is selected: id (of Inventory.images), reason; or, of manifests, image_name, manifest_hash,
+# reason. Where several rules spare the same, the first says why, by a key of REASONS.
+KEEP_RULES: tuple[Callable[[Inventory], pd.DataFrame], ...] = (protected,)
+
+_TAG_COLUMNS = {"id": "int64", "reason": "str"}
+_MANIFEST_COLUMNS = {"image_name": "str", "manifest_hash": "str", "reason": "str"}
+
+
+class Spared(NamedTuple):
+    """What must stay whatever is selected. tags: id, reason; manifests: image_name, manifest_hash, reason."""
+
+    tags: pd.DataFrame
+    manifests: pd.DataFrame
+
+    @classmethod
+    def of(cls, frames: Iterable[pd.DataFrame]) -> Spared:
+        """What keep-rules gave; of several reasons the first."""
+        tags, manifests = [pd.DataFrame(columns=list(_TAG_COLUMNS))], [pd.DataFrame(columns=list(_MANIFEST_COLUMNS))]
+        for found in frames:
+            (tags if "id" in found else manifests).append(found)
+        return cls(
+            pd.concat(tags).astype(_TAG_COLUMNS).drop_duplicates("id", ignore_index=True),
+            pd.concat(manifests)
+            .astype(_MANIFEST_COLUMNS)
+            .drop_duplicates(["image_name", "manifest_hash"], ignore_index=True),
+        )
+
+
+def spared(inventory: Inventory) -> Spared:
+    """What the keep-rules spare. Raises ConditionError."""
+    return inventory.once("spared", lambda: Spared.of(rule(inventory) for rule in KEEP_RULES))
+
+
+def spared_again(decided: Decision, fresh: Inventory) -> Spared:
+    """What must stay of ``fresh``, a newer reading of some repositories: by the keep-rules, now and when decided."""
+    was = decided.inventory.images
+    was = was[was["image_name"].isin(fresh.repositories["image_name"])].merge(decided.spared.tags, on="id")
+    names = ["image_name", "tag_name"]
+    still = fresh.images[["id", *names]].merge(was[[*names, "reason"]], on=names)
+    return Spared.of([*spared(fresh), still[["id", "reason"]], decided.spared.manifests])
+
+
+Resumed = Iterable[tuple[str, str, int]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Decision:
-    """What the rules decide, with the columns of regdata.planning.plan.Plan."""
+    """What the rules were asked, and what goes; the columns are those of regdata.planning.plan.Plan."""
 
+    inventory: Inventory
+    selected: list[int]
+    spared: Spared
+    resumed: list[tuple[str, str, int]]
     tags: pd.DataFrame
     manifests: pd.DataFrame
     blobs: pd.DataFrame
     order: pd.DataFrame
 
 
-def decide(
-    inventory: Inventory,
-    selected: Iterable[int],
-    protected: Iterable[int],
-    *,
-    resumed: Iterable[tuple[str, str, int]] = (),
-) -> Decision:
-    """What goes when the tags with the ids ``selected`` are to go and those with the ids ``protected`` must stay."""
-    hold(inventory)
-    with solve(inventory, selected, protected, resumed=resumed) as work:
+def decide(inventory: Inventory, selected: list[int], spared: Spared, *, resumed: Resumed = ()) -> Decision:
+    """What goes when the tags with the ids ``selected`` are to go; ``resumed``: see regdata.planning.plan.plan."""
+    resumed = list(resumed)
+    with _solved(inventory, selected, spared, resumed) as work:
         run_file(work, "planning/bytes.sql")
         named = inventory.refers.named
         return Decision(
+            inventory=inventory,
+            selected=selected,
+            spared=spared,
+            resumed=resumed,
             tags=frame(work, _TAGS),
             manifests=named(work.sql(_MANIFESTS).to_arrow_table(), "manifest_hash"),
             blobs=named(work.sql(_FREED).to_arrow_table(), "blob_hash"),
@@ -86,27 +123,50 @@ def decide(
         )
 
 
-def hold(inventory: Inventory) -> None:
-    """Has the inventory's graph keep the tables of held.sql: what is stored, and which manifest holds it."""
-    inventory.graph.keep(
-        "planning/held.sql",
-        blobs=inventory.blobs,
-        descriptor=inventory.refers.descriptors,
-        known=pd.DataFrame({"from_store": [inventory.from_store]}),
-    )
+def goes(
+    inventory: Inventory, selected: list[int], spared: Spared, *, resumed: Resumed = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Decision.tags and .manifests alone: quicker, where the bytes don't matter."""
+    with _solved(inventory, selected, spared, resumed) as work:
+        return frame(work, _TAGS), inventory.refers.named(work.sql(_MANIFESTS).to_arrow_table(), "manifest_hash")
 
 
 def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs."""
-    hold(inventory)
     with inventory.graph.open(going=manifests) as work:
-        work.execute(
-            """create temp table manifest_plan as
-               select i.image, d.digest
-               from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
-        )
+        work.execute(_GONE)
         run_file(work, "planning/bytes.sql")
         return inventory.refers.named(work.sql(_FREED).to_arrow_table(), "blob_hash")
+
+
+def reasons(decided: Decision, image: str, digest: str) -> set[str]:
+    """For which of REASONS a manifest stays by itself; none where it goes, or something else that stays needs it."""
+    with _solved(decided.inventory, decided.selected, decided.spared, decided.resumed) as work:
+        return {why for (why,) in work.execute(_REASONS, [image, digest]).fetchall()}
+
+
+def holders(decided: Decision, image: str, digest: str, *, besides: str = "") -> list[str]:
+    """The tags, other than ``besides``, that stay and so keep a manifest."""
+    with _solved(decided.inventory, decided.selected, decided.spared, decided.resumed) as work:
+        return [tag for (tag,) in work.execute(_HOLDERS, [image, digest, besides]).fetchall()]
+
+
+@contextmanager
+def _solved(
+    inventory: Inventory, selected: list[int], spared: Spared, resumed: Resumed
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A workspace with the tables of plan.sql."""
+    kinds = {"image_name": "str", "manifest_hash": "str", "began": "int64"}
+    with inventory.graph.open(
+        images=inventory.images,
+        selected=pd.DataFrame({"id": pd.array(selected, dtype="int64")}),
+        spared_tag=spared.tags,
+        spared_manifest=spared.manifests,
+        resumed=pd.DataFrame(list(resumed), columns=list(kinds)).astype(kinds),
+        setting=pd.DataFrame({"can_untag": [inventory.can_untag]}),
+    ) as work:
+        run_file(work, "planning/plan.sql")
+        yield work
 
 
 _TAGS = """
@@ -124,3 +184,25 @@ from freed_from f join stored s using (blob) left join image i using (image) ord
 _ORDER = """
 select i.image_name, o.first, o.second
 from deletion_order o join image i using (image) order by o.image, o.first, o.second"""
+
+_GONE = """
+create temp table gone as
+select i.image, d.digest
+from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
+
+_NODE = """
+select n.node from node n join image i using (image) join digest d using (digest)
+where i.image_name = ? and d.hash = ?"""
+
+_REASONS = f"""
+select why from root where why <> 'tag' and node in ({_NODE})"""
+
+_HOLDERS = f"""
+with recursive up(node) as (
+    {_NODE}
+    union
+    select h.src from up join holds h on h.dst = up.node
+)
+select t.tag_name from up join root r on r.node = up.node and r.why = 'tag' join tag_node t on t.node = up.node
+where t.tag_name <> ? and t.id not in (select id from touched where kept_because is null)
+order by t.tag_name"""

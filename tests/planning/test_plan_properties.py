@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import regdata
 from regdata.inventory.inventory import Inventory
+from regdata.planning.bench import Workbench
 from regdata.planning.plan import Plan
-from regdata.planning.rules import REASONS
+from regdata.planning.rules import REASONS, Spared, decide, protected
 from regdata.tables.conditions import select
 from regdata.tables.schema import Engine
 from tests.support.helpers import named_rows, numbered
-from tests.support.model import NOW, Model, Node, Tag, closure, models
+from tests.support.model import LAYERS, NOW, Columns, Model, Node, Tag, closure, models
 
 # Each is a registry of one to six images. A few thousand may find what these don't:
 # PROPERTY_EXAMPLES=5000 pytest tests/planning/test_plan_properties.py
@@ -37,11 +38,12 @@ def condition_of(tags: set[Tag]) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """A registry, what is selected and protected in it, and whether a tag can go alone."""
+    """A registry, what is selected, protected and (manifests) spared in it, and whether a tag can go alone."""
 
     model: Model
     selected: set[Tag]
     protected: set[Tag]
+    spared: set[Node]
     can_untag: bool
 
     def inventory(self, model: Model) -> Inventory:
@@ -54,7 +56,15 @@ class Case:
         )
 
     def plan_of(self, model: Model) -> Plan:
-        return regdata.plan(self.inventory(model), condition_of(self.selected))
+        inventory, condition = self.inventory(model), condition_of(self.selected)
+        if not self.spared:
+            return regdata.plan(inventory, condition)
+        manifests = pd.DataFrame(sorted(self.spared), columns=["image_name", "manifest_hash"]).assign(
+            reason="protected"
+        )
+        selected = select(inventory, condition, engine="duckdb")
+        decided = decide(inventory, selected, Spared.of([protected(inventory), manifests.assign(reason="protected")]))
+        return Plan(**vars(decided), condition=condition)
 
     @cached_property
     def plan(self) -> Plan:
@@ -85,7 +95,8 @@ def cases(draw: st.DrawFn) -> Case:
     model = draw(models())
     selected = {tag for tag in model.tags if draw(st.booleans())}
     protected = {tag for tag in model.tags if draw(st.integers(0, 7)) == 7}
-    return Case(model, selected, protected, draw(st.booleans()))
+    spared = {node for node in model.revisions if draw(st.integers(0, 11)) == 11}
+    return Case(model, selected, protected, spared, draw(st.booleans()))
 
 
 @property_of
@@ -132,8 +143,8 @@ def check_every_tag_has_one_row_and_a_reason(case: Case) -> None:
 def is_true(reason: str, tag: Tag, action: str, case: Case) -> bool:
     model, node = case.model, case.model.node(tag)
     subjects = {model.named_subject(tag), model.subject(node) if node else None} - {None}
-    if reason == "protected":
-        return action == "keep" and tag in case.protected
+    if reason == "protected" and tag in case.protected:
+        return action == "keep"
     if reason == "unreadable" and model.error(tag):
         return action == "keep"
     if reason == "signs-kept-image":
@@ -143,6 +154,8 @@ def is_true(reason: str, tag: Tag, action: str, case: Case) -> bool:
     # What is left is a tag that goes, or would go, while its digest stays.
     if node is None or action != ("untag" if case.can_untag else "keep"):
         return False
+    if reason == "protected":
+        return node in case.spared
     if reason == "shared-digest":
         return bool(model.tags_on(node) - {tag} - case.with_action("untag"))
     if reason == "index-child":
@@ -198,7 +211,8 @@ def check_nothing_that_stays_loses_anything(case: Case) -> None:
 
 def check_what_is_not_held_goes(case: Case) -> None:
     """A manifest that nothing holds any more goes, and so do the tags that follow it."""
-    assert case.gone == case.model.revisions.keys() - case.model.must_stay(case.selected, case.protected)
+    assert not case.spared & case.gone
+    assert case.gone == case.model.revisions.keys() - case.model.must_stay(case.selected, case.protected, case.spared)
     for tag in case.model.tags:
         followed = case.model.attached_to(tag)
         if followed in case.gone and tag not in case.protected and not case.model.error(tag):
@@ -246,6 +260,29 @@ def check_order(case: Case) -> None:
     for node in case.gone:
         for child in case.model.children(node) & case.gone:
             assert (node.image, node.digest, child.digest) in order
+
+
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+def over_the_api(model: Model) -> Columns:
+    """What the registry shows without its folder: no stored blobs; one layer is fetched from elsewhere."""
+    columns = model.columns()
+    columns["blobs"] = {name: [] for name in columns["blobs"]}
+    references = columns["references"]
+    references["media_type"] = [FOREIGN if digest == LAYERS[0] else None for digest in references["reference_hash"]]
+    return columns
+
+
+@settings(property_of, max_examples=max(EXAMPLES // 3, 1))
+@given(models(), st.booleans())
+def test_exclusive_size_is_what_the_plan_frees(model: Model, from_store: bool) -> None:
+    """exclusive_size is what the plan of that tag alone frees beyond what any clean-up frees, to the byte."""
+    columns = model.columns() if from_store else over_the_api(model)
+    inventory = Inventory.from_columns(numbered(columns), scanned_at=NOW, from_store=from_store)
+    with Workbench(inventory) as bench:
+        alone = {number: bench.plan(f"id = {number}").reclaimable - bench.anyway for number in inventory.images["id"]}
+    assert dict(zip(inventory.images["id"], inventory.images["exclusive_size"], strict=True)) == alone
 
 
 @property_of

@@ -211,10 +211,11 @@ class Model:
 
     # What a clean-up does
 
-    def must_stay(self, selected: set[Tag], protected: set[Tag]) -> set[Node]:
+    def must_stay(self, selected: set[Tag], protected: set[Tag], spared: Iterable[Node] = ()) -> set[Node]:
         """What may not go, by design's rules."""
         keeps = {self.node(tag) for tag in self.standing() - selected}
         keeps |= {self.node(tag) for tag in self.tags if tag in protected or self.error(tag) or self.in_ring(tag)}
+        keeps |= {*spared}
         unreadable, reached = self.opaque(), self.reached()
         for node, pushed in self.revisions.items():
             if node.image in unreadable or self.manifests[node.digest].error:
@@ -249,15 +250,10 @@ class Model:
     # What an inventory says
 
     def exclusive_size(self, tag: Tag) -> int:
-        """The bytes that are freed if only this tag goes; orphans and garbage stay."""
-        errors = {node.image for node in self.revisions if self.manifests[node.digest].error}
-        if tag not in self.standing() or tag.image in errors | self.opaque():
-            return 0
-        others = self.reach(self.node(other) for other in self.standing() - {tag})
-        if self.in_ring(tag):
-            return 0
-        freed = self.collected(self.reach([self.node(tag)]) - others)
-        return sum(size for digest, size in freed.items() if digest not in self.collected(()))
+        """The bytes that are freed if only this tag goes, beyond those that any clean-up frees."""
+        anyway = self.collected(self.revisions.keys() - self.must_stay(set(), set()))
+        freed = self.collected(self.revisions.keys() - self.must_stay({tag}, set()))
+        return sum(size for digest, size in freed.items() if digest not in anyway)
 
     def blobs_of(self, tag: Tag) -> dict[str, set[str]]:
         """The layers and configs of a tag's image, over all its children: digest -> kinds."""

@@ -1,0 +1,96 @@
+"""Keep-rules: what they spare stays, with what it needs, for the reason that they give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import regdata
+from regdata.planning.plan import Plan
+from regdata.planning.rules import REASONS, Spared, decide, protected, spared_again
+from tests.support.small import Small, digest, few
+
+BOTH = [1, 2]  # the tags 1.0 and 2.0 of a/app
+
+
+def planned(small: Small, selected: list[int], *frames: pd.DataFrame, can_untag: bool = True) -> Plan:
+    inventory = small.inventory(can_untag=can_untag)
+    return Plan(**vars(decide(inventory, selected, Spared.of(frames))), condition="made up")
+
+
+def tags(*ids: int, reason: str = "protected") -> pd.DataFrame:
+    return pd.DataFrame({"id": list(ids), "reason": reason})
+
+
+def manifests(*names: str, reason: str = "protected") -> pd.DataFrame:
+    return pd.DataFrame({"image_name": "a/app", "manifest_hash": [digest(name) for name in names], "reason": reason})
+
+
+def actions(plan: Plan) -> dict[str, tuple[str, str]]:
+    rows = plan.tags[["tag_name", "action", "reason"]].itertuples(index=False)
+    return {str(tag): (action, reason) for tag, action, reason in rows}
+
+
+def test_a_tag_that_is_spared() -> None:
+    """It stays with its digest, for the reason of the first rule that spares it."""
+    plan = planned(few(), BOTH, tags(1, reason="grace"), tags(1, 3))
+    assert actions(plan) == {"1.0": ("keep", "grace"), "2.0": ("delete", "selected")}
+    assert digest("a/app1.0") not in set(plan.manifests["manifest_hash"])
+    assert plan.explain("a/app:1.0") == f"a/app:1.0 stays although the condition selects it: {REASONS['grace']}."
+
+
+@pytest.mark.parametrize("can_untag", [True, False])
+def test_a_manifest_that_is_spared(can_untag: bool) -> None:
+    """It stays, as an orphan, too; a tag on it goes alone where that can be, and says why."""
+    orphan = "a/appNone"
+    plan = planned(few(), BOTH, manifests("a/app1.0", orphan), can_untag=can_untag)
+    assert actions(plan) == {"1.0": ("untag" if can_untag else "keep", "protected"), "2.0": ("delete", "selected")}
+    assert set(plan.manifests["manifest_hash"]) == {digest("a/app2.0")}
+    said = f"a/app@{digest(orphan)} stays: {REASONS['protected']}."
+    assert plan.explain(f"a/app@{digest(orphan)}") == said
+    assert REASONS["protected"] in plan.explain("a/app:1.0")
+
+
+def test_nothing_is_spared() -> None:
+    """Without `protect`, and where no rule finds anything, everything selected goes."""
+    plan = planned(few(), BOTH, protected(few().inventory()))
+    assert set(actions(plan)) == {"1.0", "2.0"}
+    assert plan.reclaimable == regdata.plan(few().inventory(), "image_name = 'a/app'").reclaimable
+
+
+def test_protect_as_the_plan_was_told() -> None:
+    """Words that the plan gets instead of conf.json's go with it, also to those who look again."""
+    inventory = few().inventory(protect="2=1")
+    plan = regdata.plan(inventory, "1=1", protect="tag_name = '1.0'", engine="sqlite")
+    assert list(plan.spared.tags["id"]) == [1, 3]
+    assert (plan.inventory.protect, plan.inventory.engine) == ("tag_name = '1.0'", "sqlite")
+    assert plan.inventory.graph is inventory.graph
+    assert regdata.plan(inventory, "1=1").inventory is inventory
+
+
+def test_what_was_spared_is_spared_again() -> None:
+    """A newer reading spares what the rules find there, and what was spared before, by name: ids differ."""
+    before = few()
+    found = regdata.plan(before.inventory(protect="tag_name = '2.0'"), "1=1")
+    found = replace(found, spared=Spared.of([*found.spared, manifests("a/appNone")]))
+    now = Small()
+    now.push("a/app", "0.9", days=500, base=100)
+    now.push("a/app", "2.0", days=1, base=100)
+    again = spared_again(found, now.inventory(protect="tag_name = '0.9'"))
+    assert set(again.tags["id"]) == {1, 2}
+    assert list(again.manifests["manifest_hash"]) == [digest("a/appNone")]
+
+
+def test_exclusive_size_beside_an_unknown_type() -> None:
+    """A manifest of unknown type keeps what it mentions, and nothing else."""
+    small = few()
+    unknown, mentioned = digest("unknown"), digest("a/app2.0")
+    small.row("revisions", image_name="a/app", manifest_hash=unknown, pushed=0)
+    small.row("contents", manifest_hash=unknown, manifest_size=1, error="unknown media type application/x")
+    small.row("references", manifest_hash=unknown, reference_hash=mentioned, reference_kind="unknown")
+    inventory = small.inventory()
+    anyway = regdata.plan(inventory, "2=1").reclaimable
+    assert regdata.plan(inventory, "id = 1").reclaimable - anyway == 1 + 10 + 50
+    assert list(inventory.images["exclusive_size"]) == [1 + 10 + 50, 0, 1 + 10 + 30]
