@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import pandas as pd
 
@@ -34,13 +33,10 @@ def probes(expected: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(held["image_name"], held["blob_hash"], strict=True))
 
 
-def taken(site: Site, journal: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """The image and digest of those blobs to be collected, as the journal says, that are not there any more."""
+def taken(site: Site, blobs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Those blobs (image, digest) that are not there any more."""
     there = site.presence()
-    for event in journal:
-        for image, blob in event.get("blobs", []):
-            if not there(image, blob):
-                yield image, blob
+    yield from (blob for blob in blobs if not there(*blob))
 
 
 def stale(site: Site, blobs: Iterable[tuple[str, str]], *, gone: bool) -> list[str]:

@@ -25,6 +25,7 @@ import pandas as pd
 from regdata.collecting.aftermath import in_flight, probes, stale, taken
 from regdata.config import Config
 from regdata.errors import CleanupError, StorageError
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
@@ -204,19 +205,19 @@ def _interrupts_held_back() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def recover(config: Config, site: Site, journal: list[dict[str, Any]], record: Record) -> list[str]:
+def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[str]:
     """Sees to what a run left that was killed, or failed, around its collection; returns what is still wrong.
 
     The registry may still be stopped: gc-after is run. Its cache may still claim what was collected: it is asked.
     """
-    if not any(event.get("event") == "running" for event in journal):
+    if not any(event.get("event") == "running" for event in past.events):
         return []
     commands = _Commands(config, record)
-    if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in journal):
+    if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in past.events):
         commands.run("gc-after")
     if commands.errors:
         return commands.errors
-    return stale(site, taken(site, journal), gone=True)
+    return stale(site, taken(site, past.blobs), gone=True)
 
 
 def _last_line(output: str) -> str:

@@ -4,7 +4,6 @@ when it fails."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
@@ -15,8 +14,8 @@ from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan as scan_registry
 from regdata.planning.plan import Plan
 from regdata.planning.plan import plan as make_plan
-from regdata.records import record as report
-from regdata.records.record import Record
+from regdata.records.reading import PastRun, unfinished
+from regdata.records.record import Record, settle
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
 
@@ -29,7 +28,7 @@ class Run(Shown):
     """A run from its parameters to its record: ``scan``, ``plan``, ``apply``, ``finish``.
 
     A step that has not been made yet is made by the one that needs it. ``inventory``, ``planned`` and ``result`` are
-    what the steps gave, None before; ``interrupted`` the folders of the runs that this one finishes, and ``resumed``
+    what the steps gave, None before; ``interrupted`` the runs that this one finishes, and ``resumed``
     the manifests (image_name, manifest_hash, began) that those were to delete.
     """
 
@@ -46,7 +45,7 @@ class Run(Shown):
     ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
         self.condition = config.condition(sql_id)
-        self.interrupted: list[Path] = []
+        self.interrupted: list[PastRun] = []
         self.resumed: list[tuple[str, str, int]] = []
         self.inventory: Inventory | None = None
         self.planned: Plan | None = None
@@ -77,7 +76,7 @@ class Run(Shown):
         with self.record.closed_on_error():
             if self.deletes:
                 self._recover()
-            self.resumed = [manifest for folder in self.interrupted for manifest in report.planned(folder)]
+            self.resumed = [manifest for past in self.interrupted for manifest in past.planned]
             found = scan_registry(self.config, known=[(image, digest) for image, digest, _ in self.resumed])
             self.record.write(tags_total=len(found.images))
             self._save_snapshot(found)
@@ -88,9 +87,9 @@ class Run(Shown):
         site = Site.open(self.config)
         # Whoever holds the lock knows that a run whose record says `running` does not run any more.
         with site.lock():
-            self.interrupted = list(report.unfinished(self.config, besides=self.record.folder))
-            for folder in self.interrupted:
-                for problem in recover(self.config, site, report.events(folder), self.record):
+            self.interrupted = unfinished(self.config, besides=self.record.folder)
+            for past in self.interrupted:
+                for problem in recover(self.config, site, past, self.record):
                     self.record.error(problem)
 
     def _save_snapshot(self, inventory: Inventory) -> None:
@@ -131,8 +130,8 @@ class Run(Shown):
             self.result = clean_up(
                 planned, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )
-            for folder in self.interrupted if not self.record.facts["errors"] else []:
-                report.settle(folder, by=self.record.folder)
+            for past in self.interrupted if not self.record.facts["errors"] else []:
+                settle(past.folder, past.facts, by=self.record.folder)
         return self.result
 
     def finish(self) -> str:

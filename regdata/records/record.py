@@ -1,5 +1,5 @@
-"""A run's record: a folder with record.json, plan.parquet, journal.jsonl and the bytes of every manifest that was
-deleted."""
+"""Writes a run's record as it happens: a folder with record.json, plan.parquet, journal.jsonl and the bytes of every
+manifest that was deleted."""
 
 from __future__ import annotations
 
@@ -149,57 +149,11 @@ def new_folder(reports: Path, sql_id: str) -> Path:
     raise StorageError(f"{reports}: a thousand runs in one second")
 
 
-def unfinished(config: Config, *, besides: Path) -> Iterator[Path]:
-    """The folders of runs on this registry that began to delete and did not end well, until a later run has ended
-    well."""
-    for path in sorted(config.reports.glob("*/record.json")):
-        try:
-            facts = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue
-        if not isinstance(facts, dict) or facts.get("registry") != config.registry.url or path.parent == besides:
-            continue
-        if (
-            facts.get("status") != "ok"
-            and "finished_by" not in facts
-            and any(event.get("event") in ("deleting", "running") for event in events(path.parent))
-        ):
-            yield path.parent
-
-
-def planned(folder: Path) -> list[tuple[str, str, int]]:
-    """The manifests that a run was to delete: image_name, digest, and when the run began (UTC epoch seconds).
-
-    None where its plan can't be read.
-    """
-    import pandas as pd
-
-    try:
-        began = json.loads((folder / "record.json").read_bytes())["started"]
-        rows = pd.read_parquet(folder / "plan.parquet").query("tag_name.isna()")
-    except (OSError, ValueError, KeyError):
-        return []
-    seconds = int(datetime.fromisoformat(began).timestamp())
-    return [(image, digest, seconds) for image, digest in zip(rows["image_name"], rows["tag_hash"], strict=True)]
-
-
-def settle(folder: Path, *, by: Path) -> None:
+def settle(folder: Path, facts: dict[str, Any], *, by: Path) -> None:
     """Says in the record of a run that did not end well which run has finished its work."""
     record = Record(folder)
-    record.facts = json.loads((folder / "record.json").read_bytes())
+    record.facts = dict(facts)
     record.write(finished_by=by.name)
-
-
-def events(folder: Path) -> list[dict[str, Any]]:
-    """A run's journal; a line cut short by a crash is left out."""
-    found = []
-    path = folder / "journal.jsonl"
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
 
 
 def _now() -> str:

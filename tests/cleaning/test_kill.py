@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from regdata.command import cli
-from regdata.records import record as report
+from regdata.records.reading import read_events
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
 from tests.support.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
@@ -83,7 +83,7 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
     before = scene.store()
     assert runner(scene.conf) == 0
     after = scene.store()
-    journal = report.events(scene.records()[0])
+    journal = read_events(scene.records()[0])
     deletions = sum(event["event"] == "deleted" for event in journal)
     for number in range(1, (len(journal) if moment == "line" else deletions) + 1):
         scene = new_scene(store=store)
@@ -97,7 +97,7 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         assert scene.store() == after, f"after {moment} {number}: {journal[number - 1]}"
         assert not scene.stopped.exists()
         first, second = scene.records()
-        begun = any(event["event"] in ("deleting", "running") for event in report.events(first))
+        begun = any(event["event"] in ("deleting", "running") for event in read_events(first))
         assert json.loads((second / "record.json").read_bytes())["status"] == "ok"
         finished_by = json.loads((first / "record.json").read_bytes()).get("finished_by")
         assert finished_by == (second.name if begun else None)
@@ -199,7 +199,7 @@ def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Fi
     undisturbed = new_scene()
     undisturbed.set(gc_before=None, gc_after=None)
     assert runner(undisturbed.conf) == 0
-    journal = report.events(undisturbed.records()[0])
+    journal = read_events(undisturbed.records()[0])
     line = next(number for number, event in enumerate(journal, 1) if event["event"] == "ran")
     assert runner(scene.conf, "line", line) == KILLED
     error = scene.clean()
@@ -240,7 +240,7 @@ def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number:
     assert (process.returncode, err) == (130, "clear.py: interrupted\n")
     assert "KeyboardInterrupt" in out
     (folder,) = scene.records()
-    events = [(event["event"], event.get("digest")) for event in report.events(folder)]
+    events = [(event["event"], event.get("digest")) for event in read_events(folder)]
     assert ("deleted", INDEX.digest) in events
     assert (scene.store().blobs == finished[True].blobs) == (moment == "collection")
     scene.proxy.mend()

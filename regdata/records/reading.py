@@ -1,0 +1,205 @@
+"""Reads what runs left behind: the one reader of records.
+
+A record may be of an older regdata, cut short by a crash, or edited: what is not as it was written is told by an error
+of one line, or is as good as not written, but nothing is made of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regdata.config import Config
+from regdata.errors import CleanupError
+
+PLAN = ("image_name", "tag_name", "tag_hash", "action")
+
+
+class DeletedManifest(NamedTuple):
+    """A manifest that a run deleted or, killed before it could say so, was about to delete."""
+
+    image: str
+    digest: str
+    media_type: str
+
+
+class DeletedTag(NamedTuple):
+    """A tag that went with its manifest, or was removed alone; ``digest`` is what it was on."""
+
+    image: str
+    tag: str
+    digest: str
+
+
+class PastRun:
+    """The run whose record is in a folder; ``facts`` is record.json, empty where that can't be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.facts = read_facts(folder)
+
+    @property
+    def registry(self) -> object:
+        """The URL that it was about; None where that can't be read."""
+        return self.facts.get("registry")
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """Its journal; see `read_events`."""
+        return read_events(self.folder)
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether it, or a later run in its place, did what was to be done."""
+        return self.facts.get("status") == "ok" or "finished_by" in self.facts
+
+    @property
+    def began_to_change(self) -> bool:
+        """Whether it began to delete or to collect."""
+        return any(event.get("event") in ("deleting", "running") for event in self.events)
+
+    @property
+    def began_to_collect(self) -> bool:
+        """Whether something may have been collected."""
+        return any(event.get("step") == "gc-command" for event in self.events)
+
+    @property
+    def blobs(self) -> list[tuple[str, str]]:
+        """Image and digest of blobs that were to be collected; some of them."""
+        found = (event.get("blobs") for event in self.events if event.get("event") == "collecting")
+        return [(pair[0], pair[1]) for pairs in found if isinstance(pairs, list) for pair in pairs if _texts(pair, 2)]
+
+    @cached_property
+    def manifests(self) -> list[DeletedManifest]:
+        """What it deleted, in that order. Raises CleanupError where the journal is damaged."""
+        found = [DeletedManifest(*self._said(event, "image", "digest", "media_type")) for event in self._of("deleting")]
+        return list({(one.image, one.digest): one for one in found}.values())
+
+    @property
+    def tags(self) -> list[DeletedTag]:
+        """What it deleted and untagged. Raises CleanupError where the plan or the journal is damaged."""
+        gone = {(one.image, one.digest) for one in self.manifests}
+        with_manifest = [DeletedTag(*row) for row in self._deleted_tags() if (row[0], row[2]) in gone] if gone else []
+        alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in self._of("untagging")]
+        return with_manifest + alone
+
+    @property
+    def planned(self) -> list[tuple[str, str, int]]:
+        """The manifests that it was to delete: image, digest, and when it began (UTC epoch seconds).
+
+        None where that can't be read.
+        """
+        try:
+            began = int(datetime.fromisoformat(self.facts["started"]).timestamp())
+            rows = self._plan()
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [(image, digest, began) for image, tag, digest, _ in rows if tag is None and _texts((image, digest), 2)]
+
+    def manifest(self, digest: str) -> bytes:
+        """The bytes of a manifest that it deleted; OSError where they are not there."""
+        return self.manifest_path(digest).read_bytes()
+
+    def manifest_path(self, digest: str) -> Path:
+        """The file with these bytes."""
+        return self.folder / "manifests" / digest.replace(":", "-")
+
+    def _of(self, kind: str) -> Iterator[dict[str, Any]]:
+        return (event for event in self.events if event.get("event") == kind)
+
+    def _said(self, event: dict[str, Any], *keys: str) -> tuple[str, ...]:
+        values = tuple(event.get(key) for key in keys)
+        if not _texts(values, len(keys)):
+            raise CleanupError(
+                f"{self.folder / 'journal.jsonl'} is damaged: a line of {event['event']!r} without {', '.join(keys)}. "
+                "Nothing was restored"
+            )
+        return tuple(map(str, values))
+
+    def _deleted_tags(self) -> list[tuple[str, str, str]]:
+        try:
+            rows = self._plan()
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).splitlines()[:1])
+            raise CleanupError(
+                f"{self.folder / 'plan.parquet'} can't be read ({said}): it says which tags the run deleted"
+            ) from None
+        return [row[:3] for row in rows if row[3] == "delete" and _texts(row, 3)]
+
+    def _plan(self) -> list[tuple[Any, Any, Any, Any]]:
+        import pyarrow.parquet as pq  # clear.py loads this module, and reads no plan
+
+        columns = pq.read_table(self.folder / "plan.parquet", columns=list(PLAN)).to_pydict()
+        if missing := set(PLAN) - columns.keys():
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        return list(zip(*(columns[name] for name in PLAN), strict=True))
+
+
+def past_runs(config: Config) -> list[PastRun]:
+    """The runs on this registry whose records are in ``reports``, the first one first."""
+    found = (PastRun(path.parent) for path in sorted(config.reports.glob("*/record.json")))
+    return [run for run in found if run.registry == config.registry.url]
+
+
+def unfinished(config: Config, *, besides: Path) -> list[PastRun]:
+    """Those that began to delete and did not end well, until a later run has ended well."""
+    return [run for run in past_runs(config) if run.folder != besides and not run.ended_well and run.began_to_change]
+
+
+def find_run(run: str | Path, config: Config) -> PastRun:
+    """The run in a folder: relative to the working folder, to that of conf.json or to ``reports``.
+
+    Raises CleanupError when it is none, or one of another registry.
+    """
+    folders = [Path(run), config.path.parent / run, config.reports / run]
+    found = PastRun(next((folder for folder in folders if (folder / "record.json").is_file()), Path(run)))
+    if found.registry is None:
+        raise CleanupError(
+            f"{found.folder} is not the record of a run: give a folder of {config.reports} that holds record.json, "
+            "journal.jsonl and manifests/"
+        )
+    if found.registry != config.registry.url:
+        raise CleanupError(
+            f"{found.folder} is the record of a run on {found.registry}, but {config.path} is about "
+            f"{config.registry.url}: give the conf.json of that registry"
+        )
+    return found
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """record.json; empty where it can't be read."""
+    try:
+        facts = json.loads((folder / "record.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """journal.jsonl; a line that can't be read, such as one cut short by a crash, is left out."""
+    try:
+        lines = (folder / "journal.jsonl").read_bytes().split(b"\n")
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            found.append(event)
+    return found
+
+
+def _texts(values: object, number: int) -> bool:
+    """Whether the first of some values are texts."""
+    return (
+        isinstance(values, list | tuple)
+        and len(values) >= number
+        and all(isinstance(value, str) for value in values[:number])
+    )

@@ -1,0 +1,174 @@
+"""Records as they were written, and as crashes and editors leave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from regdata.config import Config, load_config
+from regdata.errors import CleanupError
+from regdata.records.reading import PastRun, find_run, past_runs, unfinished
+from regdata.records.record import Record, settle
+
+URL = "http://127.0.0.1:5000"
+A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
+DELETING = {"event": "deleting", "image": "app", "digest": A, "media_type": "m"}
+UNTAGGING = {"event": "untagging", "image": "app", "tag": "2", "digest": B}
+COLLECTING = {"event": "collecting", "blobs": [["app", C]]}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    path = tmp_path / "conf.json"
+    path.write_text(json.dumps({"registry": {"url": URL}, "sql": {}}))
+    return load_config(path)
+
+
+@pytest.fixture
+def record(config: Config) -> Record:
+    """Of a run that deleted app:1 and an orphan, untagged app:2, began to collect, and was killed then."""
+    record = Record.open(config, sql_id="all", action="del")
+    tags = [("app", "1", A, 10, "delete", "selected"), ("app", "2", B, 10, "untag", "shared-digest")]
+    tags.append(("app", "3", C, 10, "keep", "protected"))
+    columns = ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"]
+    manifests = pd.DataFrame([("app", A, "selected")], columns=["image_name", "manifest_hash", "reason"])
+    record.save_plan(pd.DataFrame(tags, columns=columns).astype({"tag_size": "Int64"}), manifests)
+    record.save_manifest(A, b"{}")
+    record.journal(UNTAGGING, DELETING, COLLECTING, {"event": "running", "step": "gc-command"})
+    return record
+
+
+def test_a_record_is_read_back(config: Config, record: Record) -> None:
+    """What was written is read: what went, what was to go, and how far the run came."""
+    (run,) = past_runs(config)
+    assert (run.folder, run.registry, run.facts["sql_id"]) == (record.folder, URL, "all")
+    assert run.manifests == [("app", A, "m")]
+    assert run.tags == [("app", "1", A), ("app", "2", B)]
+    assert [pair[:2] for pair in run.planned] == [("app", A)]
+    assert run.blobs == [("app", C)]
+    assert run.manifest(A) == b"{}"
+    assert (run.began_to_change, run.began_to_collect, run.ended_well) == (True, True, False)
+    assert find_run(record.folder.name, config).folder == record.folder
+
+
+def test_a_run_is_unfinished_until_another_ended_well(config: Config, record: Record) -> None:
+    """A run that began to delete and did not end well is told, but for the one at work, until it is settled."""
+    assert unfinished(config, besides=record.folder) == []
+    (run,) = unfinished(config, besides=config.reports)
+    settle(run.folder, run.facts, by=Path("reports/later"))
+    assert unfinished(config, besides=config.reports) == []
+    assert PastRun(record.folder).facts == run.facts | {"finished_by": "later"}
+
+
+def test_another_registrys_runs_are_not_ours(config: Config, record: Record) -> None:
+    """A record that names another registry, or none, is not among the runs."""
+    for registry in ("http://127.0.0.1:1", None, 5, ["x"]):
+        record.write(registry=registry)
+        assert past_runs(config) == []
+        with pytest.raises(CleanupError, match=r"is the record of a run on|is not the record of a run"):
+            find_run(record.folder, config)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "no journal": lambda folder: (folder / "journal.jsonl").unlink(),
+    "a journal that is a folder": lambda folder: as_folder(folder / "journal.jsonl"),
+    "no record.json": lambda folder: (folder / "record.json").unlink(),
+    "record.json cut short": lambda folder: cut(folder / "record.json"),
+    "record.json a list": lambda folder: (folder / "record.json").write_text("[1]"),
+    "record.json nested too deep": lambda folder: (folder / "record.json").write_text("[" * 100_000),
+    "started is no time": lambda folder: edit(folder, started="yesterday"),
+    "started is a number": lambda folder: edit(folder, started=5),
+    "no plan": lambda folder: (folder / "plan.parquet").unlink(),
+    "plan cut short": lambda folder: cut(folder / "plan.parquet"),
+    "plan without a column": lambda folder: plan(folder, {"image_name": ["app"], "tag_name": [None]}),
+    "plan of numbers": lambda folder: plan(
+        folder, {key: [1] for key in ("image_name", "tag_name", "tag_hash", "action")}
+    ),
+    "no manifests": lambda folder: (folder / "manifests" / A.replace(":", "-")).unlink(),
+}
+LINES = [
+    "5",
+    "[]",
+    "null",
+    '{"event": "deleting"}',
+    '{"event": "deleting", "image": 1, "digest": 2, "media_type": 3}',
+    '{"event": "deleting", "image": "app", "digest": "sha256:0", "media_type": NaN}',
+    '{"event": "untagging", "image": "app", "tag": null, "digest": ""}',
+    '{"event": "collecting", "blobs": 5}',
+    '{"event": "collecting", "blobs": [5, ["a"], ["a", 1], {}]}',
+    '{"event": ["deleting"], "step": {}}',
+    "[" * 100_000,
+    "\ud800",
+]
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def edit(folder: Path, **facts: Any) -> None:
+    path = folder / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def plan(folder: Path, columns: dict[str, list[Any]]) -> None:
+    pd.DataFrame(columns).to_parquet(folder / "plan.parquet")
+
+
+def everything(run: PastRun) -> None:
+    """Reads all that there is; a CleanupError of one line is the only error."""
+    assert isinstance(run.planned, list)
+    assert isinstance(run.blobs, list)
+    assert not run.ended_well
+    assert run.began_to_change in (True, False)
+    assert run.began_to_collect in (True, False)
+    for read in (lambda: run.manifests, lambda: run.tags):
+        said = told(read)
+        assert "\n" not in said
+        assert str(run.folder) in said or not said
+
+
+def told(read: Callable[[], object]) -> str:
+    """The error that it ends with, if there is one."""
+    try:
+        read()
+    except CleanupError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file(config: Config, record: Record, damage: str) -> None:
+    """A file of a record that is missing or damaged is told in a line, or is as good as not there."""
+    DAMAGE[damage](record.folder)
+    everything(PastRun(record.folder))
+    assert len(past_runs(config)) == (not damage.startswith(("no record", "record")))
+    assert isinstance(unfinished(config, besides=config.reports), list)
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
+def test_a_damaged_line(config: Config, record: Record, line: str) -> None:
+    """A line of the journal that says nothing sensible is told in a line, or left out; the others count."""
+    journal = record.folder / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes() + line.encode(errors="surrogatepass") + b"\n")
+    (run,) = unfinished(config, besides=config.reports)
+    assert run.blobs == [("app", C)]
+    everything(run)
+
+
+def test_a_line_cut_short(config: Config, record: Record) -> None:
+    """The line that a crash cut short is left out, and nothing of the lines before it."""
+    journal = record.folder / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + json.dumps(DELETING | {"digest": C}).encode()[:-9])
+    assert PastRun(record.folder).manifests == [("app", A, "m")]
