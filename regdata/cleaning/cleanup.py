@@ -21,6 +21,7 @@ from regdata.collecting.commands import Collection, check_commands, collect
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
+from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
 from regdata.records.record import Record
@@ -115,8 +116,9 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
         _check_limits(plan, config)
     if gc:
         check_commands(config)
-        _check_collectable(plan)
     site.registry.check()
+    if gc:
+        _check_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     if not images:
         return
@@ -128,21 +130,24 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     site.check_written(images[0])
 
 
-def _check_collectable(plan: Plan) -> None:
-    """2.8.2's collection stops at bytes that are no manifest; a manifest whose bytes are gone it passes over."""
-    if not plan.inventory.from_store:
-        return
-    broken = plan.inventory.manifests.query(
-        "error.notna() and not error.str.startswith('missing') and not error.str.startswith('unknown media type')"
-    )
-    if len(broken):
-        name = f"{broken['image_name'].iloc[0]}@{broken['manifest_hash'].iloc[0]}"
-        raise CleanupError(
-            f"{len(broken)} manifests in the store can't be read, such as {name} ({broken['error'].iloc[0]}), and the "
-            "registry's garbage collection stops at them, so nothing was deleted: push that image again, or delete "
-            f"the manifest (curl -X DELETE {plan.inventory.registry}/v2/{name.replace('@', '/manifests/')}); or run "
-            "without collection (-p gc False, clear.py --no-gc)"
-        )
+def _check_collectable(plan: Plan, site: Site) -> None:
+    """The registry's own collector takes nothing that is needed, and does not stop on the way."""
+    inventory, going = plan.inventory, plan.manifests[["image_name", "manifest_hash"]]
+    names = inventory.repositories["image_name"]
+    version = site.version(names.iloc[0]) if len(names) else "2.x"
+    told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
+    staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
+    if blobs := site.linked_as_blobs(staying.itertuples(index=False, name=None)):
+        told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
+    if told:
+        raise CleanupError(told[0])
+
+
+def _make_layers(plan: Plan, site: Site, record: Record) -> None:
+    """An empty folder ``_layers`` where a repository has none: without one the collector does not find it."""
+    for repository in site.without_layers(plan.inventory.oddities):
+        record.journal({"event": "making layers", "image": repository})
+        site.store.make_layers(repository)
 
 
 def _check_limits(plan: Plan, config: Config) -> None:
@@ -183,6 +188,7 @@ def _carry_out(
             expected = freed(plan.inventory, gone.manifest_rows)
         # Over the API it is not known what there is to be collected.
         if gc and not errors and (len(expected) or not plan.inventory.from_store):
+            _make_layers(plan, site, record)
             collected = collect(config, site, record, expected)
         errors += collected.errors
         notes += collected.notes

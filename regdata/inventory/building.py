@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from regdata.inventory import families
 from regdata.inventory.families import with_families
-from regdata.inventory.graph import Graph
+from regdata.inventory.graph import Collector, Graph
 from regdata.inventory.references import References
 from regdata.sources.columns import COLUMNS, Columns
 from regdata.tables.schema import TABLES
-from regdata.tables.workspace import frame, run_file, workspace
+from regdata.tables.workspace import frame, run_file, to_frame, workspace
 
 INTEGERS = {"pushed", "manifest_size", "created", "reference_size", "blob_size", "blob_date"}
 
@@ -27,6 +27,8 @@ class Earlier(Protocol):
     def manifests(self) -> pd.DataFrame: ...
     @property
     def refers(self) -> References: ...
+    @property
+    def oddities(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class Built:
     refers: References
     blobs: pd.DataFrame
     repositories: pd.DataFrame
+    oddities: pd.DataFrame
     graph: Graph
 
 
-def build(read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since: Earlier | None) -> Built:
+def build(
+    read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since: Earlier | None, collector: Collector
+) -> Built:
     """The frames of what a source read (see tables_of) by ``scanned_at``; ``since`` knows what it did not read again.
 
     Takes out of ``read`` what it needs no more.
@@ -56,7 +61,17 @@ def build(read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since
     for name in ("descriptors", "references", "blobs"):  # they are in ``refers`` and ``blobs`` now
         del read[f"read_{name}"]
     blobs = refers.named(numbered, "blob_hash")
-    graph = Graph(refers, tags=tags, manifests=manifests, blobs=blobs, scanned_at=scanned_at, from_store=from_store)
+    oddities = read["read_oddities"]
+    graph = Graph(
+        refers,
+        tags=tags,
+        manifests=manifests,
+        blobs=blobs,
+        oddities=oddities,
+        scanned_at=scanned_at,
+        from_store=from_store,
+        collector=collector,
+    )
     graph.keep("inventory/parts.sql")
     with graph.open(**read, tags=tags, descriptor=refers.descriptors, numbered=numbered, setting=setting) as work:
         run_file(work, "inventory/inventory.sql")
@@ -66,6 +81,7 @@ def build(read: dict[str, pa.Table], *, scanned_at: int, from_store: bool, since
             refers=refers,
             blobs=blobs,
             repositories=frame(work, "from read_repositories order by image_name"),
+            oddities=frame(work, "select distinct * from read_oddities order by all"),
             graph=graph,
         )
 
@@ -111,7 +127,11 @@ def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]
             ),
         )
         tables = [(work.sql(query).to_arrow_table(), table) for query, table in more]
-    return {
+    # Of manifests that are not read again, what they list and mention is not looked for again.
+    known = since.oddities[since.oddities["what"].isin(["blob", "link", "stops"])]
+    odd = read["read_oddities"]
+    again = pa.Table.from_pandas(known, preserve_index=False).cast(odd.schema)
+    return {"read_oddities": pa.concat_tables([odd, again])} | {
         f"read_{name}": pa.concat_tables([table, found.select(table.column_names).cast(table.schema)])
         for name, (found, table) in zip(names, tables, strict=True)
     }
@@ -150,3 +170,6 @@ _BLOBS = """
 select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date from blob order by blob"""
 
 _OUT_MANIFESTS = "select * exclude node from out_manifests order by node"
+
+# The frame `oddities` of a registry that has none.
+NO_ODDITIES = to_frame(_table(Columns(), "oddities"))

@@ -9,6 +9,8 @@ from (
     union select blob_hash from read_blobs
     union select manifest_hash from read_revisions
     union select tag_hash from read_tags where tag_hash is not null
+    union select hash from read_oddities where contains(hash, ':')
+    union select target from read_oddities where contains(target, ':')
 );
 
 create temp table manifest as

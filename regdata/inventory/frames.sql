@@ -3,6 +3,7 @@
 create view read_tags as select tag_hash from images;
 create view read_revisions as select manifest_hash from manifests;
 create view read_blobs as select blob_hash from blobs;
+create view read_oddities as select hash, target from oddities;
 
 create temp table read_contents as
 select (row_number() over () - 1)::integer as number, manifest_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import duckdb
 import pandas as pd
@@ -18,6 +18,16 @@ from regdata.tables.workspace import committed, rolled_back, run_file, workspace
 # How old an orphan must be to go, in seconds: a push in flight writes children before their index.
 GRACE = 2 * 3600
 
+
+class Collector(NamedTuple):
+    """Who collects: regdata itself (``own``) or the registry's own command; whether manifests' bytes go, too."""
+
+    own: bool = False
+    takes_manifests: bool = True
+
+
+REGISTRY = Collector()
+
 Table: TypeAlias = pd.DataFrame | pa.Table
 
 
@@ -25,14 +35,31 @@ class Graph:
     """Made once for an inventory; what one user of it does, no other sees. Threads take turns."""
 
     def __init__(
-        self, references: References, *, tags: Table, manifests: Table, blobs: Table, scanned_at: int, from_store: bool
+        self,
+        references: References,
+        *,
+        tags: Table,
+        manifests: Table,
+        blobs: Table,
+        oddities: Table,
+        scanned_at: int,
+        from_store: bool,
+        collector: Collector,
     ) -> None:
         """``tags``: id, image_name, tag_name, tag_hash, error; the rest as in an inventory."""
         self._lock = threading.Lock()
         self._work = workspace(digest=references.digests)
         self._once = Once()
-        setting = pa.table({"scanned_at": [scanned_at], "grace": [GRACE], "from_store": [from_store]})
-        self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests)
+        setting = pa.table(
+            {
+                "scanned_at": [scanned_at],
+                "grace": [GRACE],
+                "from_store": [from_store],
+                "own": [collector.own],
+                "manifests_go": [collector.takes_manifests],
+            }
+        )
+        self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests, oddities=oddities)
         self.keep("inventory/reach.sql", setting=setting)
         self.keep("inventory/held.sql", blobs=blobs, descriptor=references.descriptors, setting=setting)
 

@@ -1,6 +1,6 @@
 -- What each manifest keeps in the store: itself and all that it refers to; shared by inventory.sql, bytes.sql and space.sql,
 -- so that all count the same bytes. Reads the tables of numbers.sql, blobs, descriptor(digest, media_type) and
--- setting(from_store).
+-- setting(from_store, own, manifests_go): whether regdata's own collector runs, and whether manifests' bytes go, too.
 
 -- What takes space there. Layers of some types are fetched from elsewhere and usually not pushed (OCI image-spec,
 -- "Non-Distributable Layers").
@@ -14,12 +14,39 @@ where case when (select from_store from setting) then b.blob_date is not null
 
 create table revision as select distinct image, digest from node;
 
+-- By which digests a manifest of a repository names blobs, and the blob behind an alias in that repository.
 create table held as
-select distinct n.digest, s.blob from node n join stored s on s.blob = n.digest
+with named as (
+    select distinct digest as manifest, digest as blob from node
+    union all
+    select r.manifest, r.blob from refers r semi join node n on n.digest = r.manifest
+),
+aliased as (
+    select distinct r.manifest, o.target as blob
+    from odd o join node n using (image) join named r on r.manifest = n.digest and r.blob = o.digest where o.what = 'alias'
+),
+-- regdata's own collector leaves what a text mentions, if it is a blob of the repository: a second line of defence.
+mentioned as (
+    select distinct m.manifest, o.digest as blob
+    from odd o join node n using (image) join mention m on m.manifest = n.digest
+    left join odd a on a.what = 'alias' and a.image = o.image and a.digest = m.blob
+    where o.what = 'link' and o.digest in (m.blob, a.target) and (select own from setting)
+)
+select manifest as digest, s.blob from named join stored s using (blob)
 union all
-select r.manifest, s.blob
-from refers r semi join node n on n.digest = r.manifest join stored s using (blob);
+select manifest, s.blob from (from aliased union from mentioned) join stored s using (blob);
+
+-- Manifests' bytes, also of those that were deleted before.
+create table written as
+select digest as blob from node union select digest from odd where what = 'manifest';
+
+-- What no collection takes, whatever goes: blobs of a repository that holds something unreadable, and, while the registry is not
+-- restarted, manifests' bytes (without them the registry would answer 201 to the same manifest pushed again, and not store it).
+create table staying as
+select o.digest as blob from odd o semi join opaque using (image) where what = 'link' and (select own from setting)
+union
+select blob from written where not (select manifests_go from setting);
 
 -- What no manifest refers to goes with any collection.
 create table unheld as
-select blob from stored anti join held using (blob);
+select blob from stored anti join held using (blob) anti join staying using (blob);

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from regdata.inventory import snapshot
-from regdata.inventory.building import NO_USES, build, tables_of
-from regdata.inventory.graph import Graph
+from regdata.inventory.building import NO_ODDITIES, NO_USES, build, tables_of
+from regdata.inventory.graph import REGISTRY, Collector, Graph
 from regdata.inventory.once import Once
 from regdata.inventory.references import References, batches
 from regdata.show.shown import Shown
@@ -36,6 +36,8 @@ class Inventory(Shown):
     ``scanned_at`` is the time of the scan, ``from_store`` whether the registry's folder was read (then sizes, dates and
     orphans are known exactly), ``can_untag`` whether a tag can go while its digest stays, ``engine`` and ``protect``
     what conf.json says of conditions, ``pulls_since`` from when on access logs tell of pulls (None: nobody knows).
+    oddities: image_name, what, hash, target; what few stores hold (regdata.sources.columns.ODDITIES). ``collector``:
+    what a collection takes.
     ``once`` keeps what is made of it, for as long as it lives.
     """
 
@@ -52,6 +54,8 @@ class Inventory(Shown):
     protect: str | None = None
     uses: pd.DataFrame = field(default_factory=lambda: NO_USES)
     pulls_since: int | None = None
+    oddities: pd.DataFrame = field(default_factory=lambda: NO_ODDITIES)
+    collector: Collector = REGISTRY
     once: Once = field(default_factory=Once, init=False)
 
     def __repr__(self) -> str:
@@ -60,18 +64,27 @@ class Inventory(Shown):
 
     @classmethod
     def from_columns(
-        cls, columns: Columns, *, scanned_at: int, from_store: bool, since: Inventory | None = None, **known: Any
+        cls,
+        columns: Columns,
+        *,
+        scanned_at: int,
+        from_store: bool,
+        since: Inventory | None = None,
+        collector: Collector = REGISTRY,
+        **known: Any,
     ) -> Inventory:
         """The inventory of what a source read, as of ``scanned_at``; ``since`` knows what it did not read again."""
         read = tables_of(columns)
         del columns  # which takes much memory, and may be needed no more
-        built = build(read, scanned_at=scanned_at, from_store=from_store, since=since)
+        built = build(read, scanned_at=scanned_at, from_store=from_store, since=since, collector=collector)
         inventory = cls(
             images=built.images,
             manifests=built.manifests,
             refers=built.refers,
             blobs=built.blobs,
             repositories=built.repositories,
+            oddities=built.oddities,
+            collector=collector,
             scanned_at=scanned_at,
             from_store=from_store,
             **known,
@@ -89,8 +102,10 @@ class Inventory(Shown):
                 tags=self.images,
                 manifests=self.manifests,
                 blobs=self.blobs,
+                oddities=self.oddities,
                 scanned_at=self.scanned_at,
                 from_store=self.from_store,
+                collector=self.collector,
             ),
         )
 
@@ -138,12 +153,14 @@ class Inventory(Shown):
 
     def save(self, folder: str | Path) -> Path:
         """Writes a snapshot into ``folder`` and returns its path; see inventory.snapshot. Raises StorageError."""
-        return snapshot.save(self, {key: getattr(self, key) for key in snapshot.KEYS}, folder)
+        facts = {key: getattr(self, key) for key in snapshot.KEYS}
+        return snapshot.save(self, facts, folder)
 
     @classmethod
     def load(cls, path: str | Path) -> Inventory:
         """The inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
-        return cls(**snapshot.load(path))
+        found = snapshot.load(path)
+        return cls(**found | {"collector": Collector(*found["collector"])})
 
     def sql(self, query: str) -> pd.DataFrame:
         """What a SELECT over the tables gives; DuckDB reads it, and it can change nothing. Raises ConditionError."""

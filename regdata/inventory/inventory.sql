@@ -44,7 +44,7 @@ from r join node n using (node) group by n.node, n.digest;
 -- What the plan of that tag alone frees, beyond what any clean-up frees.
 create temp table exclusive as
 with sole as (
-    select blob, min(id) as id from held join holder using (digest)
+    select blob, min(id) as id from held join holder using (digest) anti join staying using (blob)
     group by blob having min(id) = max(id) and count(*) = count(id)
 )
 select id, sum(blob_size)::bigint as exclusive_size from sole join stored using (blob) group by id;

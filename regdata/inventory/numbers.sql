@@ -4,7 +4,15 @@
 
 create table image as
 select (row_number() over (order by image_name))::integer as image, image_name
-from (select image_name from manifests union select image_name from tags);
+from (
+    select image_name from manifests union select image_name from tags
+    union select image_name from oddities where image_name is not null
+);
+
+-- What few repositories have (regdata.sources.columns.ODDITIES), in numbers.
+create table odd as
+select distinct i.image, o.what, d.digest, t.digest as target, o.target as said, o.hash as name
+from oddities o left join image i using (image_name) left join digest d using (hash) left join digest t on t.hash = o.target;
 
 create table tag as
 select t.id, i.image, t.tag_name, d.digest, t.error
@@ -13,7 +21,17 @@ from tags t join image i using (image_name) left join digest d on d.hash = t.tag
 -- A node is a manifest of a repository: the same digest in two repositories is two nodes.
 create table node as
 select (row_number() over (order by i.image, d.digest))::integer as node, i.image, d.digest, s.digest as subject, m.error, m.pushed
-from manifests m join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash;
+from (
+    select image_name, manifest_hash, subject_hash, error, pushed from manifests
+    union all
+    -- Those that are linked as blobs alone, where the frame leaves them out.
+    select distinct image_name, hash, null, null, null
+    from oddities where what = 'blob' and (image_name, hash) not in (select (image_name, manifest_hash) from manifests)
+) m
+join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash;
+
+create table as_blob as
+select n.node from node n join odd o on o.what = 'blob' and o.image = n.image and o.digest = n.digest;
 
 create type reference_kind as enum ('config', 'layer', 'manifest', 'unknown');
 create table refers as select manifest, blob, kind::reference_kind as kind from edge where kind <> 'mention';

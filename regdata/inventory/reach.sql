@@ -2,10 +2,11 @@
 -- setting(scanned_at, grace); shared by inventory.sql and plan.sql, so that both mean the same. The rules' numbers are
 -- those of plan.sql.
 
--- An index holds its children; a manifest of unknown type holds whatever it mentions.
+-- An index holds its children, a manifest of unknown type whatever it names. So does what has a manifest for its config or layer:
+-- a registry that deletes a manifest takes the repository's link to a blob of that digest with it (distribution 2.x).
 create table child as
 select distinct p.node as src, c.node as dst
-from (select * from refers where kind in ('manifest', 'unknown')) r
+from (from refers semi join (select digest as blob from node) using (blob)) r
 join node p on p.digest = r.manifest
 join node c on c.image = p.image and c.digest = r.blob
 where p.node <> c.node;

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
+from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
 from regdata.sources import processes
@@ -68,6 +69,7 @@ def scan_site(
         can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,
+        collector=Collector(own=not config.gc_command and config.registry.base_path is not None),
     )
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regdata.errors import StorageError
-from regdata.inventory.building import NO_USES, completed
+from regdata.inventory.building import NO_ODDITIES, NO_USES, completed
 from regdata.inventory.references import References
 from regdata.tables import schema
 from regdata.tables.schema import Tables
@@ -33,10 +33,14 @@ from regdata.tables.workspace import to_frame
 FORMAT = 2
 FACTS = "snapshot.json"
 # What is derived from these is not stored.
-TABLES = ("images", "manifests", "references", "blobs", "repositories", "uses")
-COLUMNS = {**schema.TABLES, "repositories": {"image_name": "TEXT"}}
+TABLES = ("images", "manifests", "references", "blobs", "repositories", "uses", "oddities")
+COLUMNS = {
+    **schema.TABLES,
+    "repositories": {"image_name": "TEXT"},
+    "oddities": dict.fromkeys(("image_name", "what", "hash", "target"), "TEXT"),
+}
 # The fields of an Inventory that are no frames.
-KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect", "pulls_since")
+KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect", "pulls_since", "collector")
 # What format 1 lacks: it is unknown, or told by names.
 LATER = {
     "images": {
@@ -85,15 +89,15 @@ def load(path: str | Path) -> dict[str, Any]:
         if set(schema.TABLES[name]) - set(frames[name]):
             frames[name] = completed(name, frames[name])
     refers = References.of_frames(
-        tables["references"], **{name: tables[name] for name in ("images", "manifests", "blobs")}
+        tables["references"], **{name: tables[name] for name in ("images", "manifests", "blobs", "oddities")}
     )
     return frames | {"refers": refers} | facts
 
 
 def _table(path: Path, name: str) -> pa.Table:
     file = path / f"{name}.parquet"
-    if name == "uses" and not file.exists():  # format 1
-        return pa.Table.from_pandas(NO_USES)
+    if name in _EMPTY and not file.exists():  # format 1
+        return pa.Table.from_pandas(_EMPTY[name])
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
@@ -121,7 +125,7 @@ def read_facts(path: Path) -> dict[str, Any]:
             f"{path} was saved by a newer regdata (format {written}, this one reads up to {FORMAT}): update regdata"
         )
     if written == 1:
-        facts.setdefault("pulls_since", None)
+        facts = {"pulls_since": None, "collector": (False, True)} | facts
     if set(facts) != set(KEYS):
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
     return dict(facts)
@@ -132,6 +136,9 @@ def _write(rows: Iterator[pa.Table], path: Path) -> None:
     with pq.ParquetWriter(path, first.schema) as writer:
         for table in (first, *rows):
             writer.write_table(table)
+
+
+_EMPTY = {"uses": NO_USES, "oddities": NO_ODDITIES}
 
 
 def _damaged(path: Path, why: object) -> StorageError:

@@ -2,12 +2,20 @@
 -- and what each refers to (registry/storage/garbagecollect.go), and deletes the blobs that are not marked.
 -- Reads the tables of held.sql and gone(image, digest): the manifests that go.
 
-create temp table alive as
-select distinct digest from revision anti join gone using (image, digest);
+create temp table survivor as
+with recursive s(node) as (
+    select node from node anti join gone using (image, digest) where node not in (from as_blob) or node in (select node from tag_node)
+    union
+    -- What is linked as a blob alone is nobody's to delete: it is there as long as something lists it.
+    select c.dst from s join child c on c.src = s.node where c.dst in (from as_blob)
+)
+select n.node, n.image, n.digest from s join node n using (node);
+
+create temp table alive as select distinct digest from survivor;
 
 -- Who holds what a manifest that goes holds: only these blobs can be freed.
 create temp table leaving as
-select distinct blob from held anti join alive using (digest);
+select distinct blob from held anti join alive using (digest) anti join staying using (blob);
 
 create temp table freed as
 select blob from leaving anti join (select blob from held semi join alive using (digest)) using (blob)

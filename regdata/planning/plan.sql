@@ -97,12 +97,14 @@ select g.node, g.image, g.digest, case
         when g.node in (select node from attachment) or g.node in (select node from referrer where subject in (select node from gone)) then 'referrer'
         when g.node in (select dst from child where src in (select node from gone)) then 'child'
         else 'orphan' end as reason
-from gone g;
+from gone g
+-- A child that is linked as a blob alone goes with the last index that lists it.
+where g.node not in (from as_blob) or g.node in (select node from tag_node);
 
 -- The order of deletion: an index before its children, what is attached before its subject. So an interrupted run leaves nothing that a
 -- second one would not find again.
 create temp table deletion_order as
 select f.image, f.digest as first, s.digest as second
 from (select src, dst from child union select node, subject from referrer union select node, subject from attachment) e
-join gone f on f.node = e.src
-join gone s on s.node = e.dst;
+join manifest_plan f on f.node = e.src
+join manifest_plan s on s.node = e.dst;

@@ -139,6 +139,33 @@ def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
         return inventory.refers.named(work.sql(_FREED).to_arrow_table(), "blob_hash")
 
 
+def needed(inventory: Inventory) -> set[str]:
+    """Digests of all blobs that a manifest of the inventory can serve, as the registry reads it."""
+    with inventory.graph.open() as work:
+        return {blob for (blob,) in work.execute(_NEEDED).fetchall()}
+
+
+def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What the registry's own collector would do that it must not, once ``manifests`` are gone.
+
+    The first frame: blob_hash, image_name, manifest_hash, why; a row per blob that it would take from a manifest that
+    needs it: by an ``alias``, linked as a ``blob`` alone, in a repository with ``no-layers``. The second: what (stops,
+    no-layers, stray), image_name, manifest_hash, said; where it would stop. ``cured``: repositories without a
+    folder ``_layers`` that will have one by then.
+    """
+    named = inventory.refers.named
+    with inventory.graph.open(
+        going=manifests, cured=pd.DataFrame({"image_name": pd.array(list(cured), "str")})
+    ) as work:
+        work.execute(_GONE)
+        run_file(work, "planning/bytes.sql")
+        run_file(work, "planning/marked.sql")
+        return (
+            named(work.sql(_TAKEN).to_arrow_table(), "blob_hash", "manifest_hash"),
+            named(work.sql(_STOPPING).to_arrow_table(), "manifest_hash"),
+        )
+
+
 def reasons(decided: Decision, image: str, digest: str) -> set[str]:
     """For which of REASONS a manifest stays by itself; none where it goes, or something else that stays needs it."""
     with _solved(decided.inventory, decided.selected, decided.spared, decided.resumed) as work:
@@ -189,6 +216,18 @@ _GONE = """
 create temp table gone as
 select i.image, d.digest
 from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
+
+_NEEDED = """
+select hash from digest semi join (from (select blob from held union select digest from odd where what = 'link'))
+on digest.digest = blob"""
+
+_TAKEN = """
+select t.blob as blob_hash, i.image_name, t.digest as manifest_hash, t.why
+from taken t join image i using (image) order by t.blob, i.image_name"""
+
+_STOPPING = """
+select s.what, i.image_name, s.digest as manifest_hash, s.said
+from stopping s left join image i using (image) order by s.what, i.image_name, s.digest, s.said"""
 
 _NODE = """
 select n.node from node n join image i using (image) join digest d using (digest)

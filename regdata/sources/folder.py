@@ -13,7 +13,15 @@ from itertools import islice
 from regdata.sources.columns import Columns
 from regdata.sources.files import ABSENT
 from regdata.sources.layout import Layout
-from regdata.sources.manifest import Content, matches, parse_config, parse_manifest, unreadable, with_config
+from regdata.sources.manifest import (
+    Content,
+    matches,
+    parse_config,
+    parse_manifest,
+    printable,
+    unreadable,
+    with_config,
+)
 from regdata.sources.source import Part
 
 # What registries and clients refuse to read (distribution's maxManifestBodySize, containers/image's
@@ -57,9 +65,8 @@ class Reading:
         for repository in repositories:
             self._add_linked_as_blobs(repository)
             self._add_links(repository)
-        if part.prefixes:
-            for algorithm in self.layout.algorithms():
-                self._odd(None, "algorithm", algorithm)
+        for folder in self.layout.strays(part.prefixes):
+            self._odd(None, "stray", printable(folder))
         for row in self.layout.sizes(part.prefixes):
             self.columns.add("blobs", row)
         return self.columns

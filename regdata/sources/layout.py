@@ -10,7 +10,7 @@ repositories/<name>/_uploads/<id>/startedat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from regdata.sources.files import Files
 from regdata.sources.manifest import is_digest, printable
@@ -91,9 +91,17 @@ class Layout:
                     found[alias] = str(target)
         return found
 
-    def algorithms(self) -> list[str]:
-        """Those other than sha256 by which blobs are stored; a registry makes none."""
-        return sorted(set(self.files.names(self.blobs_folder)) - {"sha256"})
+    def strays(self, prefixes: Iterable[str]) -> Iterator[str]:
+        """Folders that hold data as blobs do, and are none that a registry makes: beside sha256 and in these of it."""
+        names = self.files.names
+        places = [f"sha256/{prefix}" for prefix in prefixes]
+        for algorithm in sorted(set(names(self.blobs_folder)) - {"sha256"}):
+            places += [f"{algorithm}/{prefix}" for prefix in sorted(names(f"{self.blobs_folder}/{algorithm}"))]
+        for place in places:
+            for name in sorted(names(f"{self.blobs_folder}/{place}")):
+                ours = place.startswith("sha256/") and _HEX.fullmatch(name)
+                if not ours and self.files.stat(f"{self.blobs_folder}/{place}/{name}/data"):
+                    yield f"blobs/{place}/{name}"
 
     def _links(self, folder: str) -> dict[str, int]:
         """When each digest was linked below ``<folder>/<algorithm>/<hex>/link``."""

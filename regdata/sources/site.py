@@ -26,6 +26,8 @@ from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchange
 from regdata.sources.storage import Storage
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from regdata.config import Config
 
 START_TIME = 60.0  # seconds that a registry may take to start
@@ -109,6 +111,18 @@ class Site(ABC):
     def measuring(self) -> Callable[[], dict[str, int] | None]:
         """Tells what is freed from now on, the bytes of each blob that went; None: it can't be seen."""
 
+    def version(self, repository: str) -> str:
+        """Of distribution, "2.x" or "3.x", asked in a way that they answer differently."""
+        return "3.x" if self.registry.tags_unpaged(repository) is None else "2.x"
+
+    @abstractmethod
+    def without_layers(self, oddities: pd.DataFrame) -> list[str]:
+        """Repositories (of an inventory's oddities) without a folder `_layers` that can be given one."""
+
+    @abstractmethod
+    def linked_as_blobs(self, manifests: Pairs) -> list[str]:
+        """The names of manifests that may be linked as blobs, where a scan can't see it."""
+
     @abstractmethod
     def untag(self, repository: str, tag: str) -> bool:
         """Removes a tag and nothing else; False where that can't be done."""
@@ -176,6 +190,15 @@ class ApiSite(Site):
 
     def measuring(self) -> Callable[[], dict[str, int] | None]:
         return lambda: None
+
+    def without_layers(self, oddities: pd.DataFrame) -> list[str]:
+        return []
+
+    def linked_as_blobs(self, manifests: Pairs) -> list[str]:
+        asked = list(manifests)
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            answers = pool.map(lambda pair: self.registry.blob_exists(*pair), asked)
+            return ["@".join(pair) for pair, answer in zip(asked, answers, strict=True) if answer]
 
     def untag(self, repository: str, tag: str) -> bool:
         return self.registry.untag(repository, tag)
@@ -272,6 +295,12 @@ class StoreSite(Site):
             return {digest: size for digest, size in before.items() if digest not in now}
 
         return freed
+
+    def without_layers(self, oddities: pd.DataFrame) -> list[str]:
+        return list(oddities[oddities["what"] == "no-layers"]["image_name"]) if self.store.writable else []
+
+    def linked_as_blobs(self, manifests: Pairs) -> list[str]:
+        return []
 
     def untag(self, repository: str, tag: str) -> bool:
         """By the registry where it can, else by removing the tag's folder."""

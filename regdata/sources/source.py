@@ -111,6 +111,9 @@ class Store(Source, Protocol):
     def untag(self, repository: str, tag: str) -> None:
         """Remove a tag and nothing else; an absent tag is no error."""
 
+    def make_layers(self, repository: str) -> None:
+        """Make the empty folder for links to blobs that a repository without blobs lacks."""
+
     def remove_repository(self, name: str) -> None:
         """Remove a repository that holds no manifests; repositories below its name stay."""
 

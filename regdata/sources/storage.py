@@ -162,6 +162,11 @@ class Storage:
         with told(self.root):
             return max(self.layout.layers(repository).values(), default=0)
 
+    def make_layers(self, repository: str) -> None:
+        """Make the empty folder for links to blobs that a repository without blobs lacks."""
+        with told(self.root):
+            self.files.make(f"{self.layout.repositories_folder}/{_checked(repository)}/_layers")
+
     def remove_repository(self, name: str) -> None:
         """Remove a repository that holds no manifests; repositories below its name stay.
 

@@ -102,9 +102,15 @@ def test_all_links_of_a_repository_that_cannot_be_read(registry: LocalRegistry) 
     assert (None, "stops", image.digest, "all") in found
 
 
-def test_blobs_by_another_algorithm_are_told(registry: LocalRegistry) -> None:
-    """A folder beside blobs/sha256 is told once, however many parts the store is read in."""
+def test_data_that_is_no_blob_is_told(registry: LocalRegistry) -> None:
+    """A folder with data beside the blobs' own is told once, however many parts the store is read in."""
     for name in ("a", "b"):
         push(registry.url, name, "1", make_image([make_layer(name, 1000)]))
-    (registry.base_path / "docker/registry/v2/blobs/backup/ab").mkdir(parents=True)
-    assert rows(read(registry.base_path, parts=2), "oddities") == {(None, "algorithm", "backup", None)}
+    blobs = registry.base_path / "docker/registry/v2/blobs"
+    (blobs / "empty/ab/abcd").mkdir(parents=True)
+    strays = ["backup/ab/abcd", "sha256/ab/copy"]
+    for stray in strays:
+        (blobs / stray).mkdir(parents=True)
+        (blobs / stray / "data").touch()
+    found = rows(read(registry.base_path, parts=2), "oddities")
+    assert found == {(None, "stray", f"blobs/{stray}", None) for stray in strays}

@@ -1,0 +1,56 @@
+"""What the registry's own collector must not do: taking what survivors need, or stopping on the way. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from regdata.inventory.inventory import Inventory
+from regdata.planning.rules import obstacles
+
+_WHY = {
+    "alias": "which names it by another digest than that by which it is stored",
+    "blob": "which is linked among the repository's blobs and not among its manifests",
+    "no-layers": "whose repository has no folder _layers, so that the collection passes it over",
+}
+_CURE = (
+    "leave gc-command out of conf.json, so that regdata collects by itself and keeps what is needed; or run without "
+    "collection (-p gc False, clear.py --no-gc)"
+)
+
+AS_BLOB = f"the registry's garbage collection would take what they refer to, so nothing was deleted: {_CURE}"
+
+
+def objections(inventory: Inventory, manifests: pd.DataFrame, *, version: str, cured: Iterable[str] = ()) -> list[str]:
+    """Why the registry's own collector must not run once ``manifests`` (image_name, manifest_hash) are gone.
+
+    ``version``: "2.x" or "3.x" of distribution. ``cured``: repositories without a folder ``_layers`` that get an empty
+    one before. Each is a sentence that says what, where and how to cure it. Empty where it may run.
+    """
+    taken, stopping = obstacles(inventory, manifests, cured)
+    told = []
+    if len(taken):
+        first = taken.iloc[0]
+        told.append(
+            f"the registry's garbage collection would take {taken['blob_hash'].nunique()} blobs that what stays needs, "
+            f"such as {first['blob_hash']} of {first['image_name']}@{first['manifest_hash']}, {_WHY[first['why']]}"
+        )
+    for what, said in _STOPS.items():
+        found = stopping[(stopping["what"] == what) & ((what == "stray") | stopping["said"].isin(["all", version]))]
+        if len(found):
+            told.append(f"{len(found)} {said.format(_name(found.iloc[0]))} at them")
+    return [f"{one}, so nothing was deleted: {_CURE}" for one in told]
+
+
+_STOPS = {
+    "stops": "manifests can't be read by distribution, such as {}, and the registry's collection stops",
+    "no-layers": "repositories have no folder _layers, such as {}, and the registry's collection stops",
+    "stray": "folders of the store hold data and are no blob's, such as {}, and the registry's collection stops",
+}
+
+
+def _name(row: pd.Series) -> str:
+    if row["what"] == "stray":
+        return str(row["said"])
+    return str(row["image_name"]) + (f"@{row['manifest_hash']}" if row["what"] == "stops" else "")

@@ -1,0 +1,214 @@
+"""What a registry serves beyond what its own collector marks: such a collection is refused, and nothing deleted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import regdata
+from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import Image, make_image, make_index, make_layer, push
+from regdata.errors import CleanupError
+from regdata.sources.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from tests.support.helpers import age, listing, store_bytes
+from tests.support.odd import (
+    config_bytes,
+    image_bytes,
+    link_as_blob_only,
+    push_blob,
+    push_empty_index,
+    push_image_by,
+    push_index_of_blobs,
+    push_manifest,
+)
+
+ACCEPT = {"Accept": ", ".join((DOCKER_MANIFEST, OCI_MANIFEST, OCI_INDEX))}
+Conf = Callable[..., Path]
+Fill = Callable[[LocalRegistry], object]
+
+
+def old_image() -> Image:
+    return make_image([make_layer("old", 3000)])
+
+
+def served(registry: LocalRegistry, image: str, reference: str) -> dict[str, bytes]:
+    """All that a client gets of an image, asked for by the digests that its manifests name."""
+    got: dict[str, bytes] = {}
+
+    def manifest(name: str) -> None:
+        answer = requests.get(f"{registry.url}/v2/{image}/manifests/{name}", headers=ACCEPT, timeout=10)
+        assert answer.status_code == 200, (image, name, answer.text)
+        got[name] = answer.content
+        document = {key.lower(): value for key, value in json.loads(answer.content).items()}
+        for child in document.get("manifests", []):
+            manifest({key.lower(): value for key, value in child.items()}["digest"])
+        for blob in [*document.get("layers", []), *filter(None, [document.get("config")])]:
+            data = requests.get(f"{registry.url}/v2/{image}/blobs/{blob['digest']}", timeout=10)
+            assert data.status_code == 200, (image, blob["digest"])
+            got[blob["digest"]] = data.content
+
+    manifest(reference)
+    return got
+
+
+def by_algorithm(registry: LocalRegistry, algorithm: str) -> None:
+    push_image_by(registry.url, "app", "keep", "kept", algorithm)
+
+
+def tag_among_the_blobs(registry: LocalRegistry) -> None:
+    image = make_image([make_layer("kept", 2000)])
+    push(registry.url, "app", "keep", image)
+    link_as_blob_only(registry.base_path, "app", image.digest)
+
+
+def children_among_the_blobs(registry: LocalRegistry) -> None:
+    push_index_of_blobs(registry.url, "app", "keep", make_image([make_layer("kept", 2000)]))
+
+
+def grandchildren_among_the_blobs(registry: LocalRegistry) -> None:
+    inner = make_image([make_layer("kept", 2000)])
+    middle = make_index([inner])
+    for data in (*(blob.data for blob in inner.blobs), inner.manifest, middle.manifest):
+        push_blob(registry.url, "app", data)
+    outer = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [middle.descriptor()]}
+    push_manifest(registry.url, "app", "keep", json.dumps(outer).encode(), OCI_INDEX)
+
+
+def blob_data(registry: LocalRegistry, digest: str) -> Path:
+    hex_ = digest.removeprefix("sha256:")
+    return registry.base_path / f"docker/registry/v2/blobs/sha256/{hex_[:2]}/{hex_}/data"
+
+
+def write_manifest(registry: LocalRegistry, document: dict[str, Any]) -> None:
+    """A manifest that this registry would not take, linked as one of another version's would be."""
+    data = json.dumps(document).encode()
+    digest = push_blob(registry.url, "odd", data)
+    hex_ = digest.removeprefix("sha256:")
+    link = registry.base_path / f"docker/registry/v2/repositories/odd/_manifests/revisions/sha256/{hex_}/link"
+    link.parent.mkdir(parents=True)
+    link.write_text(digest)
+
+
+def stray(registry: LocalRegistry, folder: str) -> None:
+    path = registry.base_path / "docker/registry/v2/blobs" / folder
+    path.mkdir(parents=True)
+    (path / "data").touch()
+
+
+NEEDED: dict[str, Fill] = {
+    "sha512": lambda registry: by_algorithm(registry, "sha512"),
+    "sha384": lambda registry: by_algorithm(registry, "sha384"),
+    "a tag among the blobs": tag_among_the_blobs,
+    "children among the blobs": children_among_the_blobs,
+    "grandchildren among the blobs": grandchildren_among_the_blobs,
+}
+STOPPING: dict[str, Fill] = {
+    "an OCI artifact manifest": lambda registry: write_manifest(
+        registry, {"schemaVersion": 2, "mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}
+    ),
+    "an unknown type": lambda registry: write_manifest(
+        registry, {"schemaVersion": 2, "mediaType": "application/vnd.example.manifest+json"}
+    ),
+    "no schemaVersion": lambda registry: write_manifest(
+        registry, json.loads(image_bytes(config_bytes("odd"))) | {"schemaVersion": None}
+    ),
+    "a backup among the blobs": lambda registry: stray(registry, "backup/ab/abcd"),
+    "a copy among the blobs": lambda registry: stray(registry, "sha256/ab/copy"),
+    "damaged bytes": lambda registry: blob_data(
+        registry, push(registry.url, "odd", "odd", make_image([make_layer("odd", 100)]))
+    ).write_bytes(b"{}"),
+}
+
+
+def clean(path: Path, *, gc: bool = True) -> regdata.Plan:
+    config = load_config(path)
+    plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+    assert set(plan.tags["action"]) == {"delete"}
+    result = regdata.apply(plan, config, gc=gc)
+    assert result.errors == []
+    assert result.bytes_freed == (plan.reclaimable if gc else None)
+    return plan
+
+
+@pytest.mark.parametrize("fill", NEEDED.values(), ids=NEEDED)
+def test_a_collection_that_takes_what_is_needed_is_refused(fill: Fill, registry: LocalRegistry, conf: Conf) -> None:
+    """The run ends with one sentence and the cure before anything is deleted; what is served goes on being served."""
+    push(registry.url, "app", "old", old_image())
+    fill(registry)
+    before, files = served(registry, "app", "keep"), listing(registry.base_path / "docker/registry/v2/repositories")
+    with pytest.raises(
+        CleanupError, match=r"would take \d+ blobs that what stays needs.*so nothing was deleted: leave gc-command out"
+    ):
+        clean(conf(registry))
+    after = listing(registry.base_path / "docker/registry/v2/repositories")
+    assert {path: file for path, file in after.items() if "_uploads" not in path}.items() <= files.items()
+    assert served(registry, "app", "keep") == before
+
+
+@pytest.mark.parametrize("fill", STOPPING.values(), ids=STOPPING)
+def test_a_collection_that_would_stop_is_refused(fill: Fill, registry: LocalRegistry, conf: Conf) -> None:
+    """What distribution's collector can't read ends the run before anything is deleted; nobody is told to delete it."""
+    push(registry.url, "app", "old", old_image())
+    fill(registry)
+    with pytest.raises(
+        CleanupError, match=r"collection stops at them, so nothing was deleted: leave gc-command out"
+    ) as caught:
+        clean(conf(registry))
+    assert "DELETE" not in str(caught.value)
+    assert served(registry, "app", "old")
+
+
+def test_what_stops_a_collector_stops_it(registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
+    """What is foretold of the collector is what it does: it stops at each of these, and frees nothing."""
+    for name, fill in STOPPING.items():
+        with LocalRegistry(tmp_path / name.replace(" ", "-")) as one:
+            push(one.url, "app", "old", old_image())
+            fill(one)
+            clean(conf(one), gc=False)
+            size = store_bytes(one.base_path)
+            assert subprocess.run(one.gc_command, capture_output=True).returncode != 0, name
+            assert store_bytes(one.base_path) == size, name
+
+
+def test_a_repository_without_layers_gets_a_folder_for_them(registry: LocalRegistry, conf: Conf) -> None:
+    """The collector finds no repository that has no _layers; with an empty folder it does, and keeps what is in it."""
+    push(registry.url, "app", "old", old_image())
+    push_empty_index(registry.url, "index/only", "keep")
+    before = served(registry, "index/only", "keep")
+    clean(conf(registry))
+    assert served(registry, "index/only", "keep") == before
+    assert (registry.base_path / "docker/registry/v2/repositories/index/only/_layers").is_dir()
+
+
+@pytest.mark.parametrize("fill", [NEEDED["sha512"], NEEDED["children among the blobs"]], ids=["sha512", "children"])
+def test_by_the_api_too(fill: Fill, registry: LocalRegistry, conf: Conf) -> None:
+    """Without base_path the same is seen by what manifests name and by what answers as a blob."""
+    push(registry.url, "app", "old", old_image())
+    fill(registry)
+    before = served(registry, "app", "keep")
+    with pytest.raises(CleanupError, match="leave gc-command out"):
+        clean(conf(registry, registry={"url": registry.url}))
+    assert served(registry, "app", "keep") == before
+    assert served(registry, "app", "old")
+
+
+def test_keys_in_any_case_name_the_child(registry: LocalRegistry, conf: Conf) -> None:
+    """Of two digests the registry serves the one of the last key, in whatever case: that child stays."""
+    first, last = (make_image([make_layer(name, 2000)]) for name in ("first", "last"))
+    for image in (first, last):
+        push(registry.url, "app", None, image)
+    child = json.dumps(first.descriptor())[:-1] + f', "Digest": "{last.digest}"}}'
+    index = f'{{"schemaVersion": 2, "mediaType": "{OCI_INDEX}", "manifests": [{child}]}}'
+    push_manifest(registry.url, "app", "keep", index.encode(), OCI_INDEX)
+    push(registry.url, "app", "old", old_image())
+    age(registry.base_path, 3 * 86400)
+    plan = clean(conf(registry))
+    assert last.digest not in set(plan.manifests["manifest_hash"])
+    assert served(registry, "app", last.digest)
