@@ -24,7 +24,20 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from regdata.errors import ConfigError
-from regdata.values import Argv, Cache, Condition, Files, Folder, Lists, Texts, Url, blank_is_none, default_cache
+from regdata.values import (
+    Argv,
+    Cache,
+    Condition,
+    Files,
+    Folder,
+    Key,
+    Lists,
+    Repositories,
+    Texts,
+    Url,
+    blank_is_none,
+    default_cache,
+)
 
 NAME = "conf.json"
 MINIMUM = '{"registry": {"url": "http://127.0.0.1:5000"}, "sql": {"none": "2=1"}}'
@@ -42,8 +55,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Requests(_Section):
+    """How hard the registry may be asked."""
+
+    at_once: int = Field(default=8, ge=1, le=64, description="a whole number from 1 to 64")
+    per_second: float | None = Field(default=None, gt=0, description="a number above 0, or no such key")
+
+
 class RegistryConfig(_Section):
-    """Where the registry is: its endpoint, and its folder if that is at hand."""
+    """Where the registry is: its endpoint, its folder if that is at hand; how it may be reached, and how much of it."""
 
     url: Url = Field(
         description='http(s)://host[:port][/path] without user, password or query, such as "http://127.0.0.1:5000"'
@@ -51,6 +71,23 @@ class RegistryConfig(_Section):
     base_path: Folder | None = Field(
         default=None,
         description='the folder that holds docker/registry/v2, such as "/var/lib/registry", or no such key',
+    )
+    ca: Folder | None = Field(
+        default=None, description='a file or folder of CAs\' certificates (PEM), such as "ca.pem", or no such key'
+    )
+    cert: Folder | None = Field(
+        default=None, description='the file of a client\'s certificate (PEM), such as "client.pem", or no such key'
+    )
+    key: Key = Field(
+        default=None, description="the file of registry.cert's own key (PEM), beside registry.cert, or no such key"
+    )
+    repositories: Repositories | None = Field(
+        default=None,
+        min_length=1,
+        description='a list of names or patterns of repositories, such as ["team/app", "prod/*"], or no such key',
+    )
+    requests: Requests = Field(
+        default=Requests(), description='an object such as {"at_once": 8, "per_second": 50}, or no such key'
     )
     names: Texts = Field(
         default=(), description='host[:port][/path] by which others call it, such as ["registry.prod.svc:5000"]'

@@ -76,6 +76,18 @@ def _lists(value: object, info: ValidationInfo) -> object:
     return tuple(_several(item) if isinstance(item, list) else _path(_several(item)[0], info) for item in value)
 
 
+def _with_cert(value: Path | None, info: ValidationInfo) -> Path | None:
+    if value is not None and info.data.get("cert") is None:
+        raise ValueError("without a certificate")
+    return value
+
+
+def _repository(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9*?\[\]!_.-]+(/[a-z0-9*?\[\]!_.-]+)*", value):
+        raise ValueError("neither a repository's name nor a pattern of names")
+    return value
+
+
 Url = Annotated[str, AfterValidator(_url)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Condition = Annotated[str, AfterValidator(_not_blank)]
@@ -83,4 +95,6 @@ Folder = Annotated[Path, BeforeValidator(_path)]
 Argv = Annotated[tuple[str, ...], BeforeValidator(_argv), Field(min_length=1)]
 Files = Annotated[tuple[Path, ...], BeforeValidator(_paths)]
 Lists = Annotated[tuple[Path | tuple[str, ...], ...], BeforeValidator(_lists)]
+Key = Annotated[Folder | None, AfterValidator(_with_cert)]
+Repositories = Annotated[tuple[Annotated[str, AfterValidator(_repository)], ...], BeforeValidator(_argv)]
 Cache = Annotated[Path | None, BeforeValidator(_cache)]

@@ -17,6 +17,8 @@ from urllib3 import BaseHTTPResponse, Retry
 from regdata.demo.filling import fill
 from regdata.demo.local import LocalRegistry, registry_binary
 from regdata.errors import RegistryError
+from regdata.sources.pace import Pace
+from regdata.sources.tls import BUNDLES
 from tests.support.scene import Finished, NewScene, Scene, make_scene
 
 REAL = {"tools", "chromium", "kernel"}
@@ -73,10 +75,30 @@ def chromium() -> str:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the developer's machine reaches a test, and no test writes into the project."""
     for name in list(os.environ):
-        if name.startswith("REGDATA_") or name.lower().endswith("_proxy"):
+        if name.startswith(("REGDATA_", "REGISTRY_")) or name.lower().endswith("_proxy") or name in BUNDLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ".run"))
+    for name in _CREDENTIALS:
+        monkeypatch.setenv(name, str(tmp_path / ".none"))
     monkeypatch.chdir(tmp_path)
+
+
+# Where the developer's own credentials may be, besides the home, in which the tools' own settings are.
+_CREDENTIALS = ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "NETRC")
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home of the test's own, in which it can put credentials, with a folder for their helpers on PATH."""
+    folder = tmp_path / "home"
+    (folder / "bin").mkdir(parents=True)
+    for name in _CREDENTIALS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "run"))
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return folder
 
 
 @pytest.fixture
@@ -90,6 +112,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             slept.append(seconds)
 
     monkeypatch.setattr(Retry, "sleep", sleep)
+    monkeypatch.setattr(Pace, "sleep", lambda pace, seconds: slept.append(round(seconds, 1)))
     return slept
 
 

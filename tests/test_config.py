@@ -304,7 +304,7 @@ class TestMistakes:
             (
                 {"registry": {"url": URL, "basepath": "x"}},
                 'registry.basepath: unknown key (did you mean "base_path"?); the keys there are: url, base_path, '
-                "names.",
+                "ca, cert, key, repositories, requests, names.",
             ),
             ({"limits": {"max_tag": 1}}, 'limits.max_tag: unknown key (did you mean "max_tags"?)'),
             ({"registry": {}}, "registry.url: missing, wanted http(s)://"),

@@ -13,7 +13,7 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from regdata.config import Config, Expectation, Limits, RegistryConfig, load_config
+from regdata.config import Config, Expectation, Limits, RegistryConfig, Requests, load_config
 from regdata.planning.rules import REASONS
 from regdata.tables.schema import TABLES
 from tests.support.helpers import ROOT
@@ -29,14 +29,14 @@ SQL = sorted(CODE.rglob("*.sql"))
 
 def keys() -> set[str]:
     """Every key that conf.json may have."""
-    models = (Config, Expectation, Limits, RegistryConfig)
+    models = (Config, Expectation, Limits, RegistryConfig, Requests)
     return {field.alias or name for model in models for name, field in model.model_fields.items()}
 
 
 @pytest.mark.parametrize("key", sorted(keys()))
 def test_every_key(key: str) -> None:
     """Each key of conf.json is in the README."""
-    assert re.search(rf"`(registry\.)?{re.escape(key)}`", README)
+    assert re.search(rf"[`\"](registry\.)?{re.escape(key)}[`\"]", README)
 
 
 def test_every_make_target() -> None:

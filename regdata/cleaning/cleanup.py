@@ -19,7 +19,7 @@ from regdata.cleaning.verification import verify
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, check_commands, collect
 from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError
+from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.plan import Plan
@@ -122,12 +122,17 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     if not images:
         return
-    if not site.registry.can_delete(images[0]):
-        raise CleanupError(
-            f"{site.registry.display} does not allow deletions, so nothing was deleted: set storage.delete.enabled: "
-            "true in the registry's configuration (or REGISTRY_STORAGE_DELETE_ENABLED=true) and restart it"
-        )
+    _check_deletes(site, images)
     site.check_written(images[0])
+
+
+def _check_deletes(site: Site, images: list[str]) -> None:
+    """That each image's manifests may be deleted, and that we have the right to."""
+    try:
+        with ThreadPoolExecutor(site.registry.workers) as pool:
+            list(pool.map(site.registry.check_deletes, images))
+    except RegistryError as error:
+        raise CleanupError(f"nothing was deleted: {error}") from None
 
 
 def _check_collectable(plan: Plan, site: Site) -> None:

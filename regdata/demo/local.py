@@ -109,7 +109,7 @@ class LocalRegistry:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},  # 3.x waits for a collector
+                env=_environment(),
                 process_group=0,  # a Ctrl-C is ours to handle: the job may still need the registry
                 preexec_fn=die_with_parent,
             )
@@ -180,6 +180,12 @@ class LocalRegistry:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but for what a registry would take for its configuration, such as podman's REGISTRY_AUTH_FILE."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+    return kept | {"OTEL_TRACES_EXPORTER": "none"}  # 3.x waits for a collector
 
 
 def free_port() -> int:

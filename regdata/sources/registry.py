@@ -8,16 +8,23 @@ What the registry says is not taken on trust: contents are hashed, listings that
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import count
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, urlsplit
 
-from regdata.errors import RegistryError
+from regdata.config import RegistryConfig
+from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches
-from regdata.sources.transport import REDIRECTS, Transport
+from regdata.sources.pace import PATIENCE, TOO_MUCH
+from regdata.sources.tls import Tls, mistaken
+from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
 
 # Without all four types distribution answers an index tag with its amd64 child, or 404.
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
@@ -42,16 +49,27 @@ class Registry:
     Safe to use from many threads, and picklable: the copy opens its own connections.
     """
 
-    def __init__(self, url: str, *, workers: int = 8, timeout: tuple[float, float] = TIMEOUT) -> None:
-        """``workers``: requests at a time. ``timeout``: seconds to connect, and to answer."""
+    def __init__(self, url: str, *, reach: Reach = PLAIN, timeout: tuple[float, float] = TIMEOUT) -> None:
+        """``timeout``: seconds to connect, and to answer."""
         self.url = url.rstrip("/")
-        self.workers = workers
+        self.reach = reach
+        self.workers = reach.at_once
         self.timeout = timeout
-        self.http = Transport(self.url, connections=workers, timeout=timeout)
+        self.http = Transport(self.url, reach, timeout=timeout)
         self.display = self.http.display  # without user and password
 
+    @classmethod
+    def open(cls, config: RegistryConfig, *, timeout: tuple[float, float] = TIMEOUT) -> Self:
+        """The registry that conf.json's ``registry`` tells how to reach."""
+        requests = config.requests
+        reach = Reach(
+            Tls(config.ca, config.cert, config.key), requests.at_once, requests.per_second, config.repositories
+        )
+        return cls(config.url, reach=reach, timeout=timeout)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Registry, workers=self.workers, timeout=self.timeout), (self.url,)
+        make = partial(Registry, reach=self.reach, timeout=self.timeout)
+        return make, (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.display!r})"
@@ -62,20 +80,33 @@ class Registry:
         """RegistryError unless a registry answers ("Determining Support"); without retries."""
         path = self.http.root
         answer = self.http.send("GET", path, retry=False)
+        version = answer.headers.get("Docker-Distribution-Api-Version", "")
+        if answer.status == 200 and (version.startswith("registry/2") or answer.data.strip() == b"{}"):
+            return
+        if answer.status in (401, 403, *TOO_MUCH):
+            raise self.http.refused("GET", path, answer)
+        cure = "set registry.url to the address of a registry with API v2"
         if answer.status in REDIRECTS:
             cure = "set registry.url to where it redirects to"
-        elif answer.status in (401, 403, 429):
-            raise self.http.refused("GET", path, answer)
-        else:
-            cure = "set registry.url to the address of a registry with API v2"
-        version = answer.headers.get("Docker-Distribution-Api-Version", "")
-        is_registry = version.startswith("registry/2") or answer.data.strip() == b"{}"
-        if answer.status != 200 or not is_registry:
-            problem = f"{answer.error}, which is not how a registry answers"
-            raise self.http.error("GET", path, problem, cure)
+        elif self.url.endswith("/v2"):
+            cure = "leave /v2 out of registry.url"
+        problem = f"{answer.error}, which is not how a registry answers"
+        raise self.http.error("GET", path, *mistaken(answer) or (problem, cure))
 
     def repositories(self) -> list[str]:
-        """Every repository's name, sorted; also of those without tags."""
+        """The names of the catalog, sorted, also of those without tags; those of them that registry.repositories means.
+
+        Names in registry.repositories that are no patterns need no catalog, and need not be in it.
+        """
+        wanted = self.reach.repositories
+        if wanted is None:
+            return self._catalog()
+        patterns = [name for name in wanted if re.search(r"[*?[]", name)]
+        listed = self._catalog() if patterns else []
+        met = [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        return sorted({*met, *wanted} - {*patterns})
+
+    def _catalog(self) -> list[str]:
         path = f"{self.http.root}_catalog"
         try:
             answer = self.http.send("GET", f"{path}?n=1000", retry=False)
@@ -84,6 +115,10 @@ class Registry:
         if answer.status not in (200, 400):
             self.check()  # says best what is wrong, if it is with the registry as a whole
             answer = self.http.send("GET", f"{path}?n=1000")
+        if answer.status in (404, 405, 501):
+            problem = answer.error + answer.own_message(self.http.authorization.redacted)
+            cure = "where a registry lists no repositories, name them in registry.repositories of conf.json"
+            raise self.http.error("GET", path, problem, cure)
         if answer.status == 400:  # more than this registry allows: its own number of them, then
             answer = self.http.send("GET", path)
         return self._listing(path, answer, "repositories")
@@ -134,46 +169,90 @@ class Registry:
 
     def delete(self, repository: str, digest: str) -> bool:
         """Delete a manifest and every tag on it; False where it was gone already (404)."""
-        status = self._delete(repository, digest, 202, 404, 405)
-        if status == 405:
-            path = self.http.path(repository, "manifests", digest)
-            cure = "set storage.delete.enabled to true in the registry's configuration"
-            raise self.http.error("DELETE", path, "HTTP 405: delete is disabled", cure)
-        return status == 202
+        answer = self._delete(repository, digest, 202, 404)
+        return answer.status == 202
 
     def untag(self, repository: str, tag: str) -> bool:
         """Delete a tag alone; True where it is gone, False where this registry can't (2.x)."""
-        return self._delete(repository, tag, 202, 404, 400, 405) in (202, 404)
+        return self._delete(repository, tag, 202, 404, 400, 405).status in (202, 404)
 
-    def _delete(self, repository: str, reference: str, *expected: int) -> int:
-        """The status, one of those expected; 202 also where it was carried out and the answer got lost."""
+    def _delete(self, repository: str, reference: str, *expected: int) -> Answer:
+        """An answer with a status that is expected; 202 also where it was carried out and the answer got lost.
+
+        One that was put off (429, 503) is sent again, each time after a look: it may have been carried out.
+        """
         path = self.http.path(repository, "manifests", reference)
-        try:
-            answer = self.http.send("DELETE", path)
-            if answer.status not in expected:
-                raise self.http.refused("DELETE", path, answer)
-        except RegistryError:
-            if self.digest(repository, reference) is None:
-                return 202
-            raise
-        return answer.status
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                answer = self.http.send("DELETE", path)
+            except AccessError:
+                raise
+            except RegistryError as error:
+                answer, problem = Answer(0, {}, b""), error
+            else:
+                if answer.status in expected:
+                    return answer
+                problem = self._not_deleted(repository, path, answer)
+            put_off = answer.status in TOO_MUCH
+            if (put_off or not 0 < answer.status < 500) and self.digest(repository, reference) is None:
+                return Answer(202, {}, b"")
+            if not put_off or tries == PATIENCE:
+                raise problem
+
+    def _not_deleted(self, repository: str, path: str, answer: Answer) -> RegistryError:
+        """What a refused DELETE means. 405 has three meanings, see docs/registries.md."""
+        if answer.status != 405:
+            return self.http.refused("DELETE", path, answer)
+        if "DELETE" not in answer.headers.get("Allow", "DELETE"):
+            problem = "the registry is read-only"
+            cure = "take storage.maintenance.readonly out of its configuration while regdata deletes"
+        elif not self._takes_uploads(repository):
+            problem = "the registry is a pull-through cache, which deletes nothing on request"
+            cure = "clean up the registry that it caches (proxy.remoteurl); the cache itself forgets what is not pulled"
+        else:
+            problem = "delete is disabled"
+            cure = (
+                "set storage.delete.enabled: true in the registry's configuration (or "
+                "REGISTRY_STORAGE_DELETE_ENABLED=true) and restart it"
+            )
+        return self.http.error("DELETE", path, f"HTTP 405: {problem}", cure)
+
+    def _takes_uploads(self, repository: str) -> bool:
+        with self._upload(repository) as answer:
+            return answer.status == 202
 
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
         """Push a manifest under a tag or its digest; what it refers to must be there."""
         path = self.http.path(repository, "manifests", reference)
-        answer = self.http.send("PUT", path, {"Content-Type": media_type}, data)
-        if answer.status != 201:
-            raise self.http.refused("PUT", path, answer)
+        for tries in count(1):
+            answer = self.http.send("PUT", path, {"Content-Type": media_type}, data)
+            if answer.status == 201:
+                return
+            # It may have been carried out, and the tag moved on since: then it is not for us to move it back.
+            if answer.status not in TOO_MUCH or tries == PATIENCE:
+                raise self.http.refused("PUT", path, answer)
+            if self.digest(repository, reference) == sha256_of(data):
+                return
 
     # Finding out what this registry can do
 
-    def can_delete(self, repository: str) -> bool:
-        """Whether delete is enabled; tried on a random digest, which nothing can have."""
+    def check_deletes(self, repository: str) -> None:
+        """RegistryError where nothing can be deleted there; tried on a random digest, which nothing can have."""
         path = self.http.path(repository, "manifests", f"sha256:{secrets.token_hex(32)}")
-        answer = self.http.send("DELETE", path)
-        if answer.status not in (404, 405):
-            raise self.http.refused("DELETE", path, answer)
-        return answer.status == 404
+        answer = self._patiently("DELETE", path)
+        if answer.status not in (202, 404):
+            raise self._not_deleted(repository, path, answer)
+
+    def _patiently(self, method: str, path: str) -> Answer:
+        """The answer to a write that does no harm when it is carried out twice."""
+        answer = self.http.send(method, path)
+        for _ in range(1, PATIENCE):
+            if answer.status not in TOO_MUCH:
+                break
+            answer = self.http.send(method, path)
+        return answer
 
     def tags_unpaged(self, repository: str) -> list[str] | None:
         """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too.
@@ -192,27 +271,35 @@ class Registry:
 
         2.8.2 leaves the folder behind, with nothing but an empty upload's ``hashstates`` in it.
         """
+        with self._upload(repository) as answer:
+            if answer.status != 202:
+                raise self.http.refused("POST", self.http.path(repository, "blobs/uploads/"), answer)
+            yield _upload_of(answer)[0]
+
+    @contextmanager
+    def _upload(self, repository: str) -> Iterator[Answer]:
+        """The answer to the begin of an upload, which is given up at the end."""
         path = self.http.path(repository, "blobs/uploads/")
-        answer = self.http.send("POST", path)
-        if answer.status != 202:
-            raise self.http.refused("POST", path, answer)
-        location = self.http.local(path, answer.headers.get("Location", ""))
-        upload = location.partition("?")[0].rpartition("/")[2]
+        answer = self._patiently("POST", path)
         try:
-            yield answer.headers.get("Docker-Upload-UUID", upload)
+            yield answer
         finally:
-            # Left behind it does no harm: the registry purges old uploads.
-            with suppress(RegistryError):
-                self.http.send("DELETE", location)
+            if answer.status == 202:
+                upload, query = _upload_of(answer)
+                # Left behind it does no harm: the registry purges old uploads.
+                with suppress(RegistryError):
+                    self.http.send("DELETE", f"{path}{quote(upload, safe='')}?{query}")
 
     def attempt(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """A GET in a scan: trouble with one content is an answer, with the registry an error."""
+        """A GET in a scan: trouble with one content is an answer, with the registry or a proxy before it an error."""
         try:
             answer = self.http.read("GET", path, headers)
+        except AccessError:
+            raise
         except RegistryError:
             self.check()
             return Answer(0, {}, b"")
-        if answer.status in (401, 429):
+        if answer.status in (401, 403, 502, 504, *TOO_MUCH):
             raise self.http.refused("GET", path, answer)
         return answer
 
@@ -247,3 +334,9 @@ class Registry:
         if not matches(digest, data):
             problem = "the content does not match its digest"
             raise self.http.error("GET", path, problem, "check the registry's store for damage")
+
+
+def _upload_of(answer: Answer) -> tuple[str, str]:
+    """An upload's id and query. Of the Location nothing else counts: a registry may not know its name (http.host)."""
+    location = urlsplit(answer.headers.get("Location", ""))
+    return answer.headers.get("Docker-Upload-UUID", location.path.rpartition("/")[2]), location.query

@@ -60,7 +60,7 @@ class Site(ABC):
     @staticmethod
     def open(config: Config, *, timeout: tuple[float, float] = TIMEOUT, start_time: float = START_TIME) -> Site:
         """The site that conf.json names; nothing is asked of the registry. StorageError for an unusable base_path."""
-        registry = Registry(config.registry.url, timeout=timeout)
+        registry = Registry.open(config.registry, timeout=timeout)
         if config.registry.base_path:
             # Read without the cache: damage is to be seen, and reading a folder is fast.
             return StoreSite(registry, Storage(config.registry.base_path), start_time=start_time)

@@ -142,15 +142,15 @@ class Authorization:
             header = self._password(self.credentials.find(need.repository)) or ""
         return header if header not in ("", sent) else None
 
-    def refused(self, need: Need, header: str) -> AccessError:
+    def refused(self, need: Need, header: str | None) -> AccessError:
         """What to raise where a request is refused for good: the user, where the credentials are from, the right.
 
-        ``header``: its WWW-Authenticate, empty where there was none (a 403).
+        ``header``: the WWW-Authenticate of a 401; None for a 403, which says that we are known.
         """
         credential = self.credentials.find(need.repository)
-        found = challenges(header)
+        found = challenges(header or "")
         error = next((c.parameters["error"] for c in found if "error" in c.parameters), "")
-        if not header or error == "insufficient_scope" or (found and need in self._wanted and error != "invalid_token"):
+        if header is None or error == "insufficient_scope" or (need in self._wanted and error != "invalid_token"):
             return self._lacks(need, credential)
         if credential is None:
             return self._nobody("the registry wants to know who asks")
@@ -303,7 +303,9 @@ class Authorization:
         problem = f"{credential.user if credential else 'anonymous'} has not the right "
         problem += right.get(need.action, f"to {need.action} in {need.repository}")
         if need.action == "catalog":
-            return AccessError(f"{problem}; {_REPOSITORIES}")
+            return AccessError(
+                f"{problem}; {_REPOSITORIES}{'' if credential else ', or log in as somebody who has it'}"
+            )
         return AccessError(f"{problem}; {_GRANT}") if credential else self._nobody(problem)
 
 

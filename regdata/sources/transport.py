@@ -4,81 +4,93 @@ No foreign exception gets out of here: what goes wrong on the way is a `Registry
 of any status is an `Answer`, and its reader decides.
 """
 
-from collections.abc import Mapping
-from urllib.parse import quote, urljoin, urlsplit
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import parse_header_links
+from requests.utils import get_environ_proxies, parse_header_links
 from urllib3 import Retry, Timeout
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    MaxRetryError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
+from urllib3.exceptions import HTTPError
 
-from regdata.errors import RegistryError
+from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import Answer, one_line
+from regdata.sources.pace import Pace
+from regdata.sources.tls import Tls, cause, mistaken
+from regdata.sources.tokens import Authorization, need
 
-# Reading twice does no harm. A write is sent again only where the registry said that it did not
-# carry it out: 413, 429 or 503 with Retry-After (urllib3's RETRY_AFTER_STATUS_CODES).
+# Reading twice does no harm; a write that may have been carried out is never sent again by itself.
 _READS = Retry(
     total=4,
     backoff_factor=0.2,
-    status_forcelist=(429, 500, 502, 503, 504),
+    status_forcelist=(500, 502, 504),
     allowed_methods=("GET", "HEAD"),
     raise_on_status=False,
-    retry_after_max=30,
+    respect_retry_after_header=False,
 )
 _WRITES = _READS.new(connect=0, read=0, other=0, status_forcelist=(), allowed_methods=None)
+_READING = ("GET", "HEAD")
 REDIRECTS = (301, 302, 303, 307, 308)
+# What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB.
+_MOST = 1 << 20
 _CURES = {
-    401: "the registry wants to know who asks: put a user and password for its host into ~/.netrc "
-    "(Basic authentication only)",
-    403: "the registry forbids it: check its access rules",
     404: "check registry.url and the name",
     405: "the registry does not allow it: it is read-only, or lacks this part of the API",
-    429: "the registry limits the rate of requests: try again later",
+    429: "the registry limits the rate of requests: try again later, or set registry.requests.per_second",
+    503: "the registry is overloaded, or limits the rate of requests: try again later, or set "
+    "registry.requests.per_second",
 }
+
+
+class Reach(NamedTuple):
+    """How a registry may be reached, and how much of it: certificates, registry.requests, registry.repositories."""
+
+    tls: Tls = Tls()
+    at_once: int = 8
+    per_second: float | None = None
+    repositories: tuple[str, ...] | None = None
+
+
+PLAIN = Reach()
 
 
 class Transport:
     """Connections to the registry at ``url``; a path given to it is from the host's root."""
 
-    def __init__(self, url: str, *, connections: int, timeout: tuple[float, float]) -> None:
-        """``timeout``: seconds to connect, and to answer. RegistryError if the URL is none."""
+    def __init__(self, url: str, reach: Reach, *, timeout: tuple[float, float]) -> None:
+        """``timeout``: seconds to connect, and to answer. RegistryError if the URL is none, or a file is no good."""
         try:
             parts = urlsplit(url)
         except ValueError as error:
             raise _no_url(url, error) from error
         self._url = url
-        self._host = parts.hostname
         self._server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._seconds = timeout
         self._timeout = Timeout(connect=timeout[0], read=timeout[1])
         self.display = self._server + parts.path
         self.root = f"{parts.path}/v2/"
-        self._connect(connections)
+        self.pace = Pace(reach.per_second)
+        self.authorization = Authorization(url, self._ask)
+        self._connect(reach)
 
-    def _connect(self, connections: int) -> None:
-        """Take from requests what it knows of proxies, certificates and passwords (also netrc).
+    def _connect(self, reach: Reach) -> None:
+        """Take from requests what it knows of proxies and certificates.
 
         Requests then go to urllib3's pool below it: `Session.get` takes twice the CPU.
         """
-        self._session = requests.Session()
-        adapter = HTTPAdapter(max_retries=_READS, pool_maxsize=connections, pool_block=True)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._verify = reach.tls.verify()
+        self._shown = reach.tls.cert is not None
+        adapter = reach.tls.adapter(reach.at_once, _READS)
+        self._own = self._session(adapter)
+        self._elsewhere = self._session(reach.tls.adapter(reach.at_once, _READS, show=False))
         try:
-            request = self._session.prepare_request(requests.Request("GET", self._url + "/v2/"))
+            request = requests.Request("GET", self.display + "/v2/").prepare()
             url = request.url or ""
-            settings = self._session.merge_environment_settings(url, {}, None, None, None)
-            proxies, verify, cert = (settings[key] for key in ("proxies", "verify", "cert"))
-            self._pool = adapter.get_connection_with_tls_context(request, verify, proxies, cert)
-            adapter.cert_verify(self._pool, url, verify, cert)
+            proxies = get_environ_proxies(url)
+            self._pool = adapter.get_connection_with_tls_context(request, self._verify, proxies)
+            adapter.cert_verify(self._pool, url, self._verify, None)
             # A plain HTTP proxy wants the whole URL on the request line.
             target = adapter.request_url(request, proxies)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -86,8 +98,16 @@ class Transport:
         self._origin = target.removesuffix(request.path_url)
         # Compressing a few KB costs the registry and us more than it saves.
         self._headers = {"User-Agent": "regdata", "Accept-Encoding": "identity"}
-        if "Authorization" in request.headers:
-            self._headers["Authorization"] = str(request.headers["Authorization"])
+
+    @staticmethod
+    def _session(adapter: HTTPAdapter) -> requests.Session:
+        """A session that takes no password from ~/.netrc by itself, after a redirect say."""
+        session = requests.Session()
+        session.trust_env = False
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        session.headers["User-Agent"] = "regdata"
+        return session
 
     def send(
         self,
@@ -98,91 +118,159 @@ class Transport:
         *,
         retry: bool = True,
     ) -> Answer:
-        """One request to the registry itself. GET and HEAD are retried, unless ``retry`` is off."""
+        """One request to the registry itself, signed if it asks for that.
+
+        GET and HEAD are retried where the answer did not come (unless ``retry`` is off), and where the registry puts
+        them off; writes are not.
+        """
+        retries = _READS if retry and method in _READING else _WRITES
+        needed = need(method, path[len(self.root) :]) if self.authorization.active else None
+        signed = self.authorization.header(needed) if needed else None
+        tried = renewed = 0
+        while True:
+            sent = self.pace.wait()
+            answer = self._once(method, path, headers, body, signed, retries)
+            tried += 1
+            if answer.status == 401 and not renewed:
+                renewed = 1
+                needed = need(method, path[len(self.root) :])
+                header = self.authorization.challenged(needed, _challenge(answer), signed)
+                if header:
+                    signed = header
+                    continue
+            if not self.pace.too_much(answer, sent, tried) or method not in _READING:
+                return answer
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        signed: str | None,
+        retries: Retry,
+    ) -> Answer:
+        given = {**self._headers, **headers} if headers else self._headers
         try:
             response = self._pool.urlopen(
                 method,
                 self._origin + path,
                 body=body,
-                headers={**self._headers, **headers} if headers else self._headers,
-                retries=_READS if retry and method in ("GET", "HEAD") else _WRITES,
+                headers={**given, "Authorization": signed} if signed else given,
+                retries=retries,
                 redirect=False,
                 assert_same_host=False,
                 timeout=self._timeout,
             )
         except (HTTPError, OSError, ValueError) as error:
-            raise self._unreachable(method, path, error) from error
+            problem, cure = cause(error, self.display, self._seconds, shown=self._shown)
+            raise self.error(method, path, problem, cure) from None
         return Answer(response.status, response.headers, response.data)
 
     def read(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """GET or HEAD of a content, which may be kept elsewhere: in an object store, say."""
+        """GET or HEAD of a content, which may be kept elsewhere, in an object store say: without our credentials."""
         answer = self.send(method, path, headers)
         if answer.status not in REDIRECTS:
             return answer
-        try:
-            response = self._session.request(
+        where = urljoin(self._server + path, answer.headers.get("Location", ""))
+        with self._told(f"{method} {_place(where)}", where):
+            response = self._elsewhere.request(
                 method,
-                urljoin(self._server + path, answer.headers.get("Location", "")),
+                where,
                 headers=headers,
                 timeout=self._seconds,
                 allow_redirects=True,
+                verify=self._verify,
+                proxies=get_environ_proxies(where),
             )
+            return Answer(response.status_code, response.headers, response.content)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
+        """A request to the token server, which may redirect us nowhere: the password would go along."""
+        try:
+            with (
+                self._told(f"{_place(url)}: the registry's token server", url),
+                self._own.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    timeout=self._seconds,
+                    allow_redirects=False,
+                    stream=True,
+                    verify=self._verify,
+                    proxies=get_environ_proxies(url),
+                ) as response,
+            ):
+                data = response.raw.read(_MOST, decode_content=True)
+                return Answer(response.status_code, response.headers, data)
+        except AccessError:
+            raise
+        except RegistryError as error:
+            raise AccessError(str(error)) from None
+
+    @contextmanager
+    def _told(self, who: str, url: str) -> Iterator[None]:
+        try:
+            yield
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise self._unreachable(method, path, error) from error
-        return Answer(response.status_code, response.headers, response.content)
+            problem, cure = cause(error, url, self._seconds, shown=self._shown)
+            cure = cure.replace("that the registry runs and that registry.url is right", "that it runs")
+            raise RegistryError(self.authorization.redacted(f"{who}: {problem}; {cure}")) from None
 
     def path(self, repository: str, *rest: str) -> str:
         """The path of something in a repository; what is odd in a name is quoted."""
         return self.root + "/".join([quote(part, safe="/:") for part in (repository, *rest)])
 
     def next_page(self, path: str, answer: Answer) -> str | None:
-        """The path that ``Link`` gives with rel=next (distribution-spec, "Listing Tags")."""
-        links = parse_header_links(answer.headers.get("Link", ""))
-        url = next((link["url"] for link in links if link.get("rel") == "next"), None)
-        return None if url is None else self.local(path, url)
+        """The path of the page after ``path``, that ``Link`` gives with rel=next (distribution-spec, "Listing Tags").
 
-    def local(self, path: str, location: str) -> str:
-        """The path and query of a URL that the registry gave; RegistryError if another host's.
-
-        Scheme and port may differ: a registry behind a proxy does not know its own.
+        Of the link only the query counts: a registry behind a proxy knows neither its name nor a path before /v2/. A
+        link to another list is a RegistryError.
         """
+        links = parse_header_links(answer.headers.get("Link", ""))
+        link = next((link["url"] for link in links if link.get("rel") == "next"), None)
+        if link is None:
+            return None
+        here = path.partition("?")[0]
         try:
-            parts = urlsplit(urljoin(self._server + path, location))
+            there = urlsplit(urljoin(self._server + path, link))
         except ValueError:
-            parts = urlsplit("")
-        if parts.hostname != self._host:
-            problem = f"the registry points to another host, {one_line(location)}"
-            raise self.error("GET", path, problem, "set registry.url to the registry's own name")
-        return f"{parts.path}?{parts.query}" if parts.query else parts.path
+            there = urlsplit("")
+        if not unquote(there.path).endswith("/v2/" + unquote(here[len(self.root) :])):
+            problem = f"the next page's Link leads elsewhere, to {one_line(link)}"
+            raise self.error("GET", path, problem, "check what is between here and the registry")
+        return f"{here}?{there.query}"
 
     def error(self, method: str, path: str, problem: str, cure: str) -> RegistryError:
         """What to raise: where, what and how to cure it."""
-        return RegistryError(f"{method} {self._server}{path}: {problem}; {cure}")
+        return RegistryError(self.authorization.redacted(f"{method} {self._server}{path}: {problem}; {cure}"))
 
     def refused(self, method: str, path: str, answer: Answer) -> RegistryError:
         """What to raise for a status that was not hoped for, with the registry's own words."""
-        cure = _CURES.get(answer.status, "the registry's log says why")
-        return self.error(method, path, answer.error + answer.own_message(), cure)
-
-    def _unreachable(self, method: str, path: str, error: Exception) -> RegistryError:
-        reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-        cure = "check that the registry runs and that registry.url is right"
-        if isinstance(reason, ReadTimeoutError):
-            problem = f"no answer within {self._seconds[1]:g} s"
-        elif isinstance(reason, NewConnectionError):
-            cause = reason.__cause__
-            problem = f"can't connect: {getattr(cause, 'strerror', None) or cause}"
-        elif isinstance(reason, ConnectTimeoutError):
-            problem = f"no connection within {self._seconds[0]:g} s"
-        elif isinstance(reason, SSLError):
-            problem = f"TLS failed: {one_line(str(reason))}"
-            cure = "use http:// if the registry has no TLS, or set REQUESTS_CA_BUNDLE to its CA"
-        else:
-            problem = f"the connection broke: {one_line(str(reason))}"
+        words = answer.error + answer.own_message(self.authorization.redacted)
+        if answer.status in (401, 403):
+            needed = need(method, path[len(self.root) :])
+            why = self.authorization.refused(needed, _challenge(answer) if answer.status == 401 else None)
+            return AccessError(f"{method} {self._server}{path}: {words}: {why}")
+        problem, cure = mistaken(answer) or (words, _CURES.get(answer.status, "the registry's log says why"))
         return self.error(method, path, problem, cure)
 
 
-def _no_url(url: str, error: Exception) -> RegistryError:
+def _challenge(answer: Answer) -> str:
+    return answer.headers.get("WWW-Authenticate", "")
+
+
+def _place(url: str) -> str:
+    """A URL without what may be secret in it: a query's signature, a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return one_line(url.partition("?")[0])
+    return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+
+
+def _no_url(url: str, error: Any) -> RegistryError:
     return RegistryError(
         f"registry.url {one_line(url)!r} can't be used ({one_line(str(error))}): write it like http://127.0.0.1:5000"
     )

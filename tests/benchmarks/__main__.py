@@ -38,7 +38,7 @@ from regdata.sources.manifest import MANIFEST_TYPES
 from regdata.sources.registry import Registry
 from regdata.sources.source import NONE_UNCHANGED
 from regdata.sources.storage import Storage
-from regdata.sources.transport import Transport
+from regdata.sources.transport import PLAIN, Transport
 from tests.benchmarks.scale import plans, starts
 from tests.benchmarks.timing import Way, compare
 from tests.support.stores import big_store
@@ -282,7 +282,7 @@ def _pairs(frame: pd.DataFrame, name: str) -> list[tuple[str, str]]:
 
 def raw_deletes(base_path: Path, folder: Path, planned: list[tuple[str, str]], heads: list[tuple[str, str]]) -> float:
     with serving(folder, copied(base_path, folder)) as (registry, _), ThreadPoolExecutor(8) as pool:
-        client = Transport(registry.url, connections=8, timeout=(5, 30))
+        client = Transport(registry.url, PLAIN, timeout=(5, 30))
         start = time.perf_counter()
         for method, keys in (("HEAD", heads), ("DELETE", planned)):
             paths = [client.path(name, "manifests", reference) for name, reference in keys]

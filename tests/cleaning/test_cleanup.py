@@ -383,15 +383,22 @@ def test_a_copy_is_refused(team: Team, conf: Conf, tmp_path: Path) -> None:
 
 
 def test_delete_disabled(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:
-    """A registry that does not allow deletions is told before the first one, with the setting to change."""
+    """A registry that does not allow deletions is told before the first one, with the setting to change.
+
+    What may be new is an upload that was begun and given up: it tells a pull-through cache.
+    """
+
+    def content(base_path: Path) -> dict[str, tuple[int, int]]:
+        return {path: what for path, what in listing(base_path).items() if "_uploads" not in path and what[0]}
+
     template, pushed = team_template
     with serve(template, tmp_path / "registry", delete=False) as registry:
         team = Team(registry, pushed)
-        before = listing(registry.base_path)
+        before = content(registry.base_path)
         for folder in (True, False):
-            with pytest.raises(CleanupError, match=r"does not allow deletions, .*: set storage\.delete\.enabled"):
+            with pytest.raises(CleanupError, match=r"nothing was deleted: .* delete is disabled; set storage\.delete"):
                 clean(settings(team, conf, folder=folder), "tag_name in ('2.0', 'same')")
-        assert listing(registry.base_path) == before
+        assert content(registry.base_path) == before
 
 
 def test_registry_down(team: Team, conf: Conf) -> None:

@@ -24,6 +24,7 @@ from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
+from regdata.sources.transport import Reach
 from tests.support.fakes import FakeRegistry, error_reply, rows, serve
 from tests.support.server import Reply
 
@@ -58,7 +59,7 @@ def fake(naps: list[float]) -> Iterator[FakeRegistry]:
 @pytest.fixture(params=[(8, False), (1, True)], ids=["8 workers", "1 worker, cache"])
 def api(fake: FakeRegistry, tmp_path: Path, request: pytest.FixtureRequest) -> Api:
     workers, caches = request.param
-    return Api(Registry(fake.url, workers=workers, timeout=(1, 0.3)), Cache(tmp_path) if caches else OFF)
+    return Api(Registry(fake.url, reach=Reach(at_once=workers), timeout=(1, 0.3)), Cache(tmp_path) if caches else OFF)
 
 
 def test_same_as_the_folder(demo_registry: LocalRegistry) -> None:
@@ -78,7 +79,7 @@ def test_same_as_the_folder(demo_registry: LocalRegistry) -> None:
 def test_pickle(registry: LocalRegistry) -> None:
     """A copy made by pickle, even of one in use, opens its own connections."""
     push(registry.url, "app", "1.0", AMD)
-    real = Api(Registry(registry.url, workers=2, timeout=(1, 2)))
+    real = Api(Registry(registry.url, reach=Reach(at_once=2), timeout=(1, 2)))
     copy = pickle.loads(pickle.dumps((real, real.split(1))))
     assert copy[0].read(copy[1][0]) == scan(real)
     assert (copy[0].registry.workers, copy[0].registry.timeout) == (2, (1, 2))

@@ -20,6 +20,7 @@ from regdata.sources.api import Api
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.registry import Registry
+from regdata.sources.transport import Reach
 from tests.support.fakes import FakeRegistry, error_reply, serve, sha256
 from tests.support.server import Reply
 
@@ -155,7 +156,7 @@ def test_a_copy_in_another_process(folder: Path) -> None:
 
 
 def scan(url: str, folder: Path | None, workers: int = 8) -> Columns:
-    api = Api(Registry(url, workers=workers, timeout=(1, 1)), Cache(folder))
+    api = Api(Registry(url, reach=Reach(at_once=workers), timeout=(1, 1)), Cache(folder))
     return merge([api.read(part) for part in api.split(1)])
 
 

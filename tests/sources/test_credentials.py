@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -27,16 +26,6 @@ NAME = "pöss"
 
 def b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty home, and a PATH where helpers can be put."""
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    return tmp_path
 
 
 def write(path: Path, document: object) -> Path:
@@ -253,8 +242,7 @@ def test_same_as_docker(auths: dict[str, dict[str, str]], tmp_path_factory: pyte
     write(path, {"auths": auths})
     theirs = docker.auth.load_config(str(path)).resolve_authconfig(HOST) or {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(path.parents[1]))
-        patch.setenv("XDG_RUNTIME_DIR", str(path.parent / "run"))
+        patch.setenv("DOCKER_CONFIG", str(path.parent))
         mine = Credentials(URL).find()
     expected = (theirs.get("username", ""), theirs.get("password", ""), theirs.get("IdentityToken", ""))
     assert (mine and (mine.username, mine.password, mine.identity_token)) == (expected if any(expected) else None)

@@ -18,6 +18,7 @@ from regdata.demo.samples import (
     push,
 )
 from regdata.errors import RegistryError
+from regdata.sources import pace
 from regdata.sources.api import Api
 from regdata.sources.registry import Registry
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, serve, sha256
@@ -72,7 +73,7 @@ def test_delete_and_put_back(registry: LocalRegistry) -> None:
     """A deleted manifest takes its tags along; put back, it is there again."""
     push(registry.url, "app", "1.0", AMD)
     real = Registry(registry.url)
-    assert real.can_delete("app")
+    real.check_deletes("app")
     assert real.delete("app", AMD.digest)
     assert not real.delete("app", AMD.digest)
     assert real.tags("app") == []
@@ -97,7 +98,8 @@ def test_delete_disabled(tools: None, tmp_path: Path) -> None:
     with LocalRegistry(tmp_path, delete=False) as server:
         push(server.url, "app", "1.0", AMD)
         real = Registry(server.url)
-        assert not real.can_delete("app")
+        with pytest.raises(RegistryError, match="405: delete is disabled; set storage"):
+            real.check_deletes("app")
         with pytest.raises(RegistryError, match=r"HTTP 405.*storage\.delete\.enabled"):
             real.delete("app", AMD.digest)
         assert not real.untag("app", "1.0")
@@ -115,9 +117,9 @@ def test_upload_probe(registry: LocalRegistry) -> None:
 # Listings
 
 
-@pytest.mark.parametrize("prefix", ["", "{url}", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("prefix", ["", "{url}", "http://127.0.0.1:1", "https://example.com:5000/inner"])
 def test_pages(fake: FakeRegistry, client: Registry, prefix: str) -> None:
-    """Links are followed, relative or absolute, and only on the registry's own host."""
+    """Links are followed on the registry's own host and path, whatever name and path it thinks that it has."""
     fake.tags = {name: {} for name in names(range(5))}
     link = prefix.format(url=fake.url) + "/v2/_catalog?last=r01&n=2"
     page = json_reply({"repositories": names(range(2))}, Link=f'<{link}>; rel="next"')
@@ -136,7 +138,7 @@ def test_tags_in_pages(fake: FakeRegistry, client: Registry) -> None:
 
 
 LOOP = json_reply({"repositories": ["a"]}, Link='</v2/_catalog?n=1000>; rel="next"')
-AWAY = json_reply({"repositories": ["a"]}, Link='<http://example.com/v2/_catalog?n=1>; rel="next"')
+AWAY = json_reply({"repositories": ["a"]}, Link='<http://example.com/v2/a/tags/list?n=1>; rel="next"')
 HOLLOW = json_reply({"repositories": []}, Link='</v2/_catalog?last=a>; rel="next"')
 
 
@@ -145,7 +147,7 @@ HOLLOW = json_reply({"repositories": []}, Link='</v2/_catalog?last=a>; rel="next
     [
         (LOOP, "repeats itself"),
         (HOLLOW, "repeats itself"),
-        (AWAY, "points to another host, http://example.com"),
+        (AWAY, "Link leads elsewhere, to http://example.com"),
         (PAGE, "no JSON list"),
         (json_reply({"repositories": "abc"}), "no JSON list"),
         (json_reply({"repositories": [1]}), "no JSON list"),
@@ -185,8 +187,8 @@ def test_null_tags(fake: FakeRegistry, client: Registry) -> None:
     ("reply", "waits"),
     [
         (Reply(429, headers={"Retry-After": "7"}), [7]),
-        (Reply(429, headers={"Retry-After": "86400"}), [30]),
-        (Reply(503), []),
+        (Reply(429, headers={"Retry-After": "86400"}), [60]),
+        (Reply(503), [0.2]),
         (Reply(500), []),
         (Reply(how="reset"), []),
         (Reply(200, AMD.manifest, how="cut"), []),
@@ -212,7 +214,7 @@ WRITES: dict[str, Callable[[Registry], object]] = {
 
 
 @pytest.mark.parametrize("request_line", WRITES)
-@pytest.mark.parametrize("reply", [error_reply(500), Reply(503), Reply(how="reset")])
+@pytest.mark.parametrize("reply", [error_reply(500), Reply(how="reset")])
 def test_writes_are_not_repeated(fake: FakeRegistry, client: Registry, request_line: str, reply: Reply) -> None:
     """A write that may have been carried out is an error, not sent twice."""
     fake.push("app", "1", AMD)
@@ -231,13 +233,40 @@ def test_lost_answer_to_a_delete(fake: FakeRegistry, client: Registry, reply: Re
     assert client.untag("app", "1")
 
 
-def test_refused_write_is_repeated(fake: FakeRegistry, client: Registry, naps: list[float]) -> None:
-    """A write that the registry put off is sent again when it asked for it."""
+@pytest.mark.parametrize(
+    ("reply", "waits"), [(Reply(429, headers={"Retry-After": "2"}), [2]), (error_reply(503), [0.2])]
+)
+@pytest.mark.parametrize("request_line", WRITES)
+def test_write_put_off(
+    fake: FakeRegistry, client: Registry, naps: list[float], request_line: str, reply: Reply, waits: list[float]
+) -> None:
+    """A write that the registry put off is sent again in its turn, after a look whether it was carried out."""
+    fake.push("app", "1", ARM)
+    fake.push("app", "2", AMD)
+    done = Reply({"DELETE": 202, "PUT": 201, "POST": 202}[request_line.split()[0]])
+    fake.on(request_line, reply, done)
+    WRITES[request_line](client)
+    looked = [] if request_line.startswith("POST") else [request_line.replace("DELETE", "HEAD").replace("PUT", "HEAD")]
+    assert fake.seen[: 2 + len(looked)] == [request_line, *looked, request_line]
+    assert naps[:1] == waits
+
+
+@pytest.mark.parametrize("tag", ["1", AMD.digest])
+def test_deletion_put_off_and_done(fake: FakeRegistry, client: Registry, tag: str) -> None:
+    """A deletion that was answered with 503 and carried out is not sent again: somebody may push the tag anew."""
+    fake.on(f"DELETE /v2/app/manifests/{tag}", error_reply(503))
+    assert client.untag("app", tag)
+    assert len(fake.seen) == 2
+
+
+def test_a_registry_that_always_puts_off(fake: FakeRegistry, client: Registry, naps: list[float]) -> None:
+    """There is an end to waiting, and the error says what could help."""
     fake.push("app", "1", AMD)
-    request = f"DELETE /v2/app/manifests/{AMD.digest}"
-    fake.on(request, Reply(429, headers={"Retry-After": "2"}))
-    assert client.delete("app", AMD.digest)
-    assert (fake.seen, naps) == ([request] * 2, [2])
+    for method, read in (("GET", client.manifest), ("DELETE", client.delete)):
+        fake.on(f"{method} /v2/app/manifests/{AMD.digest}", error_reply(503), forever=True)
+        with pytest.raises(RegistryError, match=r"HTTP 503 .* registry.requests.per_second"):
+            read("app", AMD.digest)
+        assert fake.seen.count(f"{method} /v2/app/manifests/{AMD.digest}") == pace.PATIENCE
 
 
 # Not what it should be
@@ -248,7 +277,7 @@ def test_refused_write_is_repeated(fake: FakeRegistry, client: Registry, naps: l
     [
         (PAGE, "not how a registry answers; set registry.url"),
         (Reply(404), "HTTP 404, which is not how"),
-        (error_reply(401, "UNAUTHORIZED"), "401 UNAUTHORIZED: .*; .* into ~/.netrc"),
+        (error_reply(401, "UNAUTHORIZED"), "401 UNAUTHORIZED: .* no credentials for 127.0.0.1.* docker login"),
         (Reply(301, headers={"Location": "https://x/v2/"}), "registry.url to where it redirects"),
         (Reply(how="reset"), "the connection broke"),
         (Reply(how="stall"), r"no answer within 0\.3 s; check that the registry runs"),
@@ -321,25 +350,33 @@ def test_3x() -> None:
         assert Api(client).state("app") == ({"2": AMD.digest}, None)
 
 
-def test_password_and_redirect(fake: FakeRegistry) -> None:
-    """A password in the URL goes to the registry alone, not to an object store nor a message."""
+ASKS = Reply(401, headers={"WWW-Authenticate": 'Basic realm="Registry"'})
+
+
+def test_password_and_redirect(fake: FakeRegistry, home: Path) -> None:
+    """A password goes to the registry alone, not to an object store, of which ~/.netrc knows one, nor to a message."""
+    (home / ".netrc").write_text("default login netrc password secret")
     client = Registry(fake.url.replace("//", "//user:secret@"))
-    with serve(FakeRegistry()) as store:
-        store.on("GET /bucket/x?sig=1", Reply(200, BASE.data))
+    with serve(FakeRegistry()) as store, serve(FakeRegistry()) as second:
+        store.on("GET /bucket/x?sig=1", Reply(307, headers={"Location": f"{second.url}/y"}))
+        second.on("GET /y", Reply(200, BASE.data))
         there = Reply(307, headers={"Location": f"{store.url}/bucket/x?sig=1"})
-        fake.on(f"GET /v2/app/blobs/{BASE.digest}", there)
+        fake.on(f"GET /v2/app/blobs/{BASE.digest}", ASKS, there)
         assert client.blob("app", BASE.digest) == BASE.data
-    assert fake.headers_seen[0]["Authorization"].startswith("Basic ")
-    assert "Authorization" not in store.headers_seen[0]
+        assert "Authorization" not in store.headers_seen[0] | second.headers_seen[0]
+    assert "Authorization" not in fake.headers_seen[0]
+    assert fake.headers_seen[1]["Authorization"].startswith("Basic ")
     with pytest.raises(RegistryError, match="HTTP 404") as error:
         client.put("nobody", "1", OCI_MANIFEST, b"{}")
     assert "secret" not in f"{error.value} {client!r} {client.display}"
 
 
-def test_netrc(fake: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user and password for the registry's host are taken from ~/.netrc."""
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login user password secret")
-    monkeypatch.setenv("NETRC", str(netrc))
-    Registry(fake.url).check()
-    assert fake.headers_seen[0]["Authorization"] == "Basic dXNlcjpzZWNyZXQ="
+def test_netrc(fake: FakeRegistry, home: Path) -> None:
+    """A user and password for the registry's host are taken from ~/.netrc, once the registry asks for them."""
+    (home / ".netrc").write_text("machine 127.0.0.1 login user password secret")
+    fake.on("GET /v2/", ASKS)
+    client = Registry(fake.url)
+    client.check()
+    client.tags("app")
+    sent = [seen.get("Authorization") for seen in fake.headers_seen]
+    assert sent == [None, "Basic dXNlcjpzZWNyZXQ=", "Basic dXNlcjpzZWNyZXQ="]

@@ -54,12 +54,6 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-
-
 @pytest.fixture
 def user(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("REGDATA_USERNAME", "pöss")
@@ -67,10 +61,10 @@ def user(monkeypatch: pytest.MonkeyPatch) -> str:
     return "Basic " + base64.b64encode(f"pöss:{SECRET}".encode()).decode()
 
 
-def identity(tmp_path: Path, **more: str) -> None:
-    (tmp_path / ".docker").mkdir()
+def identity(home: Path, **more: str) -> None:
+    (home / ".docker").mkdir()
     entry = {"identitytoken": SECRET} | more
-    (tmp_path / ".docker/config.json").write_text(json.dumps({"auths": {"registry.example.com": entry}}))
+    (home / ".docker/config.json").write_text(json.dumps({"auths": {"registry.example.com": entry}}))
 
 
 # Challenges
@@ -250,9 +244,9 @@ def test_other_method(user: str, status: int) -> None:
     }
 
 
-def test_identity_token(tmp_path: Path) -> None:
+def test_identity_token(home: Path) -> None:
     """An identity token is a refresh token, by POST; a server that gives a new one gets that next time."""
-    identity(tmp_path)
+    identity(home)
     server = Server(token=None, access_token="a", refresh_token="second")
     mine = Authorization(URL, server)
     assert mine.challenged(PULL, bearer(), None) == "Bearer a"
@@ -262,9 +256,9 @@ def test_identity_token(tmp_path: Path) -> None:
     assert server.asked[0][2]["grant_type"] == ["refresh_token"]
 
 
-def test_identity_token_by_get(tmp_path: Path) -> None:
+def test_identity_token_by_get(home: Path) -> None:
     """Where POST is refused an identity token is sent as the password of its user."""
-    identity(tmp_path, username="00000000")
+    identity(home, username="00000000")
     server = Server(lambda method, _: 405 if method == "POST" else 200)
     assert Authorization(URL, server).challenged(PULL, bearer(), None) == "Bearer token-2"
     sent = server.asked[1][3]["Authorization"].removeprefix("Basic ")
@@ -302,7 +296,7 @@ def test_nothing_to_answer(user: str) -> None:
     assert Authorization("http://x", Server()).challenged(PULL, "Basic", None) is not None
 
 
-def test_no_credentials_for_basic() -> None:
+def test_no_credentials_for_basic(home: Path) -> None:
     """Where the registry wants to know who asks and nobody knows, the message says where it was looked for."""
     mine = Authorization(URL, Server())
     assert mine.challenged(PULL, "Basic", None) is None
@@ -349,7 +343,7 @@ def test_refused(user: str, needed: Need, header: str, problem: str) -> None:
 
 def test_forbidden(user: str) -> None:
     """A 403 has no challenge: it is a missing right."""
-    assert "has not the right to pull in app" in str(Authorization(URL, Server()).refused(PULL, ""))
+    assert "has not the right to pull in app" in str(Authorization(URL, Server()).refused(PULL, None))
 
 
 def test_anonymous_lacks(user: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""How fast requests follow each other: as conf.json allows, and slower where the registry says that it is too much.
+
+A registry, or a proxy before it, says so with 429 or 503 (nginx's limit_req: 503, without a word of when). As TCP does,
+we slow down by a factor at such an answer and speed up a little at each other one.
+"""
+
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from threading import Lock
+
+from regdata.sources.answers import Answer
+
+TOO_MUCH = (429, 503)
+# Seconds: the shortest interval when slowed down, the longest, the first pause after a refusal, the longest one.
+_FIRST, _LONGEST, _PAUSE, _LONGEST_PAUSE = 0.02, 5.0, 0.2, 60.0
+# How often one request is put off before its refusal is taken for an answer.
+PATIENCE = 12
+
+
+class Pace:
+    """When the next request may be sent; safe to use from many threads. ``waits`` is told seconds, of longer waits."""
+
+    def __init__(self, per_second: float | None = None) -> None:
+        self._shortest = 1 / per_second if per_second else 0.0
+        self._interval = self._shortest
+        self._next = 0.0
+        self._slowed = 0.0
+        self._in_a_row = 0
+        self._free = not per_second
+        self._lock = Lock()
+        self.waits: Callable[[float], object] = lambda seconds: None
+
+    def wait(self) -> float:
+        """Waits for this request's turn; returns when that was, for `too_much`."""
+        if self._free:
+            return time.monotonic()
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn > now:
+            self.sleep(turn - now)
+        return turn
+
+    def answered(self) -> None:
+        """An answer that was no refusal: a little faster again."""
+        if self._free:
+            return
+        with self._lock:
+            self._in_a_row = 0
+            self._interval = max(self._interval * 0.98, self._shortest)
+            if self._interval < _FIRST / 2 and not self._shortest:
+                self._interval, self._free = 0.0, True
+
+    def too_much(self, answer: Answer, sent: float, tries: int) -> bool:
+        """Whether a request that was sent then and refused may be sent again, in its turn: it was not too often."""
+        if answer.status not in TOO_MUCH:
+            self.answered()
+            return False
+        asked = _seconds(answer.headers.get("Retry-After"))
+        with self._lock:
+            now = time.monotonic()
+            self._free = False
+            if sent >= self._slowed:  # what was sent before knew nothing of the slower pace
+                self._slowed = now
+                self._interval = min(max(self._interval * 1.5, _FIRST), _LONGEST)
+                pause = _PAUSE * 2 ** min(self._in_a_row, 5) if asked is None else asked
+                self._next = max(self._next, now + min(pause, _LONGEST_PAUSE))
+                self._in_a_row += 1
+        return tries < PATIENCE
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, and tells of it."""
+        if seconds > 1:
+            self.waits(seconds)
+        time.sleep(seconds)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """A Retry-After header: seconds, or a date (RFC 9110, 10.2.3); None for anything else."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
