@@ -32,6 +32,8 @@ from regdata.sources.site import Site
 
 # As the registry reads it: flags of one letter may stand together.
 _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
+# What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
+_OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tupl
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if name not in _OURS},
                 start_new_session=True,
                 close_fds=not keep_lock,
             )
