@@ -97,8 +97,7 @@ def _uploaded(registry: Registry, storage: Storage, repository: str) -> Iterator
     answer = registry.http.send("POST", path)
     if answer.status != 202:
         raise _refused(registry, "POST", path, answer)
-    where = registry.http.local(path, answer.headers.get("Location", ""))
-    where += f"{'&' if '?' in where else '?'}digest={digest}"
+    where = f"{registry.http.upload(path, answer)[1]}&digest={digest}"
     answer = registry.http.send("PUT", where, {"Content-Type": "application/octet-stream"}, data)
     if answer.status != 201:
         raise _refused(registry, "PUT", where, answer)

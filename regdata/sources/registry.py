@@ -16,7 +16,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Self
-from urllib.parse import quote, urlsplit
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
@@ -271,10 +270,11 @@ class Registry:
 
         2.8.2 leaves the folder behind, with nothing but an empty upload's ``hashstates`` in it.
         """
+        path = self.http.path(repository, "blobs/uploads/")
         with self._upload(repository) as answer:
             if answer.status != 202:
-                raise self.http.refused("POST", self.http.path(repository, "blobs/uploads/"), answer)
-            yield _upload_of(answer)[0]
+                raise self.http.refused("POST", path, answer)
+            yield self.http.upload(path, answer)[0]
 
     @contextmanager
     def _upload(self, repository: str) -> Iterator[Answer]:
@@ -285,10 +285,9 @@ class Registry:
             yield answer
         finally:
             if answer.status == 202:
-                upload, query = _upload_of(answer)
                 # Left behind it does no harm: the registry purges old uploads.
                 with suppress(RegistryError):
-                    self.http.send("DELETE", f"{path}{quote(upload, safe='')}?{query}")
+                    self.http.send("DELETE", self.http.upload(path, answer)[1])
 
     def attempt(self, path: str, headers: Mapping[str, str]) -> Answer:
         """A GET in a scan: trouble with one content is an answer, with the registry or a proxy before it an error."""
@@ -334,9 +333,3 @@ class Registry:
         if not matches(digest, data):
             problem = "the content does not match its digest"
             raise self.http.error("GET", path, problem, "check the registry's store for damage")
-
-
-def _upload_of(answer: Answer) -> tuple[str, str]:
-    """An upload's id and query. Of the Location nothing else counts: a registry may not know its name (http.host)."""
-    location = urlsplit(answer.headers.get("Location", ""))
-    return answer.headers.get("Docker-Upload-UUID", location.path.rpartition("/")[2]), location.query

@@ -242,6 +242,18 @@ class Transport:
             raise self.error("GET", path, problem, "check what is between here and the registry")
         return f"{here}?{there.query}"
 
+    def upload(self, path: str, answer: Answer) -> tuple[str, str]:
+        """The id of an upload that was begun at ``path``, and the path, with a query, where it goes on.
+
+        Of the Location only the id and the query count: a registry may not know its own name (http.host).
+        """
+        try:
+            location = urlsplit(answer.headers.get("Location", ""))
+        except ValueError:
+            location = urlsplit("")
+        upload = answer.headers.get("Docker-Upload-UUID", location.path.rpartition("/")[2])
+        return upload, f"{path}{quote(upload, safe='')}?{location.query}"
+
     def error(self, method: str, path: str, problem: str, cure: str) -> RegistryError:
         """What to raise: where, what and how to cure it."""
         return RegistryError(self.authorization.redacted(f"{method} {self._server}{path}: {problem}; {cure}"))
