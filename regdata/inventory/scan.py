@@ -39,8 +39,7 @@ def scan(
     HTTP API would not show if no tag led to them. What conf.json's access logs and lists of what runs say is in it.
     Raises RegistryError or StorageError, and CleanupError for a list that can't be had.
     """
-    inventory = scan_site(Site.open(config), config, executor=executor, since=since, known=known)
-    return observed(inventory, config)
+    return scan_site(Site.open(config), config, executor=executor, since=since, known=known)
 
 
 def scan_site(
@@ -51,7 +50,7 @@ def scan_site(
     since: Inventory | None = None,
     known: Iterable[tuple[str, str]] = (),
 ) -> Inventory:
-    """The same of a site at hand; of ``config`` it takes what is said of conditions."""
+    """The same of a site at hand; of ``config`` it takes what is said of conditions, access logs and lists."""
     site.check_same()
     parts, can_untag = site.work(
         SHARES if executor else processes.cores(),
@@ -60,7 +59,7 @@ def scan_site(
         unchanged=files_of(since) if since else NONE_UNCHANGED,
     )
     read = site.source.read
-    return Inventory.from_columns(
+    inventory = Inventory.from_columns(
         merge(executor.map(read, parts) if executor else processes.read(site.source, parts)),
         scanned_at=int(time.time()),
         from_store=site.from_store,
@@ -71,6 +70,7 @@ def scan_site(
         protect=config.protect,
         collector=Collector(own=not config.gc_command and config.registry.base_path is not None),
     )
+    return observed(inventory, config)
 
 
 def files_of(since: Inventory) -> Unchanged:

@@ -11,7 +11,7 @@ from regdata.collecting.commands import recover
 from regdata.config import Config, check_flags, load_config
 from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import scan as scan_registry
+from regdata.inventory.scan import scan_site
 from regdata.planning.plan import Plan
 from regdata.planning.plan import plan as make_plan
 from regdata.records.reading import PastRun, unfinished
@@ -22,6 +22,7 @@ from regdata.sources.site import Site
 ACTIONS = ("del", "none")
 
 Note = Callable[[str], None]
+OpenSite = Callable[[Config], Site]
 
 
 class Run(Shown):
@@ -42,6 +43,7 @@ class Run(Shown):
         force: bool,
         progress: Progress | None = None,
         note: Note | None = None,
+        open_site: OpenSite = Site.open,
     ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
         self.condition = config.condition(sql_id)
@@ -50,7 +52,7 @@ class Run(Shown):
         self.inventory: Inventory | None = None
         self.planned: Plan | None = None
         self.result: Result | None = None
-        self._progress, self._note = progress, note
+        self._progress, self._note, self._open_site = progress, note, open_site
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -77,14 +79,15 @@ class Run(Shown):
             if self.deletes:
                 self._recover()
             self.resumed = [manifest for past in self.interrupted for manifest in past.planned]
-            found = scan_registry(self.config, known=[(image, digest) for image, digest, _ in self.resumed])
+            known = [(image, digest) for image, digest, _ in self.resumed]
+            found = scan_site(self._open_site(self.config), self.config, known=known)
             self.record.write(tags_total=len(found.images))
             self._save_snapshot(found)
         self.inventory = found
         return found
 
     def _recover(self) -> None:
-        site = Site.open(self.config)
+        site = self._open_site(self.config)
         # Whoever holds the lock knows that a run whose record says `running` does not run any more.
         with site.lock():
             self.interrupted = unfinished(self.config, besides=self.record.folder)
@@ -126,7 +129,7 @@ class Run(Shown):
             self.result = Result.unchanged(planned, f"{why}: nothing was changed")
             return self.result
         with self.record.closed_on_error():
-            site = Site.open(self.config)
+            site = self._open_site(self.config)
             self.result = clean_up(
                 planned, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )
@@ -151,13 +154,15 @@ def start(
     force: bool = False,
     progress: Progress | None = None,
     note: Note | None = None,
+    open_site: OpenSite = Site.open,
 ) -> Run:
     """Checks a run's parameters and opens its record.
 
     ``progress`` is told how many manifests of how many are deleted, ``note`` what is to be said beside a step's result
-    (regdata.notebook.live has both). Raises ConfigError; nothing has been asked of the registry by then.
+    (regdata.notebook.live has both); ``open_site`` reaches the registry. Raises ConfigError; nothing has been asked of
+    the registry by then.
     """
     check_flags(gc=gc, force=force)
     if action not in ACTIONS:
         raise ConfigError(f"action is {action!r}, but there are: {', '.join(ACTIONS)} (del deletes, none only lists)")
-    return Run(load_config(conf), sql_id, action, gc=gc, force=force, progress=progress, note=note)
+    return Run(load_config(conf), sql_id, action, gc=gc, force=force, progress=progress, note=note, open_site=open_site)

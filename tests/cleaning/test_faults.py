@@ -135,12 +135,18 @@ APPLY_BY_STORE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def hurry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
+@pytest.fixture
+def new_scene(new_scene: NewScene, request: pytest.FixtureRequest, naps: list[float]) -> NewScene:
     """Nobody waits long for stalls, nor between retries."""
     case = request.node.callspec.params.get("case")
     timeout = (1.0, 1.0) if case and case.fault.how == "stall" else TIMEOUT
-    monkeypatch.setattr(Site, "open", partial(Site.open, timeout=timeout, start_time=0.1))
+
+    def impatient(**options: bool) -> Scene:
+        scene = new_scene(**options)
+        scene.open_site = partial(Site.open, timeout=timeout, start_time=0.1)
+        return scene
+
+    return impatient
 
 
 def breaks(scene: Scene, case: Case) -> Callable[[], None]:

@@ -190,13 +190,14 @@ def test_collection_outlives_run(runner: Runner, new_scene: NewScene, finished: 
     assert scene.store() == finished[True]
 
 
-def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Finished) -> None:
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Finished, store: bool) -> None:
     """What a killed run's collection left in the registry's cache fails the next run, too, until a restart."""
-    scene = new_scene(cache=True)
+    scene = new_scene(store=store, cache=True)
     for blob in OLD.blobs:
         requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=5).raise_for_status()
     scene.set(gc_before=None, gc_after=None)
-    undisturbed = new_scene()
+    undisturbed = new_scene(store=store)
     undisturbed.set(gc_before=None, gc_after=None)
     assert runner(undisturbed.conf) == 0
     journal = read_events(undisturbed.records()[0])
@@ -206,7 +207,7 @@ def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Fi
     assert "from its cache" in error
     assert "Restart the registry" in error
     scene.registry.restart()
-    check_second_run(runner, scene, finished[True])
+    check_second_run(runner, scene, finished[store])
 
 
 @pytest.mark.parametrize(("moment", "number"), [("deletion", signal.SIGTERM), ("collection", signal.SIGINT)])

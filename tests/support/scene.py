@@ -36,6 +36,7 @@ from regdata.demo.samples import (
 )
 from regdata.errors import RegdataError
 from regdata.notebook import run
+from regdata.sources.site import Site
 from tests.support.helpers import age
 from tests.support.proxy import faults_before
 
@@ -96,6 +97,7 @@ class Scene:
         self.stopped = folder / "stopped"
         self.proxy.down = self.stopped.exists
         self.run: run.Run | None = None
+        self.open_site: run.OpenSite = Site.open
         self.conf = folder / "conf.json"
         self.settings: dict[str, Any] = {
             "registry": {"url": self.proxy.url} | ({"base_path": str(self.base_path)} if store else {}),
@@ -135,7 +137,7 @@ class Scene:
         """The steps of delete.ipynb on the condition; returns the error that they end with, if there is one."""
         self.run = None
         try:
-            self.run = run.start(sql_id="scene", conf=str(self.conf), gc=gc)
+            self.run = run.start(sql_id="scene", conf=str(self.conf), gc=gc, open_site=self.open_site)
             before_scan()
             self.run.scan()
             self.run.plan()
