@@ -37,6 +37,7 @@ lint: $(INSTALLED) style
 style: $(INSTALLED)
 	@$(PYTHON) -m ruff check -q
 	@$(PYTHON) -m ruff format --check -q
+	@said=$$(.venv/bin/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 
 bench: $(INSTALLED) registry skopeo wrk
 	@$(PYTHON) -m tests.benchmarks
