@@ -15,7 +15,7 @@ from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import states
-from regdata.cleaning.verification import verify
+from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, check_commands, collect
 from regdata.config import Config
@@ -188,6 +188,8 @@ def _carry_out(
             notes.append(f"{number} tags and manifests had been deleted by others since the scan")
         failed = delete()
         errors += failed
+        told = Verdict() if failed else verify_gone(outcome, site)
+        notes, errors = notes + told.notes, errors + told.errors
         gone = Members(outcome.deleted | others.manifests, outcome.untagged | others.tags)
         if gone.manifests != outcome.planned:
             expected = freed(plan.inventory, gone.manifest_rows)

@@ -74,6 +74,14 @@ class Outcome:
         self.moved_tags |= those.tags
 
     @property
+    def gone(self) -> tuple[dict[tuple[str, str], str], set[Manifest]]:
+        """What should be gone by now: the tags, each with the digest it was on, and manifests that no tag was on."""
+        with_manifest = {tag: self._manifest(tag) for tag, (_, action) in self.tags.items() if action == "delete"}
+        tags: dict[tuple[str, str], str] = {tag: self.tags[tag][0] for tag in self.untagged}
+        tags.update({tag: manifest.digest for tag, manifest in with_manifest.items() if manifest in self.deleted})
+        return tags, self.deleted - set(with_manifest.values())
+
+    @property
     def progress(self) -> tuple[int, int]:
         """How many manifests are decided, of how many."""
         return len(self.deleted) + len(self.moved), len(self.planned)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from regdata.cleaning.order import pairs
-from regdata.cleaning.outcome import Members
+from regdata.cleaning.outcome import Members, Outcome
 from regdata.collecting.commands import Collection
 from regdata.planning.plan import Plan
 from regdata.sources.site import Site
@@ -76,6 +76,33 @@ def verify(
             errors.append(
                 f"{explained}, though nothing refers to them: is gc-command's configuration that of this registry?"
             )
+    return Verdict(notes, errors)
+
+
+def verify_gone(outcome: Outcome, site: Site) -> Verdict:
+    """That what the registry said it deleted is gone: some answer 202 and do nothing, with tags or with all.
+
+    Where only a part of it is there, it has been pushed again. What was never gone does not count as deleted.
+    """
+    tags, manifests = outcome.gone
+    there = site.remaining(tags, manifests)
+    notes, errors = [], []
+    alone: set[tuple[str, str]] = set(outcome.untagged)
+    for group, done in ((alone, outcome.untagged), ({*tags, *manifests} - alone, outcome.deleted)):
+        left = [pair for pair in there if pair in group]
+        if not left:
+            continue
+        told = (
+            f"{len(left)} of {len(group)} tags and manifests that were deleted are there, such as {' '.join(left[0])}"
+        )
+        if len(left) < len(group):
+            notes.append(f"{told}: they have been pushed again")
+            continue
+        done.clear()
+        errors.append(
+            f"{told}, though {site.registry.display} answered that it deleted them: it does not delete, or all of them "
+            "have been pushed again; nothing was collected"
+        )
     return Verdict(notes, errors)
 
 

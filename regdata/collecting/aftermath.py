@@ -39,10 +39,10 @@ def taken(site: Site, blobs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, s
     yield from (blob for blob in blobs if not there(*blob))
 
 
-def stale(site: Site, blobs: Iterable[tuple[str, str]], *, gone: bool) -> list[str]:
-    """What the registry's cache still claims to have. Then a push would skip the layer, get 201, and be broken.
+def stale(site: Site, blobs: Iterable[tuple[str, str]]) -> list[str]:
+    """What the registry's cache still claims to have of blobs that are no longer stored.
 
-    ``gone``: these blobs are known to be no longer in the store.
+    Then a push would skip the layer, get 201, and be broken.
     """
     try:
         _check_up(site)
@@ -52,15 +52,23 @@ def stale(site: Site, blobs: Iterable[tuple[str, str]], *, gone: bool) -> list[s
         return [f"the registry does not answer after the collection: {error}"]
     if not claimed:
         return []
-    told = f"the registry still answers for {len(claimed)} of {len(asked)}"
-    if gone:
-        return [
-            f"{told} collected blobs from its cache (such as {claimed[0]}): the next push that uses one of them would "
-            "be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
-        ]
     return [
-        f"{told} blobs that should be collected (such as {claimed[0]}): either its cache is stale (restart it, and "
-        "have gc-after do so) or gc-command collects another store"
+        f"the registry still answers for {len(claimed)} of {len(asked)} collected blobs from its cache (such as "
+        f"{claimed[0]}): the next push that uses one of them would be broken. Restart the registry now, and have "
+        "gc-after do so (or flush its Redis)"
+    ]
+
+
+def held(site: Site, blobs: Iterable[tuple[str, str]]) -> list[str]:
+    """A note on blobs that were to be freed and are still stored, where the registry is known by its API alone."""
+    asked, there = list(blobs), site.presence()
+    left = [digest for image, digest in asked if there(image, digest)]
+    if not left:
+        return []
+    return [
+        f"{len(left)} of {len(asked)} blobs that were to be freed are still stored, such as {left[0]}: manifests that "
+        "no tag leads to, which the API does not show, hold them, or gc-command collects another store. Without "
+        "base_path the bytes predicted are the most that can be freed"
     ]
 
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from regdata.collecting.aftermath import in_flight, probes, stale, taken
+from regdata.collecting.aftermath import held, in_flight, probes, stale, taken
 from regdata.config import Config
 from regdata.errors import CleanupError, StorageError
 from regdata.records.reading import PastRun
@@ -109,7 +109,9 @@ def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) 
     if freed is not None:
         asked = [(image, digest) for image, digest in asked if digest in freed]
     if not errors:
-        errors = stale(site, asked, gone=freed is not None)
+        errors = stale(site, taken(site, asked) if freed is None else asked)
+    if not errors and freed is None:
+        notes += held(site, asked)
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors)
 
 
@@ -220,7 +222,7 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
         commands.run("gc-after")
     if commands.errors:
         return commands.errors
-    return stale(site, taken(site, past.blobs), gone=True)
+    return stale(site, taken(site, past.blobs))
 
 
 def _last_line(output: str) -> str:

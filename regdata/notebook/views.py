@@ -59,7 +59,7 @@ def plan(shown: Plan) -> Document:
     freed = (
         f"{bytes_} will be freed"
         if shown.inventory.from_store
-        else f"about {bytes_} will be freed (exact with base_path)"
+        else f"at most {bytes_} will be freed (exact with base_path)"
     )
     said = Line(
         f"{count(go, 'tag')} {'goes' if go == 1 else 'go'}",

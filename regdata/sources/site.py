@@ -8,7 +8,7 @@ the methods of `regdata.sources.source.Store`, a line in `Site.open`, and a line
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
@@ -100,6 +100,10 @@ class Site(ABC):
         """Those of a repository's tags and revisions that are not there any more, as far as that can be seen."""
 
     @abstractmethod
+    def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
+        """Those of the tags that are still on these digests, and those of the manifests that are still there."""
+
+    @abstractmethod
     def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
         """The names of those that should be there and are not; a store's blobs are for `Store.blob_sizes` to tell."""
 
@@ -174,6 +178,15 @@ class ApiSite(Site):
         gone = set(tags) - set(self.registry.tags(repository))
         # Nothing but a tag leads to a manifest.
         return gone, {digest for digest in revisions if gone and not self.registry.digest(repository, digest)}
+
+    def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
+        names, held = sorted({name for name, _ in tags}), list(manifests)
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            listed = dict(zip(names, pool.map(lambda name: set(self.registry.tags(name)), names), strict=True))
+            there = [(name, tag) for name, tag in tags if tag in listed[name]]
+            digests = zip(there, pool.map(lambda pair: self.registry.digest(*pair), there), strict=True)
+            found = zip(held, pool.map(lambda pair: self.registry.digest(*pair), held), strict=True)
+            return [pair for pair, digest in digests if digest == tags[pair]] + [pair for pair, there in found if there]
 
     def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
         lost = self._missing(":", self.registry.digest, tags) + self._missing("@", self.registry.digest, manifests)
@@ -277,6 +290,11 @@ class StoreSite(Site):
     def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
         tags_now, revisions_now = self.store.state(repository)
         return set(tags) - tags_now.keys(), set(revisions) - revisions_now
+
+    def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
+        state = cache(self.store.state)
+        there = [(name, tag) for (name, tag), digest in tags.items() if state(name)[0].get(tag) == digest]
+        return there + [(name, digest) for name, digest in manifests if digest in state(name)[1]]
 
     def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
         state = cache(self.store.state)

@@ -109,6 +109,7 @@ APPLY = {
     "stall before a deletion": Case(DELETE, STALL, 1, "no answer within 1 s"),
     "stall after a deletion": Case(DELETE, STALL_AFTER, 1, "right"),
     "a deletion that is not allowed": Case(DELETE, NOT_ALLOWED, ALWAYS, "delete is disabled"),
+    "202 and nothing": Case(("DELETE", "/manifests/sha256:"), Fault(202), ALWAYS, "answered that it deleted them"),
     "500 when asked whether it deletes": Case(PROBE, ERROR, 1, "DELETE .*HTTP 500"),
     "reset when asked whether it deletes": Case(PROBE, RESET, 1, "the connection broke"),
     "no deletion allowed": Case(PROBE, NOT_ALLOWED, ALWAYS, "delete is disabled"),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.scene import LATEST, LIBRARY, Finished, NewScene, Scene, repositories
+from regdata.demo.samples import make_image, make_layer, push
+from tests.support.scene import LATEST, LIBRARY, OLD, Finished, NewScene, Scene, repositories
 
 
 def open_upload(scene: Scene, repository: str) -> str:
@@ -119,3 +120,15 @@ def test_cache_that_hides_a_loss(new_scene: NewScene, store: bool) -> None:
     requests.head(f"{scene.registry.url}/v2/prod/app/blobs/{layer}", timeout=5).raise_for_status()
     scene.set(gc_command=scene.collect_after(f"rm -r {blob_path(scene.base_path, layer)}"))
     assert layer in scene.clean()
+
+
+def test_what_the_api_does_not_show(new_scene: NewScene, finished: Finished) -> None:
+    """Over the API a manifest without a tag may hold what was to be freed: that is told, and no failure."""
+    scene = new_scene(store=False)
+    hidden = make_image([OLD.blobs[2], make_layer("hidden", 900)], created=1_500_000_000)
+    push(scene.registry.url, "prod/old", None, hidden)
+    assert scene.clean() == ""
+    assert scene.run
+    assert scene.run.result
+    assert any("the bytes predicted are the most that can be freed" in note for note in scene.run.result.notes)
+    assert scene.store().revisions == finished[False].revisions | {("prod/old", hidden.digest)}
