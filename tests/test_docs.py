@@ -157,6 +157,13 @@ def test_every_reason_has_a_meaning() -> None:
     assert set(re.findall(r"^\| `([a-z-]+)` \| \w", table.partition("## Words")[0], re.MULTILINE)) == REASONS.keys()
 
 
+def test_every_word() -> None:
+    """The tables and columns by which docs/rules.md explains its words are there."""
+    words = re.findall(r"^\| [^|`]+ \| (`[^|]+) \|", RULES.partition("## Words")[2], re.MULTILINE)
+    there = {*re.findall(r"`(\w+)`", ARCHITECTURE), *TABLES["images"]}
+    assert [name for cell in words for name in re.findall(r"`(\w+)`", cell) if name not in there] == []
+
+
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md", "docs/architecture.md", "docs/rules.md"])
 def test_every_link(document: str) -> None:
     """Each link to a file of the project leads to one."""

@@ -1,5 +1,6 @@
 -- What distribution's `registry garbage-collect` makes of what survives (registry/storage/garbagecollect.go): it marks each
 -- manifest that is linked as one, in repositories that have a folder `_layers`, and what that names, by the names as they stand.
+-- Rule 7: it must not take what a survivor needs, nor stop on the way.
 -- Reads the tables of numbers.sql, held.sql and bytes.sql, and cured(image_name): repositories whose `_layers` will be made.
 
 create temp table passed_over as
