@@ -148,6 +148,7 @@ class Config(_Section):
         alias="gc-wait",
         description="the seconds to wait for uploads in flight, a number, 0 or more",
     )
+    trash_days: float = Field(default=0.0, ge=0, description="the days to keep what was collected, 0 or more")
     reports: Folder = Field(
         default=Path("reports"),
         validate_default=True,

@@ -5,6 +5,7 @@ Nothing is deleted before everything that can be checked has been checked.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,15 +13,17 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from regdata.cleaning.deletion import Deletion, Progress
-from regdata.cleaning.order import Manifest, Tag
+from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import states
 from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, check_commands, collect
+from regdata.collecting.own import check_collector, collect_own, collects_itself, unneeded
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan_site
 from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
@@ -114,16 +117,17 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     """Everything that can be known before the first deletion. Raises RegdataError; changes nothing."""
     if not force:
         _check_limits(plan, config)
-    if gc:
+    if gc and config.gc_command:
         check_commands(config)
     site.registry.check()
-    if gc:
+    if gc and config.gc_command:
         _check_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
-    if not images:
-        return
-    _check_deletes(site, images)
-    site.check_written(images[0])
+    if images:
+        _check_deletes(site, images)
+        site.check_written(images[0])
+    if gc:
+        check_collector(config, site, images)
 
 
 def _check_deletes(site: Site, images: list[str]) -> None:
@@ -194,7 +198,12 @@ def _carry_out(
         if gone.manifests != outcome.planned:
             expected = freed(plan.inventory, gone.manifest_rows)
         # Over the API it is not known what there is to be collected.
-        if gc and not errors and (len(expected) or not plan.inventory.from_store):
+        if gc and not errors and collects_itself(config, site):
+            began, held = int(time.time()), _held(plan.inventory, gone.manifest_rows)
+            fresh = scan_site(site, config, since=plan.inventory)
+            expected = unneeded(config, site, fresh, held)
+            collected = collect_own(config, site, record, fresh, expected, held=held, began=began)
+        elif gc and not errors and (len(expected) or not plan.inventory.from_store):
             _make_layers(plan, site, record)
             collected = collect(config, site, record, expected)
         errors += collected.errors
@@ -203,7 +212,7 @@ def _carry_out(
             told = verify(plan, gone, expected, collected, site)
             notes, errors = notes + told.notes, errors + told.errors
         if gc and not errors:
-            removed = remove_empty(site, record, before=plan.inventory.scanned_at)
+            removed = remove_empty(site, record, before=plan.inventory.scanned_at, among=collected.emptied)
             record.write(repositories_removed=removed)
     except RegdataError as error:
         errors.append(str(error))
@@ -221,6 +230,11 @@ def _carry_out(
         )
         record.write(**_facts(result), errors=[*record.facts["errors"], *errors], notes=notes)
     return result
+
+
+def _held(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]:
+    """Image and digest of all that these manifests refer to."""
+    return set(pairs(inventory.references.merge(manifests, on="manifest_hash"), "reference_hash"))
 
 
 def _facts(result: Result) -> dict[str, object]:

@@ -62,7 +62,7 @@ def verify(
     if collected.exit_code:
         return Verdict(notes, errors)
     extra = {digest: size for digest, size in collected.freed.items() if digest not in predicted}
-    left = {digest: size for digest, size in predicted.items() if digest in stored}
+    left = {digest: size for digest, size in predicted.items() if digest in stored and digest not in collected.spared}
     if extra:
         notes.append(
             f"{sum(extra.values())} bytes more than predicted were freed: {len(extra)} blobs came after the scan and "

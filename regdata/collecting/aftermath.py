@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import pandas as pd
 
@@ -84,11 +84,13 @@ def _check_up(site: Site) -> None:
             time.sleep(0.2)
 
 
-def remove_empty(site: Site, record: Record, *, before: int) -> list[str]:
+def remove_empty(site: Site, record: Record, *, before: int, among: Collection[str] | None = None) -> list[str]:
     """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
-    then no longer lists them."""
+    then no longer lists them. ``among``: no others."""
     removed = []
     for repository in site.empty_repositories(before=before - GRACE):
+        if among is not None and repository not in among:
+            continue
         record.journal({"event": "removing repository", "image": repository})
         site.store.remove_repository(repository)
         record.journal({"event": "removed repository", "image": repository})

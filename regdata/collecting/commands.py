@@ -39,7 +39,11 @@ _OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 @dataclass(frozen=True)
 class Collection(Shown):
     """What the collection did: whether it ran, its exit code and output, what was freed (blob digest -> bytes; None:
-    not to be seen without base_path), and what there is to say."""
+    not to be seen without base_path), and what there is to say.
+
+    ``by``: who collected. set_aside: what is kept for some days, as ``freed``. spared: blobs that are needed by now.
+    emptied: repositories that lost their links (None: nobody looked).
+    """
 
     ran: bool = False
     exit_code: int | None = None
@@ -47,6 +51,10 @@ class Collection(Shown):
     freed: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    by: str = "gc-command"
+    set_aside: dict[str, int] = field(default_factory=dict)
+    spared: frozenset[str] = frozenset()
+    emptied: frozenset[str] | None = None
 
     def __repr__(self) -> str:
         return f"<Collection: {f'exit code {self.exit_code}' if self.ran else 'not run'}>"
@@ -58,14 +66,7 @@ class Collection(Shown):
 
 def check_commands(config: Config) -> None:
     """Raises CleanupError unless conf.json's commands can be run and collect safely."""
-    if not config.gc_command:
-        raise CleanupError(
-            f"{config.path} has no gc-command, so nothing was deleted: without the registry's garbage collection no "
-            f"byte is freed. "
-            'Add it, such as "gc-command": ["docker", "exec", "registry", "/bin/registry", "garbage-collect", '
-            '"/etc/docker/registry/config.yml"], or run without collection (-p gc False, clear.py --no-gc)'
-        )
-    if any(_DELETE_UNTAGGED.fullmatch(word) for item in config.gc_command for word in item.split()):
+    if any(_DELETE_UNTAGGED.fullmatch(word) for item in config.gc_command or () for word in item.split()):
         raise CleanupError(
             "gc-command contains --delete-untagged (-m), which deletes children of multi-arch images, so nothing was "
             "deleted: take it out; regdata removes orphans itself"
@@ -95,7 +96,7 @@ def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) 
                 ]
             )
         notes.append(f"{told}: a push that is not finished may have to be repeated")
-    commands, asked = _Commands(config, record), probes(expected)
+    commands, asked = Commands(config, record), probes(expected)
     record.journal({"event": "collecting", "blobs": asked})
     measured = _unknown
     try:
@@ -119,7 +120,7 @@ def _unknown() -> dict[str, int] | None:
     return None
 
 
-class _Commands:
+class Commands:
     """conf.json's commands around the collection: their output, what failed, and the collection's exit code."""
 
     def __init__(self, config: Config, record: Record) -> None:
@@ -217,7 +218,7 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
     """
     if not any(event.get("event") == "running" for event in past.events):
         return []
-    commands = _Commands(config, record)
+    commands = Commands(config, record)
     if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in past.events):
         commands.run("gc-after")
     if commands.errors:

@@ -28,7 +28,8 @@ class Reading:
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
     there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
-    digest. empty: repositories that hold nothing and are to be removed.
+    digest. empty: repositories that hold nothing and are to be removed. A link that was written after ``young`` (UTC
+    epoch seconds) is a push in flight, unless it is one of ``held``, repository and digest: a manifest used it.
     """
 
     began: int
@@ -37,6 +38,8 @@ class Reading:
     missing: Digests[str] = frozenset()
     frees: Mapping[str, int] = field(default_factory=dict)
     empty: Digests[str] = frozenset()
+    young: int = NEVER
+    held: Digests[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,46 +79,53 @@ def collect(
     *,
     run: str,
     keeps_days: float = 0,
+    stopped: bool = False,
     wait: float = WAIT,
 ) -> Collected:
     """Collects what ``reading`` says, and what was set aside more than ``keeps_days`` ago.
 
-    ``run``: the name of what is set aside. Raises CleanupError, RegistryError or StorageError; what was undecided is
-    back by then.
+    ``run``: the name of what is set aside; ``stopped``: whether the registry is, or takes no pushes. Raises
+    CleanupError, RegistryError or StorageError; what was undecided is back by then.
     """
     aside = Aside(storage)
     with guarded(aside, run):
         now = aside.now()
         back = trash.bring_back(aside, reading.missing)
         watch = Watch(storage, reading.manifests, now)
-        ailing, going = _sorted(storage, aside, reading, back)
+        ailing, going, young = _sorted(storage, aside, reading, back)
         items = [*ailing, *going]
         watch.expect(reading.frees, [link for item in items for link in item.links])
         # The file system's clock, which may not be ours, at the time when the reading began.
         since = reading.began + now - int(time.time())
-        claims = Claims(copy.copy(registry))
+        claims = None if stopped else Claims(copy.copy(registry))
         sweep = Sweep(aside, claims, watch, record, run=run, since=since, keeps=keeps_days > 0, wait=wait)
         healed = sweep.run(ailing)
         swept = sweep.run(going)
+        swept.spared |= dict.fromkeys(young, "young")
         freed = trash.empty(aside, now - int(keeps_days * trash.DAY) if keeps_days else NEVER)
     return Collected(
         freed | ({} if keeps_days else swept.freed), swept.freed if keeps_days else {}, back, healed, swept
     )
 
 
-def _sorted(storage: Storage, aside: Aside, reading: Reading, back: Digests[str]) -> tuple[list[Item], list[Item]]:
-    """What is to be healed and what is to go, each with its links.
+def _sorted(
+    storage: Storage, aside: Aside, reading: Reading, back: Digests[str]
+) -> tuple[list[Item], list[Item], set[str]]:
+    """What is to be healed and what is to go, each with its links; and what a push in flight links.
 
     To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
     still claim, so that the next push that uses it would be broken. With an empty repository its links go.
     """
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
+    young = set()
     for repository in storage.repositories():
         for link in read_links(storage, repository):
             digest = link.target or link.name
             if digest in reading.frees or repository in reading.empty:
                 going[digest].append(link)
+                if link.date > reading.young and (repository, digest) not in reading.held:
+                    young.add(digest)
             elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
                 ailing[digest].append(link)
     return (
@@ -123,5 +133,7 @@ def _sorted(storage: Storage, aside: Aside, reading: Reading, back: Digests[str]
         [
             Item(digest, reading.frees.get(digest, 0), tuple(going[digest]), frees=digest in reading.frees)
             for digest in {**reading.frees, **going}
+            if digest not in young
         ],
+        young,
     )

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import dirname
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
@@ -37,11 +37,15 @@ REPLICAS = 8
 STALLS = 30
 
 SPARED = {
-    "pushed": "it was pushed again",
-    "mentioned": "a manifest that came since then needs it",
-    "uploading": "an upload that does not end may be it",
-    "claimed": "the registry claims it, whatever it is told: has it several replicas, with caches of their own?",
+    "pushed": "pushed again meanwhile",
+    "young": "linked less than 2 hours ago, and no manifest uses it there: a push may be in flight",
+    "mentioned": "needed by a manifest that came meanwhile",
+    "uploading": "an upload that does not end may be the same",
+    "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",
 }
+
+
+Told = TypeVar("Told")
 
 
 class Journal(Protocol):
@@ -99,12 +103,13 @@ class Sweep:
 
     ``since``: when it was begun to find out what is needed (UTC epoch seconds, the store's clock); a link that is
     younger is a need of its own. ``keeps``: what is freed stays aside. ``wait``: seconds; ``size``: links in a batch.
+    Without ``claims`` the registry is stopped: nobody is waited for, and nobody asked.
     """
 
     def __init__(
         self,
         aside: Aside,
-        claims: Claims,
+        claims: Claims | None,
         watch: Watch,
         record: Journal,
         *,
@@ -115,7 +120,7 @@ class Sweep:
         size: int = BATCH,
     ) -> None:
         self.aside, self.claims, self.watch, self.record, self.of = aside, claims, watch, record, run
-        self.since, self.keeps, self.wait, self.size = since, keeps, wait, size
+        self.since, self.keeps, self.wait, self.size = since, keeps, wait if claims else 0, size
         self.swept = Swept()
         self._active: list[_Group] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
@@ -127,7 +132,7 @@ class Sweep:
         todo = list(_batches(items, self.size))
         todo.reverse()
         try:
-            with ThreadPoolExecutor(self.claims.registry.workers) as self._pool:
+            with ThreadPoolExecutor(self.claims.registry.workers if self.claims else 1) as self._pool:
                 while todo or self._active:
                     left = min((group.due for group in self._active), default=time.monotonic()) - time.monotonic()
                     if self._active and left <= 0:
@@ -147,11 +152,12 @@ class Sweep:
         self._number += 1
         group = _Group({item.digest: item for item in items}, self.aside.batch(self.of, self._number), self._ask)
         self._active.append(group)
-        self._journal("unlinking", group, blobs=list(group.items))
+        self._journal("unlinking", group, digests=list(group.items))
         self._spare(group, {item: "pushed" for item in items if self._is_new(item)})
         for link in group.links:
             self.swept.unlinked += group.aside.take(link.path)
-        group.asking = [(item, link) for item in group.items.values() for link in item.links]
+        asking = [(item, link) for item in group.items.values() for link in item.links]
+        group.asking = asking if self.claims else []
         self._let_wait(group)
 
     def _is_new(self, item: Item) -> bool:
@@ -165,7 +171,8 @@ class Sweep:
         """The next step, if the wait was one: a registry or a disk that stalled let nobody through."""
         begun = time.monotonic()
         self._now = self.aside.now()
-        self.claims.ping()
+        if self.claims:
+            self.claims.ping()
         if time.monotonic() - begun <= max(self.wait, 1) / 2:
             group.stalls = 0
             self._spare_uploads(group)
@@ -182,26 +189,30 @@ class Sweep:
     def _ask(self, group: _Group) -> None:
         """Asks whether a cache claims what has no link any more; what does has to forget it, and is asked again."""
         pairs = [(item, link) for item, link in group.asking if item.digest in group.items]
-        answers = self._pool.map(lambda pair: self.claims.has(pair[1].repository, pair[1].name), pairs)
-        claimed = [pair for pair, answer in zip(pairs, list(answers), strict=True) if answer]
+        claimed = [pair for pair, answer in zip(pairs, self._told(Claims.has, pairs), strict=True) if answer]
         self._spare(group, {item: "pushed" for item, link in claimed if self.watch.is_linked(link, self._now)})
         if group.rounds:
-            self._see_replicas([link for item, link in pairs if item.digest in group.items][:1])
+            self._see_replicas([(item, link) for item, link in pairs if item.digest in group.items][:1])
         if group.rounds == ROUNDS:
             self._spare(group, {item: "claimed" for item, _ in claimed})
         group.rounds += 1
         group.asking = [(item, link) for item, link in claimed if item.digest in group.items]
         if group.asking:
-            list(self._pool.map(lambda pair: self.claims.forget(pair[1].repository, pair[1].name), group.asking))
+            self._told(Claims.forget, group.asking)
             self.swept.cleared += len(group.asking) if group.rounds == 1 else 0
             self._let_wait(group)
         else:
             self._move(group)
 
-    def _see_replicas(self, cleared: list[Link]) -> None:
+    def _told(self, what: Callable[[Claims, str, str], Told], pairs: list[tuple[Item, Link]]) -> list[Told]:
+        """What the registry answers for each link."""
+        claims = self.claims
+        return list(self._pool.map(lambda pair: what(claims, *pair[1][:2]), pairs)) if claims else []
+
+    def _see_replicas(self, cleared: list[tuple[Item, Link]]) -> None:
         """One process was made to forget a claim; another that shares its name may still have it."""
-        for link in cleared:
-            answers = {self.claims.has(link.repository, link.name) for _ in range(REPLICAS)}
+        for item, link in cleared:
+            answers = set(self._told(Claims.has, [(item, link)] * REPLICAS))
             if len(answers) > 1 and not self.watch.is_linked(link, self._now):
                 raise CleanupError(
                     "several replicas of the registry answer, each with a cache of its own: one was made to forget "
@@ -223,7 +234,7 @@ class Sweep:
     def _decide(self, group: _Group) -> None:
         """Frees what is not needed after all that; nobody can come to need it any more without bringing it."""
         self._look(group)
-        self._journal("collecting", group, blobs=len(group.items))
+        self._journal("deciding", group, count=len(group.items))
         taken = group.aside.data()
         freed = {digest: item.size for digest, item in group.items.items() if digest in taken}
         if self.keeps and freed:
@@ -232,7 +243,7 @@ class Sweep:
             group.aside.drop()
         self._active.remove(group)
         self.swept.freed |= freed
-        self._journal("collected", group, blobs=len(freed), bytes=sum(freed.values()))
+        self._journal("collected", group, count=len(freed), bytes=sum(freed.values()))
         self._tidy(group.items.values())
 
     def _look(self, group: _Group) -> None:

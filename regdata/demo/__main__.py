@@ -34,7 +34,7 @@ def demo_registry(folder: Path, *, fresh: bool) -> Iterator[tuple[LocalRegistry,
         os.close(lock)
         raise StorageError(f"{folder} is in use by a running demo: stop that one first") from None
     try:
-        registry = LocalRegistry(folder)
+        registry = LocalRegistry(folder, cache=True)  # as registries come
         filled = folder / "filled"
         if fresh or not filled.exists():
             filled.unlink(missing_ok=True)
@@ -63,7 +63,6 @@ def _conf(registry: LocalRegistry) -> dict[str, Any]:
             "older_than_90_days": "age_days > 90",
             "keep_last_10": "newest_rank > 10",
         },
-        "gc-command": registry.gc_command,
         "reports": "reports",
         "cache": "cache",
     }

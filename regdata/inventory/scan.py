@@ -68,9 +68,16 @@ def scan_site(
         can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,
-        collector=Collector(own=not config.gc_command and config.registry.base_path is not None),
+        collector=_collector(config),
     )
     return observed(inventory, config)
+
+
+def _collector(config: Config) -> Collector:
+    """Manifests' bytes stay where regdata collects and the registry does not start anew: it knows them, and would not
+    store the same again."""
+    own = not config.gc_command and config.registry.base_path is not None
+    return Collector(own=own, takes_manifests=not own or bool(config.gc_before and config.gc_after))
 
 
 def files_of(since: Inventory) -> Unchanged:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
 from regdata.collecting.commands import recover
+from regdata.collecting.own import undo_own
 from regdata.config import Config, check_flags, load_config
 from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.inventory.inventory import Inventory
@@ -90,6 +91,7 @@ class Run(Shown):
         site = self._open_site(self.config)
         # Whoever holds the lock knows that a run whose record says `running` does not run any more.
         with site.lock():
+            undo_own(self.config, site)
             self.interrupted = unfinished(self.config, besides=self.record.folder)
             for past in self.interrupted:
                 for problem in recover(self.config, site, past, self.record):

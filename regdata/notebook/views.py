@@ -152,9 +152,13 @@ def _verdict(shown: Result) -> Line:
 
 @view.register
 def collection(shown: Collection) -> Document:
-    """The exit code of the registry's garbage collection, and what it printed."""
+    """Who collected; of the registry's own collection the exit code, and what it printed."""
     if not shown.ran:
-        return Document((Line("", "The registry's garbage collection was not run."),))
+        return Document((Line("", "Nothing was collected."),))
+    if shown.by != "gc-command":
+        aside = f", {size(sum(shown.set_aside.values()))} set aside" if shown.set_aside else ""
+        line = Line("✓ Collected by regdata itself", f": {count(len(shown.freed or ()), 'blob')} freed{aside}.", "good")
+        return Document((line, Output(shown.output)) if shown.output else (line,))
     lines = count(len(shown.output.splitlines()), "line")
     good = shown.exit_code == 0
     line = Line(
@@ -176,6 +180,7 @@ def run(shown: Run) -> Document:
         ("engine", config.engine),
         ("action", f"{shown.action} ({'deletes' if shown.deletes else 'changes nothing'})"),
         ("gc", str(shown.gc)),
+        ("collected by", str(shown.record.facts["collected_by"]) if shown.gc else "nobody"),
         ("force", str(shown.force)),
         ("conf", f"{config.path}\n{config.digest}"),
         ("record", str(shown.record.folder)),

@@ -60,12 +60,12 @@ class PastRun:
     @property
     def began_to_change(self) -> bool:
         """Whether it began to delete or to collect."""
-        return any(event.get("event") in ("deleting", "running") for event in self.events)
+        return any(event.get("event") in ("deleting", "running", "unlinking") for event in self.events)
 
     @property
     def began_to_collect(self) -> bool:
         """Whether something may have been collected."""
-        return any(event.get("step") == "gc-command" for event in self.events)
+        return any(event.get("step") == "gc-command" or event.get("event") == "unlinking" for event in self.events)
 
     @property
     def blobs(self) -> list[tuple[str, str]]:

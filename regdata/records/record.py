@@ -56,6 +56,7 @@ class Record:
             sql_id=sql_id,
             action=action,
             gc_command=config.source.get("gc-command"),
+            collected_by="gc-command" if config.gc_command else "regdata itself",
             **dict.fromkeys(COUNTS, 0),
             bytes_predicted=0,
             bytes_freed=None,

@@ -84,6 +84,8 @@ class Reading:
             self.columns.add("tags", (name, tag, digest, pushed, _tag_error(digest, there)))
         for alias, blob in repository.aliases.items():
             self._odd(name, "alias", alias, blob)
+        for digest in self.layout.deleted(name):
+            self._odd(name, "manifest", digest)
         if not self.layout.has_layers(name):
             self._odd(name, "no-layers")
         return repository

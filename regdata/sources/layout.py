@@ -66,6 +66,15 @@ class Layout:
         """When each manifest was linked."""
         return self._links(f"{self.manifests(repository)}/revisions")
 
+    def deleted(self, repository: str) -> Iterator[str]:
+        """Manifests whose links were deleted: that leaves their folders behind."""
+        folder = f"{self.manifests(repository)}/revisions"
+        for algorithm in sorted(self.files.names(folder)):
+            for hex_ in sorted(self.files.names(f"{folder}/{algorithm}")):
+                digest = f"{algorithm}:{hex_}"
+                if is_digest(digest) and not self.files.exists(f"{folder}/{algorithm}/{hex_}/link"):
+                    yield digest
+
     def layers(self, repository: str) -> dict[str, int]:
         """When each blob was linked, by its digest and by its aliases."""
         return self._links(self._layers(repository))

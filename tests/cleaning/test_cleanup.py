@@ -314,7 +314,6 @@ def write_only(folder: Path) -> Path:
             r"has no docker/registry/v2, but notes\.txt\. Set registry\.base_path",
         ),
         ({"registry": "another's"}, StorageError, r"base_path .* is not the folder of .*: the registry serves"),
-        ({"gc-command": None}, CleanupError, r"has no gc-command, so nothing was deleted: .*-p gc False"),
         ({"gc-command": ["no-such-program"]}, CleanupError, r"gc-command: 'no-such-program' of .* is not a program"),
         ({"gc-command": ["./no/such"]}, CleanupError, r"gc-command: './no/such' of .* is not a program"),
         ({"gc-before": ["no-such-program"]}, CleanupError, r"gc-before: 'no-such-program' of .* is not a program"),

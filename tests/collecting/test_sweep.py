@@ -115,7 +115,7 @@ def test_a_link_by_another_algorithm_goes_too(registry: LocalRegistry) -> None:
     assert has(registry.url, "a", blob, digest)
 
 
-@pytest.mark.parametrize("event", ["unlinking", "setting aside", "collecting"])
+@pytest.mark.parametrize("event", ["unlinking", "setting aside", "deciding"])
 def test_pushed_meanwhile(registry: LocalRegistry, event: str) -> None:
     """An image that is pushed between any two steps is whole at the end; where its blobs were taken they came back as
     they were, and in no repository is anything broken."""
@@ -129,7 +129,7 @@ def test_pushed_meanwhile(registry: LocalRegistry, event: str) -> None:
     journal.before = come
     swept = sweep(registry, journal=journal, wait=1)
     assert pulls(registry.url, "a", "again", GONE)
-    if event != "collecting":  # by then it has to be brought anew
+    if event != "deciding":  # by then it has to be brought anew
         # Before its links went the image had only to be named.
         why = "mentioned" if event == "unlinking" else "pushed"
         assert swept.spared == {blob.digest: why for blob in OWN}

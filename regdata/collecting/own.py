@@ -1,0 +1,169 @@
+"""The collection that conf.json asks for when it has no gc-command: regdata's own."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Collection as Digests
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+
+from regdata.collecting.commands import Collection, Commands, check_commands
+from regdata.collecting.online import Reading, collect
+from regdata.collecting.probes import check_online
+from regdata.config import Config
+from regdata.errors import CleanupError
+from regdata.inventory.graph import GRACE
+from regdata.inventory.inventory import Inventory
+from regdata.planning.rules import freed
+from regdata.records.record import Record
+from regdata.sources.aside import Aside
+from regdata.sources.claims import Claims
+from regdata.sources.guard import undo
+from regdata.sources.site import Site
+from regdata.sources.storage import Storage
+
+BY = "regdata itself"
+# What a registry takes as a manifest is no larger (distribution's maxManifestBodySize).
+_MAX_MANIFEST = 4 * 1024 * 1024
+
+
+def collects_itself(config: Config, site: Site) -> bool:
+    """Whether regdata collects: no gc-command, and the registry's folder can be changed."""
+    return not config.gc_command and site.from_store and site.store.writable
+
+
+def check_collector(config: Config, site: Site, images: list[str]) -> None:
+    """Raises CleanupError unless something can collect safely; ``images``: where something goes. Changes nothing."""
+    check_commands(config)
+    if config.gc_command:
+        return
+    if not collects_itself(config, site):
+        raise CleanupError(
+            f"{config.path} has no gc-command, and regdata can't collect by itself without "
+            + ("being allowed to change registry.base_path" if site.from_store else "registry.base_path")
+            + ", so nothing was deleted: give it that, or gc-command, or run without collection (-p gc False, "
+            "clear.py --no-gc)"
+        )
+    if not _stops(config):
+        names = images or site.source.repositories()
+        for name in names[:1]:
+            site.registry.check_deletes(name)
+            site.check_written(name)
+            check_online(Claims(copy.copy(site.registry)), _folder(config), name)
+
+
+def _stops(config: Config) -> bool:
+    """Whether the registry is stopped, or takes no pushes, while it is collected, and starts anew after that."""
+    return bool(config.gc_before and config.gc_after)
+
+
+def unneeded(config: Config, site: Site, fresh: Inventory, held: Digests[tuple[str, str]]) -> pd.DataFrame:
+    """The blobs that go (see Plan.blobs), as ``fresh`` sees the registry.
+
+    What no manifest used is spared for the grace: a push in flight brings layers before their manifest. ``held``: image
+    and digest of what those used that this run deleted. Manifests' bytes stay unless the registry restarts.
+    """
+    nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
+    blobs = freed(fresh, nothing)
+    used = {digest for _, digest in held}
+    dates = fresh.blobs.set_index("blob_hash")["blob_date"].reindex(blobs["blob_hash"]).array
+    young = [
+        digest not in used and (pd.isna(date) or date > fresh.scanned_at - GRACE)
+        for digest, date in zip(blobs["blob_hash"], dates, strict=True)
+    ]
+    blobs = blobs[~pd.Series(young, index=blobs.index, dtype=bool)]
+    if not _stops(config):
+        small = blobs[blobs["blob_size"] <= _MAX_MANIFEST]["blob_hash"]
+        staying = {digest for digest in small if _may_be_manifest(site.store.content(digest))}
+        blobs = blobs[~blobs["blob_hash"].isin(staying)]
+    return blobs.reset_index(drop=True)
+
+
+def _may_be_manifest(data: bytes | None) -> bool:
+    """Whether a registry would take it as one: it has to say its schemaVersion."""
+    try:
+        document = json.loads(data) if data and data.lstrip().startswith(b"{") else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and any(key.casefold() == "schemaversion" for key in document)
+
+
+def collect_own(
+    config: Config,
+    site: Site,
+    record: Record,
+    fresh: Inventory,
+    blobs: pd.DataFrame,
+    *,
+    held: Digests[tuple[str, str]],
+    began: int,
+) -> Collection:
+    """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry."""
+    stored = fresh.blobs["blob_date"].notna()
+    reading = Reading(
+        began=began,
+        manifests=_by_image(fresh),
+        stored=frozenset(fresh.blobs[stored]["blob_hash"]),
+        missing=frozenset(fresh.blobs[~stored]["blob_hash"]),
+        frees=dict(zip(blobs["blob_hash"], blobs["blob_size"].astype(int), strict=True)),
+        empty=frozenset(site.empty_repositories(before=fresh.scanned_at - GRACE)),
+        young=fresh.scanned_at - GRACE,
+        held=held,
+    )
+    commands = Commands(config, record)
+    with _around(commands) as stopped:
+        collected = collect(
+            _folder(config),
+            site.registry,
+            reading,
+            record,
+            run=record.folder.name,
+            keeps_days=config.trash_days,
+            stopped=stopped,
+        )
+    record.write(
+        claims_healed=collected.healed.cleared,
+        links_healed=collected.healed.unlinked,
+        bytes_set_aside=sum(collected.set_aside.values()),
+    )
+    return Collection(
+        ran=True,
+        exit_code=0,
+        output=commands.output,
+        freed=collected.freed,
+        notes=collected.notes,
+        errors=commands.errors,
+        by=BY,
+        set_aside=collected.set_aside,
+        spared=frozenset(collected.swept.spared),
+        emptied=frozenset(reading.empty),
+    )
+
+
+def undo_own(config: Config, site: Site) -> list[str]:
+    """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs."""
+    return undo(Aside(_folder(config))) if site.from_store and site.store.writable else []
+
+
+def _folder(config: Config) -> Storage:
+    assert config.registry.base_path
+    return Storage(config.registry.base_path)
+
+
+@contextmanager
+def _around(commands: Commands) -> Iterator[bool]:
+    """gc-before and gc-after; whether the registry is stopped, or takes no pushes, between them."""
+    try:
+        if not commands.run("gc-before"):
+            raise CleanupError(commands.errors.pop())
+        yield bool(commands.commands["gc-before"] and commands.commands["gc-after"])
+    finally:
+        commands.run("gc-after")
+
+
+def _by_image(inventory: Inventory) -> dict[str, Digests[str]]:
+    manifests = inventory.manifests[["image_name", "manifest_hash"]]
+    return {str(image): frozenset(group) for image, group in manifests.groupby("image_name")["manifest_hash"]}

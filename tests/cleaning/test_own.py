@@ -1,0 +1,141 @@
+"""Clean-ups with a conf.json without gc-command: regdata collects by itself, and the registry runs on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+import regdata
+from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import push
+from regdata.errors import CleanupError
+from regdata.records.reading import read_events
+from regdata.sources.aside import NAME
+from tests.cleaning.test_kill import KILLED, Runner, runner
+from tests.collecting.test_sweep import has, pulls
+from tests.support.helpers import age, store_bytes
+from tests.support.scene import INDEX, OLD, NewScene, Scene, broken
+
+__all__ = ["runner"]
+Conf = Callable[..., Path]
+
+
+@pytest.fixture
+def scene(new_scene: NewScene) -> Scene:
+    """With the registry's cache on, as it comes."""
+    made = new_scene(cache=True)
+    made.set(gc_command=None, gc_before=None, gc_after=None)
+    return made
+
+
+def test_collects_by_itself(scene: Scene) -> None:
+    """What is predicted for what goes is freed; what was collected pushes and pulls again, with nothing restarted."""
+    for blob in OLD.blobs:  # the cache knows them
+        assert has(scene.registry.url, "prod/old", blob)
+    before = scene.store()
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    gone = scene.store().lacks(before)
+    assert gone.repositories == {"prod/old"}
+    assert broken(scene.base_path) == []
+    (folder,) = scene.records()
+    record = json.loads((folder / "record.json").read_bytes())
+    assert record["collected_by"] == "regdata itself"
+    assert record["bytes_freed"] == record["bytes_expected"] == size - store_bytes(scene.base_path) > 0
+    assert not (scene.base_path / NAME).exists()
+    for name in ("prod/old", "prod/new"):
+        push(scene.registry.url, name, "again", OLD)
+        push(scene.registry.url, name, "index", INDEX)
+    assert broken(scene.base_path) == []
+    for name in ("prod/old", "prod/new"):
+        assert pulls(scene.registry.url, name, "again", OLD)
+
+
+def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
+    """Killed after any line of its collection's journal, another run ends as an undisturbed one does."""
+
+    def fresh() -> Scene:
+        made = new_scene(cache=True)
+        made.set(gc_command=None, gc_before=None, gc_after=None)
+        return made
+
+    scene = fresh()
+    assert runner(scene.conf) == 0
+    after = scene.store()
+    lines = [event["event"] for event in read_events(scene.records()[0])]
+    first = lines.index("unlinking") + 1
+    for number in range(first, len(lines)):
+        scene = fresh()
+        assert runner(scene.conf, "line", number) == KILLED
+        assert after.within(scene.store())
+        assert broken(scene.base_path) == []
+        assert runner(scene.conf) == 0, lines[number - 1]
+        assert scene.store() == after, lines[number - 1]
+        assert not (scene.base_path / NAME).exists()
+        scene.registry.stop()
+
+
+def test_a_push_in_flight(scene: Scene) -> None:
+    """Layers without a manifest, pushed a minute ago, stay: their push goes on and is whole."""
+    url = scene.registry.url
+    image = OLD
+    for blob in image.blobs:
+        begun = requests.post(f"{url}/v2/new/app/blobs/uploads/", timeout=9)
+        where = begun.headers["Location"]
+        requests.put(where, params={"digest": blob.digest}, data=blob.data, timeout=9).raise_for_status()
+    time.sleep(1.1)
+    assert scene.clean() == ""
+    headers = {"Content-Type": image.media_type}
+    put = requests.put(f"{url}/v2/new/app/manifests/1", data=image.manifest, headers=headers, timeout=9)
+    assert put.status_code == 201
+    assert broken(scene.base_path) == []
+    assert all(has(url, "new/app", blob) for blob in image.blobs)
+
+
+def test_stopped_around_it(new_scene: NewScene) -> None:
+    """With gc-before and gc-after nobody is waited for or asked, and manifests' bytes go, too."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None)
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    (folder,) = scene.records()
+    record = json.loads((folder / "record.json").read_bytes())
+    assert record["bytes_freed"] == record["bytes_predicted"] == size - store_bytes(scene.base_path)
+    assert not scene.stopped.exists()
+
+
+def test_trash(scene: Scene) -> None:
+    """With trash_days what was collected is set aside, and freed by a run when the days are over."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["bytes_freed"] == 0
+    assert record["bytes_set_aside"] == size - store_bytes(scene.base_path) > 0
+    for batch in (scene.base_path / NAME).glob("*/*-kept"):
+        then = time.time() - 8 * 86400
+        os.utime(batch, (then, then))
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    assert record["bytes_freed"] > 0
+    assert not (scene.base_path / NAME).exists()
+
+
+def test_nothing_can_collect(registry: LocalRegistry, conf: Conf) -> None:
+    """Without gc-command and without a folder nothing is deleted; the sentence says what to give."""
+    push(registry.url, "app", "1", OLD)
+    age(registry.base_path, 9 * 86400)
+    path = conf(registry, **{"gc-command": None, "registry": {"url": registry.url}})
+    config = load_config(path)
+    plan = regdata.plan(regdata.scan(config), "1=1")
+    with pytest.raises(CleanupError, match=r"no gc-command.*registry\.base_path.*nothing was deleted"):
+        regdata.apply(plan, config)
+    assert pulls(registry.url, "app", "1", OLD)
