@@ -184,7 +184,7 @@ class LocalRegistry:
 
 def _environment() -> dict[str, str]:
     """Ours, but for what a registry would take for its configuration, such as podman's REGISTRY_AUTH_FILE."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("REGISTRY_", "AWS_"))}
     return kept | {"OTEL_TRACES_EXPORTER": "none"}  # 3.x waits for a collector
 
 

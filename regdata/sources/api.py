@@ -95,7 +95,7 @@ class Api:
 
         A tag whose digest the registry can't tell (404, 500) has None; the others can still be used.
         """
-        tags = self.registry.tags(repository)
+        tags = self.registry.every_tag(repository)
         with ThreadPoolExecutor(self.registry.workers) as pool:
             return dict(zip(tags, pool.map(partial(self._digest_now, repository), tags), strict=True)), None
 

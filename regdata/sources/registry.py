@@ -10,12 +10,15 @@ What the registry says is not taken on trust: contents are hashed, listings that
 import hashlib
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import count
+from itertools import chain, count, pairwise
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
@@ -27,6 +30,7 @@ from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
 
 # Without all four types distribution answers an index tag with its amd64 child, or 404.
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
+ONE_PAGE = 100  # tags; distribution gives as many or more at a time
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
 
 
@@ -56,6 +60,8 @@ class Registry:
         self.timeout = timeout
         self.http = Transport(self.url, reach, timeout=timeout)
         self.display = self.http.display  # without user and password
+        self._lists_all = False
+        self._hiding: dict[str, set[str]] = defaultdict(set)
 
     @classmethod
     def open(cls, config: RegistryConfig, *, timeout: tuple[float, float] = TIMEOUT) -> Self:
@@ -126,7 +132,40 @@ class Registry:
         """A repository's tags, sorted; none where the registry does not know it (404)."""
         path = self.http.path(repository, "tags/list")
         answer = self.http.send("GET", path)
-        return [] if answer.status == 404 else self._listing(path, answer, "tags")
+        listed = [] if answer.status == 404 else self._listing(path, answer, "tags")
+        return sorted({*listed, *chain.from_iterable(self._after(repository, tag) for tag in self._hiding[repository])})
+
+    def every_tag(self, repository: str) -> list[str]:
+        """The same, with those that 3.1.0 and 3.1.1 leave out of the list where they store on S3.
+
+        There a tag's folder hides those that extend its name: 0.1.20 beside 0.1.2 (s3-aws/s3.go, doWalk), unless the
+        list is asked to start behind the folder. A list of one page that holds two such tags is whole, as are all.
+        """
+        tags = self.tags(repository)
+        if len(tags) < ONE_PAGE and any(_hides(*pair) for pair in pairwise(tags)):
+            self._lists_all = True
+        asked: set[str] = set()
+        with ThreadPoolExecutor(self.workers) as pool:
+            while not self._lists_all and (rest := [tag for tag in tags if tag not in asked]):
+                for tag, found in zip(rest, pool.map(partial(self._after, repository), rest), strict=True):
+                    asked.add(tag)
+                    hidden = [name for name in found if name not in tags]
+                    if hidden:
+                        self._hiding[repository].add(tag)
+                        tags += hidden
+        return sorted(tags)
+
+    def _after(self, repository: str, tag: str) -> list[str]:
+        """The tag behind this one's folder, if its name extends this one's; none from 2.x, which knows no `last`."""
+        path = self.http.path(repository, "tags/list")
+        answer = self.http.send("GET", f"{path}?n=1&last={quote(tag, safe='')}%2F~")
+        names = answer.member("tags")
+        if answer.status != 200 or not isinstance(names, list):
+            return []
+        if tag in names:
+            self._lists_all = True
+            return []
+        return [name for name in names if isinstance(name, str) and _hides(tag, name)]
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag (or digest) stands for; None where there is none (404)."""
@@ -333,3 +372,8 @@ class Registry:
         if not matches(digest, data):
             problem = "the content does not match its digest"
             raise self.http.error("GET", path, problem, "check the registry's store for damage")
+
+
+def _hides(tag: str, other: str) -> bool:
+    """Whether the folder of a tag stands before another's in S3's order of keys, and its name is the begin of that."""
+    return other.startswith(tag) and other[len(tag) : len(tag) + 1] > "/"

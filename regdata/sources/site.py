@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regdata.errors import CleanupError, StorageError
+from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
 from regdata.sources.files import lock_folder
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from regdata.config import Config
 
+COMPARED = 10  # tags that show whether a folder is the registry's
 START_TIME = 60.0  # seconds that a registry may take to start
 
 # Each a repository, and a tag or digest.
@@ -243,17 +244,39 @@ class StoreSite(Site):
                 f"{self._not_the_same()}: {where} {strange[0]}, the other does not know it. Give the folder that this "
                 "registry's filesystem storage writes to (rootdirectory)"
             )
-        for repository in sorted(served & stored)[:5]:
-            links, revisions = self.store.state(repository)
-            sound = (tag for tag, digest in sorted(links.items()) if digest in revisions and self._is_sound(digest))
-            for tag in islice(sound, 2):
+        same, trouble = 0, None
+        for answer in islice(chain.from_iterable(map(self._compared, sorted(served & stored))), 2 * COMPARED):
+            same, trouble = same + (answer is None), trouble or answer
+            if same == COMPARED:
+                return
+        if trouble and not same:
+            raise trouble
+
+    def _compared(self, repository: str) -> Iterator[RegistryError | None]:
+        """None for each tag that is the same in the registry and in the folder; StorageError for one that is not.
+
+        What the registry can't serve says nothing: its error is given instead.
+        """
+        links, revisions = self.store.state(repository)
+        for tag in sorted(links)[:COMPARED]:
+            if links[tag] not in revisions or not self._is_sound(links[tag] or ""):
+                continue
+            try:
                 digest = self.registry.digest(repository, tag)
                 # Asked again, since the tag may just have been pushed.
-                if digest != links[tag] and self.registry.digest(repository, tag) != self._digest(repository, tag):
-                    raise StorageError(
-                        f"{self._not_the_same()}: {repository}:{tag} is {digest or 'absent'} there and {links[tag]} in "
-                        "the folder. Give the folder that this registry writes to"
-                    )
+                same = digest == links[tag] or self.registry.digest(repository, tag) == self._digest(repository, tag)
+            except AccessError:
+                raise
+            except RegistryError as error:
+                self.registry.check()
+                yield error
+                continue
+            if not same:
+                raise StorageError(
+                    f"{self._not_the_same()}: {repository}:{tag} is {digest or 'absent'} there and {links[tag]} in "
+                    "the folder. Give the folder that this registry writes to"
+                )
+            yield None
 
     def _not_the_same(self) -> str:
         return f"registry.base_path {self.store.base} is not the folder of {self.registry.display}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -43,6 +44,7 @@ from regdata.inventory.scan import scan
 from regdata.sources.api import Api
 from regdata.sources.columns import merge
 from regdata.sources.registry import Registry
+from regdata.sources.site import Site
 from regdata.sources.source import Source
 from regdata.sources.storage import Storage
 from tests.support import synthetic
@@ -422,3 +424,23 @@ def test_another_registrys_folder(registry: LocalRegistry, conf: Callable[..., P
         shutil.rmtree(registry.base_path / "docker/registry/v2/repositories")
         with pytest.raises(StorageError, match=r"the folder holds shop/web, the other does not know it"):
             scan(load_config(config))
+
+
+def test_odd_tags_say_nothing(registry: LocalRegistry, conf: Callable[..., Path], naps: list[float]) -> None:
+    """Tags that the registry answers with 500, wherever they stand, don't make its own folder another one's."""
+    push(registry.url, "a/first", "z", make_image([make_layer("x", 10)]))
+    push(registry.url, "b/second", "z", make_image([make_layer("y", 10)]))
+    data = b'{"schemaVersion": 2, "mediaType": "application/vnd.odd"}'
+    digest = hashlib.sha256(data).hexdigest()
+    root = registry.base_path / "docker/registry/v2"
+    files = {f"blobs/sha256/{digest[:2]}/{digest}/data": data.decode()}
+    for number in range(12):
+        link = "repositories/a/first/_manifests/{}/link"
+        files[link.format(f"revisions/sha256/{digest}")] = f"sha256:{digest}"
+        files[link.format(f"tags/{number:02}/current")] = f"sha256:{digest}"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    with pytest.raises(RegistryError, match="HTTP 500"):
+        Registry(registry.url).digest("a/first", "00")
+    Site.open(load_config(conf(registry))).check_same()

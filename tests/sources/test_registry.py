@@ -21,6 +21,7 @@ from regdata.errors import RegistryError
 from regdata.sources import pace
 from regdata.sources.api import Api
 from regdata.sources.registry import Registry
+from regdata.sources.transport import Reach
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, serve, sha256
 from tests.support.server import Reply
 
@@ -380,3 +381,31 @@ def test_netrc(fake: FakeRegistry, home: Path) -> None:
     client.tags("app")
     sent = [seen.get("Authorization") for seen in fake.headers_seen]
     assert sent == [None, "Basic dXNlcjpzZWNyZXQ=", "Basic dXNlcjpzZWNyZXQ="]
+
+
+def test_tags_left_out_of_the_list() -> None:
+    """Tags that 3.1 on S3 leaves out of its list are asked for before something goes, and from then on."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag in ("1", "10", "100", "1-rc", "2"):
+            fake.push("app", tag, AMD)
+        fake.on("GET /v2/app/tags/list", json_reply({"tags": ["1", "1-rc", "2"]}), forever=True)
+        client = Registry(fake.url)
+        assert client.tags("app") == ["1", "1-rc", "2"]
+        assert Api(client).state("app")[0].keys() == {"1", "10", "100", "1-rc", "2"}
+        assert client.tags("app") == ["1", "1-rc", "10", "100", "2"]
+
+
+@pytest.mark.parametrize("pages", [True, False])
+def test_a_list_that_is_whole(pages: bool) -> None:
+    """A list with two tags of which one extends the other is whole, as are the others; 2.x is asked once."""
+    with serve(FakeRegistry(pages=pages)) as fake:
+        fake.push("app", "1", AMD)
+        fake.push("app", "10" if pages else "2", AMD)
+        fake.push("other", "1", AMD)
+        client = Registry(fake.url, reach=Reach(at_once=1))
+        assert [client.every_tag(name) for name in ("app", "other")] == [sorted(fake.tags["app"]), ["1"]]
+        lists = ["GET /v2/app/tags/list", "GET /v2/other/tags/list"]
+        assert [request for request in fake.seen if request not in lists] in (
+            [],
+            [f"GET /v2/app/tags/list?n=1&last={tag}%2F~" for tag in ("1", "2")],
+        )
