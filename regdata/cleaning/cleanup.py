@@ -194,7 +194,7 @@ def _carry_out(
         errors += failed
         told = Verdict() if failed else verify_gone(outcome, site)
         notes, errors = notes + told.notes, errors + told.errors
-        gone = Members(outcome.deleted | others.manifests, outcome.untagged | others.tags)
+        gone = Members(outcome.deleted | others.manifests, outcome.untagged | outcome.taken | others.tags)
         if gone.manifests != outcome.planned:
             expected = freed(plan.inventory, gone.manifest_rows)
         # Over the API it is not known what there is to be collected.

@@ -48,12 +48,33 @@ class Deletion:
         images = batch.images
         for image, still in zip(images, pool.map(self._review.still_goes, images), strict=True):
             left = self.outcome.left(image)
-            self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags))
+            self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags - self.outcome.taken))
+        for image in images if self.outcome.plan.inventory.can_untag else ():
+            self._take_tags(image)
         self._untag([tag for tag in batch.tags if tag not in self.outcome.moved_tags], pool)
         for level in batch.levels:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
                 self._delete(going, pool)
                 progress(*self.outcome.progress)
+
+    def _take_tags(self, image: str) -> None:
+        """Takes away the tags that go with their manifests, all of an image at once: each DELETE of a manifest has the
+        registry read every tag that its repository still has."""
+        tags = self.outcome.going_with_manifests(image)
+        lines = {tag: {"image": image, "tag": tag.name, "digest": digest} for tag, digest in tags.items()}
+        if not tags:
+            return
+        self.record.journal(*({"event": "taking"} | line for line in lines.values()))
+        for tag, digest in tags.items():
+            taken = self.site.take_tag(image, tag.name, digest)
+            if taken is None:  # it goes with its manifest
+                break
+            if taken:
+                self.outcome.taken.add(tag)
+            else:
+                self._give_up(image, Members({Manifest(image, digest)} & self.outcome.left(image).manifests, {tag}))
+        if done := [{"event": "taken"} | line for tag, line in lines.items() if tag in self.outcome.taken]:
+            self.record.journal(*done)
 
     def _give_up(self, image: str, changed: Members) -> None:
         self.outcome.give_up(changed)

@@ -34,6 +34,7 @@ class Outcome:
         self.untagged: set[Tag] = set()
         self.kept: set[Tag] = set()
         self.moved_tags: set[Tag] = set()
+        self.taken: set[Tag] = set()  # before the manifests that they are on
         self.planned = {Manifest(*pair) for pair in pairs(plan.manifests, "manifest_hash")}
         rows = plan.tags[["image_name", "tag_name", "tag_hash", "action"]].itertuples(index=False)
         self.tags = {Tag(image, name): (digest, action) for image, name, digest, action in rows}
@@ -62,7 +63,16 @@ class Outcome:
     def done(self, image: str) -> Members:
         """What of the plan for an image is deleted or untagged."""
         manifests, tags = self._of_image[image]
-        return Members(manifests & self.deleted, tags & self.untagged)
+        return Members(manifests & self.deleted, tags & (self.untagged | self.taken))
+
+    def taken_from(self, image: str) -> Set[Tag]:
+        """The tags of an image that were taken before their manifests."""
+        return self._of_image[image][1] & self.taken
+
+    def going_with_manifests(self, image: str) -> dict[Tag, str]:
+        """The tags of an image that are to go with their digests, and are there still."""
+        tags = {tag: self.tags[tag] for tag in self._of_image[image][1] if self._is_left(tag) and tag not in self.taken}
+        return {tag: digest for tag, (digest, action) in tags.items() if action == "delete"}
 
     def _is_left(self, tag: Tag) -> bool:
         with_manifest = self.tags[tag][1] == "delete" and self._manifest(tag) in self.deleted
@@ -71,7 +81,7 @@ class Outcome:
     def give_up(self, those: Members) -> None:
         """They changed since the scan: what is left of the plan leaves them alone."""
         self.moved |= those.manifests
-        self.moved_tags |= those.tags
+        self.moved_tags |= those.tags - self.taken
 
     @property
     def gone(self) -> tuple[dict[tuple[str, str], str], set[Manifest]]:
@@ -108,6 +118,6 @@ class Outcome:
             return "kept"
         if tag in self.moved_tags:
             return "moved"
-        if action == "delete":
+        if action == "delete" and (tag not in self.taken or self._manifest(tag) in self.deleted):
             return self._became(self._manifest(tag))
-        return "untagged" if tag in self.untagged else "failed"
+        return "untagged" if tag in self.untagged | self.taken else "failed"

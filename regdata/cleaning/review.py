@@ -48,6 +48,10 @@ class Review:
         selected = [number for number, tag, digest in columns if self._planned(image, tag)[0] == digest]
         untagged = planned.query("reason in ('orphan', 'child')")
         resumed = [(*pair, was.scanned_at) for pair in pairs(untagged, "manifest_hash")]
+        # Those whose tags we took are orphans by now.
+        resumed += [
+            (image, self._planned(image, tag.name)[0], was.scanned_at) for tag in self.outcome.taken_from(image)
+        ]
         tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)
         return Members(
             {Manifest(*pair) for pair in pairs(manifests, "manifest_hash")},

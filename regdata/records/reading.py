@@ -60,7 +60,7 @@ class PastRun:
     @property
     def began_to_change(self) -> bool:
         """Whether it began to delete or to collect."""
-        return any(event.get("event") in ("deleting", "running", "unlinking") for event in self.events)
+        return any(event.get("event") in ("taking", "deleting", "running", "unlinking") for event in self.events)
 
     @property
     def began_to_collect(self) -> bool:
@@ -84,8 +84,9 @@ class PastRun:
         """What it deleted and untagged. Raises CleanupError where the plan or the journal is damaged."""
         gone = {(one.image, one.digest) for one in self.manifests}
         with_manifest = [DeletedTag(*row) for row in self._deleted_tags() if (row[0], row[2]) in gone] if gone else []
-        alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in self._of("untagging")]
-        return with_manifest + alone
+        events = [*self._of("untagging"), *self._of("taking")]
+        alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in events]
+        return list(dict.fromkeys(with_manifest + alone))
 
     @property
     def planned(self) -> list[tuple[str, str, int]]:

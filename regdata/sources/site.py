@@ -128,6 +128,13 @@ class Site(ABC):
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         """The names of manifests that may be linked as blobs, where a scan can't see it."""
 
+    def take_tag(self, repository: str, tag: str, digest: str) -> bool | None:
+        """Removes a tag that is on a digest, and nothing else; False where it is on another by now, None where that
+        can't be done."""
+        if self.registry.digest(repository, tag) not in (digest, None):
+            return False
+        return self.untag(repository, tag) or None
+
     @abstractmethod
     def untag(self, repository: str, tag: str) -> bool:
         """Removes a tag and nothing else; False where that can't be done."""
@@ -342,6 +349,11 @@ class StoreSite(Site):
 
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         return []
+
+    def take_tag(self, repository: str, tag: str, digest: str) -> bool | None:
+        if self.store.writable:
+            return self.store.untag(repository, tag, digest)
+        return super().take_tag(repository, tag, digest)
 
     def untag(self, repository: str, tag: str) -> bool:
         """By the registry where it can, else by removing the tag's folder."""

@@ -108,8 +108,8 @@ class Store(Source, Protocol):
     def last_layer(self, repository: str) -> int:
         """When a layer was last pushed into a repository (UTC epoch seconds); 0 if it has none."""
 
-    def untag(self, repository: str, tag: str) -> None:
-        """Remove a tag and nothing else; an absent tag is no error."""
+    def untag(self, repository: str, tag: str, digest: str | None = None) -> bool:
+        """Remove a tag and nothing else, unless it is on another digest; an absent tag is no error."""
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""

@@ -22,6 +22,7 @@ from regdata.sources.source import NONE_UNCHANGED, Part, Tags, Unchanged, Upload
 
 # distribution/reference: what a tag may be called.
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_MAX_LINK = 256
 # Lies beside tags/ and revisions/, where the registry looks for nothing else.
 _ASIDE = ".regdata-removed"
 
@@ -120,10 +121,11 @@ class Storage:
             prefixes = tuple(self.files.names(f"{self.layout.blobs_folder}/sha256"))
             return {digest: size for digest, size, _ in self.layout.sizes(prefixes)}
 
-    def untag(self, repository: str, tag: str) -> None:
+    def untag(self, repository: str, tag: str, digest: str | None = None) -> bool:
         """Remove a tag and nothing else, as distribution 3 does; an absent tag is no error.
 
-        The digest stays, and can be pulled by it. StorageError for what is not a tag's own folder.
+        The digest stays, and can be pulled by it. False, and nothing is removed, where the tag is on another digest
+        than the one given. StorageError for what is not a tag's own folder.
         """
         manifests = self.layout.manifests(_checked(repository))
         folder = f"{manifests}/tags/{tag}"
@@ -137,7 +139,14 @@ class Storage:
                     self.files.remove(aside)
                 # At once for the registry, which could otherwise see half of a tag.
                 self.files.move(folder, aside)
+                # Looked at when nobody can push to it any more.
+                link = self.files.first(f"{aside}/current/link", _MAX_LINK)
+                if digest and link and link[0].decode("ascii", "replace").strip() != digest:
+                    if not self.files.exists(folder):
+                        self.files.move(aside, folder)
+                    return False
                 self.files.remove(aside)
+        return True
 
     def uploads(self) -> list[Upload]:
         """Pushes in flight and those that were given up, of all repositories.

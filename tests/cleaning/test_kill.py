@@ -97,7 +97,7 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         assert scene.store() == after, f"after {moment} {number}: {journal[number - 1]}"
         assert not scene.stopped.exists()
         first, second = scene.records()
-        begun = any(event["event"] in ("deleting", "running") for event in read_events(first))
+        begun = any(event["event"] in ("taking", "deleting", "running") for event in read_events(first))
         assert json.loads((second / "record.json").read_bytes())["status"] == "ok"
         finished_by = json.loads((first / "record.json").read_bytes()).get("finished_by")
         assert finished_by == (second.name if begun else None)
