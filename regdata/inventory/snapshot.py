@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,10 @@ COLUMNS = {
 }
 # The fields of an Inventory that are no frames.
 KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect", "pulls_since", "collector")
-# What format 1 lacks: it is unknown, or told by names.
+# What came later than format 1, behind `error`: an older snapshot lacks it, so that it is unknown, or told by names.
 LATER = {
-    "images": {
-        *("labels", "tag_family", "family_rank", "version_rank", "is_prerelease"),
-        *("last_pulled", "pulls_30d", "pulls_total", "idle_days", "in_use"),
-    },
-    "manifests": {"labels"},
+    name: {*dropwhile(lambda column: column != "error", schema.TABLES[name])} - {"error"}
+    for name in ("images", "manifests")
 }
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
