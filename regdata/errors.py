@@ -25,7 +25,11 @@ class ConfigError(RegdataError):
 
 
 class ConditionError(RegdataError):
-    """A condition is not valid SQL, not BOOLEAN, or took too long."""
+    """A condition is not valid SQL, not BOOLEAN, or took too long; ``said``: why, without condition and cure."""
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said or message
 
 
 class RegistryError(RegdataError):

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from regdata.inventory.once import Once
 from regdata.inventory.references import References
-from regdata.tables.workspace import committed, rolled_back, run_file, workspace
+from regdata.tables.locked import committed, rolled_back
+from regdata.tables.workspace import run_file, workspace
 
 # How old an orphan must be to go, in seconds: a push in flight writes children before their index.
 GRACE = 2 * 3600

@@ -86,6 +86,8 @@ class Editor:
     async def _add(self) -> None:
         """Adds what is typed to conf.json, if it can be read."""
         name, condition = self.name.value.strip(), self.text.value.strip()
+        if self._typed:
+            self._typed.cancel()  # it would stop what is read here
         found = await self._aside(lambda: preview(self._inventory, condition))
         try:
             if found.error:
@@ -94,6 +96,7 @@ class Editor:
         except RegdataError as error:
             self._say("✗ Not added: ", str(error), "bad")
         else:
+            self._show(found)
             self._say(f"✓ {name}", f" is in {self._config.path}.", "good")
 
     def _say(self, strong: str, rest: str, tone: Tone) -> None:

@@ -63,8 +63,7 @@ def _headline(shown: Preview, plan: Plan) -> Line:
 def _differs(difference: Difference, condition: str, engine: Engine) -> Line:
     here, there = ENGINES[engine], ENGINES[difference.engine]
     if difference.error:
-        said = difference.error.partition(f", read by {difference.engine}: ")[2].partition(". Columns of images")[0]
-        return Line(f"Not compared with {there}", f": {said or difference.error}. Here {here} reads it.")
+        return Line(f"Not compared with {there}", f": {difference.error}. Here {here} reads it.")
     changes = [
         f"{count(len(names), 'tag')} {word} ({_some(names)})"
         for names, word in ((difference.more, "more"), (difference.less, "fewer"))

@@ -130,7 +130,7 @@ def _difference(inventory: Inventory, condition: str, engine: Engine, selected: 
     try:
         others = workbench(inventory).select(condition, engine=other, limit=COMPARING)
     except ConditionError as error:
-        return Difference(other, [], [], str(error))
+        return Difference(other, [], [], error.said)
     if others == selected:
         return None
     here, there = set(selected), set(others)

@@ -7,25 +7,24 @@ back.
 
 from __future__ import annotations
 
-import re
-import sqlite3
 import threading
+from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from typing import Protocol
+from contextlib import closing
+from typing import Any
 
-import duckdb
 import pandas as pd
-import sqlglot
+import pyarrow as pa
 
 from regdata.errors import ConditionError
-from regdata.tables.functions import SQLITE, duckdb_returns
-from regdata.tables.parsing import Refused, bracketed, parse
-from regdata.tables.schema import TABLES, Engine, Tables, load_duckdb, load_sqlite
-from regdata.tables.types import NOT_BOOLEAN, check
-from regdata.tables.values import DuckDB, Rules, SQLite
-from regdata.tables.workspace import connect, frame, rolled_back
+from regdata.tables import process
+from regdata.tables.process import END, streamed
+from regdata.tables.schema import TABLES, Engine, Tables, mentioned
+from regdata.tables.workspace import to_frame
 
+MB = 1_000_000
+LARGEST = 500 * MB  # what a query may give
+_BATCH = 100_000
 TIME_LIMIT = 30.0
 
 
@@ -36,68 +35,85 @@ def select(tables: Tables, condition: str, *, engine: Engine, name: str = "condi
 
 
 class Reader:
-    """Reads conditions over the tables of an inventory in one engine; a table is loaded when it is first mentioned.
+    """Reads conditions over the tables of an inventory in one engine, in a process of its own.
 
-    What is read can't change the tables: SQLite is set to allow nothing but reading, and DuckDB gets one query at a
-    time, in a transaction that is rolled back. Not for several threads at once, but for ``interrupt``.
+    That gets a table when it is first mentioned; what it reads can't change the tables, nor take more than a bound of
+    memory or of time: then the process is ended, and the next condition starts another. Not for several threads at
+    once, but for ``interrupt``.
     """
 
     def __init__(self, tables: Tables, engine: Engine) -> None:
         self.engine = engine
         self._tables = tables
+        self._worker: process.Worker | None = None
         self._loaded: set[str] = set()
-        self._connection: duckdb.DuckDBPyConnection | sqlite3.Connection = (
-            connect() if engine == "duckdb" else sqlite3.connect(":memory:", check_same_thread=False)
-        )
-        self._rules: Rules = (
-            SQLite(SQLITE)
-            if isinstance(self._connection, sqlite3.Connection)
-            else DuckDB(duckdb_returns(self._connection))
-        )
 
     def select(self, condition: str, *, name: str = "condition", limit: float | None = None) -> list[int]:
         """The ids of the rows of ``images`` for which ``condition`` is true, read in ``limit`` or TIME_LIMIT seconds.
 
         Raises ConditionError, which shows the condition under ``name``, what the engine says and the columns there are.
         """
-        seconds = limit or TIME_LIMIT
-        with self._reading(f"{name} {condition.strip()!r}", condition, seconds, ["images", *_mentioned(condition)]):
-            if isinstance(self._connection, sqlite3.Connection):
-                return _select_sqlite(self._connection, self._rules, condition)
-            return _select_duckdb(self._connection, self._rules, condition)
+        what = f"{name} {condition.strip()!r}"
+        order = {"do": "select", "what": what, "condition": condition, "engine": self.engine}
+        ids = array("q")
+        for part in self._ask(order, {"images", *mentioned(condition)}, limit or TIME_LIMIT):
+            ids.frombytes(part)
+        return ids.tolist()
 
     def query(self, sql: str) -> pd.DataFrame:
         """What a query over the tables gives; in DuckDB only. Raises ConditionError."""
-        assert not isinstance(self._connection, sqlite3.Connection)
-        with self._reading("the query", sql, TIME_LIMIT, _mentioned(sql) or TABLES):
-            _check_single(self._connection, sql)
-            with rolled_back(self._connection):
-                return frame(self._connection, sql)
+        parts = self._ask({"do": "query", "what": "the query", "sql": sql}, set(mentioned(sql) or TABLES), TIME_LIMIT)
+        return to_frame(pa.concat_tables(pa.ipc.open_stream(part).read_all() for part in parts))
 
     def interrupt(self) -> None:
         """Stops what another thread is reading: it gets a ConditionError."""
-        self._connection.interrupt()
+        worker = self._worker
+        if worker:
+            worker.stop()
 
     def close(self) -> None:
         """Frees the tables."""
-        self._connection.close()
+        worker, self._worker = self._worker, None
+        if worker and worker.usable:
+            process.give_back(worker)
 
-    @contextmanager
-    def _reading(self, what: str, sql: str, limit: float, names: Iterable[str]) -> Iterator[None]:
-        with _explained(what, sql, self.engine, limit):
-            for name in names:
-                self._load(name)
-            with _deadline(self._connection, limit):
-                yield
+    def _ask(self, order: dict[str, Any], tables: set[str], limit: float) -> list[bytes]:
+        worker = self._opened(tables)
+        try:
+            return worker.ask(order, limit=limit, most=LARGEST)
+        except process.Stopped:
+            said = f"it took more than {limit:g} s and was stopped"
+        except process.TooMuch:
+            said = f"it gives more than {LARGEST // MB} MB: ask for less, or ask to_duckdb()"
+        except process.Ended as how:
+            said = f"the process that read it ended early ({how}), which may be for want of memory: let it look at less"
+        raise ConditionError(f"{order['what']}, read by {self.engine}: {said}", said)
 
-    def _load(self, name: str) -> None:
-        if name in self._loaded:
-            return
-        if isinstance(self._connection, sqlite3.Connection):
-            load_sqlite(self._connection, self._tables, name)
-        else:
-            load_duckdb(self._connection, self._tables, name)
-        self._loaded.add(name)
+    def _opened(self, tables: set[str]) -> process.Worker:
+        """The process, with these tables in it."""
+        worker, self._worker = self._worker, None
+        if not worker or not worker.usable:
+            worker, self._loaded = process.take(), set()
+        if not tables <= self._loaded:
+            self._fill(worker, tables | self._loaded)
+        self._worker = worker
+        return worker
+
+    def _fill(self, worker: process.Worker, tables: set[str]) -> None:
+        try:
+            worker.ask({"do": "open", "engine": self.engine, "tables": sorted(tables)}, self._sent(sorted(tables)))
+        except process.Ended as how:
+            raise ConditionError(
+                f"the process that reads conditions ended at its start ({how}): see whether memory is short, then try "
+                "again"
+            ) from None
+        self._loaded = tables
+
+    def _sent(self, tables: Iterable[str]) -> Iterator[bytes | pa.Buffer]:
+        for name in tables:
+            for rows in self._tables.batches(name):
+                yield from (streamed(batch) for batch in rows.to_batches(_BATCH))
+            yield END
 
 
 class Readers:
@@ -134,84 +150,3 @@ class Readers:
         if engine not in self._readers:
             self._readers[engine] = Reader(self._tables, engine)
         return self._readers[engine]
-
-
-def _mentioned(sql: str) -> list[str]:
-    return [table for table in TABLES if re.search(rf"\b{table}\b", sql, re.IGNORECASE)]
-
-
-@contextmanager
-def _explained(what: str, sql: str, engine: Engine, limit: float) -> Iterator[None]:
-    """Why ``sql`` can't be read, as a ConditionError of one line."""
-    try:
-        sql.encode()
-        yield
-    except UnicodeEncodeError:
-        raise ConditionError(f"{what} holds half a character, which no text can: type it again") from None
-    except Refused as error:
-        raise ConditionError(f"{what} {error}") from None
-    except RecursionError:
-        name = what.split()[0]
-        raise ConditionError(
-            f"{name} of {len(sql)} characters is nested too deeply: write it with fewer parentheses"
-        ) from None
-    except (duckdb.Error, sqlite3.Error, sqlglot.errors.SqlglotError) as error:
-        said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()[0].rstrip("!.")
-        if isinstance(error, duckdb.InterruptException) or said == "interrupted":
-            said = f"it took more than {limit:g} s and was stopped"
-        if said.startswith("no such column") and '"' in sql:
-            said += ". Text goes in single quotes"
-        columns = ", ".join(TABLES["images"])
-        raise ConditionError(f"{what}, read by {engine}: {said}. Columns of images: {columns}") from None
-
-
-def _select_duckdb(connection: duckdb.DuckDBPyConnection, rules: Rules, condition: str) -> list[int]:
-    query = f"SELECT id FROM images WHERE (\n{condition}\n) ORDER BY id"
-    _check_single(connection, query)
-    _check_single(connection, f"SELECT (\n{condition}\n) FROM images")
-    # Without this, 1 or 'yes' would match every row.
-    if [str(kind) for kind in connection.sql(f"SELECT (\n{condition}\n) FROM images").types] != ["BOOLEAN"]:
-        raise NOT_BOOLEAN
-    check(parse(condition, "duckdb"), rules, lambda text: False)
-    with rolled_back(connection):
-        return [row[0] for row in connection.execute(query).fetchall()]
-
-
-def _check_single(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuses what is not one query: another statement could end the transaction that is to be rolled back."""
-    kinds = [statement.type for statement in connection.extract_statements(sql)]
-    if len(kinds) != 1 or kinds[0] not in _QUERIES:
-        raise Refused("is not one query: it must be a single SELECT, which can only read")
-
-
-_QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-
-
-def _select_sqlite(connection: sqlite3.Connection, rules: Rules, condition: str) -> list[int]:
-    query = f"SELECT id FROM images WHERE (\n{bracketed(condition)}\n) ORDER BY id"
-    connection.execute(f"EXPLAIN {query}")  # an error of its own says more than what follows
-    check(parse(condition, "sqlite"), rules, lambda text: _reads_as_number(connection, text))
-    return [row[0] for row in connection.execute(query)]
-
-
-def _reads_as_number(connection: sqlite3.Connection, expression: str) -> bool:
-    """Whether SQLite finds it at most infinite when it is compared with a number: no text that stays one is."""
-    try:
-        [[found]] = connection.execute(f"SELECT CAST(9e999 AS REAL) >= ({expression})")
-    except sqlite3.Error:
-        return False
-    return bool(found != 0)
-
-
-class _Interruptible(Protocol):
-    def interrupt(self) -> None: ...
-
-
-@contextmanager
-def _deadline(connection: _Interruptible, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

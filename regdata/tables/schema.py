@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol
 
 import duckdb
 import pyarrow as pa
 
-from regdata.tables.workspace import connect
+from regdata.tables.locked import connect, lock
 
 Engine = Literal["duckdb", "sqlite"]
 
@@ -99,11 +99,17 @@ class Tables(Protocol):
         """The rows of a table, those of a long one some at a time."""
 
 
+def mentioned(sql: str) -> list[str]:
+    """The tables that ``sql`` may read."""
+    return [table for table in TABLES if re.search(rf"\b{table}\b", sql, re.IGNORECASE)]
+
+
 def to_duckdb(tables: Tables) -> duckdb.DuckDBPyConnection:
     """A locked in-memory DuckDB that holds the tables."""
     connection = connect()
     for name in TABLES:
-        load_duckdb(connection, tables, name)
+        load_duckdb(connection, name, tables.batches(name))
+    lock(connection)
     return connection
 
 
@@ -111,49 +117,38 @@ def to_sqlite(tables: Tables) -> sqlite3.Connection:
     """An in-memory SQLite that holds the tables; it can only be read."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
     for name in TABLES:
-        load_sqlite(connection, tables, name)
+        load_sqlite(connection, name, tables.batches(name))
+    lock_sqlite(connection)
     return connection
 
 
-def load_duckdb(connection: duckdb.DuckDBPyConnection, tables: Tables, name: str) -> None:
+def load_duckdb(connection: duckdb.DuckDBPyConnection, name: str, rows: Iterable[pa.Table]) -> None:
     """Puts the table of this name into ``connection``."""
     kinds = {
         column: kind.replace("INTEGER", "BIGINT").replace("REAL", "DOUBLE") for column, kind in TABLES[name].items()
     }
-    with _whole(connection, name):
-        connection.execute(_create(name, kinds))
-        for rows in tables.batches(name):
-            connection.register("incoming", rows)
-            connection.execute(f'INSERT INTO "{name}" SELECT {_columns(name)} FROM incoming')
-            connection.unregister("incoming")
+    connection.execute(_create(name, kinds))
+    for some in rows:
+        connection.register("incoming", some)
+        connection.execute(f'INSERT INTO "{name}" SELECT {", ".join(TABLES[name])} FROM incoming')
+        connection.unregister("incoming")
 
 
-def load_sqlite(connection: sqlite3.Connection, tables: Tables, name: str) -> None:
-    """Puts the table of this name into ``connection``, which then can only be read."""
-    connection.set_authorizer(None)
-    connection.execute("PRAGMA query_only = 0")
+def load_sqlite(connection: sqlite3.Connection, name: str, rows: Iterable[pa.Table]) -> None:
+    """Puts the table of this name into ``connection``."""
+    connection.execute(_create(name, TABLES[name]))
     insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(TABLES[name]))})'
-    try:
-        with _whole(connection, name):
-            connection.execute(_create(name, TABLES[name]))
-            for rows in tables.batches(name):
-                for batch in rows.to_batches(_BATCH):
-                    columns = (batch[column].to_pylist() for column in TABLES[name])
-                    connection.executemany(insert, zip(*columns, strict=True))
-    finally:
-        connection.commit()
-        connection.execute("PRAGMA query_only = 1")
-        connection.set_authorizer(_only_reads)
+    for some in rows:
+        for batch in some.to_batches(_BATCH):
+            columns = (batch[column].to_pylist() for column in TABLES[name])
+            connection.executemany(insert, zip(*columns, strict=True))
+    connection.commit()
 
 
-@contextmanager
-def _whole(connection: duckdb.DuckDBPyConnection | sqlite3.Connection, name: str) -> Iterator[None]:
-    """The whole table, or none when this is interrupted."""
-    try:
-        yield
-    except BaseException:
-        connection.execute(f'DROP TABLE IF EXISTS "{name}"')
-        raise
+def lock_sqlite(connection: sqlite3.Connection) -> None:
+    """From now on ``connection`` can only be read."""
+    connection.execute("PRAGMA query_only = 1")
+    connection.set_authorizer(_only_reads)
 
 
 def _only_reads(action: int, *_: str | None) -> int:
@@ -168,7 +163,3 @@ def _only_reads(action: int, *_: str | None) -> int:
 
 def _create(name: str, kinds: dict[str, str]) -> str:
     return f'CREATE TABLE "{name}" ({", ".join(f"{column} {kind}" for column, kind in kinds.items())})'
-
-
-def _columns(name: str) -> str:
-    return ", ".join(TABLES[name])

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
-from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
-# Given at connect; locked before a condition is read, so that it can't unlock them.
-_LOCKED: dict[str, Any] = {
-    "enable_external_access": False,
-    "python_enable_replacements": False,
-    "allow_community_extensions": False,
-    "autoload_known_extensions": False,
-    "autoinstall_known_extensions": False,
-    "temp_directory": "",
-}
-
-
-def connect() -> duckdb.DuckDBPyConnection:
-    """A locked in-memory DuckDB."""
-    connection = duckdb.connect(config=_LOCKED)
-    # A local setting, which can't be given at connect; in a notebook it would draw into the report.
-    connection.execute("SET enable_progress_bar = false; SET lock_configuration = true")
-    return connection
+from regdata.tables.locked import connect, lock
 
 
 def workspace(**frames: pd.DataFrame | pa.Table) -> duckdb.DuckDBPyConnection:
     """A locked in-memory DuckDB that sees ``frames`` as views of the same names."""
     connection = connect()
+    lock(connection)
     for name, frame in frames.items():
         connection.register(name, frame)
     return connection
@@ -58,25 +40,3 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     types = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int64Dtype()}
     result: pd.DataFrame = table.to_pandas(types_mapper=types.get)
     return result
-
-
-@contextmanager
-def rolled_back(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A transaction that leaves nothing behind."""
-    connection.begin()
-    try:
-        yield connection
-    finally:
-        connection.rollback()
-
-
-@contextmanager
-def committed(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A transaction that leaves all behind, or nothing when it is interrupted."""
-    connection.begin()
-    try:
-        yield connection
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()

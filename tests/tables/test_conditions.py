@@ -197,6 +197,50 @@ def test_unknown_columns(inventory: Inventory, engine: Engine, condition: str) -
     assert message.endswith(f"Columns of images: {', '.join(TABLES['images'])}")
 
 
+@both_engines
+@pytest.mark.parametrize(
+    ("condition", "meant"),
+    [
+        ("image_tags = 'x'", "image_tag"),
+        ("images.tagname = 'x'", "tag_name"),
+        ("agedays > 90", "age_days"),
+        ("exists (select 1 from manifest)", "manifests"),
+        ("exists (select 1 from manifests where manifst_hash = 'x')", "manifest_hash"),
+        ("exists (select 1 from blobs b where b.blobsize > 1)", "blob_size"),
+    ],
+)
+def test_names_that_are_meant(inventory: Inventory, engine: Engine, condition: str, meant: str) -> None:
+    """An unknown column or table is answered with the one that it is most like."""
+    assert f", did you mean {meant}?" in refusal(inventory, condition, engine)
+
+
+@pytest.mark.parametrize(
+    ("engine", "condition", "hint"),
+    [
+        ("sqlite", "regexp_matches(tag_name, '^v')", "DuckDB reads it"),
+        ("sqlite", "list_contains(['latest', 'stable'], tag_name)", "DuckDB reads it"),
+        ("sqlite", "tag_name ~ '^v' or regexp_matches(tag_name, 'x') and nonsense = 1", ""),
+        (
+            "sqlite",
+            "regexp_matches(tag_name, '^v') and tag_name glob date('now', 'start of day')",
+            "has regexp_matches",
+        ),
+        ("duckdb", "julianday('now') - julianday(pushed, 'unixepoch') > 90", "SQLite reads it"),
+        ("duckdb", "pushed < strftime('%s', 'now', '-90 days')", "SQLite reads it"),
+        ("duckdb", "tag_name = printf('%s', unixepoch()) and regexp_matches(tag_name, 'x')", "SQLite has unixepoch"),
+        ("duckdb", "tag_timestamp < date('now', '-90 days')", ""),  # SQLite would compare a number with a text
+        ("duckdb", "nonsense(tag_name)", ""),
+        ("sqlite", "nonsense(tag_name)", ""),
+    ],
+)
+def test_functions_of_the_other_engine(inventory: Inventory, engine: Engine, condition: str, hint: str) -> None:
+    """What the other engine reads, or a function that only it has, is said to be so, with the key to change."""
+    message = refusal(inventory, condition, engine)
+    other = "duckdb" if engine == "sqlite" else "sqlite"
+    said = f'{hint}: if that is meant, set "engine": "{other}" in conf.json'
+    assert (said in message) if hint else ("conf.json" not in message)
+
+
 def test_text_in_double_quotes_in_sqlite(inventory: Inventory) -> None:
     """SQLite would silently select nothing, or everything: the message says how text is written."""
     message = refusal(inventory, 'tag_name <> "latest"', "sqlite")
@@ -281,7 +325,7 @@ def test_endless_queries(inventory: Inventory, engine: Engine, monkeypatch: pyte
     monkeypatch.setattr(conditions, "TIME_LIMIT", 0.3)
     endless = "exists(with recursive r(n) as (select 1 union all select n + 1 from r) select 1 from r where n < 0)"
     message = refusal(inventory, endless, engine)
-    assert f"read by {engine}: it took more than 0.3 s and was stopped." in message
+    assert f"read by {engine}: it took more than 0.3 s and was stopped" in message
 
 
 @both_engines

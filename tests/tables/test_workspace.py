@@ -5,7 +5,8 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from regdata.tables.workspace import committed, rolled_back, workspace
+from regdata.tables.locked import committed, rolled_back
+from regdata.tables.workspace import workspace
 
 
 def test_committed_is_all_or_nothing() -> None:

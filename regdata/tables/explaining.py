@@ -1,0 +1,101 @@
+"""Why a condition can't be read, in one line that says what to do."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from difflib import get_close_matches
+
+import duckdb
+from sqlglot.errors import SqlglotError
+
+from regdata.errors import ConditionError
+from regdata.tables.parsing import Refused
+from regdata.tables.reading import MEMORY, SESSIONS, DuckDBSession, SQLiteSession
+from regdata.tables.schema import TABLES, Engine, mentioned
+
+NAMES: dict[Engine, str] = {"duckdb": "DuckDB", "sqlite": "SQLite"}
+
+
+class Interrupted(Exception):
+    """It was stopped."""
+
+
+@contextmanager
+def explained(what: str, sql: str, engine: Engine, *, condition: bool) -> Iterator[None]:
+    """Why ``sql`` can't be read, as a ConditionError of one line; ``what`` names it. Raises Interrupted, too."""
+    try:
+        sql.encode()
+        yield
+    except UnicodeEncodeError:
+        raise ConditionError(f"{what} holds half a character, which no text can: type it again") from None
+    except Refused as error:
+        raise ConditionError(f"{what} {error}", f"it {error}") from None
+    except RecursionError:
+        raise ConditionError(
+            f"{what.split()[0]} of {len(sql)} characters is nested too deeply: write it with fewer parentheses"
+        ) from None
+    except (MemoryError, SystemError, duckdb.OutOfMemoryException):  # sqlite3 raises the second for the first
+        said = f"needs more than {MEMORY // 1_000_000} MB beside the tables"
+        raise ConditionError(f"{what}, read by {engine}, {said}: let it look at less", f"it {said}") from None
+    except SqlglotError as error:
+        said = f"can't be checked ({_first_line(error)})"
+        raise ConditionError(f"{what} {said}: write it in another way", f"it {said}") from None
+    except (duckdb.Error, sqlite3.Error) as error:
+        said = _first_line(error)
+        if isinstance(error, duckdb.InterruptException) or said == "interrupted":
+            raise Interrupted from None
+        cure = _meant(said, sql) + (_elsewhere(said, sql, engine) if condition else "")
+        columns = ", ".join(TABLES["images"])
+        raise ConditionError(f"{what}, read by {engine}: {said}{cure}. Columns of images: {columns}", said) from None
+
+
+def _first_line(error: Exception) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()[0].rstrip("!.")
+
+
+_UNKNOWN = (
+    r"no such (?:column|table): (?:\w+\.)*(.+)",
+    r'Referenced (?:column|table) "(\w+)"',
+    r"Table with name (\w+) does",
+    r'does not have a column named "(\w+)"',
+)
+
+
+def _meant(said: str, sql: str) -> str:
+    """The name that an unknown one is most like."""
+    known = [*(column for table in ["images", *mentioned(sql)] for column in TABLES[table]), *TABLES]
+    for name in (name for pattern in _UNKNOWN for name in re.findall(pattern, said)):
+        if f'"{name}"' in sql:
+            return ". Text goes in single quotes"
+        # Of t.x, where x is unknown, DuckDB may say that t is.
+        for each in (name, *re.findall(rf"\b{re.escape(name)}\.(\w+)", sql)):
+            for like in get_close_matches(each.lower(), known, 1) if each.lower() not in known else ():
+                return f", did you mean {like}?"
+    return ""
+
+
+def _elsewhere(said: str, condition: str, engine: Engine) -> str:
+    """That the other engine reads it, or has the function that is unknown here."""
+    other: Engine = "sqlite" if engine == "duckdb" else "duckdb"
+    with closing(SESSIONS[other]()) as session:
+        unknown = re.search(r"(?:no such function: |Function with name )(\w+)", said)
+        if _reads(session, condition):
+            does = "reads it"
+        elif unknown and unknown[1].lower() in session.functions():
+            does = f"has {unknown[1]}"
+        else:
+            return ""
+    return f'. {NAMES[other]} {does}: if that is meant, set "engine": "{other}" in conf.json'
+
+
+def _reads(session: DuckDBSession | SQLiteSession, condition: str) -> bool:
+    for table in TABLES:
+        session.load(table, ())
+    try:
+        session.prepare(condition)
+    except (Refused, SqlglotError, duckdb.Error, sqlite3.Error):
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""Reads conditions and queries in one engine, over tables that they can't change, within a bound of memory.
+
+This runs in a process of its own, see worker.py: time is bounded by ending it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import cache
+
+import duckdb
+import pyarrow as pa
+from sqlglot.errors import SqlglotError
+
+from regdata.tables.functions import SQLITE, duckdb_returns
+from regdata.tables.locked import connect, lock, rolled_back
+from regdata.tables.parsing import Refused, bracketed, parse
+from regdata.tables.schema import Engine, load_duckdb, load_sqlite, lock_sqlite
+from regdata.tables.types import NOT_BOOLEAN, check
+from regdata.tables.values import DuckDB, SQLite, Value
+
+MEMORY = 400_000_000  # bytes that DuckDB may use beyond the tables
+TEXT = 10_000_000  # bytes of a text in SQLite, which can't be interrupted while it makes one
+_BATCH = 100_000
+
+
+class DuckDBSession:
+    """Tables in DuckDB, to be loaded, locked and read: one query at a time, in a transaction that is rolled back."""
+
+    def __init__(self) -> None:
+        self._connection = connect()
+
+    def load(self, name: str, rows: Iterable[pa.Table]) -> None:
+        """Puts the table of this name in."""
+        load_duckdb(self._connection, name, rows)
+
+    def lock(self) -> None:
+        """What is read from now on changes nothing."""
+        [[used]] = self._connection.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchall()
+        self._connection.execute(f"SET memory_limit = '{used + MEMORY}B'")
+        lock(self._connection)
+
+    def prepare(self, condition: str) -> None:
+        """Raises Refused or the engine's error where ``condition`` can't be read."""
+        self._check_single(_selecting(condition))
+        self._check_single(f"SELECT (\n{condition}\n) FROM images")
+        # Without this, 1 or 'yes' would match every row.
+        kinds = self._connection.sql(f"SELECT (\n{condition}\n) FROM images").types
+        if [str(kind) for kind in kinds] != ["BOOLEAN"]:
+            raise NOT_BOOLEAN
+        check(parse(condition, "duckdb"), DuckDB(_catalogue()), lambda text: False)
+
+    def select(self, condition: str) -> list[int]:
+        """The ids of the rows of ``images`` for which ``condition`` is true. See `prepare`."""
+        self.prepare(condition)
+        with rolled_back(self._connection):
+            return [row[0] for row in self._connection.execute(_selecting(condition)).fetchall()]
+
+    def query(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """What a query gives; an empty batch first, which tells the columns."""
+        self._check_single(sql)
+        with rolled_back(self._connection):
+            found = self._connection.sql(sql).to_arrow_reader(_BATCH)
+            yield pa.RecordBatch.from_pylist([], found.schema)
+            yield from found
+
+    def functions(self) -> set[str]:
+        """The names of the functions that there are."""
+        return {row[0] for row in self._connection.execute("SELECT function_name FROM duckdb_functions()").fetchall()}
+
+    def interrupt(self) -> None:
+        """Stops what another thread reads."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        """Frees the tables."""
+        self._connection.close()
+
+    def _check_single(self, sql: str) -> None:
+        """Refuses what is not one query: another statement could end the transaction that is to be rolled back."""
+        kinds = [statement.type for statement in self._connection.extract_statements(sql)]
+        if len(kinds) != 1 or kinds[0] not in _QUERIES:
+            raise Refused("is not one query: it must be a single SELECT, which can only read")
+
+
+_QUERIES = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+
+
+@cache
+def _catalogue() -> Callable[[str], Value | None]:
+    return duckdb_returns(connect())
+
+
+class SQLiteSession:
+    """Tables in SQLite, to be loaded, locked and read: nothing but reading is allowed then."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
+        self._connection.execute("PRAGMA temp_store = memory")  # no files
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TEXT)
+
+    def load(self, name: str, rows: Iterable[pa.Table]) -> None:
+        load_sqlite(self._connection, name, rows)
+
+    def lock(self) -> None:
+        lock_sqlite(self._connection)
+
+    def prepare(self, condition: str) -> None:
+        try:
+            readable = bracketed(condition)
+        except SqlglotError:
+            self._connection.execute(f"EXPLAIN {_selecting(condition)}")  # SQLite says it better
+            raise
+        self._connection.execute(f"EXPLAIN {_selecting(readable)}")
+        check(parse(condition, "sqlite"), SQLite(SQLITE), self._reads_as_number)
+
+    def select(self, condition: str) -> list[int]:
+        self.prepare(condition)
+        return [row[0] for row in self._connection.execute(_selecting(bracketed(condition)))]
+
+    def functions(self) -> set[str]:
+        with closing(sqlite3.connect(":memory:")) as free:
+            return {row[0] for row in free.execute("SELECT name FROM pragma_function_list")}
+
+    def interrupt(self) -> None:
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _reads_as_number(self, expression: str) -> bool:
+        """Whether SQLite finds it at most infinite when it is compared with a number: no text that stays one is."""
+        try:
+            [[found]] = self._connection.execute(f"SELECT CAST(9e999 AS REAL) >= ({expression})")
+        except sqlite3.Error:
+            return False
+        return bool(found != 0)
+
+
+def _selecting(condition: str) -> str:
+    return f"SELECT id FROM images WHERE (\n{condition}\n) ORDER BY id"
+
+
+SESSIONS: dict[Engine, type[DuckDBSession] | type[SQLiteSession]] = {"duckdb": DuckDBSession, "sqlite": SQLiteSession}
