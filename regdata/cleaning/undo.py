@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from regdata.collecting.own import bring_back_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
@@ -34,6 +35,7 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
         site = Site.open(config)
         site.registry.check()
         with site.lock():
+            bring_back_own(config, site, past.folder.name)
             restorer = _Restorer(past, site)
             # An index was deleted before its children, what is attached before its subject: now the other way round.
             for manifest in reversed(past.manifests):

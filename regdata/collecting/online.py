@@ -90,7 +90,7 @@ def collect(
     aside = Aside(storage)
     with guarded(aside, run):
         now = aside.now()
-        back = trash.bring_back(aside, reading.missing)
+        back = trash.bring_back(aside, frozenset(reading.missing))
         watch = Watch(storage, reading.manifests, now)
         ailing, going, young = _sorted(storage, aside, reading, back)
         items = [*ailing, *going]

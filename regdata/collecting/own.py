@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 
+from regdata.collecting import trash
 from regdata.collecting.commands import Collection, Commands, check_commands
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.probes import check_online
@@ -146,6 +147,15 @@ def collect_own(
 def undo_own(config: Config, site: Site) -> list[str]:
     """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs."""
     return undo(Aside(_folder(config))) if site.from_store and site.store.writable else []
+
+
+def bring_back_own(config: Config, site: Site, run: str) -> None:
+    """Puts back all that a run collected and that is kept (trash_days), data and links."""
+    if site.from_store and site.store.writable:
+        aside = Aside(_folder(config))
+        for batch in list(trash.kept(aside, run)):
+            batch.undo()
+        aside.close()
 
 
 def _folder(config: Config) -> Storage:

@@ -237,7 +237,7 @@ class Sweep:
         self._journal("deciding", group, count=len(group.items))
         taken = group.aside.data()
         freed = {digest: item.size for digest, item in group.items.items() if digest in taken}
-        if self.keeps and freed:
+        if self.keeps and any(self.aside.has(digest) or digest in freed for digest in group.items):
             group.aside.keep()
         else:
             group.aside.drop()

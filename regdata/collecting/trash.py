@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.paths import blob_path
@@ -20,21 +20,21 @@ def size(aside: Aside) -> int:
     return sum(sum(batch.sizes().values()) for batch in kept(aside))
 
 
-def bring_back(aside: Aside, needed: Collection[str], run: str = "") -> set[str]:
+def bring_back(aside: Aside, needed: Set[str], run: str = "") -> set[str]:
     """Puts back the blobs that are needed, data and links, and drops what has come anew; the digests that came back."""
     back = set()
     for batch in kept(aside, run):
-        data, links = batch.data(), None
-        for digest in data:
-            if aside.has(digest):
-                batch.discard(blob_path(digest))
-            elif digest in needed:
-                links = batch.links() if links is None else links
-                batch.give_back(blob_path(digest))
-                for path in links.get(digest, []):
-                    batch.give_back(path)
-                back.add(digest)
-        if not batch.data():
+        data = batch.data()
+        again = {digest for digest in data if aside.has(digest)}
+        links = batch.links() if again or not needed.isdisjoint(data) else {}
+        for digest in again:
+            for path in (blob_path(digest), *links.get(digest, [])):
+                batch.discard(path)
+        for digest in (needed & data.keys()) - again:
+            for path in (blob_path(digest), *links.get(digest, [])):
+                batch.give_back(path)
+            back.add(digest)
+        if not batch.data() and not batch.links():
             batch.drop()
     return back
 

@@ -129,6 +129,22 @@ def test_trash(scene: Scene) -> None:
     assert not (scene.base_path / NAME).exists()
 
 
+def test_restored_after_the_collection(scene: Scene) -> None:
+    """While it is kept, what a run collected comes back: the same tags, manifests and blobs as before."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    before = scene.store()
+    assert scene.clean() == ""
+    assert scene.store() != before
+    (folder,) = scene.records()
+    outcome = regdata.restore(folder, load_config(scene.conf))
+    bad = outcome[~outcome["outcome"].isin(["restored", "present"])]
+    assert bad.empty, bad.to_dict("records")
+    assert scene.store().tags == before.tags
+    assert scene.store().blobs == before.blobs
+    assert broken(scene.base_path) == []
+
+
 def test_nothing_can_collect(registry: LocalRegistry, conf: Conf) -> None:
     """Without gc-command and without a folder nothing is deleted; the sentence says what to give."""
     push(registry.url, "app", "1", OLD)
