@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo lab report test check lint bench clean pictures style registry skopeo chromium nginx wrk
+.PHONY: demo lab report test check lint bench clean pictures style registry skopeo chromium nginx wrk htpasswd
 
 demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobuild`
 	@$(PYTHON) -m regdata.demo run
@@ -23,7 +23,7 @@ report: $(INSTALLED)  ## explore and capacity as HTML pages, for the conf.json a
 pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample registry
 	@$(PYTHON) -m tests.benchmarks.pictures
 
-test: $(INSTALLED) registry skopeo chromium nginx
+test: $(INSTALLED) registry skopeo chromium nginx htpasswd
 	@$(PYTHON) -m pytest -q -n auto
 
 # A quarter of the examples, and nothing that starts a registry, a kernel or a browser.
@@ -78,14 +78,15 @@ registry: $(INSTALLED)
 	    exit 1; \
 	fi
 
-skopeo chromium nginx wrk:
+htpasswd: PACKAGE := apache2-utils
+skopeo chromium nginx wrk htpasswd:
 	@set -e; \
 	! command -v $@ >/dev/null || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing $@"; \
 	    apt-get -qq update; \
-	    apt-get -qq install -y --no-install-recommends $@ >/dev/null; \
+	    apt-get -qq install -y --no-install-recommends $(or $(PACKAGE),$@) >/dev/null; \
 	else \
-	    echo "error: the tests need $@ on PATH: install it, Debian has it as $@" >&2; \
+	    echo "error: the tests need $@ on PATH: install it, Debian has it as $(or $(PACKAGE),$@)" >&2; \
 	    exit 1; \
 	fi

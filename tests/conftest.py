@@ -36,11 +36,16 @@ def _missing_browser() -> str | None:
     return None if shutil.which("chromium") else "there is no `chromium` on PATH: install it"
 
 
+def _missing_server() -> str | None:
+    missing = [name for name in ("nginx", "htpasswd") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+    return f"there is no `{missing[0]}` on PATH: install it" if missing else None
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Under CI=true a missing registry, skopeo or browser is a failure: skipped tests would look green."""
     if os.environ.get("CI") != "true" or session.config.getoption("markexpr") == "not real":
         return
-    if missing := _missing_tool() or _missing_browser():
+    if missing := _missing_tool() or _missing_browser() or _missing_server():
         pytest.exit(missing, returncode=1)
 
 
@@ -60,6 +65,13 @@ def kernel() -> None:
 def tools() -> None:
     """Skips a test that needs a real registry and skopeo where there are none."""
     if missing := _missing_tool():
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def servers(tools: None) -> None:
+    """Skips a test that needs nginx and Apache's htpasswd where there are none."""
+    if missing := _missing_server():
         pytest.skip(missing)
 
 
