@@ -74,6 +74,14 @@ class Run(Shown):
         harmless."""
         return self.action == "del" and self.sql_id != "none"
 
+    def _opened(self) -> Site:
+        site = self._open_site(self.config)
+        note = self._note
+        if note:
+            said = "the registry puts requests off (429 or 503): regdata waits, and goes on more slowly"
+            site.registry.http.pace.slowed = lambda: note(said)
+        return site
+
     def scan(self) -> Inventory:
         """What the registry holds. Before that, a run that deletes sees to what interrupted runs left."""
         with self.record.closed_on_error():
@@ -81,14 +89,14 @@ class Run(Shown):
                 self._recover()
             self.resumed = [manifest for past in self.interrupted for manifest in past.planned]
             known = [(image, digest) for image, digest, _ in self.resumed]
-            found = scan_site(self._open_site(self.config), self.config, known=known)
+            found = scan_site(self._opened(), self.config, known=known)
             self.record.write(tags_total=len(found.images))
             self._save_snapshot(found)
         self.inventory = found
         return found
 
     def _recover(self) -> None:
-        site = self._open_site(self.config)
+        site = self._opened()
         # Whoever holds the lock knows that a run whose record says `running` does not run any more.
         with site.lock():
             undo_own(self.config, site)
@@ -131,7 +139,7 @@ class Run(Shown):
             self.result = Result.unchanged(planned, f"{why}: nothing was changed")
             return self.result
         with self.record.closed_on_error():
-            site = self._open_site(self.config)
+            site = self._opened()
             self.result = clean_up(
                 planned, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )

@@ -19,7 +19,7 @@ PATIENCE = 12
 
 
 class Pace:
-    """When the next request may be sent; safe to use from many threads. ``waits`` is told seconds, of longer waits."""
+    """When the next request may be sent; safe to use from many threads. ``slowed`` is called at the first refusal."""
 
     def __init__(self, per_second: float | None = None) -> None:
         self._shortest = 1 / per_second if per_second else 0.0
@@ -29,7 +29,7 @@ class Pace:
         self._in_a_row = 0
         self._free = not per_second
         self._lock = Lock()
-        self.waits: Callable[[float], object] = lambda seconds: None
+        self.slowed: Callable[[], object] | None = None
 
     def wait(self) -> float:
         """Waits for this request's turn; returns when that was, for `too_much`."""
@@ -58,6 +58,9 @@ class Pace:
         if answer.status not in TOO_MUCH:
             self.answered()
             return False
+        slowed, self.slowed = self.slowed, None
+        if slowed:
+            slowed()
         asked = _seconds(answer.headers.get("Retry-After"))
         with self._lock:
             now = time.monotonic()
@@ -71,9 +74,7 @@ class Pace:
         return tries < PATIENCE
 
     def sleep(self, seconds: float) -> None:
-        """Waits, and tells of it."""
-        if seconds > 1:
-            self.waits(seconds)
+        """Waits."""
         time.sleep(seconds)
 
 

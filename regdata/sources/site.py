@@ -16,7 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
+from regdata.errors import AccessError, CleanupError, ConfigError, RegistryError, StorageError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
 from regdata.sources.files import lock_folder
@@ -62,6 +62,11 @@ class Site(ABC):
     def open(config: Config, *, timeout: tuple[float, float] = TIMEOUT, start_time: float = START_TIME) -> Site:
         """The site that conf.json names; nothing is asked of the registry. StorageError for an unusable base_path."""
         registry = Registry.open(config.registry, timeout=timeout)
+        if config.registry.base_path and config.registry.repositories:
+            raise ConfigError(
+                f"{config.path}: registry.repositories and registry.base_path don't go together: the folder shows all "
+                "repositories, and `protect` or the conditions say what stays; leave one of the two out"
+            )
         if config.registry.base_path:
             # Read without the cache: damage is to be seen, and reading a folder is fast.
             return StoreSite(registry, Storage(config.registry.base_path), start_time=start_time)
