@@ -16,6 +16,7 @@ from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import states
+from regdata.cleaning.revival import revive
 from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, check_commands, collect
@@ -201,6 +202,10 @@ def _carry_out(
         if gc and not errors and collects_itself(config, site):
             began, held = int(time.time()), _held(plan.inventory, gone.manifest_rows)
             fresh = scan_site(site, config, since=plan.inventory)
+            if back := revive(outcome, fresh, site, record):
+                notes.append(f"{len(back)} manifests were put back: what was pushed while this run deleted needs them")
+                gone = Members(gone.manifests - set(back), gone.tags)
+                fresh = scan_site(site, config, since=fresh)
             expected = unneeded(config, site, fresh, held)
             collected = collect_own(config, site, record, fresh, expected, held=held, began=began)
         elif gc and not errors and (len(expected) or not plan.inventory.from_store):

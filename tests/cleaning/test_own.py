@@ -14,13 +14,14 @@ import requests
 import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import push
+from regdata.demo.samples import make_index, push
 from regdata.errors import CleanupError
 from regdata.records.reading import read_events
 from regdata.sources.aside import NAME
 from tests.cleaning.test_kill import KILLED, Runner, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
+from tests.support.proxy import Fault
 from tests.support.scene import INDEX, OLD, NewScene, Scene, broken
 
 __all__ = ["runner"]
@@ -143,6 +144,33 @@ def test_restored_after_the_collection(scene: Scene) -> None:
     assert scene.store().tags == before.tags
     assert scene.store().blobs == before.blobs
     assert broken(scene.base_path) == []
+
+
+def test_an_index_that_lands_late(scene: Scene) -> None:
+    """An index that was verified before its child was deleted, and is linked after, gets the child back, whole."""
+    child = INDEX.children[0]
+    index = make_index([child])
+
+    def land(body: bytes) -> bytes:
+        root = scene.base_path / "docker/registry/v2"
+        hex_ = index.digest[7:]
+        manifests = root / "repositories/prod/app/_manifests"
+        for path, data in (
+            (root / f"blobs/sha256/{hex_[:2]}/{hex_}/data", index.manifest),
+            (manifests / f"revisions/sha256/{hex_}/link", index.digest.encode()),
+            (manifests / "tags/late/current/link", index.digest.encode()),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return body
+
+    scene.proxy.on("DELETE", child.digest, Fault(carried_out=True, body=land))
+    assert scene.clean() == ""
+    assert broken(scene.base_path) == []
+    store = scene.store()
+    assert ("prod/app", child.digest) in store.revisions
+    assert ("prod/app", "late", index.digest) in store.tags
+    assert INDEX.digest not in {digest for _, digest in store.revisions}
 
 
 def test_nothing_can_collect(registry: LocalRegistry, conf: Conf) -> None:
