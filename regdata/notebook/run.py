@@ -89,8 +89,11 @@ class Run(Shown):
                 self._recover()
             self.resumed = [manifest for past in self.interrupted for manifest in past.planned]
             known = [(image, digest) for image, digest, _ in self.resumed]
-            found = scan_site(self._opened(), self.config, known=known)
-            self.record.write(tags_total=len(found.images))
+            site = self._opened()
+            found = scan_site(site, self.config, known=known)
+            self.record.write(
+                tags_total=len(found.images), registry_user=site.registry.user, can_untag=bool(found.can_untag)
+            )
             self._save_snapshot(found)
         self.inventory = found
         return found

@@ -79,6 +79,11 @@ class Registry:
     def __repr__(self) -> str:
         return f"Registry({self.display!r})"
 
+    @property
+    def user(self) -> str:
+        """As whom it has been asked so far, and where the credentials come from."""
+        return self.http.authorization.who()
+
     # Reading
 
     def check(self) -> None:
