@@ -9,16 +9,22 @@ from regdata._version import __version__
 from regdata.show.shown import views_in
 
 if TYPE_CHECKING:
+    from regdata.analysis.backtest import Backtest, backtest
     from regdata.cleaning.cleanup import apply
     from regdata.cleaning.undo import restore
     from regdata.config import load_config
     from regdata.errors import RegdataError
     from regdata.inventory.inventory import Inventory
     from regdata.inventory.scan import scan
+    from regdata.planning.comparison import Comparison, compare_conditions
     from regdata.planning.plan import Plan, plan
     from regdata.planning.previews import Preview, preview
 
 _HOME = {
+    "backtest": "analysis.backtest",
+    "Backtest": "analysis.backtest",
+    "compare_conditions": "planning.comparison",
+    "Comparison": "planning.comparison",
     "load_config": "config",
     "scan": "inventory.scan",
     "Inventory": "inventory.inventory",
@@ -31,15 +37,19 @@ _HOME = {
     "RegdataError": "errors",
 }
 
-views_in("regdata.notebook.views", "regdata.notebook.preview_views")
+views_in("regdata.notebook.views", "regdata.notebook.preview_views", "regdata.notebook.proof_views")
 
 __all__ = [
+    "Backtest",
+    "Comparison",
     "Inventory",
     "Plan",
     "Preview",
     "RegdataError",
     "__version__",
     "apply",
+    "backtest",
+    "compare_conditions",
     "load_config",
     "plan",
     "preview",

@@ -60,7 +60,7 @@ def _argv(value: object) -> object:
 def _several(value: object) -> tuple[str, ...]:
     """Texts; one stands for itself."""
     texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts:
+    if not isinstance(texts, list | tuple) or not texts:
         raise ValueError("neither a text nor a list of texts")
     return tuple(_not_blank(text) if isinstance(text, str) else _not_blank("") for text in texts)
 

@@ -7,6 +7,7 @@ is simple, not exact: what was deleted since is missing, and an earlier image of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from regdata.analysis.forecast import DAY, STEP, Forecast, Past, day, forecast
 from regdata.errors import ConditionError
+from regdata.inventory.families import with_families
 from regdata.inventory.inventory import Inventory
 from regdata.planning.bench import Workbench
 
@@ -35,29 +37,36 @@ class Option:
     error: str = ""
 
 
-def as_of(inventory: Inventory, time: int, *, blobs: pd.DataFrame) -> Inventory:
+def as_of(inventory: Inventory, time: int, *, blobs: pd.DataFrame, ranks: bool = True) -> Inventory:
     """What had been pushed by ``time`` (UTC epoch seconds) and is still there.
 
-    ``blobs`` is space.by_blob(inventory). Ages and ranks are as of then, exclusive_size and shared_tags as of today.
-    What has no date was there.
+    ``blobs`` is space.by_blob(inventory). Ages and ranks are as of then (family_rank and version_rank, which take long,
+    unless ``ranks`` is off), and idle_days is for what was not seen since; the rest is as of today. What has no date
+    was there.
     """
     since = blobs.set_index("blob_hash")["since"]
     images = inventory.images[~(inventory.images["tag_timestamp"] > time).fillna(False)]
-    ranked = images.groupby(["image_name", images["kind"] == "signature"])["newest_rank"]
+    newest = images.groupby(["image_name", images["kind"] == "signature"])["newest_rank"]
     images = images.assign(
         age_days=images["age_days"] - (inventory.scanned_at - time) / DAY,
-        newest_rank=images["newest_rank"] - ranked.transform("min") + 1,
+        newest_rank=images["newest_rank"] - newest.transform("min") + 1,
+        idle_days=images["idle_days"] - (inventory.scanned_at - time) / DAY,
     )
     manifests = inventory.manifests
     pushed = manifests["pushed"].fillna(manifests["manifest_hash"].map(since).astype("Int64"))
     stored = inventory.blobs["blob_hash"].map(since).astype("Int64")
     return replace(
         inventory,
-        images=images,
+        images=with_families(images)[list(images.columns)] if ranks else images,
         manifests=manifests[~(pushed > time).fillna(False)],
         blobs=inventory.blobs[~(stored > time).fillna(False)],
         scanned_at=time,
     )
+
+
+def ranked(*conditions: str | None) -> bool:
+    """Whether a condition asks for family_rank or version_rank."""
+    return any(re.search(r"\b(family|version)_rank\b", condition or "", re.IGNORECASE) for condition in conditions)
 
 
 def options(
@@ -67,8 +76,9 @@ def options(
     with Workbench(inventory) as bench:
         tried = [_option(bench, name, condition) for name, condition in conditions.items()]
     freed = []
+    ranks = ranked(inventory.protect, *conditions.values())
     for time in steps:
-        tried, freed_then = _replay(as_of(inventory, time - STEP, blobs=blobs), tried)
+        tried, freed_then = _replay(as_of(inventory, time - STEP, blobs=blobs, ranks=ranks), tried)
         freed.append(freed_then)
     stored = Past.of(blobs, now=inventory.scanned_at).at(steps)
     found = []

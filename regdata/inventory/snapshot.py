@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from regdata.errors import StorageError
@@ -47,6 +48,7 @@ LATER = {
     name: {*dropwhile(lambda column: column != "error", schema.TABLES[name])} - {"error"}
     for name in ("images", "manifests")
 }
+_PARTS = {"references": ~pc.field("reference_kind").isin(["layer", "config"]), "blobs": pc.scalar(False)}
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
 
@@ -70,8 +72,11 @@ def save(tables: Tables, facts: dict[str, Any], folder: str | Path) -> Path:
     return target
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """The fields of the Inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
+def load(path: str | Path, *, whole: bool = True) -> dict[str, Any]:
+    """The fields of the Inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError.
+
+    Not ``whole``: without blobs, and without references to layers and configs, which are nearly all of it.
+    """
     path = Path(path)
     if not (path / FACTS).is_file():
         found = saved(path)
@@ -81,7 +86,7 @@ def load(path: str | Path) -> dict[str, Any]:
             )
         path = found[-1]
     facts = read_facts(path)
-    tables = {name: _table(path, name) for name in TABLES}
+    tables = {name: _table(path, name, whole) for name in TABLES}
     frames = {name: to_frame(table) for name, table in tables.items() if name != "references"}
     for name in LATER:
         if set(schema.TABLES[name]) - set(frames[name]):
@@ -92,12 +97,12 @@ def load(path: str | Path) -> dict[str, Any]:
     return frames | {"refers": refers} | facts
 
 
-def _table(path: Path, name: str) -> pa.Table:
+def _table(path: Path, name: str, whole: bool) -> pa.Table:
     file = path / f"{name}.parquet"
     if name in _EMPTY and not file.exists():  # format 1
         return pa.Table.from_pandas(_EMPTY[name])
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(file, filters=None if whole else _PARTS.get(name))
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from None
     if missing := set(COLUMNS[name]) - set(table.column_names) - LATER.get(name, set()):

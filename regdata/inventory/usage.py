@@ -22,14 +22,13 @@ from regdata.usage.inuse import Use
 if TYPE_CHECKING:
     from regdata.config import Config
 
-NO_PULLS = Pulls(
-    None,
-    pa.schema(
-        {"image_name": pa.string(), "reference": pa.string()}
-        | dict.fromkeys(("last_pulled", "pulls_30d", "pulls_total", "last_seen"), pa.int64())
-    ).empty_table(),
-)
-COLUMNS = ("last_pulled", "pulls_30d", "pulls_total", "idle_days", "in_use")
+_NO_PULLS = pa.schema(
+    {"image_name": pa.string(), "reference": pa.string()}
+    | dict.fromkeys(("last_pulled", "pulls_30d", "pulls_total", "last_seen"), pa.int64())
+).empty_table()
+USERS = 3  # of a tag that are named
+_OF_PULLS = ("last_pulled", "pulls_30d", "pulls_total", "idle_days")
+_OF_USES = ("in_use",)
 
 
 def observed(inventory: Inventory, config: Config) -> Inventory:
@@ -61,32 +60,38 @@ def history(config: Config) -> Path | None:
 def with_usage(
     inventory: Inventory, pulls: Pulls | None = None, uses: Mapping[str, Sequence[Use]] | None = None
 ) -> Inventory:
-    """The inventory with what access logs and lists of what runs say of its tags; None: there are none.
+    """The inventory with what access logs and lists of what runs say of its tags; None: what it says of them stays.
 
     Raises CleanupError for a list that names nothing of this registry: it may have another name there.
     """
-    pulls = pulls or NO_PULLS
     listed = [(number, *use) for number, found in enumerate((uses or {}).values()) for use in found]
     kinds = {"list": "int64", "repository": "str", "tag": "str", "digest": "str", "used_by": "str", "ours": "bool"}
     known = {
         "scanned_at": [inventory.scanned_at],
-        "since": pa.array([pulls.since], pa.int64()),
+        "since": pa.array([pulls and pulls.since], pa.int64()),
         "lists": [len(uses or ())],
     }
     graph = inventory.graph
     graph.keep("inventory/parts.sql")
     with graph.open(
         images=inventory.images[["id", "pushed"]],
-        pulls=pulls.table,
+        pulls=pulls.table if pulls else _NO_PULLS,
         listed=pd.DataFrame(listed, columns=list(kinds)).astype(kinds),
         known=pa.table(known),
     ) as work:
+        run_file(work, "inventory/names.sql")
         run_file(work, "inventory/usage.sql")
         _check(work, list(uses or ()))
         found = frame(work, "from out_usage").astype({"in_use": "boolean"})
         used = frame(work, "from out_uses")
-    images = inventory.images.drop(columns=list(COLUMNS)).merge(found, on="id")
-    result = replace(inventory, images=images[list(inventory.images.columns)], uses=used, pulls_since=pulls.since)
+    made = [*(_OF_PULLS if pulls else ()), *(_OF_USES if uses is not None else ())]
+    images = inventory.images.drop(columns=made).merge(found[["id", *made]], on="id")
+    result = replace(
+        inventory,
+        images=images[list(inventory.images.columns)],
+        uses=inventory.uses if uses is None else used,
+        pulls_since=pulls.since if pulls else inventory.pulls_since,
+    )
     result.once("graph", lambda: graph)
     return result
 
@@ -97,3 +102,23 @@ def _check(work: duckdb.DuckDBPyConnection, lists: Sequence[str]) -> None:
             f"in-use: {lists[number]} names nothing of this registry, but {named}: where that is this registry, add "
             "the name that it has there to registry.names; else take the list out. Nothing was deleted"
         )
+
+
+def users(inventory: Inventory) -> pd.DataFrame:
+    """image_name, tag_name, used_by (the first of them): a row per tag that is in use."""
+    inventory.graph.keep("inventory/parts.sql")
+    with inventory.graph.open(uses=inventory.uses) as work:
+        run_file(work, "inventory/names.sql")
+        return frame(work, _USERS)
+
+
+_USERS = f"""
+with named as (
+    select distinct l.id, u.used_by
+    from led_to l join image i using (image)
+    join uses u on u.image_name = i.image_name and l.reference in (u.tag_name, u.manifest_hash)
+)
+select i.image_name, t.tag_name,
+       array_to_string(list(used_by order by used_by)[1:{USERS}], ', ')
+       || if(count(*) > {USERS}, format(' and {{}} more', count(*) - {USERS}), '') as used_by
+from named join tag t using (id) join image i using (image) group by t.id, i.image_name, t.tag_name order by t.id"""

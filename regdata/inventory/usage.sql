@@ -1,15 +1,6 @@
--- Who pulled and who uses what, for tags. Reads the tables of numbers.sql, reach.sql and parts.sql, images(id, pushed),
+-- Who pulled and who uses what, for tags. Reads the tables of numbers.sql, reach.sql, parts.sql and names.sql, images(id, pushed),
 -- pulls(image_name, reference, last_pulled, pulls_30d, pulls_total, last_seen), listed(list, repository, tag, digest, used_by, ours):
 -- what lists name, and known(scanned_at, since, lists): from when on pulls are known, how many lists there are.
-
--- What a tag leads to: itself by its name, and by digest the manifest and, of an index, its children.
-create temp table led_to as
-select distinct t.id, t.image, d.hash as reference
-from tag_node t0 join tag t using (id) join part p on p.top = t0.node join digest d on d.digest = p.manifest
-union
-select t.id, t.image, d.hash from tag t join digest d using (digest)
-union
-select id, image, tag_name from tag;
 
 create temp table pulled as
 select l.id, max(p.last_pulled) as last_pulled, sum(p.pulls_30d)::bigint as pulls_30d, sum(p.pulls_total)::bigint as pulls_total,

@@ -39,7 +39,7 @@ def preview(shown: Preview, order: str = "frees most") -> Document:
     if len(kept):
         blocks.append(Table(("selected, but stays", "tags", "for example"), list(_kept_rows(kept))))
     if shown.count:
-        blocks.append(_tags(in_order(shown.tags, order), order))
+        blocks.append(tags_table(in_order(shown.tags, order), order))
     return Document(tuple(blocks))
 
 
@@ -91,7 +91,8 @@ def _verb(number: int) -> str:
     return "goes" if number == 1 else "go"
 
 
-def _tags(tags: pd.DataFrame, order: str) -> Table:
+def tags_table(tags: pd.DataFrame, order: str) -> Table:
+    """The first of the tags, which are in that order: name, age, sizes, and what happens to them."""
     rows = [
         (
             shorten(f"{image}:{tag}", 60),

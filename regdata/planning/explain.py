@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from regdata.errors import RegdataError
+from regdata.inventory.usage import users
 from regdata.planning.rules import BECAUSE_OF_OTHERS, REASONS, Decision, holders, reasons
 
 # How many names a sentence lists.
@@ -36,7 +37,7 @@ def _tag(plan: Decision, image: str, tag: str) -> str:
     if action == "delete":
         return f"{name} goes: the condition selects it, and nothing that stays needs its digest."
     if action == "keep" and reason not in BECAUSE_OF_OTHERS:
-        return f"{name} stays although the condition selects it: {REASONS[reason]}."
+        return f"{name} stays although the condition selects it: {meaning(plan, image, tag, reason)}."
     because = f"{REASONS[reason]}{_holders(plan, image, known['tag_hash'].iloc[0], besides=tag)}"
     if action == "untag":
         return f"{name} goes, but its digest stays and frees nothing: {because}."
@@ -53,10 +54,24 @@ def _manifest(plan: Decision, image: str, digest: str) -> str:
     if not row.empty:
         return f"{name} goes: {REASONS[row['reason'].iloc[0]]}."
     why = reasons(plan, image, digest)
-    for reason, meaning in REASONS.items():
+    for reason, said in REASONS.items():
         if reason in why:
-            return f"{name} stays: {meaning}."
+            by = plan.inventory.uses.query("image_name == @image and manifest_hash == @digest")["used_by"]
+            used = f" ({', '.join(sorted(by)[:SHOWN])})" if reason == "in-use" and len(by) else ""
+            return f"{name} stays: {said}{used}."
     return f"{name} stays: something that stays needs it{_holders(plan, image, digest)}."
+
+
+def meaning(plan: Decision, image: str, tag: str, reason: str) -> str:
+    """A reason in words; who it is that uses the tag."""
+    used_by = users_of(plan).get((image, tag)) if reason == "in-use" else None
+    return f"{REASONS[reason]} ({used_by})" if used_by else REASONS[reason]
+
+
+def users_of(plan: Decision) -> dict[tuple[str, str], str]:
+    """Who uses each tag that is in use."""
+    rows = plan.inventory.once("users", lambda: users(plan.inventory))
+    return dict(zip(zip(rows["image_name"], rows["tag_name"], strict=True), rows["used_by"], strict=True))
 
 
 def _holders(plan: Decision, image: str, digest: str, *, besides: str = "") -> str:

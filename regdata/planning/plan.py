@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
-from regdata.planning.explain import explain
+from regdata.planning.explain import explain, meaning
 from regdata.planning.rules import REASONS, Decision, decide, spared
 from regdata.show.shown import Shown
 from regdata.tables.conditions import Readers
@@ -45,7 +45,9 @@ class Plan(Decision, Shown):
     @property
     def explanations(self) -> pd.DataFrame:
         """image_name, tag_name, tag_size, action, reason, why: a row per tag, first those that don't simply go."""
-        rows = self.tags.assign(why=self.tags["reason"].map(REASONS), last=self.tags["action"] == "delete")
+        of = zip(*(self.tags[name] for name in ("image_name", "tag_name", "reason")), strict=True)
+        why = [meaning(self, *row) for row in of]
+        rows = self.tags.assign(why=pd.array(why, dtype="str"), last=self.tags["action"] == "delete")
         ordered = rows.sort_values(["last", "image_name", "tag_name"], ignore_index=True)
         return ordered[["image_name", "tag_name", "tag_size", "action", "reason", "why"]]
 

@@ -25,6 +25,7 @@ REASONS = {
     "child": "only a deleted index lists it",
     "referrer": "it belongs to a manifest that goes",
     "protected": "`protect` matches it",
+    "in-use": "it is in use",
     "shared-digest": "another tag that stays is on the same digest",
     "index-child": "an index that stays lists it",
     "signs-kept-image": "it belongs to a manifest that stays",
@@ -46,9 +47,21 @@ def protected(inventory: Inventory) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "reason": "protected"})
 
 
+def tags_in_use(inventory: Inventory) -> pd.DataFrame:
+    """Keep-rule: the tags that a list of what runs names, or whose manifest or child it names."""
+    images = inventory.images
+    return images.loc[images["in_use"].fillna(False).astype(bool), ["id"]].assign(reason="in-use")
+
+
+def manifests_in_use(inventory: Inventory) -> pd.DataFrame:
+    """Keep-rule: the manifests that a list of what runs names, whether a tag leads to them or not."""
+    uses = inventory.uses
+    return uses.loc[uses["manifest_hash"].notna(), ["image_name", "manifest_hash"]].assign(reason="in-use")
+
+
 # What must stay whatever is selected: id (of Inventory.images), reason; or, of manifests, image_name, manifest_hash,
 # reason. Where several rules spare the same, the first says why, by a key of REASONS.
-KEEP_RULES: tuple[Callable[[Inventory], pd.DataFrame], ...] = (protected,)
+KEEP_RULES: tuple[Callable[[Inventory], pd.DataFrame], ...] = (protected, tags_in_use, manifests_in_use)
 
 _TAG_COLUMNS = {"id": "int64", "reason": "str"}
 _MANIFEST_COLUMNS = {"image_name": "str", "manifest_hash": "str", "reason": "str"}

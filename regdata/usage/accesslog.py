@@ -71,12 +71,14 @@ class AccessLog:
         ``ignored``: globs over the User-Agent, in any case; what asks with one that matches pulls nothing.
         """
         known = self._work.execute("select min(time) from line where time <= ?", [until]).fetchall()
-        options = {
-            "until": until,
-            "ignored": [pattern.lower().replace("\\", "\\\\") for pattern in (*OURS, *ignored)],  # for GLOB
-            "later": later,
-        }
+        options = {"until": until, "ignored": _globs(ignored), "later": later}
         return Pulls(known[0][0], self._work.sql(sql_text("usage/pulls.sql"), params=options).to_arrow_table())
+
+    def later(self, after: int, *, ignored: Sequence[str] = ()) -> pa.Table:
+        """image_name, reference, pulled, pushed: when each manifest was first pulled and pushed after a moment."""
+        return self._work.sql(
+            sql_text("usage/later.sql"), params={"after": after, "ignored": _globs(ignored)}
+        ).to_arrow_table()
 
     def close(self) -> None:
         """Frees memory and disk."""
@@ -164,6 +166,11 @@ class AccessLog:
             draft.unlink(missing_ok=True)
         for path in known if whole else ():  # what they hold is in the new one
             path.unlink()
+
+
+def _globs(ignored: Sequence[str]) -> list[str]:
+    """As is_ignored wants them; to GLOB a backslash is an escape."""
+    return [pattern.lower().replace("\\", "\\\\") for pattern in (*OURS, *ignored)]
 
 
 def _files(patterns: Sequence[str | Path]) -> list[Path]:

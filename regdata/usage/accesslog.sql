@@ -108,5 +108,9 @@ select coalesce(manifest.id, (time // 86400)::ubigint) as id, min(time) as time,
        coalesce(any_value(manifest.n), count(*))::integer as n, bool_or(about) as about
 from line group by coalesce(manifest.id, (time // 86400)::ubigint);
 
+-- Whether a User-Agent is one of those that pull nothing; globs in small letters.
+create macro is_ignored(agent, globs) as
+coalesce(list_bool_or(list_transform(globs::varchar[], lambda pattern: lower(agent) glob pattern)), false);
+
 -- What was read of the logs in this run, by log (a file and what it was before it was rotated).
 create temp table seen as select 0 as log, * from requested('/dev/null', 'none');

@@ -6,7 +6,7 @@ with counted as (
     from line
     where method is not null and ($later or time <= $until)
       -- Whatever pushes has a use for it.
-      and (method = 'PUT' or not coalesce(list_bool_or(list_transform($ignored::varchar[], lambda pattern: lower(agent) glob pattern)), false))
+      and (method = 'PUT' or not is_ignored(agent, $ignored))
     group by all
 ),
 -- The registry's own log and that of a proxy before it know the same requests.

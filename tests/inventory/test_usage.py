@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from regdata.tables.conditions import select
 from regdata.tables.schema import Engine
 from regdata.usage.accesslog import Pulls
 from regdata.usage.inuse import Use
-from tests.support.small import DAY, NOW, Small, digest
+from tests.support.small import DAY, NOW, digest, indexed
 
 ENGINES: tuple[Engine, Engine] = ("duckdb", "sqlite")
 
@@ -37,32 +36,6 @@ def pulls(*rows: tuple[str, str, int | None, int, int, int], since: int | None =
     columns = list(zip(*made, strict=True)) or [()] * 6
     table = pa.table({name: pa.array(values, kind) for name, values, kind in zip(names, columns, kinds, strict=True)})
     return Pulls(since, table)
-
-
-def indexed(*, labels: Sequence[dict[str, str] | None] = (None, None, None), **index: Any) -> Small:
-    """An index, tagged multi, of two children; the first is tagged amd64, too. `old` is another image."""
-    made = Small()
-    made.push("a", "amd64", days=100, x=1)
-    made.push("a", None, days=100, y=1)
-    made.push("a", "old", days=300, z=1)
-    made.push("b", "amd64", days=5, x=1)
-    for name, text in zip(("aamd64", "aNone", "aold"), labels, strict=True):
-        made.columns["contents"]["labels"][made.columns["contents"]["manifest_hash"].index(digest(name))] = (
-            text and json.dumps(text)
-        )
-    row: dict[str, Any] = {"manifest_hash": digest("multi"), "manifest_size": 1, "kind": "index", "media_type": "m"}
-    made.row("contents", **row | index)
-    made.row("revisions", image_name="a", manifest_hash=digest("multi"), pushed=NOW - 90 * DAY)
-    made.row("tags", image_name="a", tag_name="multi", tag_hash=digest("multi"), pushed=NOW - 90 * DAY)
-    for child in ("aamd64", "aNone"):
-        made.row(
-            "references",
-            manifest_hash=digest("multi"),
-            reference_hash=digest(child),
-            reference_kind="manifest",
-            reference_size=1,
-        )
-    return made
 
 
 def column(inventory: Inventory, name: str) -> dict[str, Any]:

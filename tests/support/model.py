@@ -133,9 +133,9 @@ class Model:
         return {tag for tag in self.tags if self.node(tag) == node}
 
     def children(self, node: Node) -> set[Node]:
-        """What an index lists, and what a manifest of unknown type mentions, of the same image."""
-        references = self.manifests[node.digest].references
-        named = {r.digest for r in references if r.kind in ("manifest", "unknown")}
+        """What an index lists and a manifest of unknown type names of the same image; a config or layer, too, that is
+        also a manifest there."""
+        named = {r.digest for r in self.manifests[node.digest].references if r.kind != "mention"}
         return {Node(node.image, digest) for digest in named} & self.revisions.keys() - {node}
 
     def subject(self, node: Node) -> Node | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from regdata.inventory.inventory import Inventory
@@ -55,8 +57,8 @@ class Small:
         if image not in self.columns["repositories"]["image_name"]:
             self.row("repositories", image_name=image)
 
-    def inventory(self, *, from_store: bool = True, **known: Any) -> Inventory:
-        return Inventory.from_columns(numbered(self.columns), scanned_at=NOW, from_store=from_store, **known)
+    def inventory(self, *, from_store: bool = True, scanned_at: int = NOW, **known: Any) -> Inventory:
+        return Inventory.from_columns(numbered(self.columns), scanned_at=scanned_at, from_store=from_store, **known)
 
 
 def few() -> Small:
@@ -68,4 +70,30 @@ def few() -> Small:
     made.push("a/app", None, days=50, w=40)
     made.blob("nobody", 5, 300)
     made.repository("c/none")
+    return made
+
+
+def indexed(*, labels: Sequence[dict[str, str] | None] = (None, None, None), **index: Any) -> Small:
+    """An index, tagged multi, of two children; the first is tagged amd64, too. `old` is another image."""
+    made = Small()
+    made.push("a", "amd64", days=100, x=1)
+    made.push("a", None, days=100, y=1)
+    made.push("a", "old", days=300, z=1)
+    made.push("b", "amd64", days=5, x=1)
+    for name, text in zip(("aamd64", "aNone", "aold"), labels, strict=True):
+        made.columns["contents"]["labels"][made.columns["contents"]["manifest_hash"].index(digest(name))] = (
+            text and json.dumps(text)
+        )
+    row: dict[str, Any] = {"manifest_hash": digest("multi"), "manifest_size": 1, "kind": "index", "media_type": "m"}
+    made.row("contents", **row | index)
+    made.row("revisions", image_name="a", manifest_hash=digest("multi"), pushed=NOW - 90 * DAY)
+    made.row("tags", image_name="a", tag_name="multi", tag_hash=digest("multi"), pushed=NOW - 90 * DAY)
+    for child in ("aamd64", "aNone"):
+        made.row(
+            "references",
+            manifest_hash=digest("multi"),
+            reference_hash=digest(child),
+            reference_kind="manifest",
+            reference_size=1,
+        )
     return made
