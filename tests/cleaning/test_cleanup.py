@@ -443,7 +443,8 @@ def test_without_collection(team: Team, conf: Conf) -> None:
     assert status(team.registry, "team/app:2.0") == 404
     assert store_bytes(team.registry.base_path) == before
     second = clean(settings(team, conf), "2=1")
-    assert second.bytes_freed == second.bytes_predicted == result.bytes_predicted > 0
+    # The registry's own collector takes manifests' bytes, too, which regdata leaves.
+    assert second.bytes_freed == second.bytes_predicted > result.bytes_predicted > 0
 
 
 def test_the_order_of_the_commands(team: Team, conf: Conf, tmp_path: Path) -> None:
