@@ -35,7 +35,7 @@ _REFERENCE = re.compile(
     re.ASCII,
 )
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_SCHEME = re.compile(r"\A[a-z][a-z0-9+.-]*://")
 # The keys that name an image, in Kubernetes, Docker, Podman, crictl and others, in any case.
 _KEYS = {"image", "imageid", "imageref", "imagename", "imagedigest", "userspecifiedimage"}
 
