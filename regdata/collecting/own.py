@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Collection as Digests
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.planning.rules import freed
 from regdata.records.record import Record
+from regdata.sources import gojson
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
 from regdata.sources.guard import undo
@@ -86,10 +86,13 @@ def unneeded(config: Config, site: Site, fresh: Inventory, held: Digests[tuple[s
 def _may_be_manifest(data: bytes | None) -> bool:
     """Whether a registry would take it as one: it has to say its schemaVersion."""
     try:
-        document = json.loads(data) if data and data.lstrip().startswith(b"{") else None
-    except (ValueError, RecursionError):
+        document = gojson.parse(data) if data and data.lstrip().startswith(b"{") else None
+    except gojson.Mismatch:
         return False
-    return isinstance(document, dict) and any(key.casefold() == "schemaversion" for key in document)
+    return isinstance(document, tuple) and any(gojson.member(name, _VERSION) for name, _ in document)
+
+
+_VERSION: gojson.Fields = {"schemaVersion": gojson.whole}
 
 
 def collect_own(
@@ -115,7 +118,8 @@ def collect_own(
         held=held,
     )
     commands = Commands(config, record)
-    with _around(commands) as stopped:
+    names = list(fresh.repositories["image_name"])
+    with _around(commands, site, names[:1]) as stopped:
         collected = collect(
             _folder(config),
             site.registry,
@@ -164,12 +168,18 @@ def _folder(config: Config) -> Storage:
 
 
 @contextmanager
-def _around(commands: Commands) -> Iterator[bool]:
+def _around(commands: Commands, site: Site, repositories: list[str]) -> Iterator[bool]:
     """gc-before and gc-after; whether the registry is stopped, or takes no pushes, between them."""
     try:
         if not commands.run("gc-before"):
             raise CleanupError(commands.errors.pop())
-        yield bool(commands.commands["gc-before"] and commands.commands["gc-after"])
+        stopped = bool(commands.commands["gc-before"] and commands.commands["gc-after"])
+        if stopped and any(map(site.registry.takes_pushes, repositories)):
+            raise CleanupError(
+                f"gc-before ended well, but {site.registry.display} still takes pushes, so nothing was collected: have "
+                "gc-before stop the registry, or leave gc-before and gc-after out (regdata collects while it runs)"
+            )
+        yield stopped
     finally:
         commands.run("gc-after")
 

@@ -266,6 +266,18 @@ class Registry:
         with self._upload(repository) as answer:
             return answer.status == 202
 
+    def takes_pushes(self, repository: str) -> bool:
+        """Whether an upload can be begun there now; False also where nobody answers."""
+        path = self.http.path(repository, "blobs/uploads/")
+        try:
+            answer = self.http.send("POST", path)
+        except RegistryError:
+            return False
+        if answer.status == 202:
+            with suppress(RegistryError):
+                self.http.send("DELETE", self.http.upload(path, answer)[1])
+        return answer.status == 202
+
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
         """Push a manifest under a tag or its digest; what it refers to must be there."""
         path = self.http.path(repository, "manifests", reference)

@@ -112,6 +112,17 @@ def test_stopped_around_it(new_scene: NewScene) -> None:
     assert not scene.stopped.exists()
 
 
+def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
+    """A gc-before that leaves the registry taking pushes ends the run: nothing is collected, and gc-after runs."""
+    scene = new_scene(cache=True)
+    ended = scene.folder / "ended"
+    scene.set(gc_command=None, gc_before=["true"], gc_after=["touch", str(ended)])
+    blobs = scene.store().blobs
+    assert "gc-before ended well, but" in scene.clean()
+    assert scene.store().blobs == blobs
+    assert ended.exists()
+
+
 def test_trash(scene: Scene) -> None:
     """With trash_days what was collected is set aside, and freed by a run when the days are over."""
     scene.settings["trash_days"] = 7
