@@ -1,4 +1,4 @@
--- What takes the space. Reads the tables of numbers.sql, parts.sql and held.sql, repositories(image_name) and
+-- What takes the space. Reads the tables of numbers.sql, reach.sql, parts.sql and held.sql, repositories(image_name) and
 -- manifests(image_name, manifest_hash, created, orphan). What it makes stays, in a schema of its own.
 
 create schema space;
@@ -14,25 +14,21 @@ from (
 create table space.home as
 select i.image, p.path from image i join space.path p on p.path_name = split_part(i.image_name, '/', 1);
 
--- What an image needs of what is stored: its manifests and all that they refer to. times: by how many of its manifests.
+-- What an image needs of what is stored: its manifests and all that they hold. times: by how many of its manifests.
 create temp table need as
 with manifest as (
-    select n.image, n.digest, m.created, m.orphan
-    from manifests m
-    join image i on i.image_name = m.image_name
-    join digest d on d.hash = m.manifest_hash
-    join node n on n.image = i.image and n.digest = d.digest
-),
-needed as (
-    select image, digest as blob, created, orphan from manifest
-    union all
-    select m.image, r.blob, m.created, m.orphan
-    from manifest m join (select distinct manifest, blob from refers) r on r.manifest = m.digest
-    -- A child that is a manifest of the same image needs itself already.
-    where not exists (from node c where c.image = m.image and c.digest = r.blob)
+    select n.image, n.digest, m.created, coalesce(m.orphan, n.node not in (from reached)) as orphan
+    from node n
+    join image i on i.image = n.image
+    join digest d on d.digest = n.digest
+    left join manifests m on m.image_name = i.image_name and m.manifest_hash = d.hash
 )
-select image, blob, min(created) as created, bool_and(orphan) as orphan, count(*) as times
-from needed semi join stored using (blob) group by image, blob;
+select m.image, h.blob, min(m.created) as created, bool_and(m.orphan) as orphan, count(*) as times
+from manifest m
+join (select distinct digest, blob from held) h on h.digest = m.digest
+-- A child that is a manifest of the same image needs itself already.
+where h.blob = m.digest or not exists (from node c where c.image = m.image and c.digest = h.blob)
+group by m.image, h.blob;
 
 -- Whose a stored blob is, and since when it is there: its push, else the first build that needs it.
 create table space.owned as
@@ -80,14 +76,17 @@ select coalesce(sum(n.times * s.blob_size), 0)::bigint as bytes from need n join
 
 -- The layers that cost most; users: the images that hold it, those with most tags on it first.
 create table space.layer as
-with layer as (
+with alias as (select distinct digest, target from odd where what = 'alias'),
+layer as (
     select blob, blob_size, blob_size / nullif(sum(blob_size) over (), 0) as share
-    from stored semi join (select blob from refers where kind = 'layer') using (blob)
+    from stored
+    semi join (select coalesce(a.target, r.blob) as blob from refers r left join alias a on a.digest = r.blob where r.kind = 'layer') using (blob)
     order by blob_size desc, blob limit 15
 ),
+named as (select blob as name, blob from layer union all select a.digest, l.blob from layer l join alias a on a.target = l.blob),
 tagged as (
-    select l.blob, t.image, count(*) as tags
-    from layer l join part_blob p using (blob) join tag_node g on g.node = p.top join tag t using (id) group by all
+    select n.blob, t.image, count(distinct t.id) as tags
+    from named n join part_blob p on p.blob = n.name join tag_node g on g.node = p.top join tag t on t.id = g.id group by all
 )
 select l.blob, any_value(l.blob_size) as blob_size, coalesce(sum(t.tags), 0)::bigint as tags, count(*) as images,
        string_agg(i.image_name, ', ' order by coalesce(t.tags, 0) desc, i.image_name) as users, any_value(l.share) as share

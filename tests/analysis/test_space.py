@@ -13,12 +13,14 @@ from regdata.analysis.space import Totals
 from regdata.cleaning.cleanup import apply
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_layer
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
 from regdata.notebook import findings
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns
 from tests.support.helpers import no_rows, store_bytes
+from tests.support.odd import push_image_by, push_index_of_blobs
 from tests.support.small import NOW, Small, digest, few
 
 Conf = Callable[..., Path]
@@ -184,6 +186,24 @@ def test_on_the_demo(demo_registry: LocalRegistry, conf: Conf) -> None:
     assert totals.saved > 0
     images = space.goes_and_stays(plan(inventory, AUTOBUILD))
     assert images[["goes", "stays"]].sum().sum() == stored
+
+
+def test_what_is_named_by_another_digest_is_held(registry: LocalRegistry, conf: Conf) -> None:
+    """Blobs behind a sha512, and what an index's child holds that is a blob alone, are their image's, as in a plan."""
+    push_image_by(registry.url, "alias/app", "1", "a", "sha512")
+    push_index_of_blobs(registry.url, "child/app", "1", make_image([make_layer("in", 1000)]))
+    inventory = scan(load_config(conf(registry)))
+    totals = space.totals(inventory)
+    assert totals.stored == totals.one_image == store_bytes(registry.base_path)
+    own = space.by_image(inventory).set_index("image_name")["own"]
+    assert (own > 1000).all()
+    for image in ("alias/app", "child/app"):
+        freed = plan(inventory, f"image_name = '{image}'").blobs
+        holders = space.by_blob(inventory).set_index("blob_hash")["image_name"]
+        assert set(holders[freed["blob_hash"]]) == {image}
+    layers = space.layers(inventory)
+    assert sorted(layers["users"]) == ["alias/app", "child/app"]
+    assert list(layers["tags"]) == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["by_image", "by_month", "by_age", "by_tag", "layers", "by_path", "totals"])
