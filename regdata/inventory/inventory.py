@@ -159,8 +159,7 @@ class Inventory(Shown):
     @classmethod
     def load(cls, path: str | Path) -> Inventory:
         """The inventory of a snapshot, or of the newest one in a folder of them. Raises StorageError."""
-        found = snapshot.load(path)
-        return cls(**found | {"collector": Collector(*found["collector"])})
+        return cls(**snapshot.load(path))
 
     def sql(self, query: str) -> pd.DataFrame:
         """What a SELECT over the tables gives; DuckDB reads it, and it can change nothing. Raises ConditionError."""

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from regdata.errors import StorageError
 from regdata.inventory.building import NO_ODDITIES, NO_USES, completed
+from regdata.inventory.graph import Collector
 from regdata.inventory.references import References
 from regdata.tables import schema
 from regdata.tables.schema import Tables
@@ -131,7 +132,10 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts = {"pulls_since": None, "collector": (False, True)} | facts
     if set(facts) != set(KEYS):
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
-    return dict(facts)
+    try:
+        return dict(facts) | {"collector": Collector(*facts["collector"])}
+    except TypeError as error:
+        raise _damaged(path, error) from None
 
 
 def _write(rows: Iterator[pa.Table], path: Path) -> None:
