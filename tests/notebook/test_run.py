@@ -51,5 +51,5 @@ def test_it_tells_how_far_it_is_and_what_is_to_be_noted(
 
 def test_it_needs_no_notebook() -> None:
     """What draws and what shows in a cell is not loaded by a run."""
-    code = "import sys, regdata.notebook.run; print(sorted({'IPython', 'matplotlib', 'ipywidgets'} & {*sys.modules}))"
+    code = f"import sys, {run.__name__}; print(sorted({{'IPython', 'matplotlib', 'ipywidgets'}} & {{*sys.modules}}))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -29,5 +29,5 @@ def test_shares_are_not_rounded_to_nothing() -> None:
 
 def test_size_needs_no_pandas() -> None:
     """clear.py takes `size` from here, and must not wait for pandas."""
-    code = "import sys, regdata.show.words; print(sorted({'pandas', 'duckdb', 'matplotlib'} & {*sys.modules}))"
+    code = f"import sys, {size.__module__}; print(sorted({{'pandas', 'duckdb', 'matplotlib'}} & {{*sys.modules}}))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
