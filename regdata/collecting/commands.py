@@ -57,7 +57,8 @@ class Collection(Shown):
     emptied: frozenset[str] | None = None
 
     def __repr__(self) -> str:
-        return f"<Collection: {f'exit code {self.exit_code}' if self.ran else 'not run'}>"
+        code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+        return f"<Collection: {f'by {self.by}{code}' if self.ran else 'not run'}>"
 
     @property
     def bytes_freed(self) -> int | None:
