@@ -147,7 +147,13 @@ def _check_collectable(plan: Plan, site: Site) -> None:
     version = site.version(names.iloc[0]) if len(names) else "2.x"
     told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
     staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
-    if blobs := site.linked_as_blobs(staying.itertuples(index=False, name=None)):
+    try:
+        blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None))
+    except RegistryError as error:
+        raise CleanupError(
+            f"the registry does not answer whether manifests are linked as blobs, so nothing was deleted: {error}"
+        ) from None
+    if blobs:
         told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
     if told:
         raise CleanupError(told[0])

@@ -88,7 +88,8 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
     there = site.remaining(tags, manifests)
     notes, errors = [], []
     alone: set[tuple[str, str]] = set(outcome.untagged)
-    for group, done in ((alone, outcome.untagged), ({*tags, *manifests} - alone, outcome.deleted)):
+    groups = ((alone, outcome.untagged), (set(manifests), outcome.deleted), ({*tags} - alone, outcome.deleted))
+    for group, done in groups:
         left = [pair for pair in there if pair in group]
         if not left:
             continue

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import pandas as pd
 
-from regdata.errors import RegistryError
+from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
 from regdata.sources.site import Site
@@ -62,7 +62,10 @@ def stale(site: Site, blobs: Iterable[tuple[str, str]]) -> list[str]:
 def held(site: Site, blobs: Iterable[tuple[str, str]]) -> list[str]:
     """A note on blobs that were to be freed and are still stored, where the registry is known by its API alone."""
     asked, there = list(blobs), site.presence()
-    left = [digest for image, digest in asked if there(image, digest)]
+    try:
+        left = [digest for image, digest in asked if there(image, digest)]
+    except RegistryError as error:
+        raise CleanupError(f"the registry does not answer after the collection: {error}") from None
     if not left:
         return []
     return [

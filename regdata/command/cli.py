@@ -125,7 +125,7 @@ def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
     if not record:
         return []
     rows = [(key, str(record.get(key))) for key in ("registry", "sql_id", "action")]
-    rows.append(("collected by", str(record.get("collected_by"))))
+    rows += [("collected by", str(record["collected_by"]))] if "collected_by" in record else []
     rows += [(key.replace("_", " "), str(record.get(key))) for key in COUNTS]
     rows += [(key.replace("_", " "), size(record.get(key))) for key in ("bytes_predicted", "bytes_freed")]
     return rows + [("error", " ".join(str(error).split())) for error in record.get("errors", [])]
