@@ -88,11 +88,12 @@ EMPTY = "team/empty"
 
 COLUMNS = {
     "images": "id image_name tag_name tag_timestamp tag_hash tag_size image_tag created pushed age_days newest_rank "
-    "kind media_type platforms exclusive_size shared_tags error",
+    "kind media_type platforms exclusive_size shared_tags error labels tag_family family_rank version_rank "
+    "is_prerelease last_pulled pulls_30d pulls_total idle_days in_use",
     "relations": "id image_name tag_name blob_hash blob_kind",
     "blobs": "id blob_hash blob_size blob_date",
     "manifests": "image_name manifest_hash media_type manifest_size subject_hash pushed tagged orphan kind created "
-    "platform error",
+    "platform error labels",
     "references": "manifest_hash reference_hash reference_kind reference_size media_type platform",
 }
 
@@ -156,7 +157,7 @@ def test_both_sources_find_the_same(stored: Inventory, served: Inventory, table:
     def comparable(inventory: Inventory) -> pd.DataFrame:
         frame = inventory.frame(table)
         if table == "images":  # push dates, and what hangs on them, are the folder's alone
-            return frame.drop(columns=["tag_timestamp", "pushed", "age_days", "newest_rank"])
+            return frame.drop(columns=["tag_timestamp", "pushed", "age_days", "newest_rank", "family_rank"])
         if table in ("manifests", "references"):  # so are orphans, and referrers that no tag reaches
             frame = frame[frame["manifest_hash"].isin(known)]
         if table == "blobs":
