@@ -15,7 +15,7 @@ import pandas as pd
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
-from regdata.cleaning.review import states
+from regdata.cleaning.review import check_uses, states
 from regdata.cleaning.revival import revive
 from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
@@ -129,6 +129,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
         site.check_written(images[0])
     if gc:
         check_collector(config, site, images)
+    check_uses(plan, config)
 
 
 def _check_deletes(site: Site, images: list[str]) -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
+from regdata.errors import CleanupError
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.usage import names, users, with_usage
 from regdata.planning.rules import goes, spared_again
 from regdata.sources.source import Part, Source, Tags
+from regdata.usage import inuse
+
+if TYPE_CHECKING:
+    from regdata.config import Config
+    from regdata.planning.plan import Plan
 
 
 class Review:
@@ -65,6 +77,27 @@ class Review:
     def _planned(self, image: str, tag: str) -> tuple[str, str]:
         """The digest that a tag was planned to go with, and how; empty for a tag that the plan leaves alone."""
         return self.outcome.tags.get(Tag(image, tag), ("", ""))
+
+
+def check_uses(plan: Plan, config: Config) -> None:
+    """What runs may have changed since the scan. Raises CleanupError where something is in use that is to go."""
+    if not config.in_use:
+        return
+    now = with_usage(plan.inventory, uses=inuse.read(config.in_use, names(config)))
+    going = plan.tags[plan.tags["action"] != "keep"].merge(users(now), on=["image_name", "tag_name"])
+    gone = plan.manifests.merge(now.uses.dropna(subset=["manifest_hash"]), on=["image_name", "manifest_hash"])
+    used = [f"{image}:{tag} ({by})" for image, tag, by in _rows(going, "image_name", "tag_name", "used_by")]
+    used += [f"{image}@{digest} ({by})" for image, digest, by in _rows(gone, "image_name", "manifest_hash", "used_by")]
+    if used:
+        more = f" and {len(used) - 1} more" if len(used) > 1 else ""
+        raise CleanupError(
+            f"in-use: {used[0]}{more} would go, but came into use since the plan was made, so nothing was deleted: run "
+            "again"
+        )
+
+
+def _rows(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[str, ...]]:
+    return zip(*(frame[column] for column in columns), strict=True)
 
 
 def states(inventory: Inventory, images: set[str]) -> dict[str, tuple[Tags, frozenset[str]]]:

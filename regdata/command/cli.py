@@ -9,6 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -128,7 +129,22 @@ def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [("collected by", str(record["collected_by"]))] if "collected_by" in record else []
     rows += [(key.replace("_", " "), str(record.get(key))) for key in COUNTS]
     rows += [(key.replace("_", " "), size(record.get(key))) for key in ("bytes_predicted", "bytes_freed")]
+    rows += _known(record)
     return rows + [("error", " ".join(str(error).split())) for error in record.get("errors", [])]
+
+
+def _known(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known of pulls, uses, expectations and the past, where conf.json names what tells."""
+    rows = []
+    if (since := record.get("pulls_since")) is not None:
+        rows.append(("pulls since", f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} UTC"))
+    if (used := record.get("tags_in_use")) is not None:
+        rows.append(("tags in use", str(used)))
+    if expected := record.get("expectations"):
+        rows.append(("expected", f"{expected - record['expectations_failed']} of {expected} hold"))
+    if (tags := record.get("backtest_tags")) is not None:
+        rows.append(("backtest", f"{record['backtest_missed']} of {tags} tags would have been missed"))
+    return rows
 
 
 if __name__ == "__main__":

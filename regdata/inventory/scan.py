@@ -39,7 +39,8 @@ def scan(
     HTTP API would not show if no tag led to them. What conf.json's access logs and lists of what runs say is in it.
     Raises RegistryError or StorageError, and CleanupError for a list that can't be had.
     """
-    return scan_site(Site.open(config), config, executor=executor, since=since, known=known)
+    found = scan_site(Site.open(config), config, executor=executor, since=since, known=known)
+    return observed(found, config)
 
 
 def scan_site(
@@ -50,7 +51,7 @@ def scan_site(
     since: Inventory | None = None,
     known: Iterable[tuple[str, str]] = (),
 ) -> Inventory:
-    """The same of a site at hand; of ``config`` it takes what is said of conditions, access logs and lists."""
+    """The same of a site at hand, without what access logs and lists of what runs say."""
     site.check_same()
     parts, can_untag = site.work(
         SHARES if executor else processes.cores(),
@@ -59,7 +60,7 @@ def scan_site(
         unchanged=files_of(since) if since else NONE_UNCHANGED,
     )
     read = site.source.read
-    inventory = Inventory.from_columns(
+    return Inventory.from_columns(
         merge(executor.map(read, parts) if executor else processes.read(site.source, parts)),
         scanned_at=int(time.time()),
         from_store=site.from_store,
@@ -70,7 +71,6 @@ def scan_site(
         protect=config.protect,
         collector=_collector(config),
     )
-    return observed(inventory, config)
 
 
 def _collector(config: Config) -> Collector:

@@ -5,18 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from regdata.analysis.backtest import backtest
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
 from regdata.collecting.commands import recover
 from regdata.collecting.own import undo_own
 from regdata.config import Config, check_flags, load_config
-from regdata.errors import CleanupError, ConfigError, StorageError
+from regdata.errors import CleanupError, ConfigError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
+from regdata.inventory.usage import observed
+from regdata.notebook.proof_views import headline
+from regdata.planning.expectations import Expectations, expectations
 from regdata.planning.plan import Plan
 from regdata.planning.plan import plan as make_plan
 from regdata.records.reading import PastRun, unfinished
 from regdata.records.record import Record, settle
+from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
 
@@ -27,10 +32,10 @@ OpenSite = Callable[[Config], Site]
 
 
 class Run(Shown):
-    """A run from its parameters to its record: ``scan``, ``plan``, ``apply``, ``finish``.
+    """A run from its parameters to its record: ``scan``, ``expect``, ``plan``, ``apply``, ``finish``.
 
-    A step that has not been made yet is made by the one that needs it. ``inventory``, ``planned`` and ``result`` are
-    what the steps gave, None before; ``interrupted`` the runs that this one finishes, and ``resumed``
+    A step that has not been made yet is made by the one that needs it. ``inventory``, ``expected``, ``planned`` and
+    ``result`` are what the steps gave, None before; ``interrupted`` the runs that this one finishes, and ``resumed``
     the manifests (image_name, manifest_hash, began) that those were to delete.
     """
 
@@ -51,6 +56,7 @@ class Run(Shown):
         self.interrupted: list[PastRun] = []
         self.resumed: list[tuple[str, str, int]] = []
         self.inventory: Inventory | None = None
+        self.expected: Expectations | None = None
         self.planned: Plan | None = None
         self.result: Result | None = None
         self._progress, self._note, self._open_site = progress, note, open_site
@@ -90,9 +96,13 @@ class Run(Shown):
             self.resumed = [manifest for past in self.interrupted for manifest in past.planned]
             known = [(image, digest) for image, digest, _ in self.resumed]
             site = self._opened()
-            found = scan_site(site, self.config, known=known)
+            found = observed(scan_site(site, self.config, known=known), self.config)
             self.record.write(
-                tags_total=len(found.images), registry_user=site.registry.user, can_untag=bool(found.can_untag)
+                tags_total=len(found.images),
+                registry_user=site.registry.user,
+                can_untag=bool(found.can_untag),
+                pulls_since=found.pulls_since,
+                tags_in_use=int(found.images["in_use"].sum()) if self.config.in_use else None,
             )
             self._save_snapshot(found)
         self.inventory = found
@@ -119,9 +129,39 @@ class Run(Shown):
             if self._note:
                 self._note(str(error))
 
+    def expect(self) -> Expectations:
+        """Whether what conf.json expects of the condition holds. Raises CleanupError for a run that deletes if not."""
+        inventory = self.inventory or self.scan()
+        with self.record.closed_on_error():
+            selected = inventory.readers.select(self.condition, engine=inventory.engine)
+            expected = expectations(inventory, self.sql_id, selected, self.config.expect.get(self.sql_id))
+            self.record.write(expectations=len(expected.frame), expectations_failed=len(expected.failed))
+            if expected.failed and self.deletes:
+                raise CleanupError(
+                    f"{'; '.join(expected.failed)}. Nothing was deleted: mend the condition, or `expect`"
+                )
+            for problem in expected.failed if self.expected is None else []:
+                self.record.error(problem)
+        self.expected = expected
+        return expected
+
+    def backtest(self) -> Document:
+        """In a sentence, what the condition would have broken in the past months, where pulls or uses are known."""
+        inventory = self.inventory or self.scan()
+        if self.sql_id == "none" or not (self.config.access_log or self.config.in_use):
+            return Document((Line("No backtest", ": it takes an access-log, or lists of what is in-use.", "note"),))
+        try:
+            found = backtest(inventory, self.condition, self.config)
+        except RegdataError as error:  # the past is no reason to stop
+            return Document((Line("No backtest", f": {error}", "note"),))
+        self.record.write(backtest_tags=found.tags, backtest_missed=len(found.missed))
+        return Document((headline(found),))
+
     def plan(self) -> Plan:
         """The plan of the run's condition; it goes into the record."""
         inventory = self.inventory or self.scan()
+        if self.expected is None:
+            self.expect()
         with self.record.closed_on_error():
             planned = make_plan(inventory, self.condition, resumed=self.resumed)
             tags = planned.tags

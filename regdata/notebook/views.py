@@ -45,7 +45,11 @@ def inventory(shown: Inventory) -> Document:
     table = Table(("image", "tags", "only here", "shared"), rows)
     where = f"{shown.registry or 'The registry'}: "
     sentence = Line(where, findings.totals(space.totals(shown)).plain)
-    return Document((sentence, table) if rows else (sentence,))
+    said = [Line("Pulls", f" are known since {day(shown.pulls_since)}.")] if shown.pulls_since is not None else []
+    if shown.images["in_use"].notna().any():
+        used = count(int(shown.images["in_use"].sum()), "tag")
+        said.append(Line("In use", f": {used}, by {count(shown.uses['used_by'].nunique(), 'user')}."))
+    return Document((sentence, *said, table) if rows else (sentence, *said))
 
 
 @view.register
@@ -184,8 +188,24 @@ def run(shown: Run) -> Document:
         ("force", str(shown.force)),
         ("conf", f"{config.path}\n{config.digest}"),
         ("record", str(shown.record.folder)),
+        *_known(shown),
     ]
     return Document((Table((), rows),))
+
+
+def _known(shown: Run) -> list[tuple[str, str]]:
+    """From when on pulls are known, and how many tags are in use, once the registry was scanned."""
+    facts, config = shown.record.facts, shown.config
+    if shown.inventory is None:
+        return []
+    rows = []
+    if config.access_log:
+        since = facts["pulls_since"]
+        when = "nothing was read" if since is None else f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} UTC"
+        rows.append(("pulls_since", when))
+    if config.in_use:
+        rows.append(("in use", count(int(facts["tags_in_use"]), "tag")))
+    return rows
 
 
 @view.register

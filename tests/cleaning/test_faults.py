@@ -113,9 +113,7 @@ APPLY = {
     "500 when asked whether it deletes": Case(PROBE, ERROR, 1, "DELETE .*HTTP 500"),
     "reset when asked whether it deletes": Case(PROBE, RESET, 1, "the connection broke"),
     "no deletion allowed": Case(PROBE, NOT_ALLOWED, ALWAYS, "delete is disabled"),
-    "500 for collected blobs": Case(
-        BLOB_HEADS, ERROR, ALWAYS, "does not answer (after|whether)"
-    ),
+    "500 for collected blobs": Case(BLOB_HEADS, ERROR, ALWAYS, "does not answer (after|whether)"),
     "stall once for a collected blob": Case(BLOB_HEADS, STALL, 1, "right"),
 }
 
