@@ -29,6 +29,10 @@ def objections(inventory: Inventory, manifests: pd.DataFrame, *, version: str, c
     one before. Each is a sentence that says what, where and how to cure it. Empty where it may run.
     """
     taken, stopping = obstacles(inventory, manifests, cured)
+    if not inventory.from_store:  # bytes that came in pieces say nothing of those that are stored
+        odd = inventory.manifests[inventory.manifests["error"].notna()]
+        odd = odd[~odd["error"].str.startswith("unknown media type")]
+        stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"])]
     told = []
     if len(taken):
         first = taken.iloc[0]

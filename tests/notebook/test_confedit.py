@@ -100,7 +100,7 @@ def test_the_projects_own_file(tmp_path: Path) -> None:
     add_condition(path, "huge", "tag_size > 1e9")
     after = path.read_text().splitlines()
     added = [line for line in after if line not in before]
-    assert added == ['    "keep_last_10": "newest_rank > 10",', '    "huge": "tag_size > 1e9"']
+    assert added == ['    "keep_last_10": "family_rank > 10",', '    "huge": "tag_size > 1e9"']
     assert len(after) == len(before) + 1
 
 
