@@ -504,7 +504,7 @@ def test_against_counting_by_hand(tmp_path: Path) -> None:
 
 def test_sql_is_packaged() -> None:
     """The SQL lies beside the code that runs it."""
-    assert {path.name for path in (ROOT / "regdata/usage").glob("*.sql")} == {"accesslog.sql", "pulls.sql"}
+    assert {path.name for path in (ROOT / "regdata/usage").glob("*.sql")} == {"accesslog.sql", "later.sql", "pulls.sql"}
 
 
 def test_times_of_summer(log: Path) -> None:
