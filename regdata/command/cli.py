@@ -5,12 +5,10 @@ Exit codes: 0 done; 1 the run failed, or its record has errors; 2 the command li
 """
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regdata._version import __version__
@@ -90,6 +88,7 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
     # They load papermill and nbconvert, for which --help and a wrong command line need not wait.
     from regdata.command.execute import NOTEBOOKS, execute
     from regdata.command.html import export_html
+    from regdata.records.reading import read_facts
     from regdata.records.record import new_folder
 
     folder = new_folder(config.reports, arguments.sql_id)
@@ -103,21 +102,12 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
     }
     problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
     code = _fail(problem.said, code=INTERRUPTED if problem.interrupted else 1) if problem else 0
-    record = _read_record(folder / "record.json")
+    record = read_facts(folder)  # empty when the run ended before it had written one
     for name, value in _table(record):
         print(f"{name:<18} {value}")
     if notebook.is_file():
         print(f"{'report':<18} {export_html(notebook)}")
     return 1 if code == 0 and record.get("errors") else code
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    """Empty when the run ended before it had written one."""
-    try:
-        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return record
 
 
 def _table(record: dict[str, Any]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from regdata.sources.files import Files
 from regdata.sources.manifest import is_digest, printable
+from regdata.sources.paths import blob_path, layers_path
 
 _MAX_LINK = 256
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -23,7 +24,7 @@ class Layout:
     """What lies below ``root``, looked up name by name. What goes wrong is an OSError."""
 
     def __init__(self, root: str, files: Files) -> None:
-        self.files = files
+        self.files, self.root = files, root
         self.repositories_folder = f"{root}/repositories"
         self.blobs_folder = f"{root}/blobs"
 
@@ -44,12 +45,11 @@ class Layout:
         return f"{self.repositories_folder}/{repository}/_manifests"
 
     def _layers(self, repository: str) -> str:
-        return f"{self.repositories_folder}/{repository}/_layers"
+        return f"{self.root}/{layers_path(repository)}"
 
     def blob(self, digest: str) -> str:
         """The path of a blob's data."""
-        algorithm, _, hex_ = digest.partition(":")
-        return f"{self.blobs_folder}/{algorithm}/{hex_[:2]}/{hex_}/data"
+        return f"{self.root}/{blob_path(digest)}"
 
     def tags(self, repository: str) -> Iterator[tuple[str, str | None, int]]:
         """Name, digest (None: a broken link) and push date of each tag."""
