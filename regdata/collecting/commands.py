@@ -9,15 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 import pandas as pd
@@ -28,6 +24,7 @@ from regdata.errors import CleanupError, StorageError
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.shown import Shown
+from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.site import Site
 
 # As the registry reads it: flags of one letter may stand together.
@@ -100,12 +97,13 @@ def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) 
     commands, asked = Commands(config, record), probes(expected)
     record.journal({"event": "collecting", "blobs": asked})
     measured = _unknown
-    try:
-        if commands.run("gc-before"):
-            measured = site.measuring()
-            commands.run("gc-command")
-    finally:
-        commands.run("gc-after")
+    with interrupts_held_back() as interrupted:
+        try:
+            if commands.run("gc-before") and not interrupted():
+                measured = site.measuring()
+                commands.run("gc-command")
+        finally:
+            commands.run("gc-after")
     record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
     errors, freed = commands.errors, measured()
     if freed is not None:
@@ -122,7 +120,10 @@ def _unknown() -> dict[str, int] | None:
 
 
 class Commands:
-    """conf.json's commands around the collection: their output, what failed, and the collection's exit code."""
+    """conf.json's commands around the collection: their output, what failed, and the collection's exit code.
+
+    They are run while interrupts are held back.
+    """
 
     def __init__(self, config: Config, record: Record) -> None:
         self.folder, self.record = config.path.parent, record
@@ -141,11 +142,10 @@ class Commands:
         command = self.commands[step]
         if not command:
             return True
-        with _interrupts_held_back():
-            self._journal({"event": "running", "step": step})
-            # What a killed run leaves collecting keeps the lock that the next run asks for.
-            code, said = _execute(command, self.folder, keep_lock=step == "gc-command")
-            self._journal({"event": "ran", "step": step, "exit_code": code})
+        self._journal({"event": "running", "step": step})
+        # What a killed run leaves collecting keeps the lock that the next run asks for.
+        code, said = _execute(command, self.folder, keep_lock=step == "gc-command")
+        self._journal({"event": "ran", "step": step, "exit_code": code})
         self.output += said
         if step == "gc-command":
             self.exit_code = code
@@ -190,28 +190,6 @@ def _output_file() -> IO[bytes]:
         return open(os.devnull, "w+b")
 
 
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Raises KeyboardInterrupt at the end: no collection is left half-way. A second interrupt is raised at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    held: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        if held:
-            raise KeyboardInterrupt
-        held.append(number)
-
-    before = signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
-
-
 def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[str]:
     """Sees to what a run left that was killed, or failed, around its collection; returns what is still wrong.
 
@@ -221,7 +199,8 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
         return []
     commands = Commands(config, record)
     if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in past.events):
-        commands.run("gc-after")
+        with interrupts_held_back():
+            commands.run("gc-after")
     if commands.errors:
         return commands.errors
     return stale(site, taken(site, past.blobs))

@@ -23,6 +23,7 @@ from regdata.sources import gojson
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
 from regdata.sources.guard import undo
+from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
@@ -171,7 +172,9 @@ def _folder(config: Config) -> Storage:
 def _around(commands: Commands, site: Site, repositories: list[str]) -> Iterator[bool]:
     """gc-before and gc-after; whether the registry is stopped, or takes no pushes, between them."""
     try:
-        if not commands.run("gc-before"):
+        with interrupts_held_back():
+            done = commands.run("gc-before")
+        if not done:
             raise CleanupError(commands.errors.pop())
         stopped = bool(commands.commands["gc-before"] and commands.commands["gc-after"])
         if stopped and any(map(site.registry.takes_pushes, repositories)):
@@ -181,7 +184,8 @@ def _around(commands: Commands, site: Site, repositories: list[str]) -> Iterator
             )
         yield stopped
     finally:
-        commands.run("gc-after")
+        with interrupts_held_back():
+            commands.run("gc-after")
 
 
 def _by_image(inventory: Inventory) -> dict[str, Digests[str]]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.claims import Claims
+from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.paths import blob_path
 from regdata.sources.watch import Link, Watch
 
@@ -142,9 +143,10 @@ class Sweep:
                     else:
                         time.sleep(left)
         finally:
-            for group in self._active:
-                with suppress(RegdataError):
-                    group.aside.undo()
+            with interrupts_held_back():
+                for group in self._active:
+                    with suppress(RegdataError):
+                        group.aside.undo()
         return self.swept
 
     def _begin(self, items: list[Item]) -> None:

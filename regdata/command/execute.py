@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError
 from papermill import PapermillExecutionError, execute_notebook
 from papermill.log import logger
 
+from regdata.records.reading import PastRun
 from regdata.records.record import FOLDER_VARIABLE
 
 PACKAGE = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ class Problem(NamedTuple):
 def execute(source: Path, target: Path, parameters: dict[str, Any]) -> Problem | None:
     """Runs the notebook, which writes its record into the folder of `target`; what went wrong, if anything did."""
     logger.setLevel(logging.CRITICAL)  # what it logs as errors it raises as well
-    interrupter = _Interrupter()
+    interrupter = _Interrupter(target.parent)
     try:
         with _environment(target.parent), interrupter:
             execute_notebook(
@@ -84,10 +85,13 @@ class _Interrupter:
 
     So regdata, in the kernel, can finish the step it is at and write its record. Without it
     SIGTERM would end us but not the kernel, and SIGINT would kill the kernel after five seconds;
-    that is what the second signal does.
+    that is what the second signal does. Not while a command of conf.json's runs: gc-after would
+    never be run, or beside the collection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run: Path) -> None:
+        """``run``: the folder of its record."""
+        self.run = run
         self.requested = False
         self.started = False  # a kernel that is still loading would die of the signal
         self.kernel: KernelManager | None = None
@@ -103,6 +107,8 @@ class _Interrupter:
 
     def handle(self, _signal: int, _frame: FrameType | None) -> None:
         if self.requested:
+            if PastRun(self.run).is_at_command:
+                return
             raise KeyboardInterrupt
         self.requested = True
         timer = threading.Timer(SIGNAL_DELAY, self.interrupt)

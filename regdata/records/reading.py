@@ -68,6 +68,12 @@ class PastRun:
         return any(event.get("step") == "gc-command" or event.get("event") == "unlinking" for event in self.events)
 
     @property
+    def is_at_command(self) -> bool:
+        """Whether one of conf.json's commands is running, or was when it was killed."""
+        steps = [event.get("event") for event in self.events if event.get("event") in ("running", "ran")]
+        return steps[-1:] == ["running"]
+
+    @property
     def blobs(self) -> list[tuple[str, str]]:
         """Image and digest of blobs that were to be collected; some of them."""
         found = (event.get("blobs") for event in self.events if event.get("event") == "collecting")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from regdata.errors import RegdataError, StorageError
 from regdata.sources.aside import Aside
+from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.storage import Storage
 
 
@@ -35,10 +36,11 @@ def guarded(aside: Aside, run: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            guard.communicate(b"decided")
-        guard.wait()
-        aside.close()
+        with interrupts_held_back():
+            with suppress(OSError):
+                guard.communicate(b"decided")
+            guard.wait()
+            aside.close()
 
 
 def undo(aside: Aside, run: str = "") -> list[str]:

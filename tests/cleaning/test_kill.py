@@ -249,6 +249,45 @@ def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number:
     check_second_run(runner, scene, finished[True])
 
 
+@pytest.mark.parametrize("how", ["clear.py", "kernel"])
+def test_interrupted_again_and_again(new_scene: NewScene, finished: Finished, how: str) -> None:
+    """Three Ctrl-C while gc-command runs, to a terminal or to the kernel: gc-after waits for its end, and is run."""
+    scene = new_scene()
+    log = scene.folder / "log"
+    scene.set(
+        gc_command=[
+            "sh",
+            "-c",
+            f"echo begun >> {log}; sleep 3; {' '.join(scene.registry.gc_command)}; echo ended >> {log}",
+        ],
+        gc_after=["sh", "-c", f"echo after >> {log}; rm -f {scene.stopped}"],
+    )
+    if how == "clear.py":
+        command = [sys.executable, "-m", cli.__name__, "scene", "del", "--conf", str(scene.conf)]
+    else:  # the steps that a kernel makes, interrupted as JupyterLab does
+        command = [sys.executable, "-c", f"from tests.support.killed import steps; steps({str(scene.conf)!r}, '', 0)"]
+    process = subprocess.Popen(
+        command,
+        cwd=scene.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    wait_until(log.exists)
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.7)
+    out, err = process.communicate(timeout=60)
+    assert log.read_text().split() == ["begun", "ended", "after"], out + err
+    assert not scene.stopped.exists()
+    assert scene.store().blobs == finished[True].blobs
+    (folder,) = scene.records()
+    assert json.loads((folder / "record.json").read_bytes())["errors"] == ["KeyboardInterrupt"]
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     """Polls; AssertionError when it takes too long."""
     deadline = time.monotonic() + seconds
