@@ -29,6 +29,7 @@ class Deletion:
         held = plan.manifests.merge(plan.inventory.manifests, on=["image_name", "manifest_hash"])
         types = zip(pairs(held, "manifest_hash"), held["media_type"], strict=True)
         self._media_types = {Manifest(*pair): media_type for pair, media_type in types}
+        self._begun: set[str] = set()
 
     def run(self, *, batch: int | None = None, progress: Progress | None = None) -> list[str]:
         """Deletes; returns what went wrong. After the first error nothing more is deleted.
@@ -49,6 +50,7 @@ class Deletion:
         for image, still in zip(images, pool.map(self._review.still_goes, images), strict=True):
             left = self.outcome.left(image)
             self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags - self.outcome.taken))
+        self._begin([image for image in images if image not in self._begun])
         for image in images if self.outcome.plan.inventory.can_untag else ():
             self._take_tags(image)
         self._untag([tag for tag in batch.tags if tag not in self.outcome.moved_tags], pool)
@@ -56,6 +58,15 @@ class Deletion:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
                 self._delete(going, pool)
                 progress(*self.outcome.progress)
+
+    def _begin(self, images: list[str]) -> None:
+        """Says which manifests go, of the images with which this begins: should it be killed, they are finished."""
+        going = {image: sorted(one.digest for one in self.outcome.left(image).manifests) for image in images}
+        scanned = self.outcome.plan.inventory.scanned_at
+        self.record.journal(
+            *({"event": "beginning", "image": image, "scanned": scanned, "digests": of} for image, of in going.items())
+        )
+        self._begun.update(images)
 
     def _take_tags(self, image: str) -> None:
         """Takes away the tags that go with their manifests, all of an image at once: each DELETE of a manifest has the

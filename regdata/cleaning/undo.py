@@ -70,7 +70,7 @@ def runs(config: Config) -> pd.DataFrame:
         except CleanupError:
             continue
         name = folder.relative_to(config.path.parent) if folder.is_relative_to(config.path.parent) else folder
-        started, sql_id = past.facts.get("started"), past.facts.get("sql_id")
+        started, sql_id = past.said("started"), past.said("sql_id")
         rows.append((str(name), started, sql_id, manifests, tags, past.began_to_collect))
     found = pd.DataFrame(rows, columns=["run", "started", "sql_id", "manifests", "tags", "collected"])
     found = found.sort_values("started", ascending=False)

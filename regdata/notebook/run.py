@@ -4,6 +4,7 @@ when it fails."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from regdata.analysis.backtest import backtest
 from regdata.cleaning.cleanup import Result, clean_up
@@ -19,8 +20,9 @@ from regdata.notebook.proof_views import headline
 from regdata.planning.expectations import Expectations, expectations
 from regdata.planning.plan import Plan
 from regdata.planning.plan import plan as make_plan
+from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.reading import PastRun, unfinished
-from regdata.records.record import Record, settle
+from regdata.records.record import Record
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
@@ -91,9 +93,10 @@ class Run(Shown):
     def scan(self) -> Inventory:
         """What the registry holds. Before that, a run that deletes sees to what interrupted runs left."""
         with self.record.closed_on_error():
+            close_killed(self.config, besides=self.record.folder)
             if self.deletes:
                 self._recover()
-            self.resumed = [manifest for past in self.interrupted for manifest in past.planned]
+            self.resumed = [manifest for past in self.interrupted for manifest in past.going]
             known = [(image, digest) for image, digest, _ in self.resumed]
             site = self._opened()
             found = observed(scan_site(site, self.config, known=known), self.config)
@@ -110,13 +113,34 @@ class Run(Shown):
 
     def _recover(self) -> None:
         site = self._opened()
-        # Whoever holds the lock knows that a run whose record says `running` does not run any more.
         with site.lock():
             undo_own(self.config, site)
             self.interrupted = unfinished(self.config, besides=self.record.folder)
             for past in self.interrupted:
                 for problem in recover(self.config, site, past, self.record):
                     self.record.error(problem)
+            if not self.record.facts["errors"]:
+                self.interrupted = [self._looked_at(past, site) for past in self.interrupted]
+        if self.interrupted:
+            self.record.write(finishes=[told(past) for past in self.interrupted])
+
+    def _looked_at(self, past: PastRun, site: Site) -> PastRun:
+        """What a killed run was doing when it ended is seen in the registry, which answers by now."""
+        if past.facts.get("status") != KILLED:
+            return past
+        return close(past, lambda image, reference, digest: site.registry.digest(image, reference) != digest)
+
+    def earlier(self) -> Document:
+        """The runs that did not end well, and whose work this one finishes."""
+        if self.inventory is None:
+            self.scan()
+        if not self.interrupted:
+            return Document((Line("", "No earlier run left anything undone."),))
+        return Document(
+            tuple(
+                Line("This run finishes the work of another", f": {told(past)}.", "note") for past in self.interrupted
+            )
+        )
 
     def _save_snapshot(self, inventory: Inventory) -> None:
         """Where conf.json says so. One that can't be saved is a note: a full disk is what a clean-up is there for."""
@@ -187,7 +211,10 @@ class Run(Shown):
                 planned, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )
             for past in self.interrupted if not self.record.facts["errors"] else []:
-                settle(past.folder, past.facts, by=self.record.folder)
+                settle(past, by=self.record.folder)
+            finishes = [f"this run finished the work of another: {told(past)}" for past in self.interrupted]
+            self.result = replace(self.result, notes=[*finishes, *self.result.notes])
+            self.record.write(notes=self.result.notes)
         return self.result
 
     def finish(self) -> str:

@@ -7,16 +7,22 @@ of one line, or is as good as not written, but nothing is made of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from regdata.config import Config
 from regdata.errors import CleanupError
+from regdata.sources.manifest import is_digest
+from regdata.sources.names import is_repository, is_tag
 
-PLAN = ("image_name", "tag_name", "tag_hash", "action")
+PLAN = ("image_name", "tag_name", "tag_hash", "action", "reason")
+# Bytes of a record.json at most: what it holds of a command's output is shortened.
+_MOST = 64 << 20
+# Whether a manifest (by its digest) or a tag, that was on a digest, is gone from a repository by now.
+IsGone = Callable[[str, str, str], bool]
 
 
 class DeletedManifest(NamedTuple):
@@ -52,6 +58,11 @@ class PastRun:
         """Its journal; see `read_events`."""
         return read_events(self.folder)
 
+    def said(self, key: str) -> str | None:
+        """A text of record.json; None where there is none."""
+        value = self.facts.get(key)
+        return value if isinstance(value, str) else None
+
     @property
     def ended_well(self) -> bool:
         """Whether it, or a later run in its place, did what was to be done."""
@@ -76,13 +87,17 @@ class PastRun:
     @property
     def blobs(self) -> list[tuple[str, str]]:
         """Image and digest of blobs that were to be collected; some of them."""
-        found = (event.get("blobs") for event in self.events if event.get("event") == "collecting")
-        return [(pair[0], pair[1]) for pairs in found if isinstance(pairs, list) for pair in pairs if _texts(pair, 2)]
+        found = (event.get("blobs") for event in self._of("collecting"))
+        pairs = [pair for pairs in found if isinstance(pairs, list) for pair in pairs if _texts(pair, 2)]
+        return [(name, digest) for name, digest, *_ in pairs if is_repository(name) and is_digest(digest)]
 
     @cached_property
     def manifests(self) -> list[DeletedManifest]:
         """What it deleted, in that order. Raises CleanupError where the journal is damaged."""
         found = [DeletedManifest(*self._said(event, "image", "digest", "media_type")) for event in self._of("deleting")]
+        for image, digest, _ in found:
+            if not (is_repository(image) and is_digest(digest)):
+                raise self._damaged(f"{image!r}@{digest!r} is no manifest of a repository")
         return list({(one.image, one.digest): one for one in found}.values())
 
     @property
@@ -95,17 +110,54 @@ class PastRun:
         return list(dict.fromkeys(with_manifest + alone))
 
     @property
-    def planned(self) -> list[tuple[str, str, int]]:
-        """The manifests that it was to delete: image, digest, and when it began (UTC epoch seconds).
+    def going(self) -> list[tuple[str, str, int]]:
+        """The manifests of images with which it had begun, that were to go: image, digest, and when they were read (UTC
+        epoch seconds). None is said to have been read later than now."""
+        now, moved = time.time(), {(event.get("image"), event.get("name")) for event in self._marked("moved", "name")}
+        found: dict[tuple[str, str], int] = {}
+        for event in self._of("beginning"):
+            image, scanned, digests = event.get("image"), event.get("scanned"), event.get("digests")
+            if is_repository(image) and type(scanned) is int and 0 < scanned <= now and isinstance(digests, list):
+                found.update({(str(image), digest): scanned for digest in digests if is_digest(digest)})
+        return [(*pair, scanned) for pair, scanned in found.items() if pair not in moved]
 
-        None where that can't be read.
-        """
+    def counts(self, is_gone: IsGone) -> dict[str, int]:
+        """What it did, by its journal, as record.json counts it. What it was doing when it ended is looked at."""
+        deleted = self._done("deleting", "deleted", "digest", is_gone) - {
+            (event["image"], event["digest"]) for event in self._marked("brought back", "digest")
+        }
+        rows = self._readable_plan()
+        selected = [row for row in rows if row[1] is not None and row[3] == "delete"]
+        tags = {(image, tag) for image, tag, digest, *_ in selected if (image, digest) in deleted}
+        alone = self._done("taking", "taken", "tag", is_gone) | self._done("untagging", "untagged", "tag", is_gone)
+        orphans = {(image, digest) for image, tag, digest, _, reason in rows if tag is None and reason == "orphan"}
+        return {
+            "tags_deleted": len(tags),
+            "tags_untagged": len(alone - tags),
+            "manifests_deleted": len(deleted),
+            "orphans_deleted": len(orphans & deleted),
+        }
+
+    def _done(self, before: str, after: str, key: str, is_gone: IsGone) -> set[tuple[str, str]]:
+        done = {(event["image"], event[key]) for event in self._marked(after, key)}
+        begun = {(event["image"], event[key]): event.get("digest") for event in self._marked(before, key)}
+        is_name = is_digest if key == "digest" else is_tag
+        return done | {
+            pair
+            for pair, digest in begun.items()
+            if pair not in done and is_repository(pair[0]) and is_name(pair[1]) and is_gone(*pair, str(digest))
+        }
+
+    def _marked(self, kind: str, key: str) -> Iterator[dict[str, Any]]:
+        """The events of a kind that name an image and something of it."""
+        return (event for event in self._of(kind) if _texts([event.get("image"), event.get(key)], 2))
+
+    def _readable_plan(self) -> list[tuple[Any, Any, Any, Any, Any]]:
         try:
-            began = int(datetime.fromisoformat(self.facts["started"]).timestamp())
             rows = self._plan()
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             return []
-        return [(image, digest, began) for image, tag, digest, _ in rows if tag is None and _texts((image, digest), 2)]
+        return [row for row in rows if all(value is None or isinstance(value, str) for value in row)]
 
     def manifest(self, digest: str) -> bytes:
         """The bytes of a manifest that it deleted; OSError where they are not there."""
@@ -121,11 +173,11 @@ class PastRun:
     def _said(self, event: dict[str, Any], *keys: str) -> tuple[str, ...]:
         values = tuple(event.get(key) for key in keys)
         if not _texts(values, len(keys)):
-            raise CleanupError(
-                f"{self.folder / 'journal.jsonl'} is damaged: a line of {event['event']!r} without {', '.join(keys)}. "
-                "Nothing was restored"
-            )
+            raise self._damaged(f"a line of {event['event']!r} without {', '.join(keys)}")
         return tuple(map(str, values))
+
+    def _damaged(self, why: str) -> CleanupError:
+        return CleanupError(f"{self.folder / 'journal.jsonl'} is damaged: {why}. Nothing was restored")
 
     def _deleted_tags(self) -> list[tuple[str, str, str]]:
         try:
@@ -135,12 +187,16 @@ class PastRun:
             raise CleanupError(
                 f"{self.folder / 'plan.parquet'} can't be read ({said}): it says which tags the run deleted"
             ) from None
-        return [row[:3] for row in rows if row[3] == "delete" and _texts(row, 3)]
+        return [row[:3] for row in rows if isinstance(row[3], str) and row[3] == "delete" and _texts(row, 3)]
 
-    def _plan(self) -> list[tuple[Any, Any, Any, Any]]:
-        import pyarrow.parquet as pq  # clear.py loads this module, and reads no plan
+    def _plan(self) -> list[tuple[Any, Any, Any, Any, Any]]:
+        import pyarrow as pa  # clear.py loads this module, and reads no plan
+        import pyarrow.parquet as pq
 
-        columns = pq.read_table(self.folder / "plan.parquet", columns=list(PLAN)).to_pydict()
+        try:
+            columns = pq.read_table(self.folder / "plan.parquet", columns=list(PLAN)).to_pydict()
+        except pa.ArrowException as error:
+            raise ValueError(str(error)) from None
         if missing := set(PLAN) - columns.keys():
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
         return list(zip(*(columns[name] for name in PLAN), strict=True))
@@ -180,7 +236,7 @@ def find_run(run: str | Path, config: Config) -> PastRun:
 def read_facts(folder: Path) -> dict[str, Any]:
     """record.json; empty where it can't be read."""
     try:
-        facts = json.loads((folder / "record.json").read_bytes())
+        facts = json.loads(_bytes(folder / "record.json", _MOST))
     except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -189,7 +245,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """journal.jsonl; a line that can't be read, such as one cut short by a crash, is left out."""
     try:
-        lines = (folder / "journal.jsonl").read_bytes().split(b"\n")
+        lines = _bytes(folder / "journal.jsonl").split(b"\n")
     except OSError:
         return []
     found = []
@@ -201,6 +257,13 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
         if isinstance(event, dict):
             found.append(event)
     return found
+
+
+def _bytes(path: Path, most: int | None = None) -> bytes:
+    """What is in a file; OSError where there is none, or what would be read for ever."""
+    if not path.is_file() or (most is not None and path.stat().st_size > most):
+        raise OSError(f"{path} is no file of a record")
+    return path.read_bytes()
 
 
 def _texts(values: object, number: int) -> bool:

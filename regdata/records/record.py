@@ -3,12 +3,15 @@ manifest that was deleted."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import getpass
 import json
 import os
 import platform
 import re
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 # Set by clear.py: the folder that it has already made for the executed notebook.
 FOLDER_VARIABLE = "REGDATA_RUN"
+# Bytes that are kept free for the record's last words: a disk may be full by then.
+ROOM = 1 << 20
 
 
 class Record:
@@ -36,6 +41,8 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = {"errors": []}
+        self._room = folder / ".room"
+        self._release = _nothing
 
     @classmethod
     def open(cls, config: Config, *, sql_id: str, action: str, **facts: Any) -> Record:
@@ -45,6 +52,7 @@ class Record:
         with _disk(record.folder):
             record.folder.mkdir(parents=True, exist_ok=True)
             (record.folder / "manifests").mkdir(exist_ok=True)
+        record._begin()
         record.write(
             status="running",
             started=_now(),
@@ -65,12 +73,34 @@ class Record:
         record.journal({"event": "started", "sql_id": sql_id, "action": action})
         return record
 
+    def _begin(self) -> None:
+        """Says to others that this process is at it (see `lives`), and keeps room for the end; both if it can be."""
+        with suppress(OSError):
+            descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            self._release = weakref.finalize(self, os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            with self._room.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, ROOM)
+        except OSError:
+            self._give_room()
+
+    def _give_room(self) -> None:
+        with suppress(OSError):
+            self._room.unlink()
+
     def write(self, **facts: Any) -> None:
         """Adds ``facts`` to record.json, which is replaced as a whole."""
         self.facts |= facts
-        path = self.folder / "record.json"
+        path, data = self.folder / "record.json", _json(self.facts, indent=2) + b"\n"
         with _disk(path):
-            _write_through(path, json.dumps(self.facts, indent=2, ensure_ascii=False, default=str).encode() + b"\n")
+            try:
+                _write_through(path, data)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self._give_room()
+                _write_through(path, data)
 
     def error(self, message: str) -> None:
         """Adds ``message`` to the run's errors."""
@@ -94,16 +124,21 @@ class Record:
     def finish(self) -> None:
         """Says in record.json and the journal how the run ended."""
         status = "failed" if self.facts["errors"] else "ok"
-        self.journal({"event": "finished", "status": status})
-        self.write(status=status, finished=_now())
+        try:
+            self.write(status=status, finished=_now())
+            self._give_room()
+            self.journal({"event": "finished", "status": status})
+        finally:
+            self._give_room()
+            self._release()
 
     def journal(self, *events: dict[str, Any]) -> None:
         """Appends ``events`` to journal.jsonl, each with its time."""
         time = _now()
-        lines = "".join(json.dumps({"time": time} | event, ensure_ascii=False) + "\n" for event in events)
+        lines = b"".join(_json({"time": time} | event) + b"\n" for event in events)
         path = self.folder / "journal.jsonl"
         with _disk(path), path.open("ab") as file:
-            file.write(lines.encode())
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
 
@@ -124,6 +159,12 @@ class Record:
         path = self.folder / "manifests" / digest.replace(":", "-")
         with _disk(path):
             _write_through(path, data)
+
+    def save_page(self, name: str, page: str) -> None:
+        """A page for people, beside the record."""
+        path = self.folder / name
+        with _disk(path):
+            _write_through(path, page.encode(errors="replace"))
 
 
 COUNTS = (
@@ -150,11 +191,30 @@ def new_folder(reports: Path, sql_id: str) -> Path:
     raise StorageError(f"{reports}: a thousand runs in one second")
 
 
-def settle(folder: Path, facts: dict[str, Any], *, by: Path) -> None:
-    """Says in the record of a run that did not end well which run has finished its work."""
-    record = Record(folder)
-    record.facts = dict(facts)
-    record.write(finished_by=by.name)
+def lives(folder: Path) -> bool:
+    """Whether the process that writes the record in a folder is alive; its lock ends with it, wherever it runs."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _nothing() -> object:
+    """There is nothing to be released."""
+
+
+def _json(document: Any, indent: int | None = None) -> bytes:
+    """Text that is no Unicode, such as a file's name may be, as JSON's own escapes."""
+    return json.dumps(document, indent=indent, ensure_ascii=False, default=str).encode(errors="backslashreplace")
 
 
 def _now() -> str:

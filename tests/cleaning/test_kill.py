@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from regdata.command import cli
-from regdata.records.reading import read_events
+from regdata.records.reading import read_events, read_facts
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
 from tests.support.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
@@ -97,11 +97,23 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         assert scene.store() == after, f"after {moment} {number}: {journal[number - 1]}"
         assert not scene.stopped.exists()
         first, second = scene.records()
-        begun = any(event["event"] in ("taking", "deleting", "running") for event in read_events(first))
-        assert json.loads((second / "record.json").read_bytes())["status"] == "ok"
-        finished_by = json.loads((first / "record.json").read_bytes()).get("finished_by")
-        assert finished_by == (second.name if begun else None)
+        check_told(first, second, halfway.lacks(before))
         scene.registry.stop()
+
+
+def check_told(first: Path, second: Path, gone: Store) -> None:
+    """The first run's record is that of a killed one with true counts and a page; the one that finished it names it."""
+    killed, finisher = read_facts(first), read_facts(second)
+    begun = any(event["event"] in ("taking", "deleting", "running") for event in read_events(first))
+    assert (killed["status"], finisher["status"]) == ("killed" if killed["status"] != "ok" else "ok", "ok")
+    assert killed.get("finished_by") == (second.name if begun and killed["status"] != "ok" else None)
+    if killed["status"] == "ok":  # killed after its last word
+        return
+    assert killed["tags_deleted"] + killed["tags_untagged"] == len(gone.tags)
+    assert killed["manifests_deleted"] == len(gone.revisions)
+    assert "was killed" in (first / "delete.html").read_text()
+    assert any(first.name in one for one in finisher.get("finishes", [])) == begun
+    assert any(first.name in note for note in finisher["notes"]) == begun
 
 
 def check_second_run(runner: Runner, scene: Scene, finished: Store) -> None:

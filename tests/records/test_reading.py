@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,15 @@ import pytest
 
 from regdata.config import Config, load_config
 from regdata.errors import CleanupError
+from regdata.records.closing import close_killed, settle
 from regdata.records.reading import PastRun, find_run, past_runs, unfinished
-from regdata.records.record import Record, settle
+from regdata.records.record import Record
 
 URL = "http://127.0.0.1:5000"
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 DELETING = {"event": "deleting", "image": "app", "digest": A, "media_type": "m"}
+BEGINNING = {"event": "beginning", "image": "app", "scanned": 1_700_000_000, "digests": [A]}
+COUNTED = dict.fromkeys(("tags_deleted", "tags_untagged", "manifests_deleted", "orphans_deleted"), 0)
 UNTAGGING = {"event": "untagging", "image": "app", "tag": "2", "digest": B}
 COLLECTING = {"event": "collecting", "blobs": [["app", C]]}
 
@@ -39,7 +45,7 @@ def record(config: Config) -> Record:
     manifests = pd.DataFrame([("app", A, "selected")], columns=["image_name", "manifest_hash", "reason"])
     record.save_plan(pd.DataFrame(tags, columns=columns).astype({"tag_size": "Int64"}), manifests)
     record.save_manifest(A, b"{}")
-    record.journal(UNTAGGING, DELETING, COLLECTING, {"event": "running", "step": "gc-command"})
+    record.journal(BEGINNING, UNTAGGING, DELETING, COLLECTING, {"event": "running", "step": "gc-command"})
     return record
 
 
@@ -49,7 +55,9 @@ def test_a_record_is_read_back(config: Config, record: Record) -> None:
     assert (run.folder, run.registry, run.facts["sql_id"]) == (record.folder, URL, "all")
     assert run.manifests == [("app", A, "m")]
     assert run.tags == [("app", "1", A), ("app", "2", B)]
-    assert [pair[:2] for pair in run.planned] == [("app", A)]
+    assert run.going == [("app", A, 1_700_000_000)]
+    assert run.counts(lambda *_: False) == COUNTED
+    assert run.counts(lambda *_: True) == COUNTED | {"tags_deleted": 1, "tags_untagged": 1, "manifests_deleted": 1}
     assert run.blobs == [("app", C)]
     assert run.manifest(A) == b"{}"
     assert (run.began_to_change, run.began_to_collect, run.ended_well) == (True, True, False)
@@ -60,7 +68,7 @@ def test_a_run_is_unfinished_until_another_ended_well(config: Config, record: Re
     """A run that began to delete and did not end well is told, but for the one at work, until it is settled."""
     assert unfinished(config, besides=record.folder) == []
     (run,) = unfinished(config, besides=config.reports)
-    settle(run.folder, run.facts, by=Path("reports/later"))
+    settle(run, by=Path("reports/later"))
     assert unfinished(config, besides=config.reports) == []
     assert PastRun(record.folder).facts == run.facts | {"finished_by": "later"}
 
@@ -100,6 +108,12 @@ LINES = [
     '{"event": "deleting", "image": "app", "digest": "sha256:0", "media_type": NaN}',
     '{"event": "untagging", "image": "app", "tag": null, "digest": ""}',
     '{"event": "collecting", "blobs": 5}',
+    '{"event": "collecting", "blobs": [1, ["../x", "sha256:0"]]}',
+    '{"event": "taken", "image": ["app"], "tag": {}}',
+    '{"event": "beginning", "image": "app", "scanned": true, "digests": 5}',
+    '{"event": "beginning", "image": "../app", "scanned": 1, "digests": ["x"]}',
+    '{"event": "moved", "image": [], "name": {}}',
+    '{"event": "deleted", "image": "app", "digest": null, "time": 5}',
     '{"event": "collecting", "blobs": [5, ["a"], ["a", 1], {}]}',
     '{"event": ["deleting"], "step": {}}',
     "[" * 100_000,
@@ -127,11 +141,12 @@ def plan(folder: Path, columns: dict[str, list[Any]]) -> None:
 
 def everything(run: PastRun) -> None:
     """Reads all that there is; a CleanupError of one line is the only error."""
-    assert isinstance(run.planned, list)
+    assert isinstance(run.going, list)
     assert isinstance(run.blobs, list)
     assert not run.ended_well
     assert run.began_to_change in (True, False)
     assert run.began_to_collect in (True, False)
+    assert run.counts(lambda *_: True).keys() == COUNTED.keys()
     for read in (lambda: run.manifests, lambda: run.tags):
         said = told(read)
         assert "\n" not in said
@@ -164,6 +179,60 @@ def test_a_damaged_line(config: Config, record: Record, line: str) -> None:
     (run,) = unfinished(config, besides=config.reports)
     assert run.blobs == [("app", C)]
     everything(run)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        BEGINNING | {"scanned": 4_070_908_800},
+        BEGINNING | {"scanned": "2099-01-01"},
+        BEGINNING | {"scanned": -1},
+        {"event": "finished", "digests": [B]},
+    ],
+    ids=["2099", "a text", "negative", "another event"],
+)
+def test_what_was_not_begun_has_its_grace(config: Config, record: Record, line: dict[str, Any]) -> None:
+    """A manifest counts as one that was to go only where the journal says that it was begun, and read before now."""
+    record.write(started="2099-01-01T00:00:00Z")
+    plan(
+        record.folder,
+        {"image_name": ["app"], "tag_name": [None], "tag_hash": [B], "action": ["delete"], "reason": ["x"]},
+    )
+    record.journal(line | ({"digests": [B]} if "digests" in line else {}))
+    assert PastRun(record.folder).going == [("app", A, 1_700_000_000)]
+
+
+def test_a_killed_runs_record_is_closed(config: Config, record: Record) -> None:
+    """A record that says `running` is closed when its process is gone, with what it had done and a page; not before."""
+    record.journal({"event": "deleted", "image": "app", "digest": A}, {"event": "taking", "image": "app"})
+    assert close_killed(config, besides=config.reports) == []
+    folder = config.reports / "killed"
+    shutil.copytree(record.folder, folder)
+    assert close_killed(config, besides=folder) == []
+    (run,) = close_killed(config, besides=config.reports)
+    assert (run.facts["status"], run.facts["tags_deleted"], run.facts["manifests_deleted"]) == ("killed", 1, 1)
+    assert "killed" in (folder / "delete.html").read_text()
+    assert "(taking)" in run.facts["errors"][0]
+    assert close_killed(config, besides=config.reports) == []
+    settle(run, by=Path("reports/later"))
+    assert "later finished its work" in (folder / "delete.html").read_text()
+
+
+def test_last_words_on_a_full_disk(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full at the end, the room that was kept lets the record say how the run ended."""
+    room = record.folder / ".room"
+    assert room.stat().st_blocks * 512 >= 1 << 20
+
+    def full(source: Any, target: Any) -> None:
+        if room.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", full)
+    record.finish()
+    assert PastRun(record.folder).facts["status"] == "ok"
+    assert not room.exists()
 
 
 def test_a_line_cut_short(config: Config, record: Record) -> None:

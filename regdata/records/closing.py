@@ -1,0 +1,88 @@
+"""Closes the records of runs that were killed: what they had done by then, and a page that says so."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from regdata.config import Config
+from regdata.records.reading import IsGone, PastRun, past_runs
+from regdata.records.record import COUNTS, Record, lives
+from regdata.show.blocks import Document, Line, Table
+from regdata.show.words import count, size
+
+KILLED = "killed"
+PAGE = "delete.html"
+# What is in a record may be strangers' words: whatever they hold, no script runs.
+_HEAD = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+    "<style>body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }\n"
+    "td, th { padding: .2rem .7rem; border-bottom: 1px solid #d8dee4; }</style>\n"
+)
+
+
+def close_killed(config: Config, *, besides: Path) -> list[PastRun]:
+    """Closes the records on this registry that say `running`, though nobody writes them any more."""
+    found = [run for run in past_runs(config) if run.facts.get("status") == "running" and run.folder != besides]
+    return [close(run) for run in found if not lives(run.folder)]
+
+
+def close(run: PastRun, is_gone: IsGone | None = None) -> PastRun:
+    """The run, its record closed as that of a killed one. Raises StorageError where it can't be written.
+
+    What it was doing when it ended counts as done if ``is_gone`` says so; not if nobody can tell.
+    """
+    counts = run.counts(is_gone or _unknown)
+    last: dict[str, Any] = next((event for event in reversed(run.events) if isinstance(event.get("time"), str)), {})
+    said = f"the run was killed; its journal ends {last.get('time', 'without a word')} ({last.get('event', 'nothing')})"
+    _rewrite(run, {"status": KILLED, "last_event": last.get("time"), "errors": [said]} | counts)
+    return PastRun(run.folder)
+
+
+def settle(run: PastRun, *, by: Path) -> None:
+    """Says in the record of a run that did not end well which run has finished its work."""
+    _rewrite(run, {"finished_by": by.name})
+
+
+def told(run: PastRun) -> str:
+    """A run that did not end well, and what it had done, in a line."""
+    counts = {key: number for key in COUNTS if isinstance(number := run.facts.get(key), int)}
+    tags = counts.get("tags_deleted", 0) + counts.get("tags_untagged", 0)
+    ended = "was killed" if run.facts.get("status") == KILLED else "failed"
+    return (
+        f"{run.folder.name} {ended} after it had deleted {count(tags, 'tag')} and "
+        f"{count(counts.get('manifests_deleted', 0), 'manifest')}"
+    )
+
+
+def _unknown(image: str, reference: str, digest: str) -> bool:
+    return False
+
+
+def _rewrite(run: PastRun, facts: dict[str, Any]) -> None:
+    record = Record(run.folder)
+    record.facts = dict(run.facts)
+    record.write(**facts)
+    if record.facts.get("status") == KILLED:
+        record.save_page(PAGE, _page(run.folder, record.facts))
+
+
+def _page(folder: Path, facts: dict[str, Any]) -> str:
+    by = facts.get("finished_by")
+    verdict = Line(
+        "✗ This run was killed", f"; {by} finished its work." if by else "; no run has finished its work.", "bad"
+    )
+    names = ("registry", "sql_id", "action", "condition", "user", "started", "last_event", *COUNTS)
+    rows = [(name.replace("_", " "), str(facts.get(name))) for name in names]
+    rows += [(name.replace("_", " "), _size(facts.get(name))) for name in ("bytes_predicted", "bytes_freed")]
+    rows += [("record", "record.json, journal.jsonl, plan.parquet and manifests/ beside this page")]
+    title = escape(f"delete {folder.name}")
+    body = Document((verdict, Table((), rows))).html
+    return f"{_HEAD}<title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
+
+
+def _size(number: object) -> str:
+    return size(number) if type(number) is int else "not known"

@@ -1,0 +1,17 @@
+"""What repositories and tags may be called: distribution/reference's grammar (regexp.go)."""
+
+import re
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+
+
+def is_repository(name: object) -> bool:
+    """Whether a registry can have a repository of that name."""
+    return isinstance(name, str) and len(name) <= 255 and _REPOSITORY.fullmatch(name) is not None
+
+
+def is_tag(name: object) -> bool:
+    """Whether a registry can have a tag of that name."""
+    return isinstance(name, str) and _TAG.fullmatch(name) is not None
