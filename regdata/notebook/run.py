@@ -18,14 +18,14 @@ from regdata.inventory.scan import scan_site
 from regdata.inventory.usage import observed
 from regdata.notebook.proof_views import headline
 from regdata.planning.expectations import Expectations, expectations
-from regdata.planning.plan import Plan
-from regdata.planning.plan import plan as make_plan
+from regdata.planning.plan import Plan, planned
 from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.reading import PastRun, unfinished
 from regdata.records.record import Record
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
+from regdata.tables import process
 
 ACTIONS = ("del", "none")
 
@@ -187,28 +187,28 @@ class Run(Shown):
         if self.expected is None:
             self.expect()
         with self.record.closed_on_error():
-            planned = make_plan(inventory, self.condition, resumed=self.resumed)
-            tags = planned.tags
-            self.record.save_plan(tags, planned.manifests)
+            made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
+            tags = made.tags
+            self.record.save_plan(tags, made.manifests)
             self.record.write(
                 tags_selected=int((tags["reason"] != "referrer").sum()),
                 tags_kept=int((tags["action"] == "keep").sum()),
-                bytes_predicted=planned.reclaimable,
+                bytes_predicted=made.reclaimable,
             )
-        self.planned = planned
-        return planned
+        self.planned = made
+        return made
 
     def apply(self) -> Result:
         """Carries the plan out, or says why nothing is changed."""
-        planned = self.planned or self.plan()
+        made = self.planned or self.plan()
         if not self.deletes:
             why = "action is none" if self.action == "none" else "sql_id is none, which stands for no clean-up"
-            self.result = Result.unchanged(planned, f"{why}: nothing was changed")
+            self.result = Result.unchanged(made, f"{why}: nothing was changed")
             return self.result
         with self.record.closed_on_error():
             site = self._opened()
             self.result = clean_up(
-                planned, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
+                made, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )
             for past in self.interrupted if not self.record.facts["errors"] else []:
                 settle(past, by=self.record.folder)
@@ -245,4 +245,6 @@ def start(
     check_flags(gc=gc, force=force)
     if action not in ACTIONS:
         raise ConfigError(f"action is {action!r}, but there are: {', '.join(ACTIONS)} (del deletes, none only lists)")
-    return Run(load_config(conf), sql_id, action, gc=gc, force=force, progress=progress, note=note, open_site=open_site)
+    config = load_config(conf)
+    process.prepare()
+    return Run(config, sql_id, action, gc=gc, force=force, progress=progress, note=note, open_site=open_site)

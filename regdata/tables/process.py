@@ -50,6 +50,8 @@ class Worker:
         self._connection = Connection(ours.detach())
         with theirs:
             self._process = _start(theirs.fileno())
+        # Seen to as soon as it ends: a kernel that shuts down waits for its children, also for those that are gone.
+        threading.Thread(target=self._process.wait, daemon=True).start()
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._question = 0  # which may be stopped; 0: none
@@ -59,7 +61,8 @@ class Worker:
 
     @property
     def usable(self) -> bool:
-        return self.end.alive and self._owner == os.getpid() and self._process.poll() is None
+        # Between two questions it says nothing: what can be read is the end that it came to.
+        return self.end.alive and self._owner == os.getpid() and not self._connection.poll()
 
     def ask(
         self,
@@ -181,6 +184,11 @@ def _later(seconds: float, what: Callable[..., None], *arguments: int) -> thread
 
 _EMPTY = {"do": "close"}
 _spare: list[Worker] = []
+
+
+def prepare() -> None:
+    """Starts a process for the next who takes one: it is ready when a scan is."""
+    _spare[:] = [worker for worker in _spare if worker.usable] or [Worker()]
 
 
 def take() -> Worker:

@@ -16,6 +16,7 @@ from typing import get_args
 import pytest
 
 from regdata.errors import ConditionError
+from regdata.tables import process
 from regdata.tables.conditions import Reader, Readers
 from regdata.tables.schema import Engine
 from tests.support.rows import Rows
@@ -121,6 +122,21 @@ def test_a_process_that_was_killed(engine: Engine) -> None:
         assert reader.select("id = 1") == [1]
 
 
+@both_engines
+def test_a_process_that_waits_for_an_inventory(engine: Engine) -> None:
+    """It is the one that the next reader takes; one that ends is seen to at once, since a kernel that shuts down waits
+    for all its children."""
+    end_spare()
+    process.prepare()
+    process.prepare()
+    [ready] = workers()
+    with closing(Reader(ROWS, engine)) as reader:
+        reader.select("1=1")
+        assert workers() == [ready]
+    os.kill(ready, signal.SIGTERM)
+    until(lambda: not Path(f"/proc/{ready}").exists())
+
+
 def test_a_process_that_can_not_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """That is an error of one line, which says why."""
     end_spare()
@@ -216,9 +232,10 @@ def workers(pid: int | None = None) -> list[int]:
 
 def end_spare() -> None:
     """Ends all that read conditions for this process: those that wait for an inventory, too."""
-    for worker in workers():
+    ended = workers()
+    for worker in ended:
         os.kill(worker, signal.SIGKILL)
-        os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in ended))
 
 
 def said(pid: int, what: str) -> str:
