@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regdata.cleaning.undo import restore
     from regdata.config import load_config
     from regdata.errors import RegdataError
+    from regdata.health.doctor import doctor
     from regdata.inventory.inventory import Inventory
     from regdata.inventory.scan import scan
     from regdata.planning.comparison import Comparison, compare_conditions
@@ -25,6 +26,7 @@ _HOME = {
     "Backtest": "analysis.backtest",
     "compare_conditions": "planning.comparison",
     "Comparison": "planning.comparison",
+    "doctor": "health.doctor",
     "load_config": "config",
     "scan": "inventory.scan",
     "Inventory": "inventory.inventory",
@@ -50,6 +52,7 @@ __all__ = [
     "apply",
     "backtest",
     "compare_conditions",
+    "doctor",
     "load_config",
     "plan",
     "preview",

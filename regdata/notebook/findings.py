@@ -195,6 +195,20 @@ def changes(study: Study) -> Finding:
     return Finding(f"{said}.")
 
 
+def ailments(found: pd.DataFrame) -> Finding:
+    """How much is broken, and what can be done about it; a frame of regdata.doctor."""
+    if found.empty:
+        return Finding("**Nothing is broken.**")
+    kinds = found["what"].value_counts()
+    most = ", ".join(f"{number:,} {what}" for what, number in kinds.items())
+    said = f"**{count(len(found), 'thing')}** {'is' if len(found) == 1 else 'are'} broken ({most})"
+    if cured := int((found["outcome"] == "cured").sum()):
+        return Finding(f"{said}; {cured:,} of them {'is' if cured == 1 else 'are'} cured now.")
+    if safe := int(found["safe"].sum()):
+        return Finding(f"{said}; `repair = True` cures {safe:,} of them.")
+    return Finding(f"{said}; none can be cured without the images' owners.")
+
+
 def _code(name: str) -> str:
     """A name as Markdown's code, in which nothing else has a meaning."""
     plain = name.replace("`", "'")

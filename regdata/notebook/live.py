@@ -8,12 +8,13 @@ from IPython.display import DisplayHandle, Markdown, display
 class Progress:
     """One line in the cell, replaced as the run goes on, so that the report keeps one."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "manifests deleted") -> None:
+        self.what = what
         self._line: DisplayHandle | None = None
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows that ``done`` of ``total`` manifests are deleted."""
-        said = Markdown(f"{done:,} of {total:,} manifests deleted")
+        """Shows that ``done`` of ``total`` are deleted, or what else there is to be done."""
+        said = Markdown(f"{done:,} of {total:,} {self.what}")
         if self._line:
             self._line.update(said)
         else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
 
 from regdata.analysis import space
 from regdata.analysis.capacity import Study
@@ -22,6 +24,8 @@ from regdata.show.words import count, size
 IMAGES_OF_INVENTORY = 15
 IMAGES_OF_PLAN = 20
 IMAGES_OF_CHANGES = 20
+PLACES_OF_AILMENT = 20
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 HAPPENS = {
     ("tag", "delete"): "tags go",
@@ -255,6 +259,36 @@ def study(shown: Study) -> Document:
         free = max(limit - int(past.measured["bytes"].iloc[-1]), 0)
         rows.append(("room", f"{size(limit)} for the registry, {size(free)} of it free"))
     return Document((Table((), rows), *(Line("Note: ", note, "note") for note in shown.notes)))
+
+
+def ailments(found: pd.DataFrame) -> Document:
+    """By kind, what it means, the cure, and where it is; a frame of regdata.doctor."""
+    blocks: list[Block] = []
+    for what, some in found.groupby("what", sort=True):
+        first, rest = some.iloc[0], len(some) - PLACES_OF_AILMENT
+        cure = f"{first.cure} (`repair` does)".replace("`", "") if first.safe else str(first.cure)
+        blocks.append(Line(f"{str(what).capitalize()}: ", f"{first.means}. Cure: {cure}."))
+        rows: list[tuple[Cell, ...]] = [
+            (row.place, _bytes(row.bytes), _when(row.since), _text(row.detail), row.outcome)
+            for row in space.rows(some.head(PLACES_OF_AILMENT))
+        ]
+        if rest > 0:
+            rows.append((f"and {rest:,} more", "", "", "", ""))
+        blocks.append(Table(("where", "bytes", "since", "", "outcome"), rows))
+    return Document(tuple(blocks) or (Line("", "Nothing is broken."),))
+
+
+def _bytes(number: object) -> Cell:
+    return "" if pd.isna(number) else Bytes(number)  # type: ignore[call-overload]
+
+
+def _when(date: object) -> str:
+    """A file's date as it is, be it impossible."""
+    return "" if pd.isna(date) else f"{EPOCH + timedelta(seconds=int(date)):%Y-%m-%d}"  # type: ignore[call-overload]
+
+
+def _text(value: object) -> str:
+    return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
 
 
 def options(study: Study) -> Document:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -30,6 +31,16 @@ class Stat(NamedTuple):
     mtime: int
 
 
+class Entry(NamedTuple):
+    """A file, or a folder that is empty. ``file`` is the same for two names of one file; None: it has a single name."""
+
+    path: str
+    size: int
+    date: int
+    file: str | None = None
+    is_file: bool = True
+
+
 class Files(Protocol):
     """Where files lie. What goes wrong is an OSError; `told` makes one a StorageError. Picklable."""
 
@@ -38,6 +49,12 @@ class Files(Protocol):
 
     def folders(self, folder: str) -> list[str]:
         """The folders in a folder, in any order; not those that lead back to a folder above them."""
+
+    def below(self, path: str) -> Iterator[Entry]:
+        """Every file below a path, or at it, and every folder that is empty."""
+
+    def hash(self, path: str, algorithm: str) -> str:
+        """The hash of a file's bytes, as hex digits. One of `ABSENT` where there is none."""
 
     def is_folder(self, path: str) -> bool:
         """Whether there is a folder."""
@@ -106,6 +123,31 @@ class LocalFiles:
                 return [entry.name for entry in entries if entry.is_dir() and not _leads_back(entry)]
         except ABSENT:
             return []
+
+    def below(self, path: str) -> Iterator[Entry]:
+        todo = [(path, os.path.islink(path))]
+        if not os.path.isdir(path):
+            yield from _entry(path, linked=os.path.islink(path))
+            return
+        while todo:
+            folder, linked = todo.pop()
+            try:
+                with os.scandir(folder) as found:
+                    entries = list(found)
+            except ABSENT:
+                continue
+            for entry in entries:
+                if entry.is_dir():
+                    if not _leads_back(entry):
+                        todo.append((entry.path, linked or entry.is_symlink()))
+                else:
+                    yield from _entry(entry.path, linked=linked or entry.is_symlink())
+            if not entries:
+                yield Entry(folder, 0, int(os.stat(folder).st_mtime), is_file=False)
+
+    def hash(self, path: str, algorithm: str) -> str:
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, algorithm).hexdigest()
 
     def is_folder(self, path: str) -> bool:
         try:
@@ -194,6 +236,19 @@ class LocalFiles:
 
 
 LOCAL = LocalFiles()
+
+
+def _entry(path: str, *, linked: bool) -> Iterator[Entry]:
+    """``linked``: a symbolic link led there, so that there may be another way."""
+    try:
+        found = os.stat(path)
+    except OSError:  # it has gone, or is a link that leads nowhere
+        try:
+            found = os.lstat(path)
+        except ABSENT:
+            return
+    several = linked or found.st_nlink > 1
+    yield Entry(path, found.st_size, int(found.st_mtime), f"{found.st_dev}:{found.st_ino}" if several else None)
 
 
 def _leads_back(entry: os.DirEntry[str]) -> bool:

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from regdata.errors import RegdataError, StorageError
-from regdata.sources.columns import Columns
 from regdata.sources.source import Readable
+
+Found = TypeVar("Found")
 
 
 def cores() -> int:
@@ -27,8 +28,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read(source: Readable, parts: Sequence[Any]) -> Iterator[Columns]:
-    """Each part's columns: the first is read here, the others in processes. Raises what the source's read raises."""
+def read(source: Readable[Found], parts: Sequence[Any]) -> Iterator[Found]:
+    """What each part holds: the first is read here, the others in processes. Raises what the source's read raises."""
     workers: list[subprocess.Popen[bytes]] = []
     try:
         for part in parts[1:]:
@@ -39,7 +40,8 @@ def read(source: Readable, parts: Sequence[Any]) -> Iterator[Columns]:
                 pickle.dump((source, part), stream)
         yield from (source.read(part) for part in parts[:1])
         for worker in workers:
-            yield _received(worker)
+            found: Found = _received(worker)
+            yield found
     finally:
         for worker in workers:
             worker.kill()
@@ -62,9 +64,9 @@ def _start() -> subprocess.Popen[bytes]:
         ) from None
 
 
-def _received(worker: subprocess.Popen[bytes]) -> Columns:
+def _received(worker: subprocess.Popen[bytes]) -> Any:
     try:
-        answer: Columns | RegdataError = pickle.load(_stream(worker.stdout))
+        answer = pickle.load(_stream(worker.stdout))
     except (EOFError, pickle.UnpicklingError):
         raise StorageError(
             f"a process that read a share of the store ended early (exit code {worker.wait()}): see whether memory was "

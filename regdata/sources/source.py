@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from regdata.sources.columns import Columns
 
@@ -53,14 +53,17 @@ class Usage(NamedTuple):
     free: int
 
 
-class Readable(Protocol):
+Found_co = TypeVar("Found_co", covariant=True)
+
+
+class Readable(Protocol[Found_co]):
     """What parts are read from; it and they are pickled, to be read in another process."""
 
-    def read(self, part: Any) -> Columns:
-        """The columns of `regdata.sources.columns.COLUMNS` for one part."""
+    def read(self, part: Any) -> Found_co:
+        """What there is of one part; of a `Source` the columns of `regdata.sources.columns.COLUMNS`."""
 
 
-class Source(Readable, Protocol):
+class Source(Readable[Columns], Protocol):
     """A registry's contents. Each method raises the source's own RegdataError, and no other error."""
 
     def repositories(self) -> list[str]:

@@ -34,6 +34,7 @@ notebooks = pytest.mark.parametrize(
     [
         Notebook("explore", (r"\AThe registry is empty: it stores no blob at all\.$",), 7),
         Notebook("conditions", (r"^0 tags selected, 0 B would be freed: no tag goes\.$",)),
+        Notebook("doctor", (r"^\*\*Nothing is broken\.\*\*$",)),
         Notebook("capacity", ("The registry is empty", "It can't be forecast honestly"), 4),
         Notebook(
             "delete",

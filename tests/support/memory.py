@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regdata.errors import StorageError
-from regdata.sources.files import Stat
+from regdata.sources.files import Entry, Stat
 from regdata.sources.source import Usage
 
 
@@ -39,6 +40,17 @@ class MemoryFiles:
     def folders(self, folder: str) -> list[str]:
         folder = folder.rstrip("/")
         return [name for name in self.names(folder) if self.is_folder(f"{folder}/{name}")]
+
+    def below(self, path: str) -> Iterator[Entry]:
+        for name, (data, date) in list(self.file.items()):
+            if _is_in(name, path):
+                yield Entry(name, len(data), date)
+        for folder, names in list(self.folder.items()):
+            if _is_in(folder, path) and not names:
+                yield Entry(folder, 0, 0, is_file=False)
+
+    def hash(self, path: str, algorithm: str) -> str:
+        return hashlib.new(algorithm, self.file[path][0]).hexdigest()
 
     def is_folder(self, path: str) -> bool:
         return path in self.folder

@@ -1,0 +1,152 @@
+"""An Inventory and a list of files come in; what is broken goes out, with what it means and the cure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+
+from regdata.inventory.graph import GRACE
+from regdata.inventory.inventory import Inventory
+from regdata.sources.census import COLUMNS, path_of
+from regdata.tables.workspace import frame, run_file
+
+# Docker's first release: nothing in a registry is older.
+FIRST = 1_363_737_600
+# A registry that is writing a file is done with it after this many seconds; a clock may be so wrong.
+QUIET, SKEW = 3600, 300
+# The registry itself gives up uploads after a week (distribution's uploadpurging.age).
+ABANDONED = 7 * 86400
+
+
+class Ailment(NamedTuple):
+    """What it means for who pulls, and its cure; ``safe``: whether `regdata.doctor` may carry the cure out."""
+
+    means: str
+    cure: str
+    safe: bool = False
+
+
+AILMENTS = {
+    "tag without manifest": Ailment(
+        "a pull of the tag fails: its digest is no manifest here",
+        "push the image again, or delete the tag",
+    ),
+    "tag without digest": Ailment(
+        "a pull of the tag fails: nobody knows what it was on",
+        "push the image again, or remove the tag's folder",
+    ),
+    "manifest without bytes": Ailment(
+        "a pull of it fails, and a push of what refers to it",
+        "push the image again, or delete it by its digest",
+    ),
+    "unreadable manifest": Ailment(
+        "clients can't read it, and the registry's own collection may stop at it; regdata keeps all that it may reach",
+        "push the image again, or delete it by its digest",
+    ),
+    "index without child": Ailment("pulls for some platforms fail", "push the image again, with all its platforms"),
+    "child not linked": Ailment("pulls for some platforms fail, though the bytes are there", "link it again", True),
+    "manifest without parts": Ailment("a pull fails at what is missing", "push the image again"),
+    "part not linked": Ailment("a pull fails at it, though the bytes are there", "link it again", True),
+    "no folder _layers": Ailment(
+        "the registry may not list the repository, and its own collection takes what it holds", "make the folder", True
+    ),
+    "damaged bytes": Ailment(
+        "a pull fails at them, and a push that needs them breaks: the registry believes that it has them",
+        "remove the blob's folder and restart the registry, then push the images that use it again",
+    ),
+    "link without data": Ailment(
+        "the next push that needs it may be broken: the registry may believe that it has it",
+        "remove the link and have the registry's cache forget it",
+        True,
+    ),
+    "link not whole": Ailment(
+        "the registry can't follow it: what it leads to does not pull, and its own collection may stop",
+        "write it again, if its bytes are there",
+        True,
+    ),
+    "stale cache": Ailment(
+        "the next push that needs it is broken: the registry claims to have what is gone",
+        "have the registry's cache forget it",
+        True,
+    ),
+    "empty repository": Ailment("nothing can be pulled from it, and the catalog lists it", "remove it", True),
+    "abandoned upload": Ailment("nothing; it takes space", "remove it", True),
+    "foreign file": Ailment("nothing: no registry made it", "see whose it is, and remove it by hand"),
+    "impossible date": Ailment(
+        "nothing; no condition can find old from new by it",
+        "push again what has to have one; regdata takes it as unknown",
+    ),
+}
+
+_FOUND = "select * from ailment order by what, image_name nulls first, name, detail"
+
+
+def ailments(
+    inventory: Inventory,
+    files: Mapping[str, Sequence[object]] | None,
+    *,
+    now: int,
+    claims: Sequence[tuple[str, str]] = (),
+    altered: Sequence[tuple[str, str | None, str]] = (),
+) -> pd.DataFrame:
+    """what (a key of `AILMENTS`), image_name, name, bytes, since (UTC epoch seconds), detail; NULL: not known.
+
+    ``files``: the columns of a census, None without base_path: then only tags and manifests can be looked at. ``now``:
+    the time after it. ``claims``: repository and digest of what the registry's cache claims though it is gone.
+    ``altered``: kind, repository and name of files whose bytes are not what their names say.
+    """
+    setting = {"now": now + SKEW, "quiet": QUIET, "grace": GRACE, "abandoned": ABANDONED, "first": FIRST}
+    with inventory.graph.open(
+        descriptor=inventory.refers.descriptors,
+        repositories=inventory.repositories,
+        file=_table(COLUMNS, files or {}),
+        claim=_table(("image_name", "name"), _columns(("image_name", "name"), claims)),
+        altered=_table(("kind", "image_name", "name"), _columns(("kind", "image_name", "name"), altered)),
+        setting=pa.table({name: [value] for name, value in setting.items()} | {"has_files": [files is not None]}),
+    ) as work:
+        run_file(work, "health/ailments.sql")
+        return frame(work, _FOUND)
+
+
+def told(found: pd.DataFrame) -> pd.DataFrame:
+    """what, place, bytes, since, detail, means, cure, safe: the same in words."""
+    known = [AILMENTS[what] for what in found["what"]]
+    places = [place(*row) for row in found[["what", "image_name", "name"]].itertuples(index=False, name=None)]
+    return found.assign(
+        place=pd.array(places, dtype="str"),
+        means=pd.array([one.means for one in known], dtype="str"),
+        cure=pd.array([one.cure for one in known], dtype="str"),
+        safe=pd.array([one.safe for one in known], dtype="boolean"),
+    )[["what", "place", "bytes", "since", "detail", "means", "cure", "safe"]]
+
+
+def place(what: str, image: str | None, name: str) -> str:
+    """Where it is: an image's tag or digest, or the path of a file below base_path."""
+    image = "" if pd.isna(image) else str(image)
+    if what.startswith("tag"):
+        return f"{image}:{name}"
+    if what == "link not whole":
+        return path_of(*_kind_and_name(name, image))
+    if what == "abandoned upload":
+        return path_of("upload", image, name)
+    if what == "impossible date":
+        return image or "blobs and what is beside them"
+    return f"{image}@{name}" if image and name else image or name
+
+
+def _kind_and_name(name: str, image: str) -> tuple[str, str, str]:
+    kind, _, rest = name.partition(" ")
+    return kind, image, rest
+
+
+def _columns(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> dict[str, Sequence[object]]:
+    return dict(zip(names, zip(*rows, strict=True), strict=False))
+
+
+def _table(names: Sequence[str], columns: Mapping[str, Sequence[object]]) -> pa.Table:
+    """The columns as a table that has them all, numbers as such."""
+    types = {"size": pa.int64(), "date": pa.int64()}
+    return pa.table({name: pa.array(columns.get(name, ()), types.get(name, pa.large_string())) for name in names})

@@ -1,0 +1,158 @@
+"""Looks a registry through for what is broken, and carries out the cures that are safe."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pandas as pd
+
+from regdata.config import Config, check_flags
+from regdata.errors import CleanupError
+from regdata.health.ailments import ailments, told
+from regdata.health.mending import Broken, mend
+from regdata.inventory.scan import scan_site
+from regdata.records.record import Record
+from regdata.sources import processes
+from regdata.sources.census import COLUMNS, Census, Listing, path_of
+from regdata.sources.claims import Claims
+from regdata.sources.files import ABSENT
+from regdata.sources.files import told as on_disk
+from regdata.sources.manifest import is_digest
+from regdata.sources.paths import blob_path
+from regdata.sources.site import Site
+from regdata.sources.storage import Storage
+
+# Told how many bytes of how many are checked.
+Progress = Callable[[int, int], None]
+
+
+def doctor(
+    config: Config, *, repair: bool = False, digests: bool = False, progress: Progress | None = None
+) -> pd.DataFrame:
+    """What is broken in the registry that ``config`` names; changes nothing, unless ``repair``.
+
+    what, place, bytes, since (UTC epoch seconds; NULL: not known), detail, means (for who pulls), cure, safe (whether
+    ``repair`` carries the cure out) and, after ``repair``, outcome: cured, left (and why), or new. ``digests``: reads
+    every byte of the store, to see whether it is what its digest says; ``progress`` is told how many. Without base_path
+    tags and manifests alone are looked at. Raises RegistryError, StorageError and, where ``repair`` can't change the
+    registry, CleanupError.
+    """
+    check_flags(repair=repair, digests=digests)
+    site = Site.open(config)
+    storage = Storage(config.registry.base_path) if config.registry.base_path else None
+    look = _Look(config, site, storage, progress if digests else None, digests)
+    if not repair:
+        return told(look.found()).assign(outcome=pd.array([""], dtype="str")[0])
+    if storage is None or not storage.writable:
+        raise CleanupError(f"{config.path}: repair takes a registry.base_path that can be changed; nothing was changed")
+    with site.lock():
+        before = look.found()
+        if not before.empty:
+            record = Record.open(config, sql_id="doctor", action="repair")
+            with record.closed_on_error():
+                left = mend(Broken(before, look.inventory, look.files), config, site, storage, record)
+                after = look.found()
+                outcome = _compared(before, after, left)
+                record.write(found=len(before), cured=int((outcome["outcome"] == "cured").sum()))
+            record.finish()
+            return outcome
+        return told(before).assign(outcome="")
+
+
+def _compared(before: pd.DataFrame, after: pd.DataFrame, left: dict[str, str]) -> pd.DataFrame:
+    """What was found, and whether it is found no more; then what is found now and was not."""
+    keys = ["what", "image_name", "name"]
+    was, now = (list(frame[keys].fillna("").itertuples(index=False, name=None)) for frame in (before, after))
+    outcomes = ["cured" if key not in now else f"left: {left[key[0]]}" if key[0] in left else "left" for key in was]
+    new = after[[key not in was for key in now]]
+    rows = [told(before).assign(outcome=pd.array(outcomes, dtype="str"))]
+    if len(new):
+        rows.append(told(new).assign(outcome="new"))
+    return pd.concat(rows, ignore_index=True)
+
+
+@dataclass
+class _Look:
+    """Looks at everything, again each time it is asked; ``inventory`` and ``files`` are those of the last look."""
+
+    config: Config
+    site: Site
+    storage: Storage | None
+    progress: Progress | None
+    digests: bool
+
+    def found(self) -> pd.DataFrame:
+        self.inventory = scan_site(self.site, self.config)
+        self.files = census(self.storage) if self.storage else None
+        claims, altered = [], []
+        if self.storage and self.files:
+            claims = list(_claimed(self.site, self.storage, self.files))
+            altered = list(_altered(self.storage, self.files, self.progress)) if self.digests else []
+        return ailments(self.inventory, self.files, now=int(time.time()), claims=claims, altered=altered)
+
+
+def census(storage: Storage) -> Listing:
+    """Every file of a store: the columns of `regdata.sources.census.Census`."""
+    source = Census(storage)
+    found: Listing = {column: [] for column in COLUMNS}
+    for part in processes.read(source, source.split(processes.cores())):
+        for column, values in part.items():
+            found[column] += values
+    return found
+
+
+def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:
+    return zip(*(files[column] for column in COLUMNS[:4]), strict=True)
+
+
+def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str, str]]:
+    """Repository and digest of blobs that are gone, or whose link is, and that the registry says it has."""
+    stored = {name for kind, _, name, _ in _rows(files) if kind == "blob"}
+    asked = [
+        (image, name)
+        for kind, image, name, _ in _rows(files)
+        if kind == "folder" or (kind == "layer" and name.startswith("sha256:") and name not in stored)
+    ]
+    if not asked:
+        return
+    claims = Claims(copy.copy(site.registry))
+    with ThreadPoolExecutor(site.registry.workers) as pool:
+        answers = list(pool.map(lambda pair: claims.has(*pair), asked))
+    exists = storage.files.exists
+    for (image, name), claimed in zip(asked, answers, strict=True):
+        paths = (f"{storage.base}/{path_of('layer', image, name)}", f"{storage.root}/{blob_path(name)}")
+        if claimed and not all(map(exists, paths)):
+            yield image, name
+
+
+def _altered(storage: Storage, files: Listing, progress: Progress | None) -> Iterator[tuple[str, str | None, str]]:
+    """kind, repository and name of blobs whose bytes, and links whose text, are not what their names say."""
+    blobs = [(name, size) for kind, _, name, size in _rows(files) if kind == "blob"]
+    total, done = sum(size for _, size in blobs), 0
+    with ThreadPoolExecutor(processes.cores()) as pool:  # hashing holds no lock
+        for (name, size), sound in zip(blobs, pool.map(lambda blob: is_sound(storage, blob[0]), blobs), strict=True):
+            if not sound:
+                yield "blob", None, name
+            done += size
+            if progress:
+                progress(done, total)
+    for kind, image, name, size in _rows(files):
+        if kind in ("layer", "revision", "history") and size:
+            expected = name.partition("/index/")[2].replace("/", ":") if kind == "history" else name
+            first = storage.files.first(f"{storage.base}/{path_of(kind, image, name)}", 256)
+            text = first[0].decode("ascii", "replace") if first else expected
+            if text != expected and not (kind == "layer" and not name.startswith("sha256:") and is_digest(text)):
+                yield kind, image, f"{name}"
+
+
+def is_sound(storage: Storage, digest: str) -> bool:
+    """Whether a blob's bytes hash to its digest; True for one that is gone by now."""
+    with on_disk(storage.root):
+        try:
+            return storage.files.hash(storage.layout.blob(digest), "sha256") == digest.partition(":")[2]
+        except ABSENT:
+            return True

@@ -1,0 +1,151 @@
+"""Carries out the cures that can lose nothing; each step is in the journal before it is taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from os.path import dirname
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from regdata.collecting.online import Reading, collect
+from regdata.collecting.probes import check_online
+from regdata.config import Config
+from regdata.errors import RegdataError, StorageError
+from regdata.inventory.graph import GRACE
+from regdata.inventory.inventory import Inventory
+from regdata.records.record import Record
+from regdata.sources.census import Listing, path_of
+from regdata.sources.claims import Claims
+from regdata.sources.files import told
+from regdata.sources.site import Site
+from regdata.sources.storage import Storage
+
+FOREVER = 36_500.0  # days
+
+
+class Broken(NamedTuple):
+    """What was found (regdata.health.ailments), by which inventory and census."""
+
+    found: pd.DataFrame
+    inventory: Inventory
+    files: Listing | None
+
+    def rows(self, what: str) -> Iterator[tuple[str, str]]:
+        """Repository and name of those that are this."""
+        rows = self.found[self.found["what"] == what]
+        yield from zip(rows["image_name"], rows["name"], strict=True)
+
+
+def mend(broken: Broken, config: Config, site: Site, storage: Storage, record: Record) -> dict[str, str]:
+    """Cures what can be cured safely; why the rest of a kind is left, where a cure failed."""
+    mender = _Mender(broken, config, site, storage, record)
+    cures: dict[str, Callable[[], None]] = {
+        "link not whole": mender.write_links,
+        "part not linked": lambda: mender.link("part not linked", "layer"),
+        "child not linked": lambda: mender.link("child not linked", "revision"),
+        "no folder _layers": mender.make_layers,
+        "link without data": mender.heal,
+        "stale cache": mender.heal,
+        "abandoned upload": mender.remove_uploads,
+        "empty repository": mender.remove_empty,
+    }
+    left = {}
+    for what in [what for what in cures if (broken.found["what"] == what).any()]:
+        try:
+            cures[what]()
+        except RegdataError as error:
+            record.error(f"{what}: {error}")
+            left[what] = str(error)
+    return left
+
+
+class _Mender:
+    def __init__(self, broken: Broken, config: Config, site: Site, storage: Storage, record: Record) -> None:
+        self.broken, self.config, self.site, self.storage, self.record = broken, config, site, storage, record
+        self.healed = False
+
+    def write_links(self) -> None:
+        """A link to a manifest or a layer holds its own name, if what it leads to is there, whole."""
+        for image, name in self.broken.rows("link not whole"):
+            kind, _, digest = name.partition(" ")
+            if kind == "history":
+                self._write(path_of(kind, image, digest), digest.partition("/index/")[2].replace("/", ":"))
+            elif self._is_whole(digest):
+                self._write(path_of(kind, image, digest), digest)
+
+    def link(self, what: str, kind: str) -> None:
+        """Links what is stored, whole, into a repository that needs it."""
+        for image, digest in self.broken.rows(what):
+            if self._is_whole(digest):
+                self._write(path_of(kind, image, digest), digest)
+
+    def _is_whole(self, digest: str) -> bool:
+        files, path = self.storage.files, self.storage.layout.blob(digest)
+        with told(path):
+            there = digest.startswith("sha256:") and files.stat(path) is not None
+            return there and files.hash(path, "sha256") == digest.partition(":")[2]
+
+    def _write(self, path: str, digest: str) -> None:
+        place = f"{self.storage.base}/{path}"
+        self.record.journal({"event": "writing link", "path": path, "digest": digest})
+        with told(place):
+            self.storage.files.make(dirname(place))
+            self.storage.files.write(place, digest.encode())
+
+    def make_layers(self) -> None:
+        for image, _ in self.broken.rows("no folder _layers"):
+            self.record.journal({"event": "making layers", "image": image})
+            self.storage.make_layers(image)
+
+    def heal(self) -> None:
+        """What a clean-up does first: links without data go, and the registry's cache forgets what is gone."""
+        if self.healed:
+            return
+        self.healed = True
+        registry, inventory, began = self.site.registry, self.broken.inventory, int(time.time())
+        name = next(iter(inventory.repositories["image_name"]))
+        registry.check_deletes(name)
+        self.site.check_written(name)
+        check_online(Claims(registry), self.storage, name)
+        stored = inventory.blobs[inventory.blobs["blob_date"].notna()]
+        manifests = inventory.manifests.groupby("image_name")["manifest_hash"]
+        collect(
+            self.storage,
+            registry,
+            Reading(
+                began=began,
+                manifests={str(image): frozenset(group) for image, group in manifests},
+                stored=frozenset(stored["blob_hash"]),
+            ),
+            _Steps(self.record),
+            run=self.record.folder.name,
+            keeps_days=FOREVER,
+        )
+
+    def remove_uploads(self) -> None:
+        for image, id_ in self.broken.rows("abandoned upload"):
+            path = f"{self.storage.base}/{path_of('upload', image, id_)}"
+            if not self.storage.files.is_own(path, str(self.storage.root)):
+                raise StorageError(f"{path} is not a folder of the store itself: not removed. Remove it by hand.")
+            self.record.journal({"event": "removing upload", "image": image, "upload": id_})
+            with told(path):
+                self.storage.files.remove(path)
+
+    def remove_empty(self) -> None:
+        found = {image for image, _ in self.broken.rows("empty repository")}
+        for image in list(self.site.empty_repositories(before=int(time.time()) - GRACE)):
+            if image in found:
+                self.record.journal({"event": "removing repository", "image": image})
+                self.storage.remove_repository(image)
+
+
+class _Steps:
+    """The record, for a collector that collects nothing: what it writes down is no collection's."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def journal(self, *events: dict[str, Any]) -> None:
+        self.record.journal(*(event | {"event": f"healing: {event['event']}"} for event in events))

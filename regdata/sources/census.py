@@ -1,0 +1,114 @@
+"""Every file of a store and what it is, whether the registry knows of it or not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from regdata.sources.aside import NAME
+from regdata.sources.files import told
+from regdata.sources.manifest import printable
+from regdata.sources.paths import blob_path, layer_path, revision_path, uploads_path
+from regdata.sources.storage import Storage
+
+# What there is to say of each: see `Census`.
+COLUMNS = ("kind", "image_name", "name", "size", "date", "file")
+Listing = dict[str, list[object]]
+
+# Folders in which the shares of a census lie side by side.
+_OPEN = ("", "docker", "docker/registry", "docker/registry/v2", "docker/registry/v2/blobs")
+_SHARED = (*_OPEN, "docker/registry/v2/blobs/sha256", "docker/registry/v2/repositories")
+# A process takes as long to start as so many of them take to be listed.
+_FEWEST = 100
+_ROOT = "docker/registry/v2/"
+_DIGEST = "[a-z0-9+._-]+/[0-9a-f]{32,128}"
+_REVISION = rf"repositories/(?P<image>.+?)/_manifests/revisions/(?P<name>{_DIGEST}"
+_PLACES = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("blob", r"blobs/sha256/(?P<begin>[0-9a-f]{2})/(?P<name>(?P=begin)[0-9a-f]{62})/data"),
+        ("layer", rf"repositories/(?P<image>.+?)/_layers/(?P<name>{_DIGEST})/link"),
+        ("revision", rf"{_REVISION})/link"),
+        (
+            "signature",
+            rf"{_REVISION}/signatures/{_DIGEST})/link",
+        ),
+        ("tag", r"repositories/(?P<image>.+?)/_manifests/tags/(?P<name>[^/]+)/current/link"),
+        ("history", rf"repositories/(?P<image>.+?)/_manifests/tags/(?P<name>[^/]+/index/{_DIGEST})/link"),
+        ("upload", r"repositories/(?P<image>.+?)/_uploads/(?P<name>.+)"),
+    )
+)
+_FOLDERS = (("folder", re.compile(rf"repositories/(?P<image>.+?)/_layers/(?P<name>{_DIGEST})")), _PLACES[-1])
+
+
+class Census:
+    """Lists ``storage``, also in several processes; its columns:
+
+    kind: blob, layer, revision (links), tag (the link to what it is on), history (its links to what it was on),
+    signature (of schema 1), upload, aside (`regdata.sources.aside`), folder (that of a layer's link, which is gone), or
+    foreign. image_name: the repository. name: digest, tag, ``tag/index/algorithm/hex``, ``id/…`` of an upload, else the
+    path below base_path. size in bytes; date: UTC epoch seconds, as the file has it. file: the same for two names of
+    one file, None for one that has a single name.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.base, self.files = str(storage.base), storage.files
+
+    def split(self, parts: int) -> list[tuple[str, ...]]:
+        """The whole of it in so many shares, to be given to `read`."""
+        with told(self.base):
+            found = [
+                f"{folder}/{name}".lstrip("/")
+                for folder in _SHARED
+                for name in sorted(self.files.names(f"{self.base}/{folder}"))
+            ]
+        shares = [path for path in found if path not in _SHARED]
+        parts = min(parts, len(shares) // _FEWEST) or 1
+        return [tuple(shares[number::parts]) for number in range(parts)]
+
+    def read(self, part: Iterable[str]) -> Listing:
+        """The rows of what lies below some paths."""
+        listing: Listing = {column: [] for column in COLUMNS}
+        begin = len(self.base) + 1
+        with told(self.base):
+            for path in part:
+                for entry in self.files.below(f"{self.base}/{path}"):
+                    if row := _row(entry.path[begin:], is_file=entry.is_file):
+                        values = (*row, entry.size, entry.date, entry.file)
+                        for column, value in zip(listing.values(), values, strict=True):
+                            column.append(value)
+        return listing
+
+
+def path_of(kind: str, image: str, name: str) -> str:
+    """The path of a file below base_path, by what a census says of it."""
+    if kind in ("foreign", "aside"):
+        return name
+    manifests = f"repositories/{image}/_manifests"
+    places = {
+        "blob": lambda: blob_path(name),
+        "layer": lambda: layer_path(image, name),
+        "folder": lambda: layer_path(image, name),
+        "revision": lambda: revision_path(image, name),
+        "signature": lambda: f"{manifests}/revisions/{name}/link",
+        "tag": lambda: f"{manifests}/tags/{name}/current/link",
+        "history": lambda: f"{manifests}/tags/{name}/link",
+        "upload": lambda: f"{uploads_path(image)}/{name}",
+    }
+    return _ROOT + places[kind]()
+
+
+def _row(path: str, *, is_file: bool) -> tuple[str, str | None, str] | None:
+    """kind, image_name and name; None for an empty folder that says nothing."""
+    inner = path[len(_ROOT) :] if path.startswith(_ROOT) else ""
+    for kind, pattern in _PLACES if inner and is_file else _FOLDERS:
+        if found := pattern.fullmatch(inner):
+            image, name = found.groupdict().get("image"), found["name"]
+            if kind == "blob":
+                name = f"sha256:{name}"
+            elif kind in ("layer", "revision", "folder"):
+                name = name.replace("/", ":")
+            return kind, image and printable(image), printable(name)
+    if not is_file:
+        return None
+    return "aside" if NAME in path.split("/")[:3] else "foreign", None, printable(path)

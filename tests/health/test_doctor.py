@@ -1,0 +1,126 @@
+"""What a doctor finds in a real store that was damaged, what it cures, and that it finds nothing in a healthy one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import regdata
+from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import push
+from regdata.errors import CleanupError, ConfigError
+from regdata.health.ailments import AILMENTS
+from tests.collecting.test_sweep import pulls
+from tests.support.damage import Damaged, damage, some_image
+from tests.support.healthy import unwell
+from tests.support.helpers import age, listing, store_bytes
+
+Conf = Callable[..., Path]
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "30"))
+
+
+@pytest.fixture
+def registry(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
+    """An empty one, with its cache."""
+    with LocalRegistry(tmp_path / "registry", cache=True) as started:
+        yield started
+
+
+def pairs(found: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(found["what"], found["place"], strict=True))
+
+
+def test_finds_all_damage(registry: LocalRegistry, conf: Conf) -> None:
+    """Every kind of damage is found at its place, with what it means and a cure; nothing else is, and all stays."""
+    store = damage(registry)
+    before = listing(registry.base_path)
+    found = regdata.doctor(load_config(conf(registry)))
+    assert pairs(found) == store.found
+    assert len(found) == len(store.found)
+    assert listing(registry.base_path) == before
+    assert {what for what, _ in store.found} | {"unreadable manifest"} == AILMENTS.keys()
+    assert found[["what", "place", "means", "cure", "safe", "outcome"]].notna().all(axis=None)
+
+
+def test_cures_what_is_safe(registry: LocalRegistry, conf: Conf) -> None:
+    """`repair` cures what it calls safe, and nothing that was whole is touched: what it linked again pulls, what the
+    cache claimed can be pushed again; the rest is found by the next look, too."""
+    store = damage(registry)
+    config = load_config(conf(registry))
+    images = {"unlinked-layer": some_image("unlinked-layer"), "empty-links": some_image("empty-links")}
+    cured = regdata.doctor(config, repair=True)
+    assert pairs(cured) == store.found
+    assert (cured["safe"] == (cured["outcome"] == "cured")).all(), cured[cured["safe"] != (cured["outcome"] == "cured")]
+    assert pairs(regdata.doctor(config)) == pairs(cured[~cured["safe"]])
+    registry.restart()  # nothing comes from its cache
+    assert all(pulls(registry.url, name, "1", image) for name, image in images.items())
+    assert pulls(registry.url, "unlinked-child", some_image("child c").digest, some_image("child c"))
+    image = some_image("no-config")
+    push(registry.url, "no-config", "again", image)
+    assert pulls(registry.url, "no-config", "again", image)
+    (record,) = (Path(config.reports)).glob("*-doctor/record.json")
+    assert '"status": "ok"' in record.read_text()
+    assert listing(registry.base_path).keys() >= {"backup/old.tar", "docker/registry/v2/repositories/notes.txt"}
+
+
+def test_reads_every_byte(registry: LocalRegistry, conf: Conf) -> None:
+    """With `digests` bytes that changed, and links that name something else, are found, though their number is right;
+    it is told how much is read."""
+    image, other = some_image("a"), some_image("b")
+    for name, one in (("a", image), ("b", other)):
+        push(registry.url, name, "1", one)
+    store = Damaged(registry)
+    layer, link = store.data(image.blobs[0].digest), store.layer("b", other.blobs[0].digest)
+    layer.write_bytes(layer.read_bytes()[::-1])
+    link.write_text(image.blobs[0].digest)
+    age(registry.base_path, 9 * 86400)
+    config = load_config(conf(registry))
+    assert regdata.doctor(config).empty
+    seen: list[tuple[int, int]] = []
+    found = regdata.doctor(config, digests=True, progress=lambda done, total: seen.append((done, total)))
+    assert pairs(found) == {
+        ("damaged bytes", f"a@{image.blobs[0].digest}"),
+        ("link not whole", str(link.relative_to(registry.base_path))),
+    }
+    assert seen[-1] == (store_bytes(registry.base_path),) * 2
+    assert regdata.doctor(config, digests=True, repair=True)["outcome"].tolist() == ["left", "cured"]
+    assert pulls(registry.url, "b", "1", other)
+
+
+def test_by_the_api_alone(registry: LocalRegistry, conf: Conf) -> None:
+    """Without base_path tags and manifests are looked at, and a repair is refused."""
+    store = Damaged(registry)
+    store.push("whole")
+    image = store.push("broken")
+    store.data(image.digest).write_bytes(b"{}")
+    config = load_config(conf(registry, registry={"url": registry.url}))
+    assert pairs(regdata.doctor(config)) <= {
+        ("damaged bytes", f"broken@{image.digest}"),
+        ("tag without digest", "broken:1"),
+    }
+    with pytest.raises(CleanupError, match=r"repair takes a registry\.base_path"):
+        regdata.doctor(config, repair=True)
+
+
+def test_a_parameter_that_is_a_text(registry: LocalRegistry, conf: Conf) -> None:
+    """papermill's `-p repair false` is an error, as for the other notebooks."""
+    with pytest.raises(ConfigError, match="repair is 'false'"):
+        regdata.doctor(load_config(conf(registry)), repair="false")  # type: ignore[arg-type]
+
+
+def test_finds_nothing_in_healthy_stores(tools: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In whatever was pushed to a registry, in any order, with deletions between, nothing is broken."""
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(0, 2**32))
+    def check(seed: int) -> None:
+        assert unwell(seed, tmp_path_factory.mktemp("healthy")) == set()
+
+    check()
