@@ -34,7 +34,7 @@ def test_what_is_broken(registry: LocalRegistry, conf: Conf) -> None:
     said = re.match(r"\*\*(\d+) things\*\* are broken .*; `repair = True` cures (\d+) of them", done.sentences[0])
     assert said
     assert int(said[1]) == len(store.found)
-    assert "1970-01-01" in done.said
+    assert re.search("19(69|70)-", done.said)
     cured = execute("doctor", path, repair=True)
     assert cured.code == 0
     assert f"; {said[2]} of them are cured now." in cured.sentences[0]
