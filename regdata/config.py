@@ -1,15 +1,12 @@
 """conf.json: where it is, what it may hold, and one clear line for each thing wrong in it."""
 
-import difflib
 import hashlib
 import json
 import os
 import re
-import shlex
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,9 +18,9 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
 )
-from pydantic_core import ErrorDetails
 
 from regdata.errors import ConfigError
+from regdata.plain import conceal, concealed
 from regdata.values import (
     Argv,
     Cache,
@@ -37,6 +34,12 @@ from regdata.values import (
     Url,
     blank_is_none,
     default_cache,
+    did_you_mean,
+    found_there,
+    identity,
+    listing,
+    problem,
+    quote,
 )
 
 NAME = "conf.json"
@@ -53,6 +56,11 @@ class _Section(BaseModel):
     """A field's description is what an error says is wanted there."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __repr__(self) -> str:
+        return concealed(super().__repr__())
+
+    __str__ = __repr__
 
 
 class Requests(_Section):
@@ -194,6 +202,24 @@ class Config(_Section):
         return self._source
 
     @property
+    def registry_url(self) -> str:
+        """registry.url as it may be shown: as the file has it."""
+        return str(self._source["registry"]["url"]).rstrip("/")
+
+    @property
+    def registry_id(self) -> str:
+        """Which registry it is, in a word of 32 letters; the same for another spelling, or for another secret in its
+        path."""
+        return identity(self.registry.url, shown=self.registry_url)
+
+    def written(self, *keys: str) -> Any:
+        """What the file has under these keys, `${NAME}` not filled in; None where it has nothing there."""
+        found: Any = self._source
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    @property
     def digest(self) -> str:
         """`sha256:<hex>` of the file's bytes."""
         return self._digest
@@ -208,12 +234,12 @@ class Config(_Section):
             raise ConfigError(
                 f"sql_id is {sql_id!r} ({type(sql_id).__name__}), but must be a text: with"
                 " papermill write `-r sql_id …`, which keeps it as typed, instead of"
-                f" `-p sql_id …`; {self.path} has {_listing(self.sql)}."
+                f" `-p sql_id …`; {self.path} has {listing(self.sql)}."
             )
         if sql_id not in self.sql:
             raise ConfigError(
-                f"No condition {_quote(sql_id)}{_did_you_mean(sql_id, self.sql)} in {self.path};"
-                f" it has {_listing(self.sql)}."
+                f"No condition {quote(sql_id)}{did_you_mean(sql_id, self.sql)} in {self.path};"
+                f" it has {listing(self.sql)}."
             )
         return self.sql[sql_id]
 
@@ -289,7 +315,7 @@ def _parse(file: Path, data: bytes) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise ConfigError(f"{file}: the key {_quote(key)} is there twice: remove one.")
+                raise ConfigError(f"{file}: the key {quote(key)} is there twice: remove one.")
             seen[key] = value
         return seen
 
@@ -302,7 +328,7 @@ def _parse(file: Path, data: bytes) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:  # nested too deeply; an endless number
         raise ConfigError(f"{file}: not a conf.json: {error}.") from None
     if not isinstance(source, dict):
-        raise ConfigError(f"{file}: found {_found(source)}, wanted an object such as {MINIMUM}.")
+        raise ConfigError(f"{file}: found {found_there(source)}, wanted an object such as {MINIMUM}.")
     return source
 
 
@@ -313,7 +339,7 @@ def _validate(file: Path, source: dict[str, Any]) -> Config:
         try:
             return Config.model_validate(values, context=file.parent)
         except ValidationError as error:
-            problems = [_problem(detail, source) for detail in error.errors()]
+            problems = [problem(Config, detail, source) for detail in error.errors()]
     more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
     raise ConfigError("\n".join(f"{file}: {problem}" for problem in problems[:SHOWN] + more))
 
@@ -332,69 +358,11 @@ def _expand(value: Any, key: str, problems: list[str]) -> Any:
                 f"{key}: ${{{name}}} stands for the environment variable {name}, which is not set:"
                 " set it, or write the value."
             )
-    return VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value)
+        else:
+            conceal(name, os.environ[name])
+    return filled(value)
 
 
-def _problem(detail: ErrorDetails, source: dict[str, Any]) -> str:
-    """One line: the key, what the file says there (variables as written), what is wanted."""
-    keys = detail["loc"]
-    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
-    model, wanted = _wanted(keys)
-    if detail["type"] == "extra_forbidden":
-        names = [field.alias or name for name, field in model.model_fields.items()]
-        near = _did_you_mean(str(keys[-1]), names)
-        return f"{where}: unknown key{near}; the keys there are: {_listing(names)}."
-    if detail["type"] == "missing":
-        return f"{where}: missing, wanted {wanted}."
-    found: Any = source
-    for key in keys:
-        found = found[key]
-    if where == "registry.url" and "@" in str(found):
-        return f"{where}: found a user or password, wanted {wanted}."  # not to be shown
-    if str(keys[0]).startswith("gc-") and isinstance(found, str) and found.strip():
-        return f"{where}: found {_found(found)}, wanted a list: {json.dumps(_split(found))}."
-    return f"{where}: found {_found(found)}, wanted {wanted}."
-
-
-def _wanted(keys: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
-    """The section that the keys lead to, and the description of the last field on the way."""
-    model: type[BaseModel] = Config
-    wanted = ""
-    rest = iter(keys)
-    for key in rest:
-        by_key = {field.alias or name: field for name, field in model.model_fields.items()}
-        if key not in by_key:
-            break
-        field = by_key[str(key)]
-        wanted = field.description or ""
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
-        if get_origin(field.annotation) is dict:  # of sections, by a name
-            next(rest, None)
-    return model, wanted
-
-
-def _found(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _split(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:  # an open quote
-        return command.split()
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _listing(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-def _did_you_mean(word: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(names), n=1)
-    return f" (did you mean {_quote(near[0])}?)" if near else ""
+def filled(text: str) -> str:
+    """The text with each ${NAME} taken from the environment; one that is not set stays."""
+    return VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), text)

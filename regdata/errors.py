@@ -8,12 +8,18 @@ RegdataError
 ├── StorageError     the registry's folder (``base_path``) or a run's own files
 └── CleanupError     a clean-up that was refused or went wrong
 
-Every message is one sentence or two: what is wrong, where, and how to cure it.
+Every message is one sentence or two: what is wrong, where, and how to cure it. It may hold strangers' words, such as
+a repository's name, and values from the environment: it is shown without what steers a terminal, and as conf.json says.
 """
+
+from regdata.plain import plain
 
 
 class RegdataError(Exception):
     """Base of every error that regdata raises on purpose."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows instead of a traceback: the error is the last and only line."""
@@ -29,7 +35,7 @@ class ConditionError(RegdataError):
 
     def __init__(self, message: str, said: str = "") -> None:
         super().__init__(message)
-        self.said = said or message
+        self.said = plain(said or message)
 
 
 class RegistryError(RegdataError):

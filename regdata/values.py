@@ -1,15 +1,32 @@
-"""The kinds of values that conf.json may hold, each with its check.
+"""The kinds of values that conf.json may hold, each with its check, and what is wrong with one in a line.
 
 The context of a validation is the folder of the file, to which paths are relative.
 """
 
+import difflib
+import hashlib
+import json
 import os
 import re
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
+from pydantic_core import ErrorDetails
+
+
+def identity(url: str, *, shown: str = "") -> str:
+    """Which registry a URL means: host, port and path. ``shown``: the same with `${NAME}`; its path counts."""
+    parts, written = urlsplit(url), shown.partition("://")[2].partition("/")
+    host = (parts.hostname or "").rstrip(".")
+    if host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){0,3}", host):
+        host = "localhost"
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    path = written[2] if written[1] else parts.path
+    return hashlib.sha256(f"{host}:{port}/{path.strip('/')}".encode()).hexdigest()[:32]
 
 
 def _url(value: str) -> str:
@@ -98,3 +115,68 @@ Lists = Annotated[tuple[Path | tuple[str, ...], ...], BeforeValidator(_lists)]
 Key = Annotated[Folder | None, AfterValidator(_with_cert)]
 Repositories = Annotated[tuple[Annotated[str, AfterValidator(_repository)], ...], BeforeValidator(_argv)]
 Cache = Annotated[Path | None, BeforeValidator(_cache)]
+
+
+def problem(root: type[BaseModel], detail: ErrorDetails, source: dict[str, Any]) -> str:
+    """One line: the key, what the file says there (variables as written), what is wanted."""
+    keys = detail["loc"]
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+    model, wanted = _wanted(root, keys)
+    if detail["type"] == "extra_forbidden":
+        names = [field.alias or name for name, field in model.model_fields.items()]
+        near = did_you_mean(str(keys[-1]), names)
+        return f"{where}: unknown key{near}; the keys there are: {listing(names)}."
+    if detail["type"] == "missing":
+        return f"{where}: missing, wanted {wanted}."
+    found: Any = source
+    for key in keys:
+        found = found[key]
+    if where == "registry.url" and "@" in str(found):
+        return f"{where}: found a user or password, wanted {wanted}."  # not to be shown
+    if str(keys[0]).startswith("gc-") and isinstance(found, str) and found.strip():
+        return f"{where}: found {found_there(found)}, wanted a list: {json.dumps(_split(found))}."
+    return f"{where}: found {found_there(found)}, wanted {wanted}."
+
+
+def _wanted(root: type[BaseModel], keys: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
+    """The section that the keys lead to, and the description of the last field on the way."""
+    model = root
+    wanted = ""
+    rest = iter(keys)
+    for key in rest:
+        by_key = {field.alias or name: field for name, field in model.model_fields.items()}
+        if key not in by_key:
+            break
+        field = by_key[str(key)]
+        wanted = field.description or ""
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+        if get_origin(field.annotation) is dict:  # of sections, by a name
+            next(rest, None)
+    return model, wanted
+
+
+def found_there(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # an open quote
+        return command.split()
+
+
+def quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def listing(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f" (did you mean {quote(near[0])}?)" if near else ""

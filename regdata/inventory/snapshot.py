@@ -25,10 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from regdata.config import filled
 from regdata.errors import StorageError
 from regdata.inventory.building import NO_ODDITIES, NO_USES, completed
 from regdata.inventory.graph import Collector
 from regdata.inventory.references import References
+from regdata.plain import concealed
 from regdata.tables import schema
 from regdata.tables.schema import Tables
 from regdata.tables.workspace import to_frame
@@ -64,7 +66,8 @@ def save(tables: Tables, facts: dict[str, Any], folder: str | Path) -> Path:
         draft.mkdir(parents=True)
         for name in TABLES:
             _write(tables.batches(name), draft / f"{name}.parquet")
-        written = json.dumps({"format": FORMAT, **facts}, indent=2, ensure_ascii=False)
+        known = {key: concealed(value) if isinstance(value, str) else value for key, value in facts.items()}
+        written = json.dumps({"format": FORMAT, **known}, indent=2, ensure_ascii=False)
         (draft / FACTS).write_text(f"{written}\n", "utf-8")
         for path in (*draft.iterdir(), draft):
             _sync(path)
@@ -132,9 +135,14 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts = {"pulls_since": None, "collector": (False, True)} | facts
     if set(facts) != set(KEYS):
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
+    if isinstance(facts["protect"], str):
+        facts["protect"] = filled(facts["protect"])
     try:
-        return dict(facts) | {"collector": Collector(*facts["collector"])}
-    except TypeError as error:
+        return dict(facts) | {
+            "registry": concealed(facts["registry"]),
+            "collector": Collector(*facts["collector"]),
+        }
+    except (AttributeError, TypeError) as error:
         raise _damaged(path, error) from None
 
 

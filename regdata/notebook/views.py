@@ -180,11 +180,11 @@ def run(shown: Run) -> Document:
     """The run's parameters, what they stand for, and where its record is."""
     config = shown.config
     rows: list[tuple[str, str]] = [
-        ("registry", config.registry.url),
-        ("base_path", str(config.registry.base_path or "none: read through the API alone")),
+        ("registry", config.registry_url),
+        ("base_path", str(config.written("registry", "base_path") or "none: read through the API alone")),
         ("sql_id", shown.sql_id),
-        ("condition", shown.condition.strip()),
-        ("protect", config.protect or "nothing"),
+        ("condition", str(config.written("sql", shown.sql_id)).strip()),
+        ("protect", config.written("protect") or "nothing"),
         ("engine", config.engine),
         ("action", f"{shown.action} ({'deletes' if shown.deletes else 'changes nothing'})"),
         ("gc", str(shown.gc)),

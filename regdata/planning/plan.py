@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
+from regdata.plain import concealed
 from regdata.planning.explain import explain, meaning
 from regdata.planning.rules import REASONS, Decision, decide, spared
 from regdata.show.shown import Shown
@@ -36,7 +37,7 @@ class Plan(Decision, Shown):
 
     def __repr__(self) -> str:
         rows = f"{len(self.tags):,} tags, {len(self.manifests):,} manifests"
-        return f"<Plan of {self.condition!r}: {rows}, {self.reclaimable:,} bytes>"
+        return f"<Plan of {concealed(self.condition)!r}: {rows}, {self.reclaimable:,} bytes>"
 
     def explain(self, reference: str) -> str:
         """Why ``image:tag`` or ``image@sha256:…`` goes or stays, in a sentence. RegdataError for an unknown one."""

@@ -163,7 +163,7 @@ def conditions(inventory: Inventory, config: Config) -> Conditions:
     frame = pd.DataFrame(
         {
             "name": pd.array(list(config.sql), dtype="str"),
-            "condition": pd.array(list(config.sql.values()), dtype="str"),
+            "condition": pd.array(list(config.written("sql").values()), dtype="str"),
             "selected": _integers(p.count if plan else None for p, plan in plans),
             "go": _integers(int((plan.tags["action"] != "keep").sum()) if plan else None for _, plan in plans),
             "stay": _integers(len(p.kept) if plan else None for p, plan in plans),

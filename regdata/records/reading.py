@@ -17,6 +17,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError
 from regdata.sources.manifest import is_digest
 from regdata.sources.names import is_repository, is_tag
+from regdata.values import identity
 
 PLAN = ("image_name", "tag_name", "tag_hash", "action", "reason")
 # Bytes of a record.json at most: what it holds of a command's output is shortened.
@@ -52,6 +53,16 @@ class PastRun:
     def registry(self) -> object:
         """The URL that it was about; None where that can't be read."""
         return self.facts.get("registry")
+
+    def is_on(self, config: Config) -> bool:
+        """Whether it was about the registry of ``config``; older records have its URL alone."""
+        known = self.facts.get("registry_id")
+        if isinstance(known, str):
+            return known == config.registry_id
+        try:
+            return isinstance(self.registry, str) and identity(self.registry) == identity(config.registry.url)
+        except ValueError:
+            return False
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -205,7 +216,7 @@ class PastRun:
 def past_runs(config: Config) -> list[PastRun]:
     """The runs on this registry whose records are in ``reports``, the first one first."""
     found = (PastRun(path.parent) for path in sorted(config.reports.glob("*/record.json")))
-    return [run for run in found if run.registry == config.registry.url]
+    return [run for run in found if run.is_on(config)]
 
 
 def unfinished(config: Config, *, besides: Path) -> list[PastRun]:
@@ -225,10 +236,10 @@ def find_run(run: str | Path, config: Config) -> PastRun:
             f"{found.folder} is not the record of a run: give a folder of {config.reports} that holds record.json, "
             "journal.jsonl and manifests/"
         )
-    if found.registry != config.registry.url:
+    if not found.is_on(config):
         raise CleanupError(
             f"{found.folder} is the record of a run on {found.registry}, but {config.path} is about "
-            f"{config.registry.url}: give the conf.json of that registry"
+            f"{config.registry_url}: give the conf.json of that registry"
         )
     return found
 

@@ -22,14 +22,19 @@ from typing import TYPE_CHECKING, Any
 from regdata._version import __version__
 from regdata.config import Config
 from regdata.errors import RegdataError, StorageError
+from regdata.plain import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Set by clear.py: the folder that it has already made for the executed notebook.
 FOLDER_VARIABLE = "REGDATA_RUN"
+# Of the folders of reports: what was run, and on what, is not everybody's.
+MODE = 0o750
 # Bytes that are kept free for the record's last words: a disk may be full by then.
 ROOM = 1 << 20
+# What is told in words, which may hold values from the environment: they stand there as conf.json has them.
+SAID = {"condition", "protect", "error", "errors", "notes", "finishes", "gc_output", "snapshot_error"}
 
 
 class Record:
@@ -50,8 +55,8 @@ class Record:
         leaves one."""
         record = cls(Path(os.environ.get(FOLDER_VARIABLE) or new_folder(config.reports, sql_id)))
         with _disk(record.folder):
-            record.folder.mkdir(parents=True, exist_ok=True)
-            (record.folder / "manifests").mkdir(exist_ok=True)
+            record.folder.mkdir(MODE, parents=True, exist_ok=True)
+            (record.folder / "manifests").mkdir(MODE, exist_ok=True)
         record._begin()
         record.write(
             status="running",
@@ -60,7 +65,8 @@ class Record:
             software=f"regdata {__version__}, Python {platform.python_version()}",
             conf=str(config.path),
             conf_digest=config.digest,
-            registry=config.registry.url,
+            registry=config.registry_url,
+            registry_id=config.registry_id,
             sql_id=sql_id,
             action=action,
             gc_command=config.source.get("gc-command"),
@@ -91,7 +97,7 @@ class Record:
 
     def write(self, **facts: Any) -> None:
         """Adds ``facts`` to record.json, which is replaced as a whole."""
-        self.facts |= facts
+        self.facts |= {key: _shown(value) if key in SAID else value for key, value in facts.items()}
         path, data = self.folder / "record.json", _json(self.facts, indent=2) + b"\n"
         with _disk(path):
             try:
@@ -135,7 +141,8 @@ class Record:
     def journal(self, *events: dict[str, Any]) -> None:
         """Appends ``events`` to journal.jsonl, each with its time."""
         time = _now()
-        lines = b"".join(_json({"time": time} | event) + b"\n" for event in events)
+        told = [{key: _shown(value) if key in SAID else value for key, value in event.items()} for event in events]
+        lines = b"".join(_json({"time": time} | event) + b"\n" for event in told)
         path = self.folder / "journal.jsonl"
         with _disk(path), path.open("ab") as file:
             file.write(lines)
@@ -181,10 +188,10 @@ def new_folder(reports: Path, sql_id: str) -> Path:
     """Makes and returns ``<reports>/<UTC yyyymmddThhmmssZ>-<sql_id>/``; a second one in the same second gets -2."""
     stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{re.sub(r'[^A-Za-z0-9._-]', '_', sql_id)}"
     with _disk(reports):
-        reports.mkdir(parents=True, exist_ok=True)
+        reports.mkdir(MODE, parents=True, exist_ok=True)
         for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
             try:
-                (reports / name).mkdir()
+                (reports / name).mkdir(MODE)
             except FileExistsError:
                 continue
             return reports / name
@@ -210,6 +217,12 @@ def lives(folder: Path) -> bool:
 
 def _nothing() -> object:
     """There is nothing to be released."""
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return plain(value) if isinstance(value, str) else value
 
 
 def _json(document: Any, indent: int | None = None) -> bytes:

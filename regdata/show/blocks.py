@@ -12,6 +12,7 @@ from html import escape
 from numbers import Integral
 from typing import Any, Literal, Protocol, Self
 
+from regdata.plain import plain, printable
 from regdata.show.words import shorten, size
 
 LINES_SHOWN = 3  # of a command's output, before one unfolds it
@@ -55,11 +56,11 @@ class Line:
     tone: Tone = ""
 
     def html(self) -> str:
-        words = f"<strong>{escape(self.strong)}</strong>" if self.strong else ""
-        return f'<div style="{TONES[self.tone]};{WRAP}">{words}{escape(self.rest)}</div>'
+        words = f"<strong>{escape(plain(self.strong))}</strong>" if self.strong else ""
+        return f'<div style="{TONES[self.tone]};{WRAP}">{words}{escape(plain(self.rest))}</div>'
 
     def text(self) -> str:
-        return self.strong + self.rest
+        return plain(self.strong + self.rest)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Output:
     printed: str
 
     def html(self) -> str:
-        lines = self.printed.splitlines()
+        lines = self._lines
         shown = self._pre(lines[-LINES_SHOWN:])
         if len(lines) <= LINES_SHOWN:
             return shown
@@ -126,7 +127,11 @@ class Output:
         return f"{shown}<details><summary>{what}</summary>{self._pre(kept)}</details>"
 
     def text(self) -> str:
-        return "\n".join(self.printed.splitlines()[-LINES_SHOWN:])
+        return "\n".join(self._lines[-LINES_SHOWN:])
+
+    @property
+    def _lines(self) -> list[str]:
+        return plain(self.printed).splitlines()
 
     @staticmethod
     def _pre(lines: Iterable[str]) -> str:
@@ -143,8 +148,8 @@ class Bars:
     def html(self) -> str:
         most = self._most
         cells = "".join(
-            f'<div style="overflow-wrap:anywhere;text-align:right" title="{escape(name)}">'
-            f"{escape(shorten(name))}</div>"
+            f'<div style="overflow-wrap:anywhere;text-align:right" title="{escape(printable(name))}">'
+            f"{escape(shorten(printable(name)))}</div>"
             f'<div style="white-space:nowrap;min-width:0"><span style="display:inline-block;'
             f"vertical-align:middle;height:.9em;background:{COLOUR};"
             f'width:calc({bytes_ / most:.4f} * (100% - 13em))"></span>'
@@ -161,7 +166,7 @@ class Bars:
     def text(self) -> str:
         most, width = self._most, max(len(shorten(name)) for name, _, _ in self.rows)
         bars = (
-            f"{shorten(name):>{width}}  {'█' * round(BAR * bytes_ / most)} {size(bytes_)}{said}"
+            f"{shorten(printable(name)):>{width}}  {'█' * round(BAR * bytes_ / most)} {size(bytes_)}{said}"
             for name, bytes_, said in self.rows
         )
         return "\n".join([self.title, *bars])
@@ -180,7 +185,7 @@ def _breaks(cell: Cell) -> str:
 def _said(cell: Cell) -> str:
     if isinstance(cell, Bytes):
         return size(cell)
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return f"{cell:,}" if isinstance(cell, int) else printable(cell)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from urllib3 import Retry, Timeout
 from urllib3.exceptions import HTTPError
 
 from regdata.errors import AccessError, RegistryError
+from regdata.plain import concealed
 from regdata.sources.answers import Answer, one_line
 from regdata.sources.pace import Pace
 from regdata.sources.tls import Tls, cause, mistaken
@@ -69,7 +70,8 @@ class Transport:
         self._server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._seconds = timeout
         self._timeout = Timeout(connect=timeout[0], read=timeout[1])
-        self.display = self._server + parts.path
+        self._base = self._server + parts.path
+        self.display = concealed(self._base)
         self.root = f"{parts.path}/v2/"
         self.pace = Pace(reach.per_second)
         self.authorization = Authorization(url, self._ask)
@@ -86,7 +88,7 @@ class Transport:
         self._own = self._session(adapter)
         self._elsewhere = self._session(reach.tls.adapter(reach.at_once, _READS, show=False))
         try:
-            request = requests.Request("GET", self.display + "/v2/").prepare()
+            request = requests.Request("GET", self._base + "/v2/").prepare()
             url = request.url or ""
             proxies = get_environ_proxies(url)
             self._pool = adapter.get_connection_with_tls_context(request, self._verify, proxies)
@@ -94,7 +96,7 @@ class Transport:
             # A plain HTTP proxy wants the whole URL on the request line.
             target = adapter.request_url(request, proxies)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise _no_url(self.display, error) from error
+            raise _no_url(self._base, error) from error
         self._origin = target.removesuffix(request.path_url)
         # Compressing a few KB costs the registry and us more than it saves.
         self._headers = {"User-Agent": "regdata", "Accept-Encoding": "identity"}
