@@ -1,11 +1,12 @@
 """Deletes what a plan names, batch by batch.
 
-Each image is looked at again right before its deletions; each step is in the journal before it is taken and after.
+Each image is looked at again before its deletions, and each manifest glanced at right before its own. Each step is in
+the journal before it is taken and after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels_of, pairs
@@ -17,6 +18,8 @@ from regdata.sources.site import Site
 
 # Told how many manifests are decided, of how many.
 Progress = Callable[[int, int], None]
+# How often an image that goes on changing is looked at again; what is left then stays.
+LOOKS = 3
 
 
 class Deletion:
@@ -47,9 +50,7 @@ class Deletion:
 
     def _batch(self, batch: Batch, pool: ThreadPoolExecutor, progress: Progress) -> None:
         images = batch.images
-        for image, still in zip(images, pool.map(self._review.still_goes, images), strict=True):
-            left = self.outcome.left(image)
-            self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags - self.outcome.taken))
+        self._look(images, pool)
         self._begin([image for image in images if image not in self._begun])
         for image in images if self.outcome.plan.inventory.can_untag else ():
             self._take_tags(image)
@@ -58,6 +59,13 @@ class Deletion:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
                 self._delete(going, pool)
                 progress(*self.outcome.progress)
+
+    def _look(self, images: Iterable[str], pool: ThreadPoolExecutor) -> None:
+        """Gives up what does not go any more, as these images are now."""
+        images = list(images)
+        for image, still in zip(images, pool.map(self._review.still_goes, images), strict=True):
+            left = self.outcome.left(image)
+            self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags - self.outcome.taken))
 
     def _begin(self, images: list[str]) -> None:
         """Says which manifests go, of the images with which this begins: should it be killed, they are finished."""
@@ -77,7 +85,7 @@ class Deletion:
             return
         self.record.journal(*({"event": "taking"} | line for line in lines.values()))
         for tag, digest in tags.items():
-            taken = self.site.take_tag(image, tag.name, digest)
+            taken = self.site.untag(image, tag.name, digest, self.outcome.pushed.get(tag))
             if taken is None:  # it goes with its manifest
                 break
             if taken:
@@ -93,10 +101,21 @@ class Deletion:
         if names:
             self.record.journal(*({"event": "moved", "image": image, "name": name} for name in names))
 
-    def _delete(self, manifests: list[Manifest], pool: ThreadPoolExecutor) -> None:
+    def _delete(self, manifests: list[Manifest], pool: ThreadPoolExecutor, *, looks: int = LOOKS) -> None:
+        changed = self._deleted_unless_changed(manifests, pool)
+        self._look({manifest.image for manifest in changed}, pool)
+        again = [manifest for manifest in changed if manifest not in self.outcome.moved]
+        if again and looks:
+            return self._delete(again, pool, looks=looks - 1)
+        for manifest in again:
+            tags = {tag for tag in self.outcome.tags_on[manifest] if tag not in self.outcome.taken}
+            self._give_up(manifest.image, Members({manifest}, tags))
+
+    def _deleted_unless_changed(self, manifests: list[Manifest], pool: ThreadPoolExecutor) -> list[Manifest]:
+        """Deletes those at which nothing has changed since the last look at their images; returns the others."""
         self._save(manifests, pool)
         self.record.journal(*(self._event("deleting", manifest) for manifest in manifests))
-        sent = {pool.submit(self.site.registry.delete, *manifest): manifest for manifest in manifests}
+        sent = {pool.submit(self._delete_one, manifest): manifest for manifest in manifests}
         try:
             wait(sent, return_when=FIRST_EXCEPTION)
         finally:
@@ -105,11 +124,16 @@ class Deletion:
                 future.cancel()
             wait(sent)
             ended = [future for future in sent if not future.cancelled()]
-            done = [sent[future] for future in ended if future.exception() is None]
+            done = [sent[future] for future in ended if future.exception() is None and future.result()]
             self.outcome.deleted.update(done)
             self.record.journal(*(self._event("deleted", manifest) for manifest in done))
-        for future in ended:
-            future.result()
+        return [sent[future] for future in ended if not future.result()]
+
+    def _delete_one(self, manifest: Manifest) -> bool:
+        as_it_was = self._review.as_it_was(manifest)
+        if as_it_was:
+            self.site.registry.delete(*manifest)
+        return as_it_was
 
     def _event(self, event: str, manifest: Manifest) -> dict[str, str]:
         image, digest = manifest
@@ -125,9 +149,12 @@ class Deletion:
             event = {"image": tag.image, "tag": tag.name}
             on = {"digest": self.outcome.tags[tag][0]}
             self.record.journal({"event": "untagging"} | event | on)
-            if self.site.untag(*tag):
+            untagged = self.site.untag(*tag, on["digest"], self.outcome.pushed.get(tag))
+            if untagged:
                 self.outcome.untagged.add(tag)
                 self.record.journal({"event": "untagged"} | event | on)
+            elif untagged is False:
+                self._give_up(tag.image, Members(set(), {tag}))
             else:
                 self.outcome.kept.add(tag)
                 reason = "the registry can't delete a tag alone"

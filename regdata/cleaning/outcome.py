@@ -24,6 +24,20 @@ class Members(NamedTuple):
         return pd.DataFrame(list(self.manifests), columns=["image_name", "manifest_hash"], dtype="str")
 
 
+def _dates(plan: Plan) -> dict[Manifest | Tag, int]:
+    """When each tag and manifest of the images that a plan touches was pushed, where that is known."""
+    touched = {*plan.tags["image_name"], *plan.manifests["image_name"]}
+    found: dict[Manifest | Tag, int] = {}
+    for make, frame, column in (
+        (Tag, plan.inventory.images, "tag_name"),
+        (Manifest, plan.inventory.manifests, "manifest_hash"),
+    ):
+        rows = frame[frame["image_name"].isin(touched) & frame["pushed"].notna()]
+        dates = zip(pairs(rows, column), rows["pushed"].astype(int), strict=True)
+        found.update({make(*pair): int(pushed) for pair, pushed in dates})
+    return found
+
+
 class Outcome:
     """A plan on its way: what is deleted, untagged, kept or moved (it changed since the scan) so far."""
 
@@ -38,6 +52,11 @@ class Outcome:
         self.planned = {Manifest(*pair) for pair in pairs(plan.manifests, "manifest_hash")}
         rows = plan.tags[["image_name", "tag_name", "tag_hash", "action"]].itertuples(index=False)
         self.tags = {Tag(image, name): (digest, action) for image, name, digest, action in rows}
+        self.tags_on: dict[Manifest, list[Tag]] = defaultdict(list)
+        for tag, (digest, action) in self.tags.items():
+            if action == "delete":
+                self.tags_on[Manifest(tag.image, digest)].append(tag)
+        self.pushed = _dates(plan)
         self._of_image: dict[str, tuple[set[Manifest], set[Tag]]] = defaultdict(lambda: (set(), set()))
         for manifest in self.planned:
             self._of_image[manifest.image][0].add(manifest)

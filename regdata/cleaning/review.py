@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from regdata.errors import CleanupError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import names, users, with_usage
 from regdata.planning.rules import goes, spared_again
-from regdata.sources.source import Part, Source, Tags
+from regdata.sources.columns import Columns
+from regdata.sources.source import Glance, Going, Part, Source, Tags
 from regdata.usage import inuse
 
 if TYPE_CHECKING:
@@ -27,11 +29,16 @@ class Review:
     def __init__(self, outcome: Outcome, source: Source) -> None:
         self.outcome, self.plan, self.source = outcome, outcome.plan, source
         self.scanned = states(self.plan.inventory, outcome.images)
+        self._glances: dict[str, Glance] = {}
+        self._above: dict[Manifest, list[Manifest]] = defaultdict(list)
+        for image, first, second in _rows(self.plan.order, "image_name", "first", "second"):
+            self._above[Manifest(image, second)].append(Manifest(image, first))
 
     def still_goes(self, image: str) -> Members:
         """Where nothing changed since the scan but by our own deletions, all that is left; else what of it a plan made
         anew agrees on."""
         left = self.outcome.left(image)
+        self._glances[image] = self.source.glance(image, [manifest.digest for manifest in left.manifests])
         tags, revisions = self.source.state(image)
         done = self.outcome.done(image)
         gone = {manifest.digest for manifest in done.manifests}
@@ -44,12 +51,28 @@ class Review:
         agreed = self._agreed(image)
         return Members(left.manifests & agreed.manifests, left.tags & agreed.tags)
 
+    def as_it_was(self, manifest: Manifest) -> bool:
+        """A glance at a manifest right before it goes: whether it is as it was at the last look at its image."""
+        taken, deleted = self.outcome.taken, self.outcome.deleted
+        tags = [tag for tag in self.outcome.tags_on[manifest] if tag not in self.outcome.moved_tags]
+        return self._glances[manifest.image](
+            Going(
+                manifest.digest,
+                self.outcome.pushed.get(manifest),
+                tags=[tag.name for tag in tags if tag not in taken],
+                taken=[tag.name for tag in tags if tag in taken],
+                above=[one.digest for one in self._above[manifest] if one in deleted],
+            )
+        )
+
     def _agreed(self, image: str) -> Members:
         was = self.plan.inventory
         planned = self.plan.manifests.query("image_name == @image")
         known = tuple(pairs(planned, "manifest_hash"))
+        read = self.source.read(Part((image,), known=known))
+        again = self._pushed_again(read)
         fresh = Inventory.from_columns(
-            self.source.read(Part((image,), known=known)),
+            read,
             scanned_at=was.scanned_at,
             from_store=was.from_store,
             can_untag=was.can_untag,
@@ -57,13 +80,15 @@ class Review:
             protect=was.protect,
         )
         columns = fresh.images[["id", "tag_name", "tag_hash"]].itertuples(index=False)
-        selected = [number for number, tag, digest in columns if self._planned(image, tag)[0] == digest]
-        untagged = planned.query("reason in ('orphan', 'child')")
-        resumed = [(*pair, was.scanned_at) for pair in pairs(untagged, "manifest_hash")]
-        # Those whose tags we took are orphans by now.
-        resumed += [
-            (image, self._planned(image, tag.name)[0], was.scanned_at) for tag in self.outcome.taken_from(image)
+        selected = [
+            number
+            for number, tag, digest in columns
+            if self._planned(image, tag)[0] == digest and Tag(image, tag) not in again
         ]
+        untagged = {digest for _, digest in pairs(planned.query("reason in ('orphan', 'child')"), "manifest_hash")}
+        # Those whose tags we took are orphans by now.
+        untagged |= {self._planned(image, tag.name)[0] for tag in self.outcome.taken_from(image)}
+        resumed = [(image, digest, was.scanned_at) for digest in untagged if Manifest(image, digest) not in again]
         tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)
         return Members(
             {Manifest(*pair) for pair in pairs(manifests, "manifest_hash")},
@@ -73,6 +98,19 @@ class Review:
                 if self._planned(image, tag)[1] == action
             },
         )
+
+    def _pushed_again(self, read: Columns) -> set[Manifest | Tag]:
+        """What has another date than the scan saw; where it saw none, what is not older than the scan."""
+        now: dict[Manifest | Tag, int | None] = {}
+        for make, table in ((Tag, read["tags"]), (Manifest, read["revisions"])):
+            names = [*table.values()]
+            now.update({make(*pair): pushed for *pair, pushed in zip(names[0], names[1], table["pushed"], strict=True)})
+        was, scanned_at = self.outcome.pushed, self.plan.inventory.scanned_at
+        return {
+            one
+            for one, date in now.items()
+            if date is not None and (date != was[one] if one in was else date >= scanned_at)
+        }
 
     def _planned(self, image: str, tag: str) -> tuple[str, str]:
         """The digest that a tag was planned to go with, and how; empty for a tag that the plan leaves alone."""

@@ -14,7 +14,7 @@ from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
 from regdata.sources.manifest import Config, Content, matches, parse_config, parse_manifest, unreadable, with_config
 from regdata.sources.registry import ACCEPT, Registry, sha256_of
-from regdata.sources.source import NONE_UNCHANGED, Part, Tags, Unchanged
+from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged
 
 # A config is a few KB; the range keeps a layer that calls itself a config out of the memory.
 _CONFIG_RANGE = {"Range": f"bytes=0-{4 * 1024 * 1024 - 1}"}
@@ -105,6 +105,19 @@ class Api:
         except RegistryError:
             self.registry.check()
             return None
+
+    def glance(self, repository: str, digests: Collection[str]) -> Glance:
+        """By the names of all tags, which are one request, and a HEAD of those that are to go."""
+        names = set(self.registry.tags(repository))
+
+        def unchanged(going: Going) -> bool:
+            return (
+                names.difference(going.taken).issuperset(self.registry.tags(repository))
+                and all(self._digest_now(repository, tag) in (going.digest, None) for tag in going.tags)
+                and not any(self._digest_now(repository, above) for above in going.above)
+            )
+
+        return unchanged
 
     def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The bytes of manifests (repository, digest), verified; the registry is not asked for those in the cache."""

@@ -71,6 +71,9 @@ class Files(Protocol):
     def stat(self, path: str) -> Stat | None:
         """Size and date of a file."""
 
+    def version(self, path: str) -> object:
+        """What differs once a file, or what lies in a folder, was written again; None where it is absent."""
+
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         """The first bytes of a file, and its date."""
 
@@ -171,6 +174,17 @@ class LocalFiles:
         except ABSENT:
             return None
         return Stat(stat.st_size, int(stat.st_mtime))
+
+    def version(self, path: str) -> object:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)  # which has a file server asked, where a stat might not
+        except ABSENT:
+            return None
+        try:
+            stat = os.fstat(descriptor)
+            return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+        finally:
+            os.close(descriptor)
 
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         try:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from regdata.sources.files import Files
 from regdata.sources.manifest import is_digest, printable
-from regdata.sources.paths import blob_path, layers_path
+from regdata.sources.paths import blob_path, layers_path, revision_path
 
 _MAX_LINK = 256
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -61,6 +61,15 @@ class Layout:
             data, pushed = found
             link = data.decode("ascii", "replace").strip()
             yield printable(tag), link if is_digest(link) else None, pushed
+
+    def tag(self, repository: str, tag: str) -> str | None:
+        """What a tag's link holds; None where there is none."""
+        found = self.files.first(f"{self.manifests(repository)}/tags/{tag}/current/link", _MAX_LINK)
+        return found and found[0].decode("ascii", "replace").strip()
+
+    def revision(self, repository: str, digest: str) -> str:
+        """The path of a manifest's link."""
+        return f"{self.root}/{revision_path(repository, digest)}"
 
     def revisions(self, repository: str) -> dict[str, int]:
         """When each manifest was linked."""

@@ -133,16 +133,12 @@ class Site(ABC):
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         """The names of manifests that may be linked as blobs, where a scan can't see it."""
 
-    def take_tag(self, repository: str, tag: str, digest: str) -> bool | None:
-        """Removes a tag that is on a digest, and nothing else; False where it is on another by now, None where that
-        can't be done."""
+    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool | None:
+        """Removes a tag that is on a digest, and nothing else; False where it is on another by now, or was pushed at
+        another time, None where that can't be done."""
         if self.registry.digest(repository, tag) not in (digest, None):
             return False
-        return self.untag(repository, tag) or None
-
-    @abstractmethod
-    def untag(self, repository: str, tag: str) -> bool:
-        """Removes a tag and nothing else; False where that can't be done."""
+        return self.registry.untag(repository, tag) or None
 
     @abstractmethod
     def empty_repositories(self, *, before: int) -> Iterator[str]:
@@ -154,7 +150,7 @@ class ApiSite(Site):
 
     source: Api
     from_store = False
-    batch = 1000  # a look costs a request for each tag
+    batch = 200
 
     def __init__(self, source: Api, reports: Path, *, start_time: float = START_TIME) -> None:
         """``reports``: the folder whose lock keeps other runs off that write their records into it."""
@@ -225,9 +221,6 @@ class ApiSite(Site):
         with ThreadPoolExecutor(self.registry.workers) as pool:
             answers = pool.map(lambda pair: self.registry.blob_exists(*pair), asked)
             return ["@".join(pair) for pair, answer in zip(asked, answers, strict=True) if answer]
-
-    def untag(self, repository: str, tag: str) -> bool:
-        return self.registry.untag(repository, tag)
 
     def empty_repositories(self, *, before: int) -> Iterator[str]:
         return iter(())
@@ -355,18 +348,11 @@ class StoreSite(Site):
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         return []
 
-    def take_tag(self, repository: str, tag: str, digest: str) -> bool | None:
+    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool | None:
+        """In the folder, where a tag that moved can be put back; else by the registry."""
         if self.store.writable:
-            return self.store.untag(repository, tag, digest)
-        return super().take_tag(repository, tag, digest)
-
-    def untag(self, repository: str, tag: str) -> bool:
-        """By the registry where it can, else by removing the tag's folder."""
-        if self.registry.untag(repository, tag):
-            return True
-        if self.store.writable:
-            self.store.untag(repository, tag)
-        return self.store.writable
+            return self.store.untag(repository, tag, digest, pushed)
+        return super().untag(repository, tag, digest, pushed)
 
     def empty_repositories(self, *, before: int) -> Iterator[str]:
         busy = {upload.repository for upload in self.uploads()}

@@ -6,7 +6,7 @@ suite of tests/sources/test_every_source.py is what they all have to answer alik
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -44,6 +44,21 @@ class Upload(NamedTuple):
     repository: str
     id: str
     started: int
+
+
+class Going(NamedTuple):
+    """A manifest that is about to be deleted, and when it was pushed, if that is known; the tags that are to go with
+    it, those that were taken before, and the manifests that needed it and were deleted before."""
+
+    digest: str
+    pushed: int | None = None
+    tags: Collection[str] = ()
+    taken: Collection[str] = ()
+    above: Collection[str] = ()
+
+
+# Whether nothing came since the glance was made that may need it, or moved one of its tags.
+Glance = Callable[[Going], bool]
 
 
 class Usage(NamedTuple):
@@ -86,6 +101,10 @@ class Source(Readable[Columns], Protocol):
     def state(self, repository: str) -> tuple[Tags, frozenset[str] | None]:
         """A repository's tags and revisions as they are now; None where only what a tag leads to can be seen."""
 
+    def glance(self, repository: str, digests: Collection[str]) -> Glance:
+        """Made before a look at a repository, and asked right before each of these manifests goes: it takes a file or a
+        request or two, and where it says no, another look at the repository tells."""
+
     def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The bytes of manifests (repository, digest), without those that are not to be had."""
 
@@ -111,8 +130,9 @@ class Store(Source, Protocol):
     def last_layer(self, repository: str) -> int:
         """When a layer was last pushed into a repository (UTC epoch seconds); 0 if it has none."""
 
-    def untag(self, repository: str, tag: str, digest: str | None = None) -> bool:
-        """Remove a tag and nothing else, unless it is on another digest; an absent tag is no error."""
+    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
+        """Remove a tag and nothing else, unless it is on another digest or was pushed at another time; an absent tag is
+        no error."""
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""

@@ -18,7 +18,7 @@ from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout
 from regdata.sources.manifest import printable
-from regdata.sources.source import NONE_UNCHANGED, Part, Tags, Unchanged, Upload, Usage
+from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
 
 # distribution/reference: what a tag may be called.
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
@@ -102,6 +102,33 @@ class Storage:
             others = {digest for digest in tags.values() if digest} - revisions
             return tags, frozenset(revisions | {digest for digest in others if self.layout.layer(repository, digest)})
 
+    def glance(self, repository: str, digests: Collection[str]) -> Glance:
+        """By the manifest's own link, which each push of it writes anew, whatever its tag, and the folder of all links,
+        which changes with a manifest that was not there before."""
+        layout, version = self.layout, self.files.version
+
+        def versions(digest: str) -> tuple[object, object]:
+            link = layout.revision(repository, digest)
+            return version(link), version(os.path.dirname(os.path.dirname(link)))
+
+        def unchanged(going: Going) -> bool:
+            with told(self.root):
+                return (
+                    versions(going.digest) == before[going.digest]
+                    and self._is_of(layout.revision(repository, going.digest), going.pushed)
+                    and all(layout.tag(repository, tag) in (going.digest, None) for tag in going.tags)
+                    and not any(self.files.exists(layout.revision(repository, above)) for above in going.above)
+                )
+
+        with told(self.root):
+            before = {digest: versions(digest) for digest in digests}
+        return unchanged
+
+    def _is_of(self, path: str, date: int | None) -> bool:
+        """Whether a file, if it is there, was written at that time, if that is known."""
+        stat = self.files.stat(path)
+        return stat is None or date in (None, stat.mtime)
+
     def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The bytes of manifests (repository, digest), as they are; every repository's lie in one place."""
         found = {pair: self.content(pair[1]) for pair in wanted}
@@ -121,11 +148,11 @@ class Storage:
             prefixes = tuple(self.files.names(f"{self.layout.blobs_folder}/sha256"))
             return {digest: size for digest, size, _ in self.layout.sizes(prefixes)}
 
-    def untag(self, repository: str, tag: str, digest: str | None = None) -> bool:
-        """Remove a tag and nothing else, as distribution 3 does; an absent tag is no error.
+    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
+        """Remove a tag that is on a digest, and nothing else, as distribution 3 does; an absent tag is no error.
 
-        The digest stays, and can be pulled by it. False, and nothing is removed, where the tag is on another digest
-        than the one given. StorageError for what is not a tag's own folder.
+        The digest stays, and can be pulled by it. False, and nothing is removed, where the tag is on another one, or
+        was pushed at another time than that given. StorageError for what is not a tag's own folder.
         """
         manifests = self.layout.manifests(_checked(repository))
         folder = f"{manifests}/tags/{tag}"
@@ -141,11 +168,14 @@ class Storage:
                 self.files.move(folder, aside)
                 # Looked at when nobody can push to it any more.
                 link = self.files.first(f"{aside}/current/link", _MAX_LINK)
-                if digest and link and link[0].decode("ascii", "replace").strip() != digest:
-                    if not self.files.exists(folder):
-                        self.files.move(aside, folder)
-                    return False
-                self.files.remove(aside)
+                moved = link is not None and (
+                    link[0].decode("ascii", "replace").strip() != digest or pushed not in (None, link[1])
+                )
+                if moved and not self.files.exists(folder):
+                    self.files.move(aside, folder)
+                else:
+                    self.files.remove(aside)
+                return not moved
         return True
 
     def uploads(self) -> list[Upload]:

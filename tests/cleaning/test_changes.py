@@ -9,17 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import regdata
 from regdata.cleaning.cleanup import Result
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_layer, push
+from regdata.demo.samples import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Image,
+    make_image,
+    make_index,
+    make_layer,
+    make_referrer,
+    push,
+)
+from regdata.records.record import Record
 from tests.support.helpers import age, store_tags
+from tests.support.scene import broken
 
 TAGS = 9
 IMAGES = [make_image([make_layer(number, 100 + number)]) for number in range(TAGS)]
 NEW = make_image([make_layer("new", 50)])
+ACCEPT = {"Accept": ", ".join((DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX))}
 
 batches = pytest.mark.parametrize("batch", [1, 2, TAGS, None])
 
@@ -74,3 +89,82 @@ def test_one_was_pushed_again(registry: LocalRegistry, config: Config, batch: in
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     again = regdata.plan(regdata.scan(config), "tag_name <> '4' and image_name = 'app'")
     assert again.tags.empty
+
+
+def at(monkeypatch: pytest.MonkeyPatch, event: str, do: Callable[[], object]) -> None:
+    """Has something happen when the first such line of a journal is written, right before what it says is done."""
+    journal, left = Record.journal, [do]
+
+    def write(record: Record, *events: dict[str, Any]) -> None:
+        journal(record, *events)
+        if left and any(one["event"] == event for one in events):
+            left.pop()()
+
+    monkeypatch.setattr(Record, "journal", write)
+
+
+Pushes = dict[str, tuple[str | None, Image]]
+# What the API does not show, or not in a request: a tag that is moved or was pushed again, and what has no tag.
+HIDDEN = {"a tag that stays", "the same tag", "by digest alone", "an index by digest alone"}
+PUSHES: Pushes = {
+    "a new tag": ("release", IMAGES[5]),
+    "a tag that stays": ("kept", IMAGES[5]),
+    "the same tag": ("5", IMAGES[5]),
+    "a new index": ("index", make_index([IMAGES[5]])),
+    "a referrer": ("signature", make_referrer(IMAGES[5])),
+    "by digest alone": (None, IMAGES[5]),
+    "an index by digest alone": (None, make_index([IMAGES[5]], oci=False)),
+}
+
+
+@pytest.mark.parametrize("what", PUSHES)
+def test_pushed_right_before_its_deletion(
+    registry: LocalRegistry, config: Config, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is pushed onto a digest, or comes to need it, when its image was looked at already, is seen right before."""
+    tag, image = PUSHES[what]
+    folder = config.registry.base_path is not None
+    if not folder and what in HIDDEN:
+        return
+    push(registry.url, "app", "kept", NEW)
+    age(registry.base_path, 3 * 3600)
+    plan = regdata.plan(regdata.scan(config), "image_name = 'app' and tag_name <> 'kept'")
+    at(monkeypatch, "deleting", lambda: push(registry.url, "app", tag, image))
+    result = regdata.apply(plan, config)
+    assert result.errors == []
+    assert broken(registry.base_path) == []
+    assert store_tags(registry.base_path) == {
+        *("app:kept", "other:kept"),
+        *([f"app:{tag}"] if tag else []),
+        *([] if folder else ["app:5"]),  # in the folder it was taken away before its manifest
+    }
+    assert all(
+        requests.head(f"{registry.url}/v2/app/manifests/{image.digest}", headers=ACCEPT, timeout=9).ok
+        for image in [IMAGES[5], image]
+    )
+    became = dict(zip(result.manifests["manifest_hash"], result.manifests["outcome"], strict=True))
+    assert {digest for digest, outcome in became.items() if outcome == "moved"} == {IMAGES[5].digest}
+
+
+def test_a_tag_that_moves_right_before_it_is_taken(
+    registry: LocalRegistry, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tag, alone or with its digest, that is pushed again at the last moment stays on what it is on by then."""
+    push(registry.url, "app", "alone", IMAGES[5])
+    age(registry.base_path, 3 * 3600)
+    folder = config.registry.base_path is not None
+    plan = regdata.plan(regdata.scan(config), "image_name = 'app' and tag_name <> '5'")
+
+    def move() -> None:
+        push(registry.url, "app", "alone", NEW)
+        push(registry.url, "app", "4", NEW)
+
+    at(monkeypatch, "taking" if folder else "deleting", move)
+    result = regdata.apply(plan, config)
+    assert result.errors == []
+    assert store_tags(registry.base_path) == {"app:alone", "app:4", "app:5", "other:kept"}
+    assert broken(registry.base_path) == []
+    assert result.tags.set_index("tag_name")["outcome"].loc[["alone", "4"]].tolist() == [
+        "moved" if folder else "kept",
+        "moved",
+    ]

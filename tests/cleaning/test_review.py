@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from regdata.cleaning.review import Review
 from regdata.planning.plan import Plan
 from regdata.planning.rules import Spared
 from regdata.sources.columns import Columns
-from regdata.sources.source import Part
+from regdata.sources.source import Glance, Part
 from tests.support.helpers import numbered
 from tests.support.small import Small, digest
 
@@ -41,6 +42,9 @@ class Now:
         tags = self.left.columns["tags"]
         digests = dict(zip(tags["tag_name"], tags["tag_hash"], strict=True))
         return digests, frozenset(self.left.columns["revisions"]["manifest_hash"])
+
+    def glance(self, repository: str, digests: Collection[str]) -> Glance:
+        return lambda going: True
 
     def read(self, part: Part) -> Columns:
         return numbered(self.left.columns)

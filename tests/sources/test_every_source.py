@@ -298,7 +298,9 @@ def test_untag(changed: Changed) -> None:
     """Either the tag is gone and nothing else, or the site says that it can't, and it is there."""
     site = changed()
     before, _ = site.source.state("app")
-    gone = site.untag("app", "latest")
+    assert site.untag("app", "latest", UNKNOWN) is False
+    assert site.source.state("app")[0] == before
+    gone = bool(site.untag("app", "latest", str(before["latest"])))
     after, _ = site.source.state("app")
     assert after == {tag: digest for tag, digest in before.items() if not (gone and tag == "latest")}
     assert gone == site.work(1).can_untag

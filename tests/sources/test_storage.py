@@ -326,7 +326,7 @@ def test_state_is_as_of_now(folder: Folder) -> None:
     assert storage.state("app") == ({}, frozenset())
     digest = folder.image("app", "v1")
     assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
-    storage.untag("app", "v1")
+    storage.untag("app", "v1", digest)
     assert storage.state("app") == ({}, frozenset({digest}))
 
 
@@ -345,8 +345,8 @@ def test_untag_removes_the_tag_alone(folder: Folder) -> None:
     storage = Storage(folder.base_path)
     left_over = folder.manifests("app") / ".regdata-removed"
     (left_over / "current").mkdir(parents=True)
-    storage.untag("app", "v1")
-    storage.untag("app", "v1")
+    storage.untag("app", "v1", digest)
+    storage.untag("app", "v1", digest)
     assert storage.state("app") == ({"v2": digest}, frozenset({digest}))
     assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
 
@@ -360,7 +360,7 @@ def test_untag_takes_names_only(folder: Folder, repository: str, tag: str) -> No
     digest = folder.image("app", "v1")
     storage = Storage(folder.base_path)
     with pytest.raises(StorageError, match="nothing was removed"):
-        storage.untag(repository, tag)
+        storage.untag(repository, tag, digest)
     assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
 
 
@@ -374,16 +374,16 @@ def test_untag_follows_no_link(folder: Folder, tmp_path: Path) -> None:
     storage = Storage(folder.base_path)
     for repository, tag in (("app", "link"), ("moved", "v1")):
         with pytest.raises(StorageError, match="symbolic link"):
-            storage.untag(repository, tag)
+            storage.untag(repository, tag, digest)
     assert Storage(outside.base_path).state("app")[0] == {"v1": digest}
 
 
 def test_a_base_path_that_is_a_link_is_fine(folder: Folder, tmp_path: Path) -> None:
     """The store itself may be reached through a symbolic link, and by a relative path."""
-    folder.image("app", "v1", "v2")
+    digest = folder.image("app", "v1", "v2")
     (tmp_path / "linked").symlink_to(folder.base_path)
-    Storage(tmp_path / "linked").untag("app", "v1")
-    Storage("linked").untag("app", "v2")
+    Storage(tmp_path / "linked").untag("app", "v1", digest)
+    Storage("linked").untag("app", "v2", digest)
     assert Storage(folder.base_path).state("app")[0] == {}
 
 
@@ -469,7 +469,7 @@ def test_a_real_registry_is_read_and_changed(registry: LocalRegistry) -> None:
     assert storage.content(index.digest) == index.manifest
     assert storage.blob_sizes()[index.digest] == len(index.manifest)
 
-    storage.untag("team/app", "v1")
+    storage.untag("team/app", "v1", amd64.digest)
     base = f"{registry.url}/v2/team/app"
     accept = {"Accept": amd64.media_type}
     assert requests.get(f"{base}/tags/list", timeout=5).json()["tags"] == ["multi"]
