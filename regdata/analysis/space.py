@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import duckdb
 import pandas as pd
 
+from regdata.inventory.files import file_table
+from regdata.inventory.graph import Table
 from regdata.inventory.inventory import Inventory
 from regdata.planning.bench import Workbench
 from regdata.planning.plan import Plan
+from regdata.sources.census import Listing
 
 AGES = (30, 90, 180, 365)  # days
 
@@ -186,13 +189,62 @@ def goes_and_stays(shown: Plan) -> pd.DataFrame:
     )
 
 
+# What the bytes of a store are, in the order in which they are told.
+PARTS = {
+    "one": "blobs that one image needs",
+    "several": "blobs that several images need",
+    "orphans": "blobs that only orphans need",
+    "nobody": "blobs that no manifest refers to",
+    "new": "blobs that came during the scan",
+    "links": "links",
+    "uploads": "uploads",
+    "aside": "set aside by regdata",
+    "foreign": "files that no registry made",
+}
+
+
+def every_byte(inventory: Inventory, files: Listing | None) -> pd.DataFrame:
+    """what (`PARTS`), files, bytes: what the files below base_path are, a row for each kind of which there is any.
+
+    ``files``: a census of the store; without one (None) blobs alone are known, by the inventory. The bytes are those of
+    files, each counted once however many names it has, and add up to what ``du --apparent-size -b`` says of the files;
+    folders, which take as much as their file system likes, count nothing.
+    """
+    names = pd.DataFrame({"part": PARTS.keys(), "what": PARTS.values(), "rank": range(len(PARTS))})
+    found = _query(inventory, _EVERY_BYTE if files else _EVERY_BLOB, names=names, listed=file_table(files))
+    return found[["what", "files", "bytes"]]
+
+
+_BLOB_PART = (
+    "case when holders = 0 then 'nobody' when orphan then 'orphans' when holders = 1 then 'one' else 'several' end"
+)
+_EVERY_BLOB = f"""
+select what, count(*) as files, sum(blob_size)::bigint as bytes
+from (select {_BLOB_PART} as part, blob_size from space.owned) join names using (part) group by rank, what order by rank
+"""
+_EVERY_BYTE = f"""
+with once as (
+    select kind, name, size from listed where size is not null
+    qualify file is null or row_number() over (partition by file order by kind = 'aside', kind, name) = 1
+),
+owned as (select d.hash, {_BLOB_PART} as part from space.owned o join digest d on d.digest = o.blob),
+parted as (
+    select f.size, case f.kind when 'blob' then coalesce(o.part, 'new') when 'upload' then 'uploads'
+                   when 'aside' then 'aside' when 'foreign' then 'foreign' else 'links' end as part
+    from once f left join owned o on f.kind = 'blob' and o.hash = f.name
+)
+select what, count(*) as files, sum(size)::bigint as bytes
+from parted join names using (part) group by rank, what order by rank
+"""
+
+
 def rows(frame: pd.DataFrame) -> Iterator[Any]:
     """The frame's rows as named tuples, whose types only the frame knows."""
     return frame.itertuples(index=False)
 
 
 @contextmanager
-def _workspace(inventory: Inventory, **tables: pd.DataFrame) -> Iterator[duckdb.DuckDBPyConnection]:
+def _workspace(inventory: Inventory, **tables: Table) -> Iterator[duckdb.DuckDBPyConnection]:
     """The tables of space.sql, which are made once for an inventory.
 
     What is stored, and what holds it, are the tables by which a plan counts: so both mean the same.
@@ -203,7 +255,7 @@ def _workspace(inventory: Inventory, **tables: pd.DataFrame) -> Iterator[duckdb.
         yield work
 
 
-def _query(inventory: Inventory, query: str, **tables: pd.DataFrame) -> pd.DataFrame:
+def _query(inventory: Inventory, query: str, **tables: Table) -> pd.DataFrame:
     with _workspace(inventory, **tables) as work:
         table = work.sql(query).to_arrow_table()
         teams = work.sql("select team from space.team group by team order by min(rank)").fetchall()

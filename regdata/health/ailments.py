@@ -8,9 +8,10 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from regdata.inventory.files import file_table
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
-from regdata.sources.census import COLUMNS, path_of
+from regdata.sources.census import path_of
 from regdata.tables.workspace import frame, run_file
 
 # Docker's first release: nothing in a registry is older.
@@ -102,9 +103,9 @@ def ailments(
     with inventory.graph.open(
         descriptor=inventory.refers.descriptors,
         repositories=inventory.repositories,
-        file=_table(COLUMNS, files or {}),
-        claim=_table(("image_name", "name"), _columns(("image_name", "name"), claims)),
-        altered=_table(("kind", "image_name", "name"), _columns(("kind", "image_name", "name"), altered)),
+        file=file_table(files),
+        claim=_texts(("image_name", "name"), claims),
+        altered=_texts(("kind", "image_name", "name"), altered),
         setting=pa.table({name: [value] for name, value in setting.items()} | {"has_files": [files is not None]}),
     ) as work:
         run_file(work, "health/ailments.sql")
@@ -142,11 +143,7 @@ def _kind_and_name(name: str, image: str) -> tuple[str, str, str]:
     return kind, image, rest
 
 
-def _columns(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> dict[str, Sequence[object]]:
-    return dict(zip(names, zip(*rows, strict=True), strict=False))
-
-
-def _table(names: Sequence[str], columns: Mapping[str, Sequence[object]]) -> pa.Table:
-    """The columns as a table that has them all, numbers as such."""
-    types = {"size": pa.int64(), "date": pa.int64()}
-    return pa.table({name: pa.array(columns.get(name, ()), types.get(name, pa.large_string())) for name in names})
+def _texts(names: Sequence[str], rows: Sequence[tuple[str | None, ...]]) -> pa.Table:
+    """Rows as a table with these columns."""
+    columns: Sequence[Sequence[object]] = list(zip(*rows, strict=True)) or [()] * len(names)
+    return pa.table({name: pa.array(values, pa.large_string()) for name, values in zip(names, columns, strict=True)})

@@ -17,7 +17,7 @@ from regdata.health.mending import Broken, mend
 from regdata.inventory.scan import scan_site
 from regdata.records.record import Record
 from regdata.sources import processes
-from regdata.sources.census import COLUMNS, Census, Listing, path_of
+from regdata.sources.census import COLUMNS, Listing, census, path_of
 from regdata.sources.claims import Claims
 from regdata.sources.files import ABSENT
 from regdata.sources.files import told as on_disk
@@ -87,22 +87,12 @@ class _Look:
 
     def found(self) -> pd.DataFrame:
         self.inventory = scan_site(self.site, self.config)
-        self.files = census(self.storage) if self.storage else None
+        self.files = census(self.storage.base) if self.storage else None
         claims, altered = [], []
         if self.storage and self.files:
             claims = list(_claimed(self.site, self.storage, self.files))
             altered = list(_altered(self.storage, self.files, self.progress)) if self.digests else []
         return ailments(self.inventory, self.files, now=int(time.time()), claims=claims, altered=altered)
-
-
-def census(storage: Storage) -> Listing:
-    """Every file of a store: the columns of `regdata.sources.census.Census`."""
-    source = Census(storage)
-    found: Listing = {column: [] for column in COLUMNS}
-    for part in processes.read(source, source.split(processes.cores())):
-        for column, values in part.items():
-            found[column] += values
-    return found
 
 
 def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:

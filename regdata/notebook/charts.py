@@ -72,6 +72,16 @@ def sharing(totals: Totals) -> Axes:
     return axes
 
 
+def every_byte(parts: pd.DataFrame) -> Axes:
+    """What the files of a store are; a frame of space.every_byte."""
+    title = "Every byte, by what it is"
+    if parts.empty:
+        return nothing(title, "There is no file.")
+    total = int(parts["bytes"].sum())
+    labels = [f"{size(row.bytes)}  ({percent(row.bytes, total)}, {count(row.files, 'file')})" for row in rows(parts)]
+    return bars(title, parts["what"], [Part("", BLUE, parts["bytes"])], labels)
+
+
 def size_by_image(images: pd.DataFrame) -> Axes:
     """What each image alone holds, and what it shares; a frame of space.by_image."""
     title = "Bytes by image"

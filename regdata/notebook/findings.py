@@ -36,6 +36,21 @@ def totals(found: Totals) -> Finding:
     return Finding(f"{said}; {orphans}, and {size(found.unreferenced)} are leftovers that no manifest refers to.")
 
 
+def every_byte(parts: pd.DataFrame) -> Finding:
+    """What all files take, and how much of it is no image's."""
+    if parts.empty:
+        return Finding("There is no file at all.")
+    total = int(parts["bytes"].sum())
+    said = f"**{size(total)}** in {count(int(parts['files'].sum()), 'file')}"
+    if set(parts["what"]) <= {space.PARTS[part] for part in ("one", "several", "orphans", "nobody")}:
+        return Finding(
+            f"{said}: blobs alone; links, uploads and what is beside them can't be seen without a `base_path`."
+        )
+    needed = parts[parts["what"].isin([space.PARTS["one"], space.PARTS["several"]])]
+    rest = total - int(needed["bytes"].sum())
+    return Finding(f"{said}, each accounted for: all but {size(rest)} ({percent(rest, total)}) are blobs of images.")
+
+
 def by_image(images: pd.DataFrame) -> Finding:
     """Which image takes most, and in how few images half of it is."""
     own = images["own"].sum()

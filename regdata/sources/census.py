@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+from regdata.sources import processes
 from regdata.sources.aside import NAME
 from regdata.sources.files import told
 from regdata.sources.manifest import printable
@@ -47,8 +49,8 @@ class Census:
     kind: blob, layer, revision (links), tag (the link to what it is on), history (its links to what it was on),
     signature (of schema 1), upload, aside (`regdata.sources.aside`), folder (that of a layer's link, which is gone), or
     foreign. image_name: the repository. name: digest, tag, ``tag/index/algorithm/hex``, ``id/…`` of an upload, else the
-    path below base_path. size in bytes; date: UTC epoch seconds, as the file has it. file: the same for two names of
-    one file, None for one that has a single name.
+    path below base_path. size in bytes, None for an empty folder; date: UTC epoch seconds, as the file has it. file:
+    the same for two names of one file, None for one that has a single name.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -74,10 +76,22 @@ class Census:
             for path in part:
                 for entry in self.files.below(f"{self.base}/{path}"):
                     if row := _row(entry.path[begin:], is_file=entry.is_file):
-                        values = (*row, entry.size, entry.date, entry.file)
+                        values = (*row, entry.size if entry.is_file else None, entry.date, entry.file)
                         for column, value in zip(listing.values(), values, strict=True):
                             column.append(value)
         return listing
+
+
+def census(base_path: Path | None) -> Listing | None:
+    """The columns of `Census` for a whole store; None where there is no base_path. StorageError."""
+    if base_path is None:
+        return None
+    source = Census(Storage(base_path))
+    found: Listing = {column: [] for column in COLUMNS}
+    for part in processes.read(source, source.split(processes.cores())):
+        for column, values in part.items():
+            found[column] += values
+    return found
 
 
 def path_of(kind: str, image: str, name: str) -> str:

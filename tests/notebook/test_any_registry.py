@@ -32,7 +32,7 @@ class Notebook:
 notebooks = pytest.mark.parametrize(
     "notebook",
     [
-        Notebook("explore", (r"\AThe registry is empty: it stores no blob at all\.$",), 7),
+        Notebook("explore", (r"\AThe registry is empty: it stores no blob at all\.$",), 8),
         Notebook("conditions", (r"^0 tags selected, 0 B would be freed: no tag goes\.$",)),
         Notebook("doctor", (r"^\*\*Nothing is broken\.\*\*$",)),
         Notebook("capacity", ("The registry is empty", "It can't be forecast honestly"), 4),

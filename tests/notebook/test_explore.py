@@ -14,11 +14,12 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.inventory.scan import scan
 from regdata.notebook import findings
+from regdata.sources.census import census
 from tests.support.helpers import ROOT
 from tests.support.notebooks import execute
 
 Conf = Callable[..., Path]
-FRAMES = ("totals", "by_image", "by_month", "by_age", "by_tag", "layers", "by_path")
+FRAMES = ("totals", "by_image", "by_month", "by_age", "by_tag", "layers", "by_path", "every_byte")
 
 
 @pytest.mark.parametrize("base_path", [True, False])
@@ -28,12 +29,14 @@ def test_its_figures_are_those_of_the_frames(demo_registry: LocalRegistry, conf:
     inventory = scan(load_config(path))
     done = execute("explore", path)
     assert done.code == 0
-    found = {name: getattr(space, name)(inventory) for name in FRAMES}
+    found = {name: getattr(space, name)(inventory) for name in FRAMES if name != "every_byte"}
+    found["every_byte"] = space.every_byte(inventory, census(demo_registry.base_path if base_path else None))
     expected = [str(getattr(findings, name)(found[name])) for name in FRAMES]
     assert [unaged(said) for said in done.sentences] == [unaged(said) for said in expected]
     assert len(done.pictures) == len(FRAMES)
     assert len(done.outputs) == 2 * len(FRAMES)
     assert ("can't be seen without `registry.base_path`" in expected[0]) is not base_path
+    assert ("can't be seen without a `base_path`" in expected[-1]) is not base_path
     # Exported, the pictures are inside, sharp, and each has a text for who can't see it.
     page = export_html(done.path).read_text()
     assert page.count("<img ") == page.count('alt="') == len(FRAMES)
