@@ -193,6 +193,8 @@ def _carry_out(
 ) -> Result:
     plan = outcome.plan
     errors, collected, notes = [], Collection(), []
+    looked_at: dict[str, int] = {}
+    stored: int | None = None
     expected = plan.blobs
     try:
         others = _vanished(plan.inventory, site)
@@ -201,7 +203,7 @@ def _carry_out(
         failed = delete()
         errors += failed
         told = Verdict() if failed else verify_gone(outcome, site)
-        notes, errors = notes + told.notes, errors + told.errors
+        notes, errors, looked_at = notes + told.notes, errors + told.errors, told.looked_at
         gone = Members(outcome.deleted | others.manifests, outcome.untagged | outcome.taken | others.tags)
         if gone.manifests != outcome.planned:
             expected = freed(plan.inventory, gone.manifest_rows)
@@ -223,6 +225,7 @@ def _carry_out(
         if not failed:
             told = verify(plan, gone, expected, collected, site)
             notes, errors = notes + told.notes, errors + told.errors
+            looked_at, stored = looked_at | told.looked_at, told.stored
         if gc and not errors:
             removed = remove_empty(site, record, before=plan.inventory.scanned_at, among=collected.emptied)
             record.write(repositories_removed=removed)
@@ -240,7 +243,13 @@ def _carry_out(
             notes=notes,
             errors=errors,
         )
-        record.write(**_facts(result), errors=[*record.facts["errors"], *errors], notes=notes)
+        record.write(
+            **_facts(result),
+            errors=[*record.facts["errors"], *errors],
+            notes=notes,
+            verified=looked_at,
+            bytes_stored_after=stored,
+        )
     return result
 
 
@@ -261,6 +270,7 @@ def _facts(result: Result) -> dict[str, object]:
         "bytes_predicted": result.bytes_predicted,
         "bytes_expected": result.bytes_expected,
         "bytes_freed": result.bytes_freed,
+        "collected": result.collection.ran,
     }
 
 

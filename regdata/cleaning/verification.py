@@ -17,10 +17,16 @@ from regdata.sources.source import Source
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the verification found: errors, and notes on differences that are explained."""
+    """What the verification found: errors, and notes on differences that are explained.
+
+    ``looked_at``: how many of each kind were asked for: there (tags, manifests, blobs) or gone. ``stored``: the bytes
+    that were stored by then, None where that was not looked at.
+    """
 
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    looked_at: dict[str, int] = field(default_factory=dict)
+    stored: int | None = None
 
 
 def verify(
@@ -35,11 +41,10 @@ def verify(
     ``gone``: what this run or others have deleted; ``expected``: the blobs that nobody needs any more.
     """
     tags, manifests = _survivors(plan, gone)
-    lost = site.lost(
-        pairs(tags, "tag_name"),
-        pairs(manifests, "manifest_hash"),
-        _blobs(plan, manifests) if collected.ran else iter(()),
-    )
+    staying = list(pairs(tags, "tag_name")), list(pairs(manifests, "manifest_hash"))
+    blobs = list(_blobs(plan, manifests)) if collected.ran else []
+    looked_at = {"tags": len(staying[0]), "manifests": len(staying[1]), "blobs": len(blobs)}
+    lost = site.lost(*staying, blobs)
     errors = []
     if lost:
         errors.append(
@@ -47,10 +52,11 @@ def verify(
             "them meanwhile, push them again"
         )
     if not collected.ran or collected.freed is None:
-        return Verdict(errors=errors)
+        return Verdict(errors=errors, looked_at=looked_at)
     predicted = dict(zip(expected["blob_hash"], expected["blob_size"], strict=True))
     notes: list[str] = []
     stored = site.store.blob_sizes()
+    measured = Verdict(notes, errors, looked_at, sum(stored.values()))
     missing = sorted(
         set(plan.inventory.blobs.query("blob_date.notna()")["blob_hash"]) - stored.keys() - predicted.keys()
     )
@@ -60,7 +66,7 @@ def verify(
             f"{missing[0]}{_user(plan, missing[0])}: push the images that use them again"
         )
     if collected.exit_code:
-        return Verdict(notes, errors)
+        return measured
     extra = {digest: size for digest, size in collected.freed.items() if digest not in predicted}
     left = {digest: size for digest, size in predicted.items() if digest in stored and digest not in collected.spared}
     if extra:
@@ -76,7 +82,7 @@ def verify(
             errors.append(
                 f"{explained}, though nothing refers to them: is gc-command's configuration that of this registry?"
             )
-    return Verdict(notes, errors)
+    return measured
 
 
 def verify_gone(outcome: Outcome, site: Site) -> Verdict:
@@ -104,7 +110,7 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
             f"{told}, though {site.registry.display} answered that it deleted them: it does not delete, or all of them "
             "have been pushed again; nothing was collected"
         )
-    return Verdict(notes, errors)
+    return Verdict(notes, errors, {"gone": len(tags) + len(manifests)})
 
 
 def _user(plan: Plan, blob: str) -> str:

@@ -88,8 +88,11 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
     # They load papermill and nbconvert, for which --help and a wrong command line need not wait.
     from regdata.command.execute import NOTEBOOKS, execute
     from regdata.command.html import export_html
+    from regdata.records.closing import close_killed
+    from regdata.records.index import write_index
     from regdata.records.reading import read_facts
     from regdata.records.record import new_folder
+    from regdata.records.summary import box
 
     folder = new_folder(config.reports, arguments.sql_id)
     notebook = folder / "delete.ipynb"
@@ -102,11 +105,13 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
     }
     problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
     code = _fail(problem.said, code=INTERRUPTED if problem.interrupted else 1) if problem else 0
+    close_killed(config, besides=config.reports)  # a kernel that died could not say so
     record = read_facts(folder)  # empty when the run ended before it had written one
     for name, value in _table(record):
         print(f"{name:<18} {value}")
     if notebook.is_file():
-        print(f"{'report':<18} {export_html(notebook)}")
+        print(f"{'report':<18} {export_html(notebook, box(folder, linked=True))}")
+    write_index(config.reports)
     return 1 if code == 0 and record.get("errors") else code
 
 

@@ -17,6 +17,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager, KernelManager
 from nbclient.exceptions import CellExecutionError
 from papermill import PapermillExecutionError, execute_notebook
+from papermill.execute import remove_error_markers
+from papermill.iorw import load_notebook_node, write_ipynb
 from papermill.log import logger
 
 from regdata.records.reading import PastRun
@@ -56,6 +58,7 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> Problem |
                 on_cell_execute=interrupter.check,
             )
     except PapermillExecutionError as error:
+        _without_banner(target)
         if not interrupter.requested:
             return Problem(" ".join(f"{error.ename}: {error.evalue}".split()))
     except KeyboardInterrupt:  # the second signal: the kernel was stopped at once
@@ -65,6 +68,12 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> Problem |
     else:
         return None  # also where a signal came too late to stop anything
     return Problem("interrupted", interrupted=True)
+
+
+def _without_banner(target: Path) -> None:
+    """papermill's own words on the cell that failed are taken out: the report opens with what went wrong."""
+    with suppress(OSError):
+        write_ipynb(remove_error_markers(load_notebook_node(str(target))), str(target))
 
 
 @contextmanager

@@ -1,62 +1,32 @@
 """An executed notebook as one HTML page: results without code, no scripts, no links out."""
 
 import logging
-from html import escape
 from pathlib import Path
 
+import nbformat
 from nbconvert import HTMLExporter
+from papermill.execute import ERROR_MARKER_TAG
+from traitlets.config import Config as Traits
 
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { max-width: 62rem; margin: 0 auto; padding: 1rem 1rem 4rem; background: #fff; color: #1f2328;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1, h2, h3 { line-height: 1.25; margin: 1.6em 0 .5em; }
-h1:first-child { margin-top: 0; }
-a { color: #0550ae; }
-.anchor-link, .input { display: none; }
-.output_subarea { margin: .6rem 0; overflow-x: auto; }
-img, svg { max-width: 100%; height: auto; }
-pre, code { font: .875em/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-pre { margin: 0; padding: .6rem .8rem; background: #f6f8fa; border-radius: 6px;
-  white-space: pre-wrap; overflow-wrap: anywhere; }
-.output_error pre { border-left: 4px solid #cf222e; background: #fff1f0; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid #d8dee4; text-align: right;
-  vertical-align: top; }
-thead th { border-bottom: 2px solid #8c959f; }
-tbody tr:nth-child(even) { background: #f6f8fa; }
-.ansi-bold { font-weight: bold; }
-.ansi-red-fg, .ansi-red-intense-fg { color: #a40e26; }
-.ansi-green-fg, .ansi-green-intense-fg { color: #116329; }
-.ansi-yellow-fg, .ansi-yellow-intense-fg { color: #7d4e00; }
-.ansi-blue-fg, .ansi-blue-intense-fg, .ansi-cyan-fg { color: #0550ae; }
-@media (max-width: 40rem) {
-  body { font-size: 15px; padding: .75rem .75rem 2rem; }
-  th, td { padding: .25rem .4rem; }
-}
-@media print {
-  @page { margin: 15mm; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
-  h1, h2, h3 { break-after: avoid; }
-  img, svg, tr { break-inside: avoid; }
-  thead { display: table-header-group; }
-  .output_subarea { overflow: visible; }
-}
-"""
+from regdata.show.blocks import Document
+from regdata.show.page import page
 
-# A registry's names and a tool's output are in the page: whatever they hold, no script runs.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+BOX = "box"  # the tag of the cell that shows what a report opens with
 
 
-def export_html(notebook_path: Path) -> Path:
+def export_html(notebook_path: Path, box: Document | None = None) -> Path:
     """Writes `<name>.html` beside the notebook and returns its path.
 
+    ``box``: what its cell with the tag `box` shows instead of what it showed: a run that was killed could not say so.
     Raises OSError when the notebook can't be read or the page can't be written.
     """
     quiet = logging.getLogger("regdata.command.html")  # nbconvert would remark on images without a text
     quiet.setLevel(logging.ERROR)
+    notebook = nbformat.read(notebook_path, as_version=4)  # type: ignore[no-untyped-call]
+    if box:
+        _open_with(notebook, box)
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        config=Traits({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": [ERROR_MARKER_TAG]}}),
         template_name="basic",
         exclude_input=True,
         exclude_input_prompt=True,
@@ -65,15 +35,16 @@ def export_html(notebook_path: Path) -> Path:
         embed_images=True,
         log=quiet,
     )
-    body, _ = exporter.from_filename(str(notebook_path))
-    title = escape(f"{notebook_path.stem} {notebook_path.absolute().parent.name}")
-    page = notebook_path.with_suffix(".html")
-    page.write_text(
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n",
-        encoding="utf-8",
+    body, _ = exporter.from_notebook_node(notebook)
+    written = notebook_path.with_suffix(".html")
+    written.write_text(
+        page(f"{notebook_path.stem} {notebook_path.absolute().parent.name}", body), encoding="utf-8", errors="replace"
     )
-    return page
+    return written
+
+
+def _open_with(notebook: nbformat.NotebookNode, box: Document) -> None:
+    shown = nbformat.v4.new_output("display_data", {"text/html": box.html, "text/plain": box.text})  # type: ignore[no-untyped-call]
+    for cell in notebook.cells:
+        if BOX in cell.metadata.get("tags", []):
+            cell.outputs = [shown]

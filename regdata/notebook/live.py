@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from IPython.display import DisplayHandle, Markdown, display
 
+from regdata.show.blocks import Document
+
 
 class Progress:
     """One line in the cell, replaced as the run goes on, so that the report keeps one."""
@@ -19,6 +21,20 @@ class Progress:
             self._line.update(said)
         else:
             self._line = display(said, display_id=True)
+
+
+class Box:
+    """Where the cell that makes it stands: what is said last takes the place of what was said before, from whichever
+    cell it comes. So a report can open with what is known at its end."""
+
+    def __init__(self) -> None:
+        self._shown: DisplayHandle | None = None
+
+    def __call__(self, said: Document) -> None:
+        if self._shown:
+            self._shown.update(said)
+        else:
+            self._shown = display(said, display_id=True)
 
 
 def note(said: str) -> None:

@@ -3,8 +3,12 @@ when it fails."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+
+import pandas as pd
 
 from regdata.analysis.backtest import backtest
 from regdata.cleaning.cleanup import Result, clean_up
@@ -20,8 +24,10 @@ from regdata.notebook.proof_views import headline
 from regdata.planning.expectations import Expectations, expectations
 from regdata.planning.plan import Plan, planned
 from regdata.records.closing import KILLED, close, close_killed, settle, told
+from regdata.records.index import keep_index
 from regdata.records.reading import PastRun, unfinished
-from regdata.records.record import Record
+from regdata.records.record import FOLDER_VARIABLE, Record
+from regdata.records.summary import box, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
@@ -30,6 +36,7 @@ from regdata.tables import process
 ACTIONS = ("del", "none")
 
 Note = Callable[[str], None]
+Watch = Callable[[Document], None]
 OpenSite = Callable[[Config], Site]
 
 
@@ -51,6 +58,7 @@ class Run(Shown):
         force: bool,
         progress: Progress | None = None,
         note: Note | None = None,
+        watch: Watch | None = None,
         open_site: OpenSite = Site.open,
     ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
@@ -61,7 +69,7 @@ class Run(Shown):
         self.expected: Expectations | None = None
         self.planned: Plan | None = None
         self.result: Result | None = None
-        self._progress, self._note, self._open_site = progress, note, open_site
+        self._progress, self._note, self._watch, self._open_site = progress, note, watch, open_site
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -72,6 +80,8 @@ class Run(Shown):
             gc=gc,
             force=force,
         )
+        self.tell()
+        keep_index(self.record.folder.parent)
 
     def __repr__(self) -> str:
         return f"<Run of {self.sql_id}, action {self.action}: {self.record.folder}>"
@@ -81,6 +91,23 @@ class Run(Shown):
         """Whether this run changes the registry. ``none``, the default, never does: Run All in JupyterLab is
         harmless."""
         return self.action == "del" and self.sql_id != "none"
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        """The record says what ended it, and whoever watches sees what the record says by then."""
+        try:
+            with self.record.closed_on_error():
+                yield
+        except BaseException:
+            keep_index(self.record.folder.parent)
+            raise
+        finally:
+            self.tell()
+
+    def tell(self) -> None:
+        """Shows what the record says by now to whoever watches."""
+        if self._watch:
+            self._watch(box(self.record.folder, linked=FOLDER_VARIABLE in os.environ))
 
     def _opened(self) -> Site:
         site = self._open_site(self.config)
@@ -92,7 +119,7 @@ class Run(Shown):
 
     def scan(self) -> Inventory:
         """What the registry holds. Before that, a run that deletes sees to what interrupted runs left."""
-        with self.record.closed_on_error():
+        with self._step():
             close_killed(self.config, besides=self.record.folder)
             if self.deletes:
                 self._recover()
@@ -102,6 +129,9 @@ class Run(Shown):
             found = observed(scan_site(site, self.config, known=known), self.config)
             self.record.write(
                 tags_total=len(found.images),
+                from_store=found.from_store,
+                registry_kind=_kind(site, found),
+                bytes_stored=_stored(found),
                 registry_user=site.registry.user,
                 can_untag=bool(found.can_untag),
                 pulls_since=found.pulls_since,
@@ -156,7 +186,7 @@ class Run(Shown):
     def expect(self) -> Expectations:
         """Whether what conf.json expects of the condition holds. Raises CleanupError for a run that deletes if not."""
         inventory = self.inventory or self.scan()
-        with self.record.closed_on_error():
+        with self._step():
             selected = inventory.readers.select(self.condition, engine=inventory.engine)
             expected = expectations(inventory, self.sql_id, selected, self.config.expect.get(self.sql_id))
             self.record.write(expectations=len(expected.frame), expectations_failed=len(expected.failed))
@@ -186,11 +216,14 @@ class Run(Shown):
         inventory = self.inventory or self.scan()
         if self.expected is None:
             self.expect()
-        with self.record.closed_on_error():
+        with self._step():
             made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
             tags = made.tags
             self.record.save_plan(tags, made.manifests)
+            self.record.save_tags(_told(made))
             self.record.write(
+                tags_planned=int((tags["action"] != "keep").sum()),
+                manifests_planned=len(made.manifests),
                 tags_selected=int((tags["reason"] != "referrer").sum()),
                 tags_kept=int((tags["action"] == "keep").sum()),
                 bytes_predicted=made.reclaimable,
@@ -205,11 +238,12 @@ class Run(Shown):
             why = "action is none" if self.action == "none" else "sql_id is none, which stands for no clean-up"
             self.result = Result.unchanged(made, f"{why}: nothing was changed")
             return self.result
-        with self.record.closed_on_error():
+        with self._step():
             site = self._opened()
             self.result = clean_up(
                 made, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
             )
+            self.record.save_tags(_told(made, self.result))
             for past in self.interrupted if not self.record.facts["errors"] else []:
                 settle(past, by=self.record.folder)
             finishes = [f"this run finished the work of another: {told(past)}" for past in self.interrupted]
@@ -217,12 +251,41 @@ class Run(Shown):
             self.record.write(notes=self.result.notes)
         return self.result
 
-    def finish(self) -> str:
-        """Closes the record. Raises CleanupError when the run did not end as planned."""
+    def explain(self, reference: str) -> Document:
+        """Why ``image:tag`` or ``image@sha256:…`` goes or stays; nothing for none."""
+        planned = self.planned or self.plan()
+        return Document((Line("", planned.explain(reference)),) if reference else ())
+
+    def finish(self) -> Document:
+        """Closes the record, and says where it is. Raises CleanupError when the run did not end as planned."""
         self.record.finish()
+        self.tell()
+        keep_index(self.record.folder.parent)
         if errors := self.record.facts["errors"]:
             raise CleanupError("; ".join(errors))
-        return str(self.record.folder)
+        return Document((Line("", f"The record is in {self.record.folder}"),))
+
+
+def _kind(site: Site, found: Inventory) -> str:
+    """What kind of registry it is, as it answers, and how it was read."""
+    names = found.repositories["image_name"]
+    kind = f"distribution {site.version(names.iloc[0])} as it answers" if len(names) else "empty"
+    return f"{kind}, read {f'from its folder {site.store.base}' if found.from_store else 'over the API alone'}"
+
+
+def _stored(found: Inventory) -> int:
+    """The bytes that are stored; over the API those that can be seen."""
+    blobs = found.blobs[found.blobs["blob_date"].notna()] if found.from_store else found.blobs
+    return int(blobs["blob_size"].sum())
+
+
+def _told(planned: Plan, result: Result | None = None) -> pd.DataFrame:
+    """The rows of tags.csv: ``outcome`` is empty until there is a result."""
+    rows = planned.explanations
+    days = pd.to_datetime(rows.pop("tag_timestamp"), unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    rows.insert(2, "pushed" if planned.inventory.from_store else "created", days)
+    outcomes = planned.tags.assign(outcome="") if result is None else result.tags
+    return rows.merge(outcomes[["image_name", "tag_name", "outcome"]], how="left", on=["image_name", "tag_name"])
 
 
 def start(
@@ -234,17 +297,26 @@ def start(
     force: bool = False,
     progress: Progress | None = None,
     note: Note | None = None,
+    watch: Watch | None = None,
     open_site: OpenSite = Site.open,
 ) -> Run:
     """Checks a run's parameters and opens its record.
 
     ``progress`` is told how many manifests of how many are deleted, ``note`` what is to be said beside a step's result
-    (regdata.notebook.live has both); ``open_site`` reaches the registry. Raises ConfigError; nothing has been asked of
-    the registry by then.
+    (regdata.notebook.live has both), ``watch`` what the record says, again and again; ``open_site`` reaches the
+    registry. Raises ConfigError; nothing has been asked of the registry by then.
     """
-    check_flags(gc=gc, force=force)
-    if action not in ACTIONS:
-        raise ConfigError(f"action is {action!r}, but there are: {', '.join(ACTIONS)} (del deletes, none only lists)")
-    config = load_config(conf)
-    process.prepare()
-    return Run(config, sql_id, action, gc=gc, force=force, progress=progress, note=note, open_site=open_site)
+    try:
+        check_flags(gc=gc, force=force)
+        if action not in ACTIONS:
+            there = f"{', '.join(ACTIONS)} (del deletes, none only lists)"
+            raise ConfigError(f"action is {action!r}, but there are: {there}")
+        config = load_config(conf)
+        process.prepare()
+        return Run(
+            config, sql_id, action, gc=gc, force=force, progress=progress, note=note, watch=watch, open_site=open_site
+        )
+    except RegdataError as error:
+        if watch:
+            watch(not_begun(str(error)))
+        raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
@@ -17,15 +19,19 @@ from regdata.inventory.inventory import Inventory
 from regdata.notebook import findings
 from regdata.notebook.run import Run
 from regdata.planning.plan import Plan
-from regdata.show.blocks import Block, Bytes, Cell, Document, Line, Output, Table
+from regdata.records.summary import box
+from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view
-from regdata.show.words import count, size
+from regdata.show.words import count, shorten, size
 
 IMAGES_OF_INVENTORY = 15
 IMAGES_OF_PLAN = 20
 IMAGES_OF_CHANGES = 20
 PLACES_OF_AILMENT = 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TAGS = 50
+DIGEST = 12  # of a digest's letters
+ACTIONS = {"delete": "goes", "untag": "goes, its digest stays", "keep": "stays"}
 
 HAPPENS = {
     ("tag", "delete"): "tags go",
@@ -57,36 +63,71 @@ def inventory(shown: Inventory) -> Document:
 
 
 @view.register
-def plan(shown: Plan) -> Document:
-    """What goes and what stays, by image and by reason."""
+def plan(shown: Plan, *, would: bool = False) -> Document:
+    """What goes and what stays, by image and by reason; ``would``: where nothing is going to be done."""
     actions = shown.tags["action"].value_counts()
     go, stay = int(actions.get("delete", 0) + actions.get("untag", 0)), int(actions.get("keep", 0))
-    bytes_ = size(shown.reclaimable)
+    bytes_, verb = size(shown.reclaimable), "would" if would else "will"
     if not (go or stay or len(shown.manifests) or shown.reclaimable):
         return Document((Line("Nothing goes", ": the condition selects no tag, and there is nothing else to free."),))
-    freed = (
-        f"{bytes_} will be freed"
-        if shown.inventory.from_store
-        else f"at most {bytes_} will be freed (exact with base_path)"
-    )
+    freed = f"{bytes_} {verb} be freed"
+    if not shown.inventory.from_store:
+        freed = f"at most {freed} (exact with base_path)"
+
+    def does(number: int, verb: str) -> str:
+        return f"would {verb}" if would else f"{verb}{'es' if verb == 'go' else 's'}" if number == 1 else verb
+
+    manifests = len(shown.manifests)
     said = Line(
-        f"{count(go, 'tag')} {'goes' if go == 1 else 'go'}",
-        f", {stay:,} {'stays' if stay == 1 else 'stay'} although selected, {count(len(shown.manifests), 'manifest')} "
-        f"{'goes' if len(shown.manifests) == 1 else 'go'}, {freed}.",
+        f"{count(go, 'tag')} {does(go, 'go')}",
+        f", {stay:,} {does(stay, 'stay')} although selected, {count(manifests, 'manifest')} {does(manifests, 'go')}, "
+        f"{freed}.",
     )
     rows: list[Sequence[Cell]] = [
-        (happens, int(number), f"{meaning.replace('`', '')} ({reason})")
+        (_would(happens) if would else happens, int(number), f"{meaning.replace('`', '')} ({reason})")
         for key, happens in HAPPENS.items()
         for what, action, reason, meaning, number in shown.reasons.itertuples(index=False)
         if (what, action) == key
     ]
-    reasons = Table(("what happens", "count", "why"), rows)
+    reasons = Table(("what would happen" if would else "what happens", "count", "why"), rows)
     blocks: list[Block] = [said]
     if images := list(_plan_rows(shown)):
-        blocks.append(
-            Table(("image", "freed", "tags go", "selected, but stay", "manifests go", "tags now"), images, total=True)
-        )
+        head = ("image", "freed", "tags go", "selected, but stay", "manifests go", "tags now")
+        blocks.append(Table([_would(name) for name in head] if would else head, images, total=True))
     return Document((*blocks, reasons) if rows else tuple(blocks))
+
+
+def _would(said: str) -> str:
+    return re.sub(r"\b(go|stay)\b", r"would \1", said)
+
+
+def tags(shown: Plan) -> Document:
+    """The first tags of a plan, each with its dates, its size, its digest, and what becomes of it and why."""
+    rows = shown.explanations
+    head = ("image", "tag", "pushed" if shown.inventory.from_store else "built", "age", "size", "digest", "goes", "why")
+    cells: list[Sequence[Cell]] = [
+        (
+            shorten(row.image_name),
+            shorten(row.tag_name),
+            _known(row.tag_timestamp, lambda time: f"{datetime.fromtimestamp(int(time), UTC):%Y-%m-%d %H:%M}"),
+            _known(row.age_days, lambda days: f"{int(days):,} d"),
+            _known(row.tag_size, Bytes),
+            Code(row.tag_hash.partition(":")[2][:DIGEST]),
+            ACTIONS[row.action],
+            f"{row.why.replace('`', '')} ({row.reason})",
+        )
+        for row in space.rows(rows.head(TAGS))
+    ]
+    if not cells:
+        return Document((Line("", "No tag."),))
+    blocks: list[Block] = [Table(head, cells)]
+    if more := len(rows) - len(cells):
+        blocks.append(Line("", f"… and {count(more, 'tag')} more, in tags.csv."))
+    return Document(tuple(blocks))
+
+
+def _known(value: Any, shown: Callable[[Any], Cell]) -> Cell:
+    return "not known" if pd.isna(value) else shown(value)
 
 
 def _plan_rows(shown: Plan) -> Iterator[Sequence[Cell]]:
@@ -177,39 +218,8 @@ def collection(shown: Collection) -> Document:
 
 @view.register
 def run(shown: Run) -> Document:
-    """The run's parameters, what they stand for, and where its record is."""
-    config = shown.config
-    rows: list[tuple[str, str]] = [
-        ("registry", config.registry_url),
-        ("base_path", str(config.written("registry", "base_path") or "none: read through the API alone")),
-        ("sql_id", shown.sql_id),
-        ("condition", str(config.written("sql", shown.sql_id)).strip()),
-        ("protect", config.written("protect") or "nothing"),
-        ("engine", config.engine),
-        ("action", f"{shown.action} ({'deletes' if shown.deletes else 'changes nothing'})"),
-        ("gc", str(shown.gc)),
-        ("collected by", str(shown.record.facts["collected_by"]) if shown.gc else "nobody"),
-        ("force", str(shown.force)),
-        ("conf", f"{config.path}\n{config.digest}"),
-        ("record", str(shown.record.folder)),
-        *_known(shown),
-    ]
-    return Document((Table((), rows),))
-
-
-def _known(shown: Run) -> list[tuple[str, str]]:
-    """From when on pulls are known, and how many tags are in use, once the registry was scanned."""
-    facts, config = shown.record.facts, shown.config
-    if shown.inventory is None:
-        return []
-    rows = []
-    if config.access_log:
-        since = facts["pulls_since"]
-        when = "nothing was read" if since is None else f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} UTC"
-        rows.append(("pulls_since", when))
-    if config.in_use:
-        rows.append(("in use", count(int(facts["tags_in_use"]), "tag")))
-    return rows
+    """What its record says by now."""
+    return box(shown.record.folder)
 
 
 @view.register

@@ -45,12 +45,15 @@ class Plan(Decision, Shown):
 
     @property
     def explanations(self) -> pd.DataFrame:
-        """image_name, tag_name, tag_size, action, reason, why: a row per tag, first those that don't simply go."""
+        """image_name, tag_name, tag_timestamp, age_days, tag_size, tag_hash, action, reason, why: a row per tag, first
+        those that don't simply go."""
         of = zip(*(self.tags[name] for name in ("image_name", "tag_name", "reason")), strict=True)
         why = [meaning(self, *row) for row in of]
+        dates = self.inventory.images[["image_name", "tag_name", "tag_timestamp", "age_days"]]
         rows = self.tags.assign(why=pd.array(why, dtype="str"), last=self.tags["action"] == "delete")
+        rows = rows.merge(dates, how="left", on=["image_name", "tag_name"])
         ordered = rows.sort_values(["last", "image_name", "tag_name"], ignore_index=True)
-        return ordered[["image_name", "tag_name", "tag_size", "action", "reason", "why"]]
+        return ordered[[*dates.columns, "tag_size", "tag_hash", "action", "reason", "why"]]
 
     @property
     def reclaimable(self) -> int:

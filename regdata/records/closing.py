@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from regdata.config import Config
+from regdata.records.index import keep_index
 from regdata.records.reading import IsGone, PastRun, past_runs
 from regdata.records.record import COUNTS, Record, lives
-from regdata.show.blocks import Document, Line, Table
-from regdata.show.words import count, size
+from regdata.records.summary import box
+from regdata.show.page import page
+from regdata.show.words import count
 
 KILLED = "killed"
 PAGE = "delete.html"
-# What is in a record may be strangers' words: whatever they hold, no script runs.
-_HEAD = (
-    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-    "<style>body { max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }\n"
-    "td, th { padding: .2rem .7rem; border-bottom: 1px solid #d8dee4; }</style>\n"
-)
 
 
 def close_killed(config: Config, *, besides: Path) -> list[PastRun]:
@@ -67,22 +60,6 @@ def _rewrite(run: PastRun, facts: dict[str, Any]) -> None:
     record.facts = dict(run.facts)
     record.write(**facts)
     if record.facts.get("status") == KILLED:
-        record.save_page(PAGE, _page(run.folder, record.facts))
-
-
-def _page(folder: Path, facts: dict[str, Any]) -> str:
-    by = facts.get("finished_by")
-    verdict = Line(
-        "✗ This run was killed", f"; {by} finished its work." if by else "; no run has finished its work.", "bad"
-    )
-    names = ("registry", "sql_id", "action", "condition", "user", "started", "last_event", *COUNTS)
-    rows = [(name.replace("_", " "), str(facts.get(name))) for name in names]
-    rows += [(name.replace("_", " "), _size(facts.get(name))) for name in ("bytes_predicted", "bytes_freed")]
-    rows += [("record", "record.json, journal.jsonl, plan.parquet and manifests/ beside this page")]
-    title = escape(f"delete {folder.name}")
-    body = Document((verdict, Table((), rows))).html
-    return f"{_HEAD}<title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
-
-
-def _size(number: object) -> str:
-    return size(number) if type(number) is int else "not known"
+        title = f"delete {run.folder.name}"
+        record.save_page(PAGE, page(title, f"<h1>Clean-up</h1>{box(run.folder, linked=True).html}"))
+    keep_index(run.folder.parent)

@@ -161,6 +161,12 @@ class Record:
         with _disk(path):
             _write_through(path, both[list(tags.columns)].to_parquet())
 
+    def save_tags(self, tags: pd.DataFrame) -> None:
+        """tags.csv: what became of each tag of the plan, or is to become, for whoever reads no Parquet."""
+        path = self.folder / "tags.csv"
+        with _disk(path):
+            _write_through(path, tags.to_csv(index=False, lineterminator="\n").encode())
+
     def save_manifest(self, digest: str, data: bytes) -> None:
         """manifests/<algorithm>-<hex>: the raw bytes of a manifest, for restore."""
         path = self.folder / "manifests" / digest.replace(":", "-")
@@ -228,6 +234,12 @@ def _shown(value: Any) -> Any:
 def _json(document: Any, indent: int | None = None) -> bytes:
     """Text that is no Unicode, such as a file's name may be, as JSON's own escapes."""
     return json.dumps(document, indent=indent, ensure_ascii=False, default=str).encode(errors="backslashreplace")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file as a whole: whoever reads it meanwhile finds the old one. Raises StorageError."""
+    with _disk(path):
+        _write_through(path, data)
 
 
 def _now() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from numbers import Integral
 from typing import Any, Literal, Protocol, Self
+from urllib.parse import quote
 
 from regdata.plain import plain, printable
 from regdata.show.words import shorten, size
@@ -26,7 +27,26 @@ class Bytes(int):
     """A table's cell that is shown as a size."""
 
 
-Cell = str | int
+class Code(str):
+    """What is typed or compared: set in a fixed width."""
+
+
+class Link(str):
+    """What leads to a file, whose path is relative to the page: the path itself, or other words."""
+
+    path: str
+
+    def __new__(cls, path: str, said: str = "") -> Self:
+        link = super().__new__(cls, said or path)
+        link.path = path
+        return link
+
+
+class Rich(tuple[str, ...]):
+    """A table's cell of several parts: texts, Code and Links."""
+
+
+Cell = str | int | Rich
 Tone = Literal["", "good", "bad", "note"]
 
 TONES: dict[Tone, str] = {
@@ -104,7 +124,7 @@ class Table:
         return (
             "<tr>"
             + "".join(
-                f'<{tag} style="{style}{_breaks(cell)}">{escape(_said(cell))}</{tag}>'
+                f'<{tag} style="{style}{_breaks(cell)}">{_cell_html(cell)}</{tag}>'
                 for cell, style in zip(cells, styles, strict=True)
             )
             + "</tr>"
@@ -176,15 +196,42 @@ class Bars:
         return max(bytes_ for _, bytes_, _ in self.rows) or 1
 
 
+@dataclass(frozen=True)
+class Box:
+    """Blocks set off by a frame, in small print: what one reads first."""
+
+    blocks: tuple[Block, ...]
+
+    def html(self) -> str:
+        style = "border:1px solid #8c959f99;border-radius:6px;padding:.3em 1em;margin:.5em 0;font-size:.9em"
+        return f'<div style="{style}">{"".join(block.html() for block in self.blocks)}</div>'
+
+    def text(self) -> str:
+        return "\n".join(block.text() for block in self.blocks)
+
+
+def _cell_html(cell: Cell) -> str:
+    return "".join(map(_part_html, cell if isinstance(cell, Rich) else [_said(cell)]))
+
+
+def _part_html(part: str) -> str:
+    said = escape(printable(part))
+    if isinstance(part, Code):
+        return f"<code>{said}</code>"
+    return f'<a href="{escape(quote(part.path, errors="replace"))}">{said}</a>' if isinstance(part, Link) else said
+
+
 def _breaks(cell: Cell) -> str:
     """On a phone a long name may break anywhere, but not into single letters."""
-    long = isinstance(cell, str) and max(map(len, cell.split()), default=0) > 20
+    long = not isinstance(cell, int) and max(map(len, _said(cell).split()), default=0) > 20
     return ";overflow-wrap:anywhere;min-width:9em" if long else ""
 
 
 def _said(cell: Cell) -> str:
     if isinstance(cell, Bytes):
         return size(cell)
+    if isinstance(cell, Rich):
+        return printable("".join(cell))
     return f"{cell:,}" if isinstance(cell, int) else printable(cell)
 
 

@@ -101,7 +101,7 @@ def clear(folder: Path) -> Clear:
 
 
 def only_run(folder: Path) -> Path:
-    (run,) = (folder / "reports").iterdir()
+    (run,) = (path for path in (folder / "reports").iterdir() if path.is_dir())
     return run
 
 

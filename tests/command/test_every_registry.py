@@ -187,7 +187,7 @@ def test_the_whole_job(ground: Ground, finished: Finished, set_up: Callable[[Gro
     said = run(ground, clear, "scene", "none", "--conf", conf)
     assert not on_files or store() == before
     said += run(ground, clear, "scene", "del", "--no-gc", "--conf", conf)
-    folder = max((ground.folder / "reports").iterdir())
+    folder = max(path.parent for path in (ground.folder / "reports").glob("*/record.json"))
     user = json.loads((folder / "record.json").read_text())["registry_user"]
     assert user.endswith("/.docker/config.json)" if set_up in (passwords, tokens) else ("config.json", "anonymous"))
     restore, delete = str(ROOT / "notebooks/restore.ipynb"), str(ROOT / "notebooks/delete.ipynb")

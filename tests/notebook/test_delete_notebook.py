@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import html
 import json
 import os
 import re
@@ -68,9 +70,27 @@ def record_of(folder: Path) -> dict[str, Any]:
     return record
 
 
+def opening(notebook: Path) -> str:
+    """What the first output of an executed notebook says."""
+    outputs = (output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", []))
+    said: str = next(outputs).data["text/plain"]
+    return said
+
+
 def selected(name: str) -> bool:
     """What `autobuild` of the demo selects."""
     return "prod" in name.split(":")[0] and not name.endswith(":latest")
+
+
+def plain(page: Path) -> str:
+    """The text of a page, without its tags."""
+    body = page.read_text("utf-8").partition("<body>")[2]
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body)))
+
+
+def first_screen(page: Path) -> str:
+    """What one reads of a page before one scrolls."""
+    return plain(page)[:2200]
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -102,6 +122,10 @@ def test_from_the_root(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp
     assert record["orphans_deleted"] > 0
     assert before - store_bytes(demo_registry.base_path) == record["bytes_predicted"] == record["bytes_freed"] > 0
     assert record["condition"] == "image_name like '%prod%' and image_tag != 'latest'"
+    said = opening(notebook)
+    assert said.startswith("✓ As planned: ")
+    assert record["user"] in said
+    assert "SHA-256" in said
     assert (record["engine"], record["gc_exit_code"]) == ("duckdb", 0)
 
     (folder,) = (path.parent for path in tmp_path.glob("reports/*/record.json"))
@@ -201,6 +225,7 @@ def test_wrong_parameters(
     done = call("papermill", "notebooks/delete.ipynb", "out.ipynb", *parameters)
     assert done.returncode == 1
     assert re.match(message, last_line(done)), done.stderr
+    assert opening(tmp_path / "out.ipynb").startswith("✗ The run was not begun: nothing was deleted.\nError: ")
     assert listing(demo_registry.base_path) == before
     assert list((tmp_path / "reports").iterdir()) == []
 
@@ -217,6 +242,10 @@ def test_registry_down(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp
     record = record_of(tmp_path)
     assert record["status"] == "failed"
     assert len(record["errors"]) == 1
+    said = opening(tmp_path / "out.ipynb")
+    assert said.startswith("✗ Refused: nothing was deleted.\nError: GET http://127.0.0.1")
+    assert "can't connect" in said
+    assert ">refused<" in (tmp_path / "reports/index.html").read_text("utf-8")
     assert (record["tags_selected"], record["bytes_predicted"], record["bytes_freed"]) == (0, 0, None)
 
 
@@ -230,6 +259,9 @@ def test_clear(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: P
     listed = call("clear.py", "autobuild", "none")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert listing(demo_registry.base_path) == before
+    (page,) = (tmp_path / "reports").glob("*/delete.html")
+    assert re.search(r"Nothing was changed: \d+ tags and \d+ manifests would go, ", first_screen(page))
+    assert re.search(r"\d+ tags would go, ", plain(page))
     shutil.rmtree(tmp_path / "reports")
     done = call("clear.py", "autobuild", "del")
     assert (done.returncode, done.stderr) == (0, "")
@@ -242,7 +274,24 @@ def test_clear(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: P
     page = Path(done.stdout.splitlines()[-1].removeprefix("report").strip())
     assert page.is_file()
     assert (page.name, page.with_suffix(".ipynb").is_file()) == ("delete.html", True)
-    assert "shop/prod-web" in page.read_text("utf-8")
+    seen = first_screen(page)
+    for said in (f"✓ As planned: {record['tags_deleted'] + record['tags_untagged']} tags and ", record["user"]):
+        assert said in seen
+    for said in ("image_name like '%prod%' and image_tag", "duckdb, ages by push date", "SHA-256", "regdata restore "):
+        assert said in seen
+    for name in ("plan.parquet", "journal.jsonl", "tags.csv"):
+        assert f"{hashlib.sha256(page.with_name(name).read_bytes()).hexdigest()} {name}" in seen
+    left = len(store_tags(demo_registry.base_path))
+    assert f"{left + record['tags_deleted'] + record['tags_untagged']} before, {left} after" in seen
+    assert f"({size:,}) before, " in seen
+    assert f"({store_bytes(demo_registry.base_path):,}) after" in seen
+    assert "<script" not in page.read_text("utf-8")
+    assert "Run All" not in plain(page)
+    assert "To have the fate" not in plain(page)
+    tags = pd.read_csv(page.with_name("tags.csv"))
+    assert (tags["outcome"] == "deleted").sum() == record["tags_deleted"]
+    assert len(tags) == record["tags_deleted"] + record["tags_untagged"] + record["tags_kept"]
+    assert '<a href="' + page.parent.name + '/delete.html">' in (tmp_path / "reports/index.html").read_text("utf-8")
     assert size - store_bytes(demo_registry.base_path) == record["bytes_freed"] == record["bytes_predicted"]
 
 
@@ -257,4 +306,8 @@ def test_clear_fails(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_p
     assert (record["status"], record["gc_exit_code"]) == ("failed", 9)
     assert record["tags_deleted"] > 0
     assert re.search(r"^error +.*exit code 9: no space left", done.stdout, re.MULTILINE)
-    assert Path(done.stdout.splitlines()[-1].removeprefix("report").strip()).is_file()
+    page = Path(done.stdout.splitlines()[-1].removeprefix("report").strip())
+    assert re.search(r"✗ It did not go as planned: .* were deleted, a collection had begun", first_screen(page))
+    assert re.search(r"Error: .*exit code 9: no space left", first_screen(page))
+    for path in (page, page.with_suffix(".ipynb")):
+        assert "An Exception was encountered" not in path.read_text("utf-8")

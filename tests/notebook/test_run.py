@@ -25,7 +25,8 @@ def test_a_step_makes_those_before_it(demo_registry: LocalRegistry, conf: Conf) 
     assert this_run.planned is not None
     assert this_run.result is result
     assert before - store_bytes(demo_registry.base_path) == result.bytes_freed == this_run.planned.reclaimable
-    record = json.loads(Path(this_run.finish(), "record.json").read_text())
+    assert str(this_run.record.folder) in this_run.finish().text
+    record = json.loads((this_run.record.folder / "record.json").read_text())
     assert (record["status"], record["tags_total"]) == ("ok", len(this_run.inventory.images))
 
 

@@ -1,0 +1,178 @@
+"""What is read first of a run: its outcome in a sentence, the box of its report, and the page of all runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regdata.records.index import write_index
+from regdata.records.reading import PastRun
+from regdata.records.summary import box, outcome, status
+
+FACTS = {
+    "status": "ok",
+    "action": "del",
+    "sql_id": "old",
+    "condition": "age_days > 90",
+    "engine": "duckdb",
+    "gc": True,
+    "user": "ada@build-7",
+    "registry": "http://127.0.0.1:5000",
+    "started": "2026-01-31T02:00:00.000Z",
+    "finished": "2026-01-31T02:00:09.000Z",
+    "conf": "/etc/regdata/conf.json",
+    "from_store": True,
+    "tags_total": 10,
+    "tags_planned": 3,
+    "manifests_planned": 4,
+    "tags_kept": 1,
+    "tags_deleted": 2,
+    "tags_untagged": 1,
+    "manifests_deleted": 4,
+    "bytes_stored": 5000,
+    "bytes_stored_after": 3766,
+    "bytes_predicted": 1234,
+    "bytes_expected": 1234,
+    "bytes_freed": 1234,
+    "collected": True,
+    "verified": {"tags": 7, "manifests": 7, "blobs": 20, "gone": 7},
+    "errors": [],
+    "notes": [],
+}
+DELETING = {"event": "deleting", "image": "app", "digest": f"sha256:{'a' * 64}", "media_type": "m"}
+COLLECTING = {"event": "running", "step": "gc-command"}
+
+
+def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(FACTS | changed))
+    (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    return PastRun(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "events", "word", "sentence"),
+    [
+        (
+            {},
+            [DELETING, COLLECTING],
+            "ok",
+            "✓ As planned: 3 tags and 4 manifests are gone; 1,234 bytes were predicted, and as many were freed.",
+        ),
+        (
+            {"gc": False, "bytes_freed": None},
+            [DELETING],
+            "ok",
+            "✓ Deleted as planned: 3 tags and 4 manifests are gone; no collection was run, the next one frees",
+        ),
+        (
+            {"bytes_freed": None},
+            [DELETING, COLLECTING],
+            "ok",
+            "✓ Done: 3 tags and 4 manifests are gone; how many bytes were freed can't be seen.",
+        ),
+        (
+            {"bytes_freed": 1000, "bytes_expected": 1000},
+            [DELETING, COLLECTING],
+            "ok",
+            "✓ Done: 3 tags and 4 manifests are gone, less than planned, since some had moved; 1,000 bytes were "
+            "expected of these, and freed.",
+        ),
+        (
+            {"action": "none"},
+            [],
+            "listed",
+            "Nothing was changed: 3 tags and 4 manifests would go, 1 selected tags would stay, 1.23 kB would be freed.",
+        ),
+        ({"sql_id": "none"}, [], "listed", "Nothing was changed: 3 tags and 4 manifests would go"),
+        ({"status": "failed", "errors": ["no"]}, [], "refused", "✗ Refused: nothing was deleted."),
+        (
+            {"status": "failed", "errors": ["no"]},
+            [DELETING],
+            "failed",
+            "✗ It did not go as planned: 3 tags and 4 manifests were deleted, nothing was collected.",
+        ),
+        (
+            {"status": "killed", "tags_deleted": 0, "tags_untagged": 0, "manifests_deleted": 0},
+            [DELETING, COLLECTING],
+            "killed",
+            "✗ The run was killed: it had begun to delete; a collection had begun; the next run finishes",
+        ),
+        ({"status": "running"}, [], "killed", "✗ The run was killed: nothing was deleted"),
+    ],
+)
+def test_outcome(tmp_path: Path, changed: dict[str, Any], events: list[Any], word: str, sentence: str) -> None:
+    """A run's outcome is a word and a sentence, by its record and its journal."""
+    past = run(tmp_path, *events, **changed)
+    assert status(past) == word
+    assert outcome(past).text().startswith(sentence)
+
+
+def test_box(tmp_path: Path) -> None:
+    """The box says who did what where, what was verified, how to undo it, and by which digests the files are known."""
+    run(tmp_path, DELETING)
+    (tmp_path / "tags.csv").write_bytes(b"image_name\n")
+    text = box(tmp_path).text
+    for said in (
+        "ada@build-7",
+        "age_days > 90",
+        "duckdb, ages by push date",
+        "2026-01-31 02:00:00 to 2026-01-31 02:00:09 UTC",
+        "10 before, 7 after",
+        "7 tags, 7 manifests, 20 blobs that stay were looked for; 7 tags and manifests that went were looked for",
+        f"regdata restore {tmp_path} --conf /etc/regdata/conf.json puts all of it back",
+        f"{hashlib.sha256(b'image_name' + bytes([10])).hexdigest()}  tags.csv",
+    ):
+        assert said in text
+    assert "href" not in box(tmp_path).html
+    assert '<a href="tags.csv">' in box(tmp_path, linked=True).html
+
+
+def test_errors_are_in_the_box(tmp_path: Path) -> None:
+    """An error stands in the box in its own words, and nothing of a record is read as HTML."""
+    run(tmp_path, status="failed", errors=["<b>the disk is full: free space"], user="<i>")
+    assert "Error: <b>the disk is full: free space" in box(tmp_path).text
+    assert "nothing is to be undone" in box(tmp_path).text
+    assert "<b>" not in box(tmp_path).html
+    assert "<i>" not in box(tmp_path).html
+
+
+values: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -7, 10**25, 1.5, "", "\ud800", "<b>", [], [None, {}], {"tags": "x"}]
+)
+
+
+@given(facts=st.dictionaries(st.sampled_from([*sorted(FACTS), "pulls_since", "tags_in_use", "protect"]), values))
+def test_a_damaged_record_can_be_shown(tmp_path_factory: pytest.TempPathFactory, facts: dict[str, Any]) -> None:
+    """Whatever stands in a record.json, the box and the page of all runs are made."""
+    reports = tmp_path_factory.mktemp("reports")
+    run(reports / "20260131T020000Z-old", DELETING, **facts)
+    assert box(reports / "20260131T020000Z-old").html
+    assert write_index(reports).is_file()
+
+
+def test_index(tmp_path: Path) -> None:
+    """The page of all runs has the newest first, each with its status, and links to the reports that there are."""
+    run(tmp_path / "20260101T000000Z-old", DELETING, COLLECTING, started="2026-01-01T00:00:00Z")
+    run(tmp_path / "20260102T000000Z-old", started="2026-01-02T00:00:00Z", action="none")
+    run(tmp_path / "20260103T000000Z-old", started="2026-01-03T00:00:00Z", status="failed", errors=["<b>limits"])
+    (tmp_path / "20260103T000000Z-old" / "delete.html").touch()
+    (tmp_path / "20260104T000000Z-report").mkdir()
+    page = write_index(tmp_path).read_text("utf-8")
+    rows = page.split("<tr>")[2:]
+    assert [next(word for word in ("ok", "listed", "refused") if f">{word}<" in row) for row in rows] == [
+        "refused",
+        "listed",
+        "ok",
+    ]
+    assert '<a href="20260103T000000Z-old/delete.html">2026-01-03 00:00:00</a>' in rows[0]
+    assert "&lt;b&gt;limits" in rows[0]
+    assert '<a href="20260102T000000Z-old/">' in rows[1]
+    assert ">3 would go<" in rows[1]
+    assert "<script" not in page
