@@ -107,7 +107,7 @@ def clean_up(
     batch: int | None = None,
 ) -> Result:
     """The same of a site at hand, into a record that is open and holds the plan."""
-    with site.lock():
+    with site.lock(str(record.folder)):
         check_plan(plan, config, site, gc=gc, force=force)
         outcome = Outcome(plan)
         deletion = Deletion(outcome, site, record)

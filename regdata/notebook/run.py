@@ -143,7 +143,7 @@ class Run(Shown):
 
     def _recover(self) -> None:
         site = self._opened()
-        with site.lock():
+        with site.lock(str(self.record.folder)):
             undo_own(self.config, site)
             self.interrupted = unfinished(self.config, besides=self.record.folder)
             for past in self.interrupted:

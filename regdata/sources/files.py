@@ -8,7 +8,6 @@ is nothing special: what is absent is empty, or None, except for `Files.read`.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ from stat import S_IMODE, S_ISDIR
 from typing import NamedTuple, Protocol
 
 from regdata.errors import StorageError
+from regdata.sources.locks import lock_folder
 from regdata.sources.source import Usage
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -284,26 +284,3 @@ def told(path: str | Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             cure = "Run regdata as a user who may read and change the registry's folder."
         raise StorageError(f"{where}: {error.strerror}. {cure}") from error
-
-
-@contextmanager
-def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Hold a lock on ``folder`` that ends with the process; StorageError if another run has it.
-
-    A child process that inherits descriptors (``close_fds=False``) holds it, too.
-    """
-    with told(folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        os.set_inheritable(descriptor, True)  # for a command that is to hold it, too
-    try:
-        with told(folder):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError(
-                    f"Another regdata run is working on {folder}, or the collection that it began. "
-                    "Wait until it has ended."
-                ) from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from regdata.errors import AccessError, CleanupError, ConfigError, RegistryError, StorageError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
-from regdata.sources.files import lock_folder
+from regdata.sources.locks import lock_folder
 from regdata.sources.manifest import matches
 from regdata.sources.registry import TIMEOUT, Registry
+from regdata.sources.registrylock import lock_registry
 from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
 from regdata.sources.storage import Storage
 
@@ -89,9 +90,18 @@ class Site(ABC):
     def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
         """What a scan has to read: see `Source.split`."""
 
+    @contextmanager
+    def lock(self, run: str = "") -> Iterator[None]:
+        """Keeps other runs and their collections off this registry; StorageError, with who it is, while one is at work.
+
+        ``run``: the folder of the record of who asks.
+        """
+        with lock_registry(self.registry.url, run), self._lock_shared():
+            yield
+
     @abstractmethod
-    def lock(self) -> AbstractContextManager[None]:
-        """Keeps other runs and their collections off this registry; StorageError while one is at work."""
+    def _lock_shared(self) -> AbstractContextManager[None]:
+        """Keeps off what other users run."""
 
     @abstractmethod
     def disk(self) -> Usage | None:
@@ -173,7 +183,7 @@ class ApiSite(Site):
         tags = {name: found for name, found in unpaged.items() if found is not None}
         return Work(self.source.divide(names, 1 if least else parts, known=known, tags=tags), tags != unpaged)
 
-    def lock(self) -> AbstractContextManager[None]:
+    def _lock_shared(self) -> AbstractContextManager[None]:
         self.reports.mkdir(parents=True, exist_ok=True)
         return lock_folder(self.reports)
 
@@ -306,7 +316,7 @@ class StoreSite(Site):
     def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
         return Work(self.store.split(parts, least=least, known=known, unchanged=unchanged), self.store.writable)
 
-    def lock(self) -> AbstractContextManager[None]:
+    def _lock_shared(self) -> AbstractContextManager[None]:
         return self.store.lock()
 
     def disk(self) -> Usage | None:
