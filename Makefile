@@ -26,10 +26,10 @@ pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample r
 test: $(INSTALLED) registry skopeo chromium nginx htpasswd
 	@$(PYTHON) -m pytest -q -n auto
 
-# A quarter of the examples, and nothing that starts a registry, a kernel or a browser.
+# Few examples, and nothing that starts a registry, a kernel or a browser, or takes seconds by itself.
 check: $(INSTALLED) style  ## what to run after each change: lint without the tests' types, and the quick tests
 	@$(PYTHON) -m mypy --no-error-summary
-	@PROPERTY_EXAMPLES=15 $(PYTHON) -m pytest -q -n auto -m 'not real'
+	@PROPERTY_EXAMPLES=5 $(PYTHON) -m pytest -q -n auto -m 'not real and not slow'
 
 lint: $(INSTALLED) style
 	@$(PYTHON) -m mypy --no-error-summary -p regdata -p tests

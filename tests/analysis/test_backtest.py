@@ -141,6 +141,7 @@ CONDITIONS: dict[str, Callable[[Tag, int], bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("snapshots", [True, False], ids=["snapshots", "push dates"])
 def test_against_a_naive_count(config: Config, snapshots: bool, condition: str) -> None:
@@ -171,6 +172,7 @@ def small(config: Config, **keys: Any) -> Config:
     return config.model_copy(update=keys)
 
 
+@pytest.mark.slow
 def test_what_runs_today(config: Config, tmp_path: Path) -> None:
     """What runs today would have been missed, without a log, too; not under a name that was pushed again since."""
     tags = [

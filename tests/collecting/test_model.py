@@ -48,6 +48,7 @@ MUTANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("pushers", PUSHERS)
 @pytest.mark.parametrize("world", WORLDS)
@@ -56,6 +57,7 @@ def test_what_was_accepted_is_whole(world: str, pushers: str, variant: str) -> N
     assert search(WORLDS[world], *PUSHERS[pushers], VARIANTS[variant]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_each_safeguard_is_needed(mutant: str) -> None:
     """Without any one of the safeguards some order of steps breaks an image."""

@@ -165,6 +165,7 @@ VERSIONS = st.builds(
 SUFFIXES = st.sampled_from(["", "-alpine", "-slim"])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(VERSIONS, SUFFIXES), unique=True, min_size=1, max_size=30))
 def test_ranks_are_the_librarys_order(pairs: list[tuple[str, str]]) -> None:
@@ -176,6 +177,7 @@ def test_ranks_are_the_librarys_order(pairs: list[tuple[str, str]]) -> None:
         assert found[text + suffix] == 1 + sum(other > mine for other in alike), text
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.from_regex(r"[\w][\w.-]{0,20}", fullmatch=True), unique=True, max_size=20))
 def test_any_names(names: list[str]) -> None:

@@ -34,6 +34,7 @@ def cases(draw: st.DrawFn) -> tuple[Model, set[Tag], set[Tag]]:
     return model, first, second
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(cases())
 def test_against_plain_sets(case: tuple[Model, set[Tag], set[Tag]]) -> None:
@@ -86,6 +87,7 @@ def test_expectations() -> None:
     assert "expects nothing of old" in str(expectations(few().inventory(), "old", [1], None))
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(models(), st.text("ab/c:v123*?", max_size=6), st.data())
 def test_patterns(model: Model, pattern: str, data: st.DataObject) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -28,27 +29,21 @@ from tests.support.small import few
 CONDITION = "age_days > 90\nor tag_name = 'x'"
 
 
-def shown_of(inventory: Inventory) -> dict[str, Any]:
-    """One of each that shows itself, and nothing of it in a database yet."""
-    plan = regdata.plan(inventory, CONDITION)
-    fresh = replace(inventory)
-    return {
-        "inventory": fresh,
-        "plan": replace(plan, inventory=fresh),
-        "result": Result.unchanged(plan, "only listed"),
-        "collection": Result.unchanged(plan, "only listed").collection,
-        "preview": regdata.preview(inventory, CONDITION),
-        "changes": compare(inventory, inventory),
-    }
-
-
-SHOWN = ("inventory", "plan", "result", "collection", "preview", "changes")
+# What makes one of each that shows itself, and nothing of it in a database yet.
+SHOWN: dict[str, Callable[[Inventory], Any]] = {
+    "inventory": replace,
+    "plan": lambda inventory: replace(regdata.plan(inventory, CONDITION), inventory=replace(inventory)),
+    "result": lambda inventory: Result.unchanged(regdata.plan(inventory, CONDITION), "only listed"),
+    "collection": lambda inventory: Result.unchanged(regdata.plan(inventory, CONDITION), "only listed").collection,
+    "preview": lambda inventory: regdata.preview(inventory, CONDITION),
+    "changes": lambda inventory: compare(inventory, inventory),
+}
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_repr_is_one_line_without_a_query(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A debugger, a log or a list of them asks for no database; the text may."""
-    shown = shown_of(few().inventory(registry="http://r:5000"))[name]
+    shown = SHOWN[name](few().inventory(registry="http://r:5000"))
     monkeypatch.setattr(duckdb, "connect", _refuse)
     line = repr(shown)
     assert line.startswith(f"<{type(shown).__name__}")
@@ -66,7 +61,7 @@ def _refuse(**_: object) -> None:
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_notebook_shows_both(name: str) -> None:
     """Text and HTML are those of the view."""
-    shown = shown_of(few().inventory())[name]
+    shown = SHOWN[name](few().inventory())
     seen = document(shown)
     assert str(shown) == f"{shown}" == seen.text
     assert shown._repr_html_() == seen.html

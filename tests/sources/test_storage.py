@@ -272,6 +272,7 @@ def test_a_file_that_cannot_be_read_stops_with_its_path(folder: Folder) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_missing_permission_is_told(folder: Folder) -> None:
     """A folder of another user's says so, and that the store can't be written."""
     folder.image("app", "v1")
