@@ -32,6 +32,9 @@ from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
 
+# By how many seconds a store's clock may be behind what a plan took for its time.
+BEHIND = 300
+
 
 @dataclass(frozen=True, eq=False)
 class Result(Shown):
@@ -108,6 +111,7 @@ def clean_up(
 ) -> Result:
     """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock(str(record.folder)):
+        site.see_clock()
         check_plan(plan, config, site, gc=gc, force=force)
         outcome = Outcome(plan)
         deletion = Deletion(outcome, site, record)
@@ -127,9 +131,21 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     if images:
         _check_deletes(site, images)
         site.check_written(images[0])
+    _check_clock(plan.inventory, site)
     if gc:
         check_collector(config, site, images)
     check_uses(plan, config)
+
+
+def _check_clock(inventory: Inventory, site: Site) -> None:
+    """What is dated by a clock that is behind looks older than it is: a push that is in flight looks abandoned."""
+    behind = inventory.ahead - site.ahead
+    if behind > BEHIND:
+        raise CleanupError(
+            f"the clock that dates the files of {site.store.base} is {behind} seconds behind this machine's, and the "
+            "plan was made without knowing it, so nothing was deleted: set the clocks right, or have regdata run as a "
+            "user who may write into base_path (delete.ipynb then sees the clock before it scans)"
+        )
 
 
 def _check_deletes(site: Site, images: list[str]) -> None:

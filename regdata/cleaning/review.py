@@ -88,7 +88,7 @@ class Review:
         untagged = {digest for _, digest in pairs(planned.query("reason in ('orphan', 'child')"), "manifest_hash")}
         # Those whose tags we took are orphans by now.
         untagged |= {self._planned(image, tag.name)[0] for tag in self.outcome.taken_from(image)}
-        resumed = [(image, digest, was.scanned_at) for digest in untagged if Manifest(image, digest) not in again]
+        resumed = [(image, digest, None) for digest in untagged if Manifest(image, digest) not in again]
         tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)
         return Members(
             {Manifest(*pair) for pair in pairs(manifests, "manifest_hash")},

@@ -57,9 +57,7 @@ def verify(
     notes: list[str] = []
     stored = site.store.blob_sizes()
     measured = Verdict(notes, errors, looked_at, sum(stored.values()))
-    missing = sorted(
-        set(plan.inventory.blobs.query("blob_date.notna()")["blob_hash"]) - stored.keys() - predicted.keys()
-    )
+    missing = sorted(set(plan.inventory.blobs.query("stored")["blob_hash"]) - stored.keys() - predicted.keys())
     if missing:
         errors.append(
             f"{len(missing)} blobs that survivors need are gone from the store, such as "

@@ -10,6 +10,7 @@ import pandas as pd
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
+from regdata.sources.dates import is_before
 from regdata.sources.site import Site
 
 # How many collected blobs the registry is asked for afterwards.
@@ -19,7 +20,7 @@ PROBES = 20
 def in_flight(site: Site, seconds: float) -> str | None:
     """What is being pushed, after waiting up to ``seconds`` for it to end."""
     deadline = time.monotonic() + seconds
-    while uploads := [upload for upload in site.uploads() if upload.started > time.time() - GRACE]:
+    while uploads := [upload for upload in site.uploads() if not is_before(upload.started, site.now - GRACE)]:
         if time.monotonic() >= deadline:
             images = ", ".join(sorted({upload.repository for upload in uploads}))
             return f"{len(uploads)} uploads were in flight before the collection ({images})"

@@ -14,12 +14,11 @@ from regdata.collecting.sweep import SPARED, WAIT, Item, Journal, Sweep, Swept
 from regdata.show.words import count
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
+from regdata.sources.dates import is_before
 from regdata.sources.guard import guarded
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Link, Watch, read_links
-
-NEVER = 2**63
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,9 @@ class Reading:
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
     there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
-    digest. empty: repositories that hold nothing and are to be removed. A link that was written after ``young`` (UTC
-    epoch seconds) is a push in flight, unless it is one of ``held``, repository and digest: a manifest used it.
+    digest. empty: repositories that hold nothing and are to be removed. A link that was not surely written before
+    ``young`` (UTC epoch seconds) is a push in flight, unless it is one of ``held``, repository and digest: a manifest
+    used it.
     """
 
     began: int
@@ -38,7 +38,7 @@ class Reading:
     missing: Digests[str] = frozenset()
     frees: Mapping[str, int] = field(default_factory=dict)
     empty: Digests[str] = frozenset()
-    young: int = NEVER
+    young: int | None = None
     held: Digests[tuple[str, str]] = frozenset()
 
 
@@ -102,10 +102,16 @@ def collect(
         healed = sweep.run(ailing)
         swept = sweep.run(going)
         swept.spared |= dict.fromkeys(young, "young")
-        freed = trash.empty(aside, now - int(keeps_days * trash.DAY) if keeps_days else NEVER)
+        freed = trash.empty(aside, now - int(keeps_days * trash.DAY) if keeps_days else None)
     return Collected(
         freed | ({} if keeps_days else swept.freed), swept.freed if keeps_days else {}, back, healed, swept
     )
+
+
+def _is_young(link: Link, reading: Reading) -> bool:
+    if reading.young is None or link.target is None or (link.repository, link.target) in reading.held:
+        return False
+    return not is_before(link.date, reading.young)
 
 
 def _sorted(
@@ -124,7 +130,7 @@ def _sorted(
             digest = link.target or link.name
             if digest in reading.frees or repository in reading.empty:
                 going[digest].append(link)
-                if link.date > reading.young and (repository, digest) not in reading.held:
+                if _is_young(link, reading):
                     young.add(digest)
             elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
                 ailing[digest].append(link)

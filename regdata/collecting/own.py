@@ -69,14 +69,7 @@ def unneeded(config: Config, site: Site, fresh: Inventory, held: Digests[tuple[s
     and digest of what those used that this run deleted. Manifests' bytes stay unless the registry restarts.
     """
     nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
-    blobs = freed(fresh, nothing)
-    used = {digest for _, digest in held}
-    dates = fresh.blobs.set_index("blob_hash")["blob_date"].reindex(blobs["blob_hash"]).array
-    young = [
-        digest not in used and (pd.isna(date) or date > fresh.scanned_at - GRACE)
-        for digest, date in zip(blobs["blob_hash"], dates, strict=True)
-    ]
-    blobs = blobs[~pd.Series(young, index=blobs.index, dtype=bool)]
+    blobs = freed(fresh, nothing, used={digest for _, digest in held})
     if not _stops(config):
         small = blobs[blobs["blob_size"] <= _MAX_MANIFEST]["blob_hash"]
         staying = {digest for digest in small if _may_be_manifest(site.store.content(digest))}
@@ -107,7 +100,7 @@ def collect_own(
     began: int,
 ) -> Collection:
     """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry."""
-    stored = fresh.blobs["blob_date"].notna()
+    stored = fresh.blobs["stored"].fillna(False).astype(bool)
     reading = Reading(
         began=began,
         manifests=_by_image(fresh),

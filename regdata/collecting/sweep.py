@@ -155,15 +155,20 @@ class Sweep:
         group = _Group({item.digest: item for item in items}, self.aside.batch(self.of, self._number), self._ask)
         self._active.append(group)
         self._journal("unlinking", group, digests=list(group.items))
-        self._spare(group, {item: "pushed" for item in items if self._is_new(item)})
+        self._spare(group, dict.fromkeys(self._new(items), "pushed"))
         for link in group.links:
             self.swept.unlinked += group.aside.take(link.path)
         asking = [(item, link) for item in group.items.values() for link in item.links]
         group.asking = asking if self.claims else []
         self._let_wait(group)
 
-    def _is_new(self, item: Item) -> bool:
-        return any(self.watch.date(link) >= self.since for link in item.links)
+    def _new(self, items: list[Item]) -> list[Item]:
+        """Those with a link that was written since; what is dated after now was not written now."""
+        dates = [[self.watch.date(link) for link in item.links] for item in items]
+        now = self.aside.now()
+        return [
+            item for item, dated in zip(items, dates, strict=True) if any(self.since <= date <= now for date in dated)
+        ]
 
     def _let_wait(self, group: _Group) -> None:
         group.uploads = self.watch.uploads(self.aside.now())

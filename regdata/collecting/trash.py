@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from regdata.sources.aside import Aside, Batch
+from regdata.sources.dates import is_before
 from regdata.sources.paths import blob_path
 
 DAY = 86400
@@ -39,11 +40,12 @@ def bring_back(aside: Aside, needed: Set[str], run: str = "") -> set[str]:
     return back
 
 
-def empty(aside: Aside, before: int) -> dict[str, int]:
-    """Frees what was collected before that time (UTC epoch seconds, the store's clock); bytes by digest."""
+def empty(aside: Aside, before: int | None) -> dict[str, int]:
+    """Frees what was surely collected before that time (UTC epoch seconds, the store's clock; None: all); bytes by
+    digest."""
     freed: dict[str, int] = {}
     for batch in kept(aside):
-        if batch.date() < before:
+        if before is None or is_before(batch.date(), before):
             freed |= batch.sizes()
             batch.drop()
     return freed

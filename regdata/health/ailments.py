@@ -12,10 +12,9 @@ from regdata.inventory.files import file_table
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.sources.census import path_of
+from regdata.sources.dates import FIRST
 from regdata.tables.workspace import frame, run_file
 
-# Docker's first release: nothing in a registry is older.
-FIRST = 1_363_737_600
 # A registry that is writing a file is done with it after this many seconds; a clock may be so wrong.
 QUIET, SKEW = 3600, 300
 # The registry itself gives up uploads after a week (distribution's uploadpurging.age).

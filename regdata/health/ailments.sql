@@ -135,9 +135,10 @@ left join file f on f.image_name = r.image_name and f.kind in ('layer', 'revisio
 where r.image_name not in (select i.image_name from image i where i.image in (select image from node union select image from tag))
 group by r.image_name
 having coalesce(max(f.date) filter (f.kind = 'layer'), 0) < any_value(now - grace)
+   and coalesce(min(f.date) filter (f.kind = 'layer'), any_value(first)) >= any_value(first)
    and coalesce(max(f.date) filter (f.kind = 'upload'), 0) < any_value(now - abandoned)
 union all
-select 'abandoned upload', image_name, id, bytes, date, null from upload, setting where date < now - abandoned
+select 'abandoned upload', image_name, id, bytes, date, null from upload, setting where date >= first and date < now - abandoned
 union all
 select 'foreign file', null, name, size, date, null from file, setting where kind = 'foreign' and date < now - quiet
 -- A date is told once for each repository, since all of a store may have it.

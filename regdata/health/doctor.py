@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,6 +49,7 @@ def doctor(
     if storage is None or not storage.writable:
         raise CleanupError(f"{config.path}: repair takes a registry.base_path that can be changed; nothing was changed")
     with site.lock():
+        site.see_clock()
         before = look.found()
         if not before.empty:
             record = Record.open(config, sql_id="doctor", action="repair")
@@ -92,7 +92,7 @@ class _Look:
         if self.storage and self.files:
             claims = list(_claimed(self.site, self.storage, self.files))
             altered = list(_altered(self.storage, self.files, self.progress)) if self.digests else []
-        return ailments(self.inventory, self.files, now=int(time.time()), claims=claims, altered=altered)
+        return ailments(self.inventory, self.files, now=self.site.now, claims=claims, altered=altered)
 
 
 def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:

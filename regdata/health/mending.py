@@ -109,7 +109,7 @@ class _Mender:
         registry.check_deletes(name)
         self.site.check_written(name)
         check_online(Claims(registry), self.storage, name)
-        stored = inventory.blobs[inventory.blobs["blob_date"].notna()]
+        stored = inventory.blobs[inventory.blobs["stored"].fillna(False).astype(bool)]
         manifests = inventory.manifests.groupby("image_name")["manifest_hash"]
         collect(
             self.storage,
@@ -135,7 +135,7 @@ class _Mender:
 
     def remove_empty(self) -> None:
         found = {image for image, _ in self.broken.rows("empty repository")}
-        for image in list(self.site.empty_repositories(before=int(time.time()) - GRACE)):
+        for image in list(self.site.empty_repositories(before=self.site.now - GRACE)):
             if image in found:
                 self.record.journal({"event": "removing repository", "image": image})
                 self.storage.remove_repository(image)

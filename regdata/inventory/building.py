@@ -8,16 +8,19 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from regdata.inventory import families
 from regdata.inventory.families import with_families
 from regdata.inventory.graph import Collector, Graph
 from regdata.inventory.references import References
 from regdata.sources.columns import COLUMNS, Columns
+from regdata.sources.dates import FIRST
 from regdata.tables.schema import TABLES
 from regdata.tables.workspace import frame, run_file, to_frame, workspace
 
 INTEGERS = {"pushed", "manifest_size", "created", "reference_size", "blob_size", "blob_date"}
+DATES = {"pushed", "created", "blob_date"}
 
 
 class Earlier(Protocol):
@@ -60,7 +63,7 @@ def build(
         tags, manifests, numbered = (work.sql(query).to_arrow_table() for query in (_TAGS, _MANIFESTS, _BLOBS))
     for name in ("descriptors", "references", "blobs"):  # they are in ``refers`` and ``blobs`` now
         del read[f"read_{name}"]
-    blobs = refers.named(numbered, "blob_hash")
+    blobs = refers.named(numbered, "blob_hash").astype({"stored": "boolean"})
     oddities = read["read_oddities"]
     graph = Graph(
         refers,
@@ -137,9 +140,17 @@ def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]
     }
 
 
-def tables_of(columns: Columns) -> dict[str, pa.Table]:
-    """A source's tables, as read_<name>."""
-    return {f"read_{name}": _table(columns, name) for name in COLUMNS}
+def tables_of(columns: Columns, scanned_at: int) -> dict[str, pa.Table]:
+    """A source's tables, as read_<name>; a date that can't be (regdata.sources.dates) is unknown there: NULL."""
+    return {f"read_{name}": _dated(_table(columns, name), scanned_at) for name in COLUMNS}
+
+
+def _dated(table: pa.Table, scanned_at: int) -> pa.Table:
+    for name in DATES.intersection(table.column_names):
+        dates = table[name]
+        known = pc.and_(pc.greater_equal(dates, FIRST), pc.less_equal(dates, scanned_at))
+        table = table.set_column(table.column_names.index(name), name, pc.if_else(known, dates, None))
+    return table
 
 
 def _table(columns: Columns, name: str) -> pa.Table:
@@ -167,7 +178,8 @@ _MANIFESTS = """
 select r.*, c.subject_hash, c.error from read_revisions r left join read_contents c using (manifest_hash)"""
 
 _BLOBS = """
-select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date from blob order by blob"""
+select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date, stored
+from blob order by blob"""
 
 _OUT_MANIFESTS = "select * exclude node from out_manifests order by node"
 

@@ -1,13 +1,13 @@
 -- What each manifest keeps in the store: itself and all that it refers to; shared by inventory.sql, bytes.sql and space.sql,
 -- so that all count the same bytes. Reads the tables of numbers.sql, blobs, descriptor(digest, media_type) and
--- setting(from_store, own, manifests_go): whether regdata's own collector runs, and whether manifests' bytes go, too.
+-- setting(from_store, own, manifests_go, scanned_at, grace): whether regdata's own collector runs, and whether manifests' bytes go, too.
 
 -- What takes space there. Layers of some types are fetched from elsewhere and usually not pushed (OCI image-spec,
 -- "Non-Distributable Layers").
 create table stored as
 select d.digest as blob, b.blob_size, b.blob_date
 from blobs b join digest d on d.hash = b.blob_hash
-where case when (select from_store from setting) then b.blob_date is not null
+where case when (select from_store from setting) then b.stored
            else d.digest not in (
                select digest from descriptor
                where contains(media_type, 'foreign') or contains(media_type, 'nondistributable')) end;
@@ -50,3 +50,8 @@ select blob from written where not (select manifests_go from setting);
 -- What no manifest refers to goes with any collection.
 create table unheld as
 select blob from stored anti join held using (blob) anti join staying using (blob);
+
+-- But regdata's own collector spares the young of these, and an unknown age is young: a push brings layers before their manifest.
+create table resting as
+select blob from unheld join stored using (blob), setting
+where own and (blob_date is null or blob_date > scanned_at - grace);

@@ -37,7 +37,8 @@ class Inventory(Shown):
     orphans are known exactly), ``can_untag`` whether a tag can go while its digest stays, ``engine`` and ``protect``
     what conf.json says of conditions, ``pulls_since`` from when on access logs tell of pulls (None: nobody knows).
     oddities: image_name, what, hash, target; what few stores hold (regdata.sources.columns.ODDITIES). ``collector``:
-    what a collection takes.
+    what a collection takes. ``ahead``: by how many seconds the clock that dates what is stored was seen to be ahead of
+    ours; ``scanned_at`` is that clock's time.
     ``once`` keeps what is made of it, for as long as it lives.
     """
 
@@ -56,6 +57,7 @@ class Inventory(Shown):
     pulls_since: int | None = None
     oddities: pd.DataFrame = field(default_factory=lambda: NO_ODDITIES)
     collector: Collector = REGISTRY
+    ahead: int = 0
     once: Once = field(default_factory=Once, init=False)
 
     def __repr__(self) -> str:
@@ -74,7 +76,7 @@ class Inventory(Shown):
         **known: Any,
     ) -> Inventory:
         """The inventory of what a source read, as of ``scanned_at``; ``since`` knows what it did not read again."""
-        read = tables_of(columns)
+        read = tables_of(columns, scanned_at)
         del columns  # which takes much memory, and may be needed no more
         built = build(read, scanned_at=scanned_at, from_store=from_store, since=since, collector=collector)
         inventory = cls(

@@ -1,11 +1,9 @@
 -- A source's columns -> the tables that people query. Reads the tables of regdata.sources.columns.COLUMNS as read_<name>,
 -- the tables of numbers.sql, reach.sql, parts.sql and held.sql, numbered(blob_hash, blob_size): digests' numbers and their
--- bytes, descriptor(digest, platform) and setting(scanned_at). Times are UTC epoch seconds.
+-- bytes, descriptor(digest, platform) and setting(scanned_at, from_store). Times are UTC epoch seconds.
 
--- Reproducible builds say 1970 or 1980, clocks say the future: a date before Docker's first release (2013-03-20) or after the scan is unknown.
 create temp table content as
 select d.digest, c.* exclude (number, manifest_hash)
-       replace (if(created between epoch(timestamp '2013-03-20') and (select scanned_at from setting), created, null) as created)
 from read_contents c join digest d on d.hash = c.manifest_hash;
 
 create temp table top as
@@ -61,7 +59,7 @@ select top as node, json_group_object(key, value) as labels from agreed group by
 
 create temp view out_images as
 with dated as (
-    select t.id::bigint as id, t.image_name, t.tag_name, coalesce(t.pushed, o.created) as tag_timestamp, t.tag_hash,
+    select t.id::bigint as id, t.image_name, t.tag_name, if((select from_store from setting), t.pushed, o.created) as tag_timestamp, t.tag_hash,
            coalesce(l.tag_size, 0) as tag_size, t.tag_name as image_tag, o.created, t.pushed,
            if(regexp_full_match(t.tag_name, 'sha256-[0-9a-f]{64}([.](sig|att|sbom))?'), 'signature', c.kind) as kind,
            c.media_type, o.platforms, coalesce(x.exclusive_size, 0) as exclusive_size,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
@@ -62,7 +61,8 @@ def scan_site(
     read = site.source.read
     return Inventory.from_columns(
         merge(executor.map(read, parts) if executor else processes.read(site.source, parts)),
-        scanned_at=int(time.time()),
+        scanned_at=site.now,
+        ahead=site.ahead,
         from_store=site.from_store,
         since=since,
         registry=site.registry.display,

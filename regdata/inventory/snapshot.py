@@ -21,6 +21,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -50,7 +51,7 @@ KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect"
 LATER = {
     name: {*dropwhile(lambda column: column != "error", schema.TABLES[name])} - {"error"}
     for name in ("images", "manifests")
-}
+} | {"blobs": {"stored"}}
 _PARTS = {"references": ~pc.field("reference_kind").isin(["layer", "config"]), "blobs": pc.scalar(False)}
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
 
@@ -92,9 +93,12 @@ def load(path: str | Path, *, whole: bool = True) -> dict[str, Any]:
     facts = read_facts(path)
     tables = {name: _table(path, name, whole) for name in TABLES}
     frames = {name: to_frame(table) for name, table in tables.items() if name != "references"}
+    if "stored" not in frames["blobs"]:  # then every blob that was had its date
+        frames["blobs"]["stored"] = frames["blobs"]["blob_date"].notna() if facts["from_store"] else pd.NA
     for name in LATER:
         if set(schema.TABLES[name]) - set(frames[name]):
             frames[name] = completed(name, frames[name])
+    frames["blobs"] = frames["blobs"].astype({"stored": "boolean"})
     refers = References.of_frames(
         tables["references"], **{name: tables[name] for name in ("images", "manifests", "blobs", "oddities")}
     )

@@ -126,6 +126,8 @@ class Run(Shown):
             self.resumed = [manifest for past in self.interrupted for manifest in past.going]
             known = [(image, digest) for image, digest, _ in self.resumed]
             site = self._opened()
+            if self.deletes:
+                self._see_clock(site)
             found = observed(scan_site(site, self.config, known=known), self.config)
             self.record.write(
                 tags_total=len(found.images),
@@ -140,6 +142,15 @@ class Run(Shown):
             self._save_snapshot(found)
         self.inventory = found
         return found
+
+    def _see_clock(self, site: Site) -> None:
+        """What is stored is dated by a clock that may be wrong; a run that only lists writes no file to see it."""
+        site.see_clock()
+        if self._note and site.ahead:
+            self._note(
+                f"the clock that dates what is stored is {abs(site.ahead)} seconds "
+                f"{'ahead of' if site.ahead > 0 else 'behind'} this machine's: ages are counted by it"
+            )
 
     def _recover(self) -> None:
         site = self._opened()
@@ -275,7 +286,7 @@ def _kind(site: Site, found: Inventory) -> str:
 
 def _stored(found: Inventory) -> int:
     """The bytes that are stored; over the API those that can be seen."""
-    blobs = found.blobs[found.blobs["blob_date"].notna()] if found.from_store else found.blobs
+    blobs = found.blobs[found.blobs["stored"].fillna(False).astype(bool)] if found.from_store else found.blobs
     return int(blobs["blob_size"].sum())
 
 

@@ -20,7 +20,7 @@ select distinct blob from held anti join alive using (digest) anti join staying 
 create temp table freed as
 select blob from leaving anti join (select blob from held semi join alive using (digest)) using (blob)
 union all
-select blob from unheld;
+select blob from unheld anti join resting using (blob);
 
 -- Who held it: an image, and how many did.
 create temp table freed_from as

@@ -1,8 +1,9 @@
 -- The rules of a clean-up, by their numbers, over the tables of numbers.sql and reach.sql, and
 --   selected(id): the tags that the condition selects,
 --   spared_tag(id, reason), spared_manifest(image_name, manifest_hash, reason): what the keep-rules spare,
---   resumed(image_name, manifest_hash, began): what a run, begun then and interrupted, was to delete,
---   setting(can_untag): whether a tag can go while its digest stays.
+--   resumed(image_name, manifest_hash, began): what a run, begun then and interrupted, was to delete; NULL: it is known not to have
+--     been pushed again,
+--   setting(can_untag, from_store): whether a tag can go while its digest stays, and whether push dates are known.
 -- What stays is found by reachability from what must stay; what is not reached goes.
 --
 -- 1 What a keep-rule spares stays (`protect`: protected).
@@ -20,12 +21,12 @@ select n.node, s.reason
 from spared_manifest s join image i using (image_name) join digest d on d.hash = s.manifest_hash
 join node n on n.image = i.image and n.digest = d.digest;
 
--- Rule 5: what an interrupted run was to delete is not spared for its age, unless it was pushed again since.
+-- Rule 5: what an interrupted run was to delete is not spared for its age, unless it was pushed again since, or may have been.
 create temp table begun as
 select n.node
 from resumed r join image i using (image_name) join digest d on d.hash = r.manifest_hash
 join node n on n.image = i.image and n.digest = d.digest
-where n.pushed is null or n.pushed <= r.began;
+where r.began is null or n.pushed <= r.began or (n.pushed is null and not (select from_store from setting));
 
 -- What must stay by itself, and why.
 create temp table root as

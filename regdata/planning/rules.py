@@ -101,7 +101,8 @@ def spared_again(decided: Decision, fresh: Inventory) -> Spared:
     return Spared.of([*spared(fresh), still[["id", "reason"]], decided.spared.manifests])
 
 
-Resumed = Iterable[tuple[str, str, int]]
+# A manifest that an interrupted run, begun then, was to delete; None: it is known not to have been pushed again since.
+Resumed = Iterable[tuple[str, str, int | None]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,7 +112,7 @@ class Decision:
     inventory: Inventory
     selected: list[int]
     spared: Spared
-    resumed: list[tuple[str, str, int]]
+    resumed: list[tuple[str, str, int | None]]
     tags: pd.DataFrame
     manifests: pd.DataFrame
     blobs: pd.DataFrame
@@ -144,10 +145,14 @@ def goes(
         return frame(work, _TAGS), inventory.refers.named(work.sql(_MANIFESTS).to_arrow_table(), "manifest_hash")
 
 
-def freed(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
-    """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs."""
-    with inventory.graph.open(going=manifests) as work:
+def freed(inventory: Inventory, manifests: pd.DataFrame, *, used: Iterable[str] = ()) -> pd.DataFrame:
+    """The blobs that the collection frees once ``manifests`` (image_name, manifest_hash) are gone: see Plan.blobs.
+
+    ``used``: digests that are not spared for their age, since a manifest that is gone by now used them.
+    """
+    with inventory.graph.open(going=manifests, used=pd.DataFrame({"hash": pd.array(list(used), "str")})) as work:
         work.execute(_GONE)
+        work.execute("delete from resting where blob in (select digest from digest semi join used using (hash))")
         run_file(work, "planning/bytes.sql")
         return inventory.refers.named(work.sql(_FREED).to_arrow_table(), "blob_hash")
 
@@ -196,14 +201,14 @@ def _solved(
     inventory: Inventory, selected: list[int], spared: Spared, resumed: Resumed
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A workspace with the tables of plan.sql."""
-    kinds = {"image_name": "str", "manifest_hash": "str", "began": "int64"}
+    kinds = {"image_name": "str", "manifest_hash": "str", "began": "Int64"}
     with inventory.graph.open(
         images=inventory.images,
         selected=pd.DataFrame({"id": pd.array(selected, dtype="int64")}),
         spared_tag=spared.tags,
         spared_manifest=spared.manifests,
         resumed=pd.DataFrame(list(resumed), columns=list(kinds)).astype(kinds),
-        setting=pd.DataFrame({"can_untag": [inventory.can_untag]}),
+        setting=pd.DataFrame({"can_untag": [inventory.can_untag], "from_store": [inventory.from_store]}),
     ) as work:
         run_file(work, "planning/plan.sql")
         yield work

@@ -7,6 +7,7 @@ the methods of `regdata.sources.source.Store`, a line in `Site.open`, and a line
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from regdata.errors import AccessError, CleanupError, ConfigError, RegistryError, StorageError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
+from regdata.sources.dates import ahead
 from regdata.sources.locks import lock_folder
 from regdata.sources.manifest import matches
 from regdata.sources.registry import TIMEOUT, Registry
@@ -50,7 +52,8 @@ class Site(ABC):
 
     ``from_store``: whether the source shows everything that is stored, with its size and date. ``batch``: how many
     manifests may be deleted between two looks at their repositories. ``start_time``: the seconds that the registry may
-    take to start.
+    take to start. ``ahead``: by how many seconds the clock that dates what is stored is ahead of ours (below 0: behind
+    it), as far as `see_clock` and `check_written` have seen that.
     """
 
     registry: Registry
@@ -58,6 +61,7 @@ class Site(ABC):
     from_store: bool
     batch: int
     start_time: float
+    ahead = 0
 
     @staticmethod
     def open(config: Config, *, timeout: tuple[float, float] = TIMEOUT, start_time: float = START_TIME) -> Site:
@@ -81,6 +85,15 @@ class Site(ABC):
     @abstractmethod
     def check_same(self) -> None:
         """StorageError where the source is visibly not that of the registry which answers."""
+
+    @property
+    def now(self) -> int:
+        """The time by the clock that dates what is stored (UTC epoch seconds)."""
+        return int(time.time()) + self.ahead
+
+    @abstractmethod
+    def see_clock(self) -> None:
+        """Looks what time it is where things are stored, where that can be done; writes a file for it."""
 
     @abstractmethod
     def check_written(self, repository: str) -> None:
@@ -172,6 +185,9 @@ class ApiSite(Site):
 
     def check_same(self) -> None:
         """The API is the registry's own."""
+
+    def see_clock(self) -> None:
+        """The API tells no dates of what is stored."""
 
     def check_written(self, repository: str) -> None:
         """The API is the registry's own."""
@@ -304,9 +320,17 @@ class StoreSite(Site):
         data = self.store.content(digest)
         return data is not None and matches(digest, data)
 
+    def see_clock(self) -> None:
+        if (time_there := self.store.clock()) is not None:
+            self.ahead = ahead(time_there, int(time.time()))
+
     def check_written(self, repository: str) -> None:
         with self.registry.upload_probe(repository) as upload:
-            if not any(seen.id == upload and seen.repository == repository for seen in self.uploads()):
+            now = int(time.time())
+            seen = [one for one in self.uploads() if (one.repository, one.id) == (repository, upload)]
+            for one in seen:  # dated by whom dates what is pushed
+                self.ahead = ahead(one.started, now)
+            if not seen:
                 raise CleanupError(
                     f"registry.base_path {self.store.base} is not the folder that {self.registry.display} writes to "
                     f"(an upload to {repository} did not appear in it), so nothing was deleted: give the registry's "
@@ -369,5 +393,5 @@ class StoreSite(Site):
         for repository in self.store.repositories() if self.store.writable else ():
             tags, revisions = self.store.state(repository)
             held = tags or revisions or repository in busy
-            if not held and self.store.last_layer(repository) < before:
+            if not held and self.store.rests(repository, before):
                 yield repository

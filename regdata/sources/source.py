@@ -39,7 +39,8 @@ Tags = dict[str, str | None]
 
 
 class Upload(NamedTuple):
-    """A push in flight, or one that was given up; ``started`` is in UTC epoch seconds."""
+    """A push in flight, or one that was given up; ``started`` is a file's date in UTC epoch seconds, which may be
+    anything (regdata.sources.dates)."""
 
     repository: str
     id: str
@@ -127,8 +128,11 @@ class Store(Source, Protocol):
     def uploads(self) -> list[Upload]:
         """Pushes in flight and those that were given up, of all repositories."""
 
-    def last_layer(self, repository: str) -> int:
-        """When a layer was last pushed into a repository (UTC epoch seconds); 0 if it has none."""
+    def rests(self, repository: str, since: int) -> bool:
+        """Whether every layer of a repository was surely pushed before that time (UTC epoch seconds)."""
+
+    def clock(self) -> int | None:
+        """The time of the clock that dates what is written (UTC epoch seconds); None where that can't be seen."""
 
     def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
         """Remove a tag and nothing else, unless it is on another digest or was pushed at another time; an absent tag is

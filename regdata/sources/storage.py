@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os.path
 import re
+import secrets
 from collections.abc import Collection, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns
+from regdata.sources.dates import is_before
 from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout
@@ -193,13 +195,25 @@ class Storage:
                         uploads.append(Upload(repository, id_, started.mtime))
         return uploads
 
-    def last_layer(self, repository: str) -> int:
-        """When a layer was last pushed into a repository (UTC epoch seconds); 0 if it has none.
+    def rests(self, repository: str, since: int) -> bool:
+        """Whether every layer of a repository was surely pushed before that time (UTC epoch seconds).
 
         Layers come before their manifest: a repository without manifests may be about to get one.
         """
         with told(self.root):
-            return max(self.layout.layers(repository).values(), default=0)
+            return all(is_before(date, since) for date in self.layout.layers(repository).values())
+
+    def clock(self) -> int | None:
+        """The time of the store's file system (UTC epoch seconds); None where nothing can be written."""
+        path = f"{self.base}/.regdata-clock-{secrets.token_hex(8)}"
+        with suppress(OSError):
+            try:
+                self.files.write(path, b"")
+                written = self.files.stat(path)
+            finally:
+                self.files.remove_file(path)
+            return written.mtime if written else None
+        return None
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from regdata.sources.dates import is_before
 from regdata.sources.files import ABSENT, Files, told
 from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
 from regdata.sources.storage import Storage
@@ -115,7 +116,7 @@ class Watch:
             for name in self._repositories("", now):
                 for id_ in self._names(uploads_path(name), now):
                     data = self.files.stat(f"{self.root}/{uploads_path(name)}/{id_}/data")
-                    if data and data.mtime > now - _ABANDONED:
+                    if data and not is_before(data.mtime, now - _ABANDONED):
                         sizes[name, id_] = data.size
         return sizes
 
@@ -178,7 +179,7 @@ class Watch:
         folder = f"{self.root}/{path}".removesuffix("/link")
         for name in self.files.names(folder):
             written = self.files.stat(f"{folder}/{name}")
-            if written and (name == "link" or written.mtime > now - _ABANDONED):
+            if written and (name == "link" or not is_before(written.mtime, now - _ABANDONED)):
                 return True
         return False
 

@@ -57,6 +57,7 @@ TABLES: dict[str, dict[str, str]] = {
         "blob_hash": "TEXT",
         "blob_size": "INTEGER",
         "blob_date": "INTEGER",
+        "stored": "BOOLEAN",
     },
     "manifests": {
         "image_name": "TEXT",

@@ -48,6 +48,7 @@ from regdata.sources.site import Site
 from regdata.sources.source import Source
 from regdata.sources.storage import Storage
 from tests.support import synthetic
+from tests.support.helpers import age
 
 DAY = 86400
 NOW = int(time.time())
@@ -91,7 +92,7 @@ COLUMNS = {
     "kind media_type platforms exclusive_size shared_tags error labels tag_family family_rank version_rank "
     "is_prerelease last_pulled pulls_30d pulls_total idle_days in_use",
     "relations": "id image_name tag_name blob_hash blob_kind",
-    "blobs": "id blob_hash blob_size blob_date",
+    "blobs": "id blob_hash blob_size blob_date stored",
     "manifests": "image_name manifest_hash media_type manifest_size subject_hash pushed tagged orphan kind created "
     "platform error labels",
     "references": "manifest_hash reference_hash reference_kind reference_size media_type platform",
@@ -108,12 +109,14 @@ def filled(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lo
     """A registry with an image of every kind; only read."""
     with LocalRegistry(tmp_path_factory.mktemp("inventory")) as registry:
         root = registry.base_path / "docker/registry/v2/repositories"
-        for repository, tag, image, days in PUSHES:
+        for repository, tag, image, _ in PUSHES:
             push(registry.url, repository, tag, image)
+        push(registry.url, EMPTY, "1.0", PLAIN)
+        age(registry.base_path, 3600)  # what is dated after the scan has no date
+        for repository, tag, image, days in PUSHES:
             folder = root / repository / "_manifests"
             for link in (folder / "tags" / tag / "current/link", *folder.glob(f"revisions/*/{image.digest[7:]}/link")):
                 os.utime(link, (NOW - days * DAY, NOW - days * DAY))
-        push(registry.url, EMPTY, "1.0", PLAIN)
         with requests.Session() as session:
             session.trust_env = False
             session.delete(f"{registry.url}/v2/{EMPTY}/manifests/{PLAIN.digest}").raise_for_status()
@@ -162,7 +165,7 @@ def test_both_sources_find_the_same(stored: Inventory, served: Inventory, table:
             frame = frame[frame["manifest_hash"].isin(known)]
         if table == "blobs":
             frame = frame[frame["blob_hash"].isin([*served.relations["blob_hash"], *known])]
-        frame = frame.drop(columns=["id", "pushed", "blob_date"], errors="ignore")
+        frame = frame.drop(columns=["id", "pushed", "blob_date", "stored"], errors="ignore")
         return frame.sort_values(list(frame.columns), ignore_index=True)
 
     pd.testing.assert_frame_equal(comparable(stored), comparable(served))
@@ -172,7 +175,7 @@ def test_what_only_the_folder_knows(stored: Inventory, served: Inventory) -> Non
     """Push dates, blob dates and orphans come from the folder; over the API they are unknown, not wrong."""
     assert served.images["pushed"].isna().all()
     assert served.manifests["pushed"].isna().all()
-    assert served.blobs["blob_date"].isna().all()
+    assert served.blobs[["blob_date", "stored"]].isna().all(axis=None)
     assert not served.manifests["orphan"].any()
     assert stored.images["pushed"].notna().all()
     assert stored.blobs["blob_date"].notna().all()

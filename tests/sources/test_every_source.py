@@ -336,5 +336,6 @@ def test_what_takes_a_store(site: Site, filled: LocalRegistry) -> None:
     assert sizes == {f"sha256:{path.parent.name}": os.stat(path).st_size for path in files}
     assert site.store.content(BASE.digest) == BASE.data
     assert site.store.content(UNKNOWN) is None
-    assert site.store.last_layer("app") > 0
-    assert site.store.last_layer("nobody") == 0
+    assert not site.store.rests("app", 1_400_000_000)
+    assert site.store.rests("app", int(time.time()) + 60)
+    assert site.store.rests("nobody", 0)

@@ -436,13 +436,26 @@ def test_uploads(folder: Folder) -> None:
     assert Storage(folder.base_path).uploads() == [("app", "some-id", 1234)]
 
 
-def test_last_layer(folder: Folder) -> None:
-    """The newest layer link tells when a push was last at work in a repository."""
+def test_rests(folder: Folder) -> None:
+    """The newest layer link tells whether a push was at work in a repository; one without a date that can be might."""
     storage = Storage(folder.base_path)
-    assert storage.last_layer("app") == 0
-    for digit, moment in (("1", 30), ("2", 20)):
+    assert storage.rests("app", PUSHED)
+    for digit, moment in (("1", PUSHED - 30), ("2", PUSHED - 20)):
         folder.write(f"repositories/app/_layers/sha256/{digit * 64}/link", b"", moment)
-    assert storage.last_layer("app") == 30
+    assert (storage.rests("app", PUSHED - 19), storage.rests("app", PUSHED - 20)) == (True, False)
+    for moment in (0, 315_532_800, PUSHED + 60):
+        folder.write(f"repositories/app/_layers/sha256/{'3' * 64}/link", b"", moment)
+        assert not storage.rests("app", PUSHED)
+
+
+def test_clock(folder: Folder) -> None:
+    """The store's own clock is told by a file that does not stay, and unknown where none can be written."""
+    storage = Storage(folder.base_path)
+    before = sorted(os.listdir(folder.base_path))
+    assert abs((storage.clock() or 0) - time.time()) < 60
+    assert sorted(os.listdir(folder.base_path)) == before
+    storage.base = folder.base_path / "absent"
+    assert storage.clock() is None
 
 
 def test_a_real_registry_is_read_and_changed(registry: LocalRegistry) -> None:

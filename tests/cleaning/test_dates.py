@@ -1,0 +1,140 @@
+"""Dates that can't be, and clocks that are wrong: unknown is young, and nothing young is deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from regdata.cleaning.cleanup import check_plan
+from regdata.config import Config, load_config
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import Blob, make_image, make_layer, push
+from regdata.errors import CleanupError
+from regdata.inventory.scan import scan
+from regdata.planning.plan import plan
+from regdata.sources.files import LocalFiles, Stat
+from regdata.sources.registry import Registry
+from regdata.sources.site import Site, StoreSite
+from regdata.sources.storage import Storage
+from tests.support.helpers import store_bytes
+from tests.support.scene import CONDITION, NewScene, Scene, broken
+
+DAY = 86400
+YEAR_1970, YEAR_1980, YEAR_2099 = 0, 315_532_800, 4_070_908_800
+BEGUN = make_image([make_layer("in flight", 900)])
+NONE: dict[str, None] = dict.fromkeys(("gc_command", "gc_before", "gc_after"))
+
+
+def date_all(base_path: Path, when: float) -> None:
+    """Gives every file and folder of a store the same date."""
+    for folder, _, files in os.walk(base_path):
+        for path in (folder, *(os.path.join(folder, file) for file in files)):
+            os.utime(path, (when, when))
+
+
+def upload(registry: LocalRegistry, name: str, blob: Blob) -> None:
+    """A layer or config of a push whose manifest is still to come."""
+    begun = requests.post(f"{registry.url}/v2/{name}/blobs/uploads/", timeout=9)
+    where = begun.headers["Location"]
+    requests.put(where, params={"digest": blob.digest}, data=blob.data, timeout=9).raise_for_status()
+
+
+def facts(scene: Scene) -> dict[str, int]:
+    """What the record of the last run says."""
+    found: dict[str, int] = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("date", [YEAR_1970, YEAR_1980, YEAR_2099, "tomorrow"])
+def test_dates_that_cannot_be(new_scene: NewScene, date: float | str, own: bool) -> None:
+    """A store without its dates has nothing old in it: no tag, no orphan, no layer of a push, no empty repository; what
+    is selected otherwise goes as ever, and frees what was predicted."""
+    scene = new_scene(cache=own)
+    if own:
+        for blob in BEGUN.blobs:
+            upload(scene.registry, "new/app", blob)
+        requests.post(f"{scene.registry.url}/v2/other/app/blobs/uploads/", timeout=9).raise_for_status()
+    when = time.time() + DAY if isinstance(date, str) else date
+    date_all(scene.base_path, when)
+    before = scene.store()
+    scene.set(sql={"none": "2=1", "scene": "age_days > 90"}, **(NONE if own else {}))
+    assert scene.clean() == ""
+    assert scene.store() == before
+
+    date_all(scene.base_path, when)
+    size = store_bytes(scene.base_path)
+    scene.set(sql={"none": "2=1", "scene": CONDITION})
+    assert scene.clean() == ""
+    assert facts(scene)["bytes_freed"] == facts(scene)["bytes_predicted"] == size - store_bytes(scene.base_path) > 0
+    assert facts(scene)["orphans_deleted"] == 0
+    assert broken(scene.base_path) == []
+    if own:
+        push(scene.registry.url, "new/app", "1", BEGUN)
+        assert broken(scene.base_path) == []
+
+
+def test_kept_for_days_that_nobody_counts(new_scene: NewScene) -> None:
+    """What is set aside for some days stays while it has no date, and goes when no days are asked for."""
+    scene = new_scene(cache=True)
+    scene.settings["trash_days"] = 7
+    scene.set(**NONE)
+    assert scene.clean() == ""
+    kept = list((scene.base_path / "regdata-aside").glob("*/*-kept"))
+    for batch in kept:
+        os.utime(batch, (0, 0))
+    assert scene.clean() == ""
+    assert all(batch.is_dir() for batch in kept)
+    scene.settings["trash_days"] = 0
+    scene.set()
+    assert scene.clean() == ""
+    assert not (scene.base_path / "regdata-aside").exists()
+
+
+class Lagging(LocalFiles):
+    """A file server whose clock is two days behind."""
+
+    def stat(self, path: str) -> Stat | None:
+        found = super().stat(path)
+        return found and found._replace(mtime=found.mtime - 2 * DAY)
+
+    def first(self, path: str, size: int) -> tuple[bytes, int] | None:
+        found = super().first(path, size)
+        return found and (found[0], found[1] - 2 * DAY)
+
+
+def lagging(config: Config) -> Site:
+    assert config.registry.base_path
+    return StoreSite(Registry.open(config.registry), Storage(config.registry.base_path, Lagging()))
+
+
+def test_a_clock_that_is_behind(new_scene: NewScene) -> None:
+    """Where the store's clock is behind, what was just pushed looks old: a run sees that, and keeps it."""
+    scene = new_scene()
+    scene.open_site = lagging
+    tagged, child = (make_image([make_layer(name, 800)]) for name in ("tagged", "child"))
+    push(scene.registry.url, "prod/app", "fresh", tagged)
+    push(scene.registry.url, "prod/app", None, child)  # its index is still to come
+    scene.set(sql={"none": "2=1", "scene": "age_days > 1 and tag_name = 'fresh'"})
+    assert scene.clean() == ""
+    assert ("prod/app", "fresh", tagged.digest) in scene.store().tags
+    assert ("prod/app", child.digest) in scene.store().revisions
+    assert scene.run
+    assert scene.run.inventory
+    assert -2 * DAY - 5 <= scene.run.inventory.ahead <= -2 * DAY + 5
+
+
+def test_a_plan_that_did_not_know_the_clock(new_scene: NewScene) -> None:
+    """A plan that took a lagging clock's dates as they are is not carried out, and the error says what to do."""
+    scene = new_scene()
+    config = load_config(str(scene.conf))
+    planned = plan(scan(config), CONDITION)
+    site = lagging(config)
+    with pytest.raises(CleanupError, match=r"is 17\d+ seconds behind this machine's, and .* nothing was deleted: set"):
+        check_plan(planned, config, site, gc=True, force=False)
+    check_plan(planned, config, Site.open(config), gc=True, force=False)
