@@ -305,8 +305,8 @@ def _find(path: object) -> Path:
         if (folder / NAME).is_file():
             return folder / NAME
     raise ConfigError(
-        f"No {NAME} in {here} nor in a folder above it: write one, such as {MINIMUM}, or say where"
-        " it is by the parameter conf (clear.py: --conf) or by REGDATA_CONF."
+        f"No {NAME} in {here} nor in a folder above it: have `regdata init URL` write one, or write one, such as "
+        f"{MINIMUM}, or say where it is by the parameter conf (clear.py: --conf) or by REGDATA_CONF."
     )
 
 

@@ -1,90 +1,60 @@
-"""`clear.py sql_id action`: runs delete.ipynb through papermill and leaves a report.
-
-Exit codes: 0 done; 1 the run failed, or its record has errors; 2 the command line is wrong;
-130 interrupted by Ctrl-C or SIGTERM.
-"""
+"""`clear.py sql_id action`: runs delete.ipynb through papermill and leaves a report; see program.py for exit codes."""
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from regdata._version import __version__
-from regdata.errors import ConfigError, RegdataError
+from regdata.command.program import USAGE, Program, add_conf
+from regdata.errors import ConfigError
 from regdata.show.words import size
 
 if TYPE_CHECKING:
     from regdata.config import Config
 
-PROG = "clear.py"
-INTERRUPTED = 130
+PROGRAM = Program("clear.py")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (see above). Whatever goes wrong is one line."""
+    """The command line; returns the exit code. Whatever goes wrong is one line."""
     arguments = _parser().parse_args(argv)
-    try:
-        config = _load(arguments.conf)
-        try:
-            config.condition(arguments.sql_id)
-        except ConfigError as error:
-            return _fail(error, code=2)
-        return _run(arguments, config)
-    except (RegdataError, OSError) as error:
-        return _fail(error)
-    except KeyboardInterrupt:
-        return _fail("interrupted", code=INTERRUPTED)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{PROG}: {message}; see {PROG} --help\n")
+    return PROGRAM.run(lambda: clean(PROGRAM, arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=PROG,
+    parser = PROGRAM.parser(
         description="Deletes the tags that a condition of conf.json selects, and what only they"
         " hold; then has the registry collect its garbage. Leaves a report.",
-        allow_abbrev=False,
     )
-    parser.add_argument("sql_id", help="name of the condition in conf.json that selects the tags")
+    add_sql_id(parser)
     parser.add_argument(
         "action",
         choices=("del", "none"),
         help="del: delete and collect; none: list, change nothing",
     )
-    parser.add_argument(
-        "--conf",
-        metavar="FILE",
-        default="",
-        help="default: $REGDATA_CONF, else conf.json in this folder or the nearest one above",
-    )
+    add_conf(parser)
     parser.add_argument("--no-gc", dest="gc", action="store_false", help="delete, but leave out the collection")
     parser.add_argument("--force", action="store_true", help="go beyond the limits in conf.json")
-    parser.add_argument("--version", action="version", version=f"regdata {__version__}")
     return parser
 
 
-def _fail(problem: object, *, code: int = 1) -> int:
-    print(f"{PROG}: {problem}", file=sys.stderr)
-    return code
+def add_sql_id(parser: argparse.ArgumentParser) -> None:
+    """The argument that names a condition."""
+    parser.add_argument("sql_id", help="name of the condition in conf.json that selects the tags")
 
 
-def _load(path: str) -> "Config":
-    from regdata.config import load_config  # loads pydantic, for which --help need not wait
+def clean(program: Program, arguments: argparse.Namespace) -> int:
+    """Runs delete.ipynb with sql_id, action, conf, gc and force; returns the exit code."""
+    config = program.load(arguments.conf)
+    try:
+        config.condition(arguments.sql_id)
+    except ConfigError as error:
+        return program.fail(error, code=USAGE)
+    return _run(program, arguments, config)
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        config = load_config(path)
-    for warning in caught:
-        _fail(f"warning: {warning.message}")
-    return config
 
-
-def _run(arguments: argparse.Namespace, config: "Config") -> int:
+def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> int:
     # They load papermill and nbconvert, for which --help and a wrong command line need not wait.
     from regdata.command.execute import NOTEBOOKS, execute
     from regdata.command.html import export_html
@@ -104,7 +74,7 @@ def _run(arguments: argparse.Namespace, config: "Config") -> int:
         "force": arguments.force,
     }
     problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
-    code = _fail(problem.said, code=INTERRUPTED if problem.interrupted else 1) if problem else 0
+    code = program.failed(problem)
     close_killed(config, besides=config.reports)  # a kernel that died could not say so
     record = read_facts(folder)  # empty when the run ended before it had written one
     for name, value in _table(record):

@@ -1,48 +1,61 @@
-"""`make report`: explore.ipynb and capacity.ipynb as HTML pages for whoever has no Jupyter."""
+"""`regdata report`, `doctor`, `restore`: a notebook that came with the package, run into a folder of reports, and its
+page for whoever has no Jupyter."""
 
 import os
 import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
 
 from regdata.command.execute import NOTEBOOKS, execute
 from regdata.command.html import export_html
-from regdata.config import load_config
-from regdata.errors import RegdataError
+from regdata.command.program import INTERRUPTED, Program
+from regdata.config import Config
 from regdata.records.record import new_folder
 
 PAGES = ("explore", "capacity")
-INTERRUPTED = 130
 
 
-def main() -> int:
-    """Runs the notebooks on the conf.json that load_config finds, and prints the paths of their pages.
-
-    Exit codes: 0 done; 1 a notebook failed, and its page says why; 130 interrupted by Ctrl-C or SIGTERM.
-    """
-    try:
-        return _run()
-    except (RegdataError, OSError) as error:
-        return _fail(error)
-    except KeyboardInterrupt:
-        return _fail("interrupted", code=INTERRUPTED)
-
-
-def _run() -> int:
-    config, code = load_config(), 0
-    folder = new_folder(config.reports, "report")
+def report(program: Program, config: Config) -> int:
+    """Runs the notebooks that tell about the registry, and prints the paths of their pages; the exit code."""
+    folder, codes = new_folder(config.reports, "report"), [0]
     for name in PAGES:
-        notebook = folder / f"{name}.ipynb"
-        problem = execute(NOTEBOOKS / notebook.name, notebook, {"conf": str(config.path)})
-        if problem and problem.interrupted:
-            return _fail(problem.said, code=INTERRUPTED)
-        if problem:
-            code = _fail(problem.said)
+        codes.append(_page(program, folder, name, {"conf": str(config.path)}))
+        if codes[-1] == INTERRUPTED:
+            break
+    return max(codes)
+
+
+def told(program: Program, config: Config, name: str, cell: int, **parameters: Any) -> int:
+    """Runs one notebook; prints what a cell shows (``cell`` counts those with an output) and its page's path."""
+    folder = new_folder(config.reports, name)
+    return _page(program, folder, name, {"conf": str(config.path)} | parameters, cell=cell)
+
+
+def _page(program: Program, folder: Path, name: str, parameters: dict[str, Any], *, cell: int | None = None) -> int:
+    notebook = folder / f"{name}.ipynb"
+    code = program.failed(execute(NOTEBOOKS / notebook.name, notebook, parameters))
+    if code != INTERRUPTED and notebook.is_file():
+        if cell is not None and code == 0:
+            print(_shown(notebook, cell))
         print(os.path.relpath(export_html(notebook)))
     return code
 
 
-def _fail(problem: object, *, code: int = 1) -> int:
-    print(f"error: {problem}", file=sys.stderr)
-    return code
+def _shown(notebook: Path, cell: int) -> str:
+    """The text of a cell's last output."""
+    cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    output = [one.outputs for one in cells if one.get("outputs")][cell][-1]
+    data = output.get("data", {})
+    said: str = data.get("text/markdown") or data.get("text/plain") or output.get("text", "")
+    return said.replace("**", "").replace("`", "").strip()
+
+
+def main() -> int:
+    """`make report`: see `report`."""
+    program = Program("regdata report")
+    return program.run(lambda: report(program, program.load("")))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
     process = start(path)
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert [line.partition(" GET ")[0] for line in stderr.splitlines()] == 2 * ["error: RegistryError:"]
+    assert [line.partition(" GET ")[0] for line in stderr.splitlines()] == 2 * ["regdata report: RegistryError:"]
     assert all("RegistryError" in Path(line).read_text("utf-8") for line in stdout.splitlines())
 
 
@@ -67,5 +67,5 @@ def test_interrupted(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "error: interrupted\n")
+    assert (process.returncode, stderr) == (130, "regdata report: interrupted\n")
     assert not list(tmp_path.glob("reports/*/capacity.ipynb"))

@@ -1,0 +1,90 @@
+"""`regdata init`: looks at a registry, says what can be done there, and writes a first conf.json."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from regdata.collecting.own import check_collector
+from regdata.command.program import Program
+from regdata.config import Config, check_config
+from regdata.errors import ConfigError, RegdataError
+from regdata.sources.site import Site
+
+CONDITION = "old"
+UNTRIED = "not tried: there is no repository to try it on"
+FIRST: dict[str, Any] = {
+    "engine": "duckdb",
+    "protect": "tag_name in ('latest', 'stable')",
+    # Old, and not among the ten newest of its family: what nobody pushes to any more keeps ten.
+    "sql": {"none": "2=1", CONDITION: "age_days > 90 and family_rank > 10"},
+    "limits": {"max_percent": 50},
+    "reports": "reports",
+}
+
+
+def init(program: Program, url: str, base_path: str | None, file: Path) -> int:
+    """Writes ``file``, which must not be there, for the registry at ``url``; returns the exit code.
+
+    Where the registry does not answer, or ``base_path`` is not its folder, nothing is written; what else can't be done
+    there is said with its cure. Raises RegdataError.
+    """
+    file = file.absolute()
+    _check_absent(file)
+    if base_path is None and sys.stdin.isatty() and sys.stdout.isatty():
+        base_path = input("The registry's folder, if it can be read here (Enter: none): ").strip()
+    registry = {"url": url if "://" in url else f"{_scheme(url)}://{url}"}
+    if base_path:
+        registry["base_path"] = str(Path(base_path).expanduser().absolute())
+    text = json.dumps({"registry": registry} | FIRST, indent=2) + "\n"
+    for name, said in _looked_at(check_config(file, text.encode())):
+        print(f"{name:<14}{said}", flush=True)
+    _check_absent(file)
+    with file.open("x", encoding="utf-8") as new:
+        new.write(text)
+    given = "" if file.name == "conf.json" and file.parent == Path.cwd() else f" --conf {file}"
+    print(f"{'written':<14}{file}; now: {program.name} list {CONDITION}{given}, {program.name} lab{given}")
+    return 0
+
+
+def _check_absent(file: Path) -> None:
+    if file.exists():
+        raise ConfigError(f"{file} exists, and nothing is overwritten: give another file (--conf), or remove it")
+
+
+def _scheme(url: str) -> str:
+    """Of an address without one: a registry on this machine has seldom a certificate."""
+    return "http" if urlsplit(f"//{url}").hostname in ("localhost", "127.0.0.1", "::1") else "https"
+
+
+def _looked_at(config: Config) -> Iterator[tuple[str, str]]:
+    """What is found out, a line each. Raises RegdataError where it is no registry, or the folder not its own."""
+    site = Site.open(config)
+    site.registry.check()
+    yield "reachable", f"yes, {config.registry_url}"
+    try:
+        names = site.source.repositories()
+    except RegdataError as error:
+        names = []
+        yield "repositories", f"can't be listed: {error}"
+    else:
+        yield "repositories", f"{len(names):,}{f', such as {names[0]}' if names else ': the registry is empty'}"
+    yield "kind", f"distribution {site.version(names[0])}, as it answers" if names else UNTRIED
+    yield "who am I", site.registry.user
+    if site.from_store:
+        site.check_same()
+        yield "its folder", f"yes, {config.written('registry', 'base_path')}"
+    else:
+        yield "its folder", "not given: no push dates, no orphans, no exact bytes; give it where it can be read"
+    yield "may I delete", _tried(lambda: site.registry.check_deletes(names[0])) if names else UNTRIED
+    yield "collection", _tried(lambda: check_collector(config, site, names[:1])) if names else UNTRIED
+
+
+def _tried(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except RegdataError as error:
+        return f"no: {error}"
+    return "yes"

@@ -1,0 +1,83 @@
+"""What the console scripts have in common: a usage error, a mistake, an interrupt are one line each and an exit code.
+
+Exit codes: 0 done; 1 it failed, or its record has errors; 2 the command line is wrong; 130 interrupted by Ctrl-C or
+SIGTERM.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from regdata._version import __version__
+from regdata.errors import RegdataError
+
+if TYPE_CHECKING:
+    from regdata.command.execute import Problem
+    from regdata.config import Config
+
+USAGE = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a wrong command line; options are not to be shortened."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class Program:
+    """A console script of this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def parser(self, **options: Any) -> Parser:
+        """Its parser, which knows --version."""
+        parser = Parser(prog=self.name, **options)
+        parser.add_argument("--version", action="version", version=f"regdata {__version__}")
+        return parser
+
+    def run(self, job: Callable[[], int]) -> int:
+        """The job's exit code; whatever goes wrong is one line."""
+        try:
+            return job()
+        except (RegdataError, OSError) as error:
+            return self.fail(error)
+        except KeyboardInterrupt:
+            return self.fail("interrupted", code=INTERRUPTED)
+
+    def fail(self, problem: object, *, code: int = 1) -> int:
+        """Says what went wrong; returns the exit code."""
+        print(f"{self.name}: {problem}", file=sys.stderr)
+        return code
+
+    def failed(self, problem: "Problem | None") -> int:
+        """The same for what became of a notebook: 0 where nothing went wrong."""
+        return self.fail(problem.said, code=INTERRUPTED if problem.interrupted else 1) if problem else 0
+
+    def load(self, path: str) -> "Config":
+        """The conf.json at ``path``, or the one that is found; what it warns of is said in one line."""
+        from regdata.config import load_config  # loads pydantic, for which --help need not wait
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = load_config(path)
+        for warning in caught:
+            self.fail(f"warning: {warning.message}")
+        return config
+
+
+def add_conf(parser: argparse.ArgumentParser) -> None:
+    """The option --conf."""
+    parser.add_argument(
+        "--conf",
+        metavar="FILE",
+        default="",
+        help="default: $REGDATA_CONF, else conf.json in this folder or the nearest one above",
+    )
