@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,7 +17,7 @@ from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import check_uses, states
-from regdata.cleaning.revival import revive
+from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, check_commands, collect
@@ -28,9 +29,15 @@ from regdata.inventory.scan import scan_site
 from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
+from regdata.records.reading import uncollected
 from regdata.records.record import Record
 from regdata.show.shown import Shown
+from regdata.show.words import count
 from regdata.sources.site import Site
+from regdata.sources.source import Part
+
+# How often the registry is read anew for what misses something that was deleted.
+ROUNDS = 3
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
@@ -115,7 +122,8 @@ def clean_up(
         check_plan(plan, config, site, gc=gc, force=force)
         outcome = Outcome(plan)
         deletion = Deletion(outcome, site, record)
-        return _carry_out(config, site, record, outcome, lambda: deletion.run(batch=batch, progress=progress), gc=gc)
+        work = _Work(config, site, record, outcome, gc=gc)
+        return work.run(lambda: deletion.run(batch=batch, progress=progress))
 
 
 def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:
@@ -204,69 +212,113 @@ def _check_limits(plan: Plan, config: Config) -> None:
             )
 
 
-def _carry_out(
-    config: Config, site: Site, record: Record, outcome: Outcome, delete: Callable[[], list[str]], *, gc: bool
-) -> Result:
-    plan = outcome.plan
-    errors, collected, notes = [], Collection(), []
-    looked_at: dict[str, int] = {}
-    stored: int | None = None
-    expected = plan.blobs
-    try:
-        others = _vanished(plan.inventory, site)
-        if number := len(others.manifests) + len(others.tags):
-            notes.append(f"{number} tags and manifests had been deleted by others since the scan")
+class _Work:
+    """A plan that is being carried out, step by step; what there is to say of it so far."""
+
+    def __init__(self, config: Config, site: Site, record: Record, outcome: Outcome, *, gc: bool) -> None:
+        self.config, self.site, self.record, self.outcome, self.gc = config, site, record, outcome, gc
+        self.plan, self.expected, self.collected = outcome.plan, outcome.plan.blobs, Collection()
+        self.notes: list[str] = []
+        self.errors: list[str] = []
+        self.looked_at: dict[str, int] = {}
+        self.stored: int | None = None
+        self._others = Members(set(), set())
+        self._revival = Revival(outcome, site, record, uncollected(config, besides=record.folder))
+
+    def run(self, delete: Callable[[], list[str]]) -> Result:
+        """All steps; also when this is interrupted, the record says how far it came."""
+        try:
+            self._delete(delete)
+        except RegdataError as error:
+            self.errors.append(str(error))
+        finally:
+            result = Result(
+                tags=self.outcome.tag_rows(),
+                manifests=self.outcome.manifest_rows(),
+                bytes_predicted=self.plan.reclaimable,
+                bytes_expected=int(self.expected["blob_size"].sum()),
+                bytes_freed=self.collected.bytes_freed,
+                collection=self.collected,
+                notes=self.notes,
+                errors=self.errors,
+            )
+            errors = [*self.record.facts["errors"], *self.errors]
+            facts = _facts(result) | {"verified": self.looked_at, "bytes_stored_after": self.stored}
+            self.record.write(**facts, errors=errors, notes=self.notes)
+        return result
+
+    @property
+    def _gone(self) -> Members:
+        """What this run or others have deleted."""
+        mine, others = self.outcome, self._others
+        return Members(mine.deleted | others.manifests, mine.untagged | mine.taken | others.tags)
+
+    def _delete(self, delete: Callable[[], list[str]]) -> None:
+        self._others = _vanished(self.plan.inventory, self.site)
+        if number := len(self._others.manifests) + len(self._others.tags):
+            self.notes.append(f"{number} tags and manifests had been deleted by others since the scan")
         failed = delete()
-        errors += failed
-        told = Verdict() if failed else verify_gone(outcome, site)
-        notes, errors, looked_at = notes + told.notes, errors + told.errors, told.looked_at
-        gone = Members(outcome.deleted | others.manifests, outcome.untagged | outcome.taken | others.tags)
-        if gone.manifests != outcome.planned:
-            expected = freed(plan.inventory, gone.manifest_rows)
+        self.errors += failed
+        if failed:
+            with suppress(RegdataError):  # the registry may be gone; then the next run sees to it
+                self._revive()
+            return
+        self._say(verify_gone(self.outcome, self.site))
+        began, fresh = self._revive()
+        if self._gone.manifests != self.outcome.planned:
+            self.expected = freed(self.plan.inventory, self._gone.manifest_rows)
+        if self.gc and not self.errors:
+            self._collect(began, fresh)
+        self._say(verify(self.plan, self._gone, self.expected, self.collected, self.site))
+        if self.gc and not self.errors:
+            before, among = self.plan.inventory.scanned_at, self.collected.emptied
+            removed = remove_empty(self.site, self.record, before=before, among=among)
+            self.record.write(repositories_removed=removed)
+
+    def _say(self, told: Verdict) -> None:
+        self.notes += told.notes
+        self.errors += told.errors
+        self.looked_at |= told.looked_at
+        self.stored = told.stored if self.stored is None else self.stored
+
+    def _revive(self) -> tuple[int, Inventory]:
+        """What is alive and misses something that was deleted gets it back; the last reading, and when that began."""
+        revival, known = self._revival, len(self._revival.back)
+        for _ in range(ROUNDS):
+            began, fresh = int(time.time()), self._read()
+            if not revival.look(fresh):
+                break
+        if number := len(revival.back) - known:
+            self.notes.append(
+                f"{count(number, 'manifest')} put back: what was pushed meanwhile needs what had been deleted"
+            )
+        self._say(Verdict(revival.notes, revival.errors))
+        revival.notes, revival.errors = [], []
+        return began, fresh
+
+    def _read(self) -> Inventory:
+        """The registry anew: all of it where it is collected by what is read, else where something may be missing."""
+        site, was = self.site, self.plan.inventory
+        if self.gc and not self.errors and not self.collected.ran and site.from_store:
+            return scan_site(site, self.config, since=was)
+        images = tuple(sorted(self._revival.images))
+        return Inventory.from_columns(
+            site.source.read(Part(images)), scanned_at=int(time.time()), from_store=site.from_store
+        )
+
+    def _collect(self, began: int, fresh: Inventory) -> None:
+        config, site, record, gone = self.config, self.site, self.record, self._gone.manifest_rows
         # Over the API it is not known what there is to be collected.
-        if gc and not errors and collects_itself(config, site):
-            began, held = int(time.time()), _held(plan.inventory, gone.manifest_rows)
-            fresh = scan_site(site, config, since=plan.inventory)
-            if back := revive(outcome, fresh, site, record):
-                notes.append(f"{len(back)} manifests were put back: what was pushed while this run deleted needs them")
-                gone = Members(gone.manifests - set(back), gone.tags)
-                fresh = scan_site(site, config, since=fresh)
-            expected = unneeded(config, site, fresh, held)
-            collected = collect_own(config, site, record, fresh, expected, held=held, began=began)
-        elif gc and not errors and (len(expected) or not plan.inventory.from_store):
-            _make_layers(plan, site, record)
-            collected = collect(config, site, record, expected)
-        errors += collected.errors
-        notes += collected.notes
-        if not failed:
-            told = verify(plan, gone, expected, collected, site)
-            notes, errors = notes + told.notes, errors + told.errors
-            looked_at, stored = looked_at | told.looked_at, told.stored
-        if gc and not errors:
-            removed = remove_empty(site, record, before=plan.inventory.scanned_at, among=collected.emptied)
-            record.write(repositories_removed=removed)
-    except RegdataError as error:
-        errors.append(str(error))
-    finally:
-        # Also when this is interrupted: the record says how far it came.
-        result = Result(
-            tags=outcome.tag_rows(),
-            manifests=outcome.manifest_rows(),
-            bytes_predicted=plan.reclaimable,
-            bytes_expected=int(expected["blob_size"].sum()),
-            bytes_freed=collected.bytes_freed,
-            collection=collected,
-            notes=notes,
-            errors=errors,
-        )
-        record.write(
-            **_facts(result),
-            errors=[*record.facts["errors"], *errors],
-            notes=notes,
-            verified=looked_at,
-            bytes_stored_after=stored,
-        )
-    return result
+        if collects_itself(config, site):
+            held = _held(self.plan.inventory, gone)
+            self.expected = unneeded(config, site, fresh, held)
+            self.collected = collect_own(config, site, record, fresh, self.expected, held=held, began=began)
+        elif len(self.expected) or not site.from_store:
+            _make_layers(self.plan, site, record)
+            self.collected = collect(config, site, record, self.expected)
+        self._say(Verdict(self.collected.notes, self.collected.errors))
+        if self.collected.ran and self.outcome.deleted:
+            self._revive()  # what was inside the registry all the time
 
 
 def _held(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]:

@@ -102,6 +102,15 @@ class Outcome:
         self.moved |= those.manifests
         self.moved_tags |= those.tags - self.taken
 
+    def revive(self, manifest: Manifest, tags: Set[tuple[str, str]]) -> None:
+        """It was put back, and has moved. ``tags``: those that are there; the others went with it all the same."""
+        if manifest in self.deleted:
+            self.deleted.discard(manifest)
+            self.moved.add(manifest)
+            on = set(self.tags_on[manifest])
+            self.moved_tags |= on & tags
+            self.taken = (self.taken | on) - (on & tags)
+
     @property
     def gone(self) -> tuple[dict[tuple[str, str], str], set[Manifest]]:
         """What should be gone by now: the tags, each with the digest it was on, and manifests that no tag was on."""

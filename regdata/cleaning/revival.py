@@ -1,54 +1,134 @@
-"""Between the deletions and the collection: what is alive and misses something that this run deleted gets it back."""
+"""After the deletions: what is alive by now and misses something that was deleted gets it back.
+
+A push may be faster than the last look, or inside the registry while it happens: an index is linked after its child,
+which was there when the registry asked for it, was deleted.
+"""
 
 from __future__ import annotations
 
-from regdata.cleaning.order import Manifest, levels_of, pairs
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from regdata.cleaning.order import Manifest, pairs
 from regdata.cleaning.outcome import Outcome
-from regdata.errors import StorageError
+from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
+from regdata.sources.manifest import Content, parse_manifest
+from regdata.sources.registry import ACCEPT, Registry
 from regdata.sources.site import Site
+from regdata.sources.watch import digests_in
+
+Deleted = dict[Manifest, tuple[PastRun, str]]
 
 
-def revive(outcome: Outcome, fresh: Inventory, site: Site, record: Record) -> list[Manifest]:
-    """Puts back what tags, indexes and referrers of ``fresh`` need of the deleted: a push was faster than our look.
+@dataclass
+class Revival:
+    """Gives back what this run deleted, or one before it since the last collection. ``back``: what it gave back so far;
+    notes, errors: what there is to say of it."""
 
-    Returns it; by ``outcome`` it is moved. Raises RegistryError or StorageError.
-    """
-    found = _missed(fresh) & outcome.deleted
-    below = {Manifest(*pair) for pair in _listed(outcome.plan.inventory, found)} & outcome.deleted
-    while not below <= found:
-        found |= below
-        below = {Manifest(*pair) for pair in _listed(outcome.plan.inventory, found)} & outcome.deleted
-    levels, known = levels_of(outcome.plan), outcome.plan.inventory.manifests
-    types = dict(zip(known["manifest_hash"], known["media_type"], strict=True))
-    back = sorted(found, key=lambda manifest: (-levels[manifest], manifest))
-    for manifest in back:
-        path = record.folder / "manifests" / manifest.digest.replace(":", "-")
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}; push {'@'.join(manifest)} again") from None
-        site.registry.put(manifest.image, manifest.digest, str(types[manifest.digest]), data)
-        record.journal({"event": "brought back", "image": manifest.image, "digest": manifest.digest})
-        outcome.deleted.discard(manifest)
-        outcome.moved.add(manifest)
-    return back
+    outcome: Outcome
+    site: Site
+    record: Record
+    past: Iterable[PastRun]
+    back: set[Manifest] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @cached_property
+    def _earlier(self) -> Deleted:
+        """What runs before this one deleted, with its record and its media type."""
+        found: Deleted = {}
+        for run in self.past:
+            with suppress(CleanupError):  # a damaged record
+                found = _deleted(run) | found
+        return found
+
+    @property
+    def _own(self) -> Deleted:
+        return {one: of for one, of in _deleted(PastRun(self.record.folder)).items() if one in self.outcome.deleted}
+
+    @property
+    def images(self) -> set[str]:
+        """Where something may be missing."""
+        return {one.image for one in (*self.outcome.deleted, *self._earlier)}
+
+    def look(self, fresh: Inventory) -> set[Manifest]:
+        """Puts back what tags, indexes and referrers of ``fresh`` miss; returns it. By the outcome it is moved."""
+        own = self._own
+        there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
+        deleted = {one: of for one, of in (self._earlier | own).items() if one not in there}
+        back: set[Manifest] = set()
+        for manifest in sorted(self._missed(fresh, deleted)):
+            try:
+                self._bring(manifest, deleted, back)
+            except (RegistryError, OSError) as error:
+                self._told(manifest, error, own=manifest in own)
+        tags = set(pairs(fresh.images, "tag_name"))
+        for manifest in back:
+            self.outcome.revive(manifest, tags)
+        self.back |= back
+        return back
+
+    def _told(self, manifest: Manifest, error: Exception, *, own: bool) -> None:
+        said = (
+            f"{'@'.join(manifest)}, which {'this' if own else 'an earlier'} run deleted, is needed by what was pushed "
+            f"meanwhile and can't be put back ({error}): push it again"
+        )
+        (self.errors if own else self.notes).append(said)
+
+    def _missed(self, fresh: Inventory, deleted: Deleted) -> set[Manifest]:
+        if not deleted:
+            return set()
+        tags = fresh.images[fresh.images["tag_hash"].notna()]
+        subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
+        named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, deleted)}
+        missed = {Manifest(*pair) for pair in named} & deleted.keys()
+        for image, tag in pairs(fresh.images[fresh.images["tag_hash"].isna()], "tag_name"):
+            missed |= {Manifest(image, digest) for digest in _on(self.site.registry, image, tag)} & deleted.keys()
+        return missed
+
+    def _bring(self, manifest: Manifest, deleted: Deleted, back: set[Manifest]) -> None:
+        """Puts back a manifest, after what it lists as manifests and its subject."""
+        if manifest not in deleted:
+            return
+        run, media_type = deleted.pop(manifest)
+        data = run.manifest(manifest.digest)
+        for digest in _needs(parse_manifest(manifest.digest, data, media_type)):
+            self._bring(Manifest(manifest.image, digest), deleted, back)
+        self.site.registry.put(manifest.image, manifest.digest, media_type, data)
+        self.record.journal({"event": "brought back", "image": manifest.image, "digest": manifest.digest})
+        back.add(manifest)
 
 
-def _missed(fresh: Inventory) -> set[Manifest]:
-    """What tags, indexes and referrers name."""
-    tags = fresh.images[fresh.images["tag_hash"].notna()]
-    subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
-    held = set(pairs(fresh.manifests, "manifest_hash"))
-    named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, held)}
-    return {Manifest(*pair) for pair in named}
+def _on(registry: Registry, image: str, tag: str) -> set[str]:
+    """The digests that a 404 for a tag names: distribution says on which manifest it is that is not there."""
+    answer = registry.http.read("GET", registry.http.path(image, "manifests", tag), ACCEPT)
+    return digests_in(answer.data) if answer.status == 404 else set()
 
 
-def _listed(inventory: Inventory, manifests: set[Manifest] | set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Image and digest of what these list as manifests, or may."""
-    references = inventory.references
-    references = references[references["reference_kind"].isin(["manifest", "unknown"])]
-    held = inventory.manifests[["image_name", "manifest_hash"]]
-    held = held[[pair in manifests for pair in pairs(held, "manifest_hash")]]
-    return set(pairs(held.merge(references, on="manifest_hash"), "reference_hash"))
+def _deleted(run: PastRun) -> Deleted:
+    return {Manifest(image, digest): (run, media_type) for image, digest, media_type in run.manifests}
+
+
+def _needs(content: Content) -> list[str]:
+    listed = [one.hash for one in content.references if one.kind in ("manifest", "unknown")]
+    return listed + ([content.subject_hash] if content.subject_hash else [])
+
+
+def _listed(fresh: Inventory, deleted: Iterable[Manifest]) -> set[tuple[str, str]]:
+    """Image and digest of those of the deleted that manifests list as manifests, or may."""
+    wanted = pa.array(sorted({digest for _, digest in deleted}), pa.string())
+    found = []
+    for table in fresh.batches("references"):
+        kinds = pc.is_in(table["reference_kind"].cast(pa.string()), pa.array(["manifest", "unknown"]))
+        hashes = pc.is_in(table["reference_hash"].cast(pa.large_string()), wanted.cast(pa.large_string()))
+        found.append(table.filter(pc.and_(kinds, hashes)).select(["manifest_hash", "reference_hash"]).to_pandas())
+    held = fresh.manifests[["image_name", "manifest_hash"]]
+    return {pair for rows in found for pair in pairs(held.merge(rows, on="manifest_hash"), "reference_hash")}

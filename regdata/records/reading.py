@@ -224,6 +224,15 @@ def unfinished(config: Config, *, besides: Path) -> list[PastRun]:
     return [run for run in past_runs(config) if run.folder != besides and not run.ended_well and run.began_to_change]
 
 
+def uncollected(config: Config, *, besides: Path) -> Iterator[PastRun]:
+    """Those whose deletions may still be taken back, the last one first: up to that which began to collect."""
+    for run in reversed(past_runs(config)):
+        if run.folder != besides:
+            yield run
+            if run.began_to_collect:
+                return
+
+
 def find_run(run: str | Path, config: Config) -> PastRun:
     """The run in a folder: relative to the working folder, to that of conf.json or to ``reports``.
 

@@ -1,0 +1,96 @@
+"""What lands in the registry while a run deletes, or after it: what is alive and misses something gets it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from regdata.demo.samples import Image, make_index
+from tests.cleaning.test_changes import at
+from tests.support.proxy import Fault
+from tests.support.scene import INDEX, LATEST, NewScene, Scene, broken, repositories
+
+CHILD = INDEX.children[0]
+LANDS = {"tag": CHILD, "index": make_index([CHILD, LATEST]), "index of an index": make_index([INDEX])}
+lands = pytest.mark.parametrize("what", LANDS)
+
+
+def land(scene: Scene, image: Image) -> None:
+    """Writes what a registry writes last of a push that it has checked: a manifest's bytes, its link, its tag."""
+    root = scene.base_path / "docker/registry/v2"
+    hex_ = image.digest[7:]
+    manifests = repositories(scene.base_path) / "prod/app/_manifests"
+    written = {manifests / "tags/late/current/link": image.digest.encode()}
+    if image.digest != CHILD.digest:
+        written[root / f"blobs/sha256/{hex_[:2]}/{hex_}/data"] = image.manifest
+        written[manifests / f"revisions/sha256/{hex_}/link"] = image.digest.encode()
+    for path, data in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def after_deletion(scene: Scene, do: Callable[[], object]) -> None:
+    """Has something happen when a child has just been deleted."""
+
+    def answered(body: bytes) -> bytes:
+        do()
+        return body
+
+    scene.proxy.on("DELETE", CHILD.digest, Fault(carried_out=True, body=answered), times=1)
+
+
+def check(scene: Scene, what: str) -> None:
+    """The tag that landed leads to something whole, which the record of the last run speaks of."""
+    assert broken(scene.base_path) == []
+    assert ("prod/app", "late", LANDS[what].digest) in scene.store().tags
+    record = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    assert record["status"] == "ok"
+    assert any("put back" in note for note in record["notes"])
+
+
+@lands
+@pytest.mark.parametrize("how", ["own", "gc-command", "api", "no collection"])
+def test_landed_after_the_deletion(new_scene: NewScene, how: str, what: str) -> None:
+    """What landed when a part of it had just been deleted is whole at the end, whoever collects."""
+    scene = new_scene(store=how != "api", cache=how == "own")
+    if how == "own":
+        scene.set(gc_command=None, gc_before=None, gc_after=None)
+    after_deletion(scene, lambda: land(scene, LANDS[what]))
+    assert scene.clean(gc=how != "no collection") == ""
+    check(scene, what)
+
+
+@lands
+@pytest.mark.parametrize("how", ["own", "gc-command", "api"])
+def test_landed_before_the_next_run(new_scene: NewScene, how: str, what: str) -> None:
+    """What landed when a run without a collection had ended is made whole by the next run, which collects."""
+    scene = new_scene(store=how != "api", cache=how == "own")
+    if how == "own":
+        scene.set(gc_command=None, gc_before=None, gc_after=None)
+    assert scene.clean(gc=False) == ""
+    land(scene, LANDS[what])
+    assert scene.clean() == ""
+    check(scene, what)
+
+
+def test_landed_late(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lands while regdata collects is whole, too: what it mentions was spared, and is put back."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None, gc_before=None, gc_after=None)
+    at(monkeypatch, "unlinking", lambda: land(scene, LANDS["index"]))
+    assert scene.clean() == ""
+    check(scene, "index")
+
+
+def test_what_can_not_be_put_back(new_scene: NewScene) -> None:
+    """Where the registry does not take it back nothing is collected, and the run says what is to be pushed again."""
+    scene = new_scene()
+    blobs = scene.store().blobs
+    after_deletion(scene, lambda: land(scene, LANDS["index"]))
+    scene.proxy.on("PUT", CHILD.digest, Fault(status=400))
+    error = scene.clean()
+    assert f"prod/app@{CHILD.digest}, which this run deleted, is needed" in error
+    assert "push it again" in error
+    assert blobs <= scene.store().blobs
