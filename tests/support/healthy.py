@@ -41,6 +41,7 @@ def fill(url: str, chance: random.Random) -> None:
         return make_image(some, created=1_600_000_000 + chance.randrange(5), oci=chance.random() < 0.5)
 
     pushed: list[tuple[str, Image]] = []
+    as_blobs: set[str] = set()
     for number in range(chance.randint(0, 12)):
         name, tag = chance.choice(NAMES), chance.choice(["1", "2", "latest", None])
         kind = chance.randrange(8)
@@ -49,7 +50,9 @@ def fill(url: str, chance: random.Random) -> None:
         elif kind == 1:
             push_image_by(url, name, tag, chance.random(), "sha512")
         elif kind == 2:
-            push_index_of_blobs(url, name, f"{number}", plain())
+            child = plain()
+            as_blobs.add(child.digest)  # with a manifest of that digest its link would go
+            push_index_of_blobs(url, name, f"{number}", child)
         elif kind == 3 and pushed:
             name, image = chance.choice(pushed)
             push(url, name, signature_tag(image), make_signature(image))
@@ -59,7 +62,8 @@ def fill(url: str, chance: random.Random) -> None:
             push(url, name, tag, image)
             pushed.append((name, image))
     for name, image in pushed:
-        if chance.random() < 0.1 and not any(other != image and _needs(other, image) for _, other in pushed):
+        needed = image.digest in as_blobs or any(other != image and _needs(other, image) for _, other in pushed)
+        if chance.random() < 0.1 and not needed:
             requests.delete(f"{url}/v2/{name}/manifests/{image.digest}", timeout=9)
     for name in NAMES:  # so that none of them is empty
         push(url, name, "kept", make_image([make_layer("kept", 10)]))

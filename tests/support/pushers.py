@@ -21,9 +21,9 @@ import requests
 from regdata.demo.samples import Blob, Image, make_image, make_index, make_layer, make_referrer
 from tests.support.helpers import ROOT
 
-REPOSITORIES = ("shop/web", "shop/api", "shop/api/worker", "tools")
+REPOSITORIES = ("shop/web", "shop/api", "shop/api/worker", *(f"team-{number}/app" for number in range(20)))
 LAYERS = [make_layer(("soak", number), 300 + 137 * number) for number in range(10)]
-TAGS = ("1", "2", "latest")
+TAGS = [*map(str, range(1, 20)), "latest"]
 
 
 class Refused(Exception):
@@ -42,7 +42,8 @@ class Pusher:
     def run(self) -> None:
         while True:
             image, repository = self.any_image(), self.chance.choice(REPOSITORIES)
-            reference = self.chance.choice([*TAGS, None])
+            reference = self.chance.choice(TAGS) if self.chance.random() < 0.8 else None
+            time.sleep(self.chance.random() * 0.1)
             for _ in range(3):
                 try:
                     self.push(repository, reference, image)
