@@ -29,6 +29,8 @@ from regdata.sources.site import Site
 
 # As the registry reads it: flags of one letter may stand together.
 _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
+# Bytes of a command's output that are looked at.
+_MOST = 1 << 20
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
 _OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
@@ -179,8 +181,19 @@ def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tupl
         except OSError as error:
             return 127, f"{command[0]}: {error.strerror}\n"
         process.wait()
-        output.seek(0)
-        return process.returncode, output.read().decode(errors="replace")
+        return process.returncode, _printed(output)
+
+
+def _printed(output: IO[bytes]) -> str:
+    """What was printed; of very much, the begin and the end."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(0)
+    if size <= _MOST:
+        return output.read().decode(errors="replace")
+    begin = output.read(_MOST // 2).decode(errors="replace")
+    output.seek(-_MOST // 2, os.SEEK_END)
+    left_out = f"\n… {size - _MOST} bytes left out …\n"
+    return begin + left_out + output.read(_MOST // 2).decode(errors="replace")
 
 
 def _output_file() -> IO[bytes]:

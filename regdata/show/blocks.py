@@ -18,6 +18,7 @@ from regdata.show.words import shorten, size
 
 LINES_SHOWN = 3  # of a command's output, before one unfolds it
 LINES_KEPT = 1000
+LINE_KEPT = 2000  # characters
 ROWS = 1000  # of a frame
 BAR = 30  # characters, in plain text
 COLOUR = "#D55E00"  # of bars: that of what goes, in the charts, too
@@ -151,7 +152,7 @@ class Output:
 
     @property
     def _lines(self) -> list[str]:
-        return plain(self.printed).splitlines()
+        return [_bounded(line) for line in plain(self.printed).splitlines()]
 
     @staticmethod
     def _pre(lines: Iterable[str]) -> str:
@@ -219,6 +220,10 @@ def _part_html(part: str) -> str:
     if isinstance(part, Code):
         return f"<code>{said}</code>"
     return f'<a href="{escape(quote(part.path, errors="replace"))}">{said}</a>' if isinstance(part, Link) else said
+
+
+def _bounded(line: str) -> str:
+    return line if len(line) <= LINE_KEPT else f"{line[: LINE_KEPT // 2]} … {line[-LINE_KEPT // 2 :]}"
 
 
 def _breaks(cell: Cell) -> str:

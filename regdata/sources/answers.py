@@ -6,9 +6,14 @@ from typing import NamedTuple
 
 from regdata.sources.manifest import is_digest
 
+UNBOUNDED = -1
+# A list of names has two; documents with very many take very much memory.
+_BRACKETS = 10
+_NONE = {0: "no complete answer", UNBOUNDED: "larger than such a document may be"}
+
 
 class Answer(NamedTuple):
-    """What came back; status 0 where no complete answer did."""
+    """What came back; status 0 where no complete answer did, UNBOUNDED where it was larger than it may be."""
 
     status: int
     headers: Mapping[str, str]
@@ -23,7 +28,7 @@ class Answer(NamedTuple):
     @property
     def error(self) -> str:
         """The status in words."""
-        return f"HTTP {self.status}" if self.status else "no complete answer"
+        return _NONE.get(self.status, f"HTTP {self.status}")
 
     def member(self, key: str) -> object:
         """A member of the JSON object in the body; False, which no listing holds, without one."""
@@ -32,6 +37,13 @@ class Answer(NamedTuple):
         except (ValueError, RecursionError):
             return False
         return document.get(key, False) if isinstance(document, dict) else False
+
+    def names(self, key: str) -> object:
+        """A member that should be a list of names; [] for null, which 2.x gives where the last tag went."""
+        if self.data.count(b"[") + self.data.count(b"{") > _BRACKETS:
+            return False
+        names = self.member(key)
+        return [] if names is None else names
 
     def own_message(self, redacted: Callable[[str], str] = str) -> str:
         """The server's own words after a blank: the first of a registry's errors (distribution-spec, "Error Codes"), or

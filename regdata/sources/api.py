@@ -12,8 +12,17 @@ from regdata.errors import RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
-from regdata.sources.manifest import Config, Content, matches, parse_config, parse_manifest, unreadable, with_config
-from regdata.sources.registry import ACCEPT, Registry, sha256_of
+from regdata.sources.manifest import (
+    Config,
+    Content,
+    matches,
+    parse_config,
+    parse_manifest,
+    sha256_of,
+    unreadable,
+    with_config,
+)
+from regdata.sources.registry import ACCEPT, Registry
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged
 
 # A config is a few KB; the range keeps a layer that calls itself a config out of the memory.

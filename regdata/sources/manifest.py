@@ -9,7 +9,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from datetime import datetime
+from threading import Lock
 from typing import Any, NamedTuple
 
 from regdata.sources import gojson
@@ -42,6 +44,9 @@ _ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-
 _ANY_DIGEST_BYTES = re.compile(_ANY_DIGEST.pattern.encode())
 _MAX_SIZE = 2**63 - 1  # a larger number fits in no BIGINT column, nor in Go's int64
 _MAX_TEXT = 255
+# Bytes of a document that is read beside others; a larger one may take thirty times as many, and waits for its turn.
+_LARGEST = 256 * 1024
+_LARGE = Lock()
 _MAX_LABELS = 64 * 1024  # characters
 
 # The fields that registries and clients read (distribution's manifest/…, image-spec's specs-go/v1).
@@ -128,6 +133,11 @@ def parse_manifest(digest: str, data: bytes, media_type: str | None) -> Content:
     ``media_type`` is the Content-Type that the bytes came with; None where they had none.
     What can't be understood refers, with kind ``unknown``, to every digest found in its text.
     """
+    with _LARGE if len(data) > _LARGEST else nullcontext():
+        return _parsed(digest, data, media_type)
+
+
+def _parsed(digest: str, data: bytes, media_type: str | None) -> Content:
     found = None
     document: Any = _NOTHING
     try:
@@ -169,7 +179,8 @@ class Config(NamedTuple):
 def parse_config(data: bytes) -> Config:
     """Read an image config. Never raises."""
     try:
-        config = _READ_CONFIG(gojson.parse(data), None)
+        with _LARGE if len(data) > _LARGEST else nullcontext():
+            config = _READ_CONFIG(gojson.parse(data), None)
     except gojson.Mismatch:
         return Config()
     return Config(_epoch(config.get("created")), _platform(config), _labels((config.get("config") or {}).get("Labels")))
@@ -342,6 +353,11 @@ def _platform(value: dict[str, Any]) -> str | None:
     if not parts[0] or not parts[1] or parts[:2] == ["unknown", "unknown"]:
         return None
     return "/".join(part for part in parts if part)
+
+
+def sha256_of(data: bytes) -> str:
+    """The digest that registries give to some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,11 @@ def is_repository(name: object) -> bool:
     return isinstance(name, str) and len(name) <= 255 and _REPOSITORY.fullmatch(name) is not None
 
 
+def hides(tag: str, other: str) -> bool:
+    """Whether the folder of a tag stands before another's in S3's order of keys, and its name is the begin of that."""
+    return other.startswith(tag) and other[len(tag) : len(tag) + 1] > "/"
+
+
 def is_tag(name: object) -> bool:
     """Whether a registry can have a tag of that name."""
     return isinstance(name, str) and _TAG.fullmatch(name) is not None

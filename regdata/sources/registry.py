@@ -7,9 +7,9 @@ and "Pushing Manifests". ``/v2/_catalog`` is CNCF distribution's own (docs/spec/
 What the registry says is not taken on trust: contents are hashed, listings that repeat are refused.
 """
 
-import hashlib
 import re
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,20 +22,19 @@ from urllib.parse import quote
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
-from regdata.sources.answers import Answer
-from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches
+from regdata.sources.answers import UNBOUNDED, Answer, one_line
+from regdata.sources.bounds import DOCUMENT, LIST, Unbounded, is_endless
+from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches, sha256_of
+from regdata.sources.names import hides, is_repository, is_tag
 from regdata.sources.pace import PATIENCE, TOO_MUCH
 from regdata.sources.tls import Tls, mistaken
 from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
 
 # Without all four types distribution answers an index tag with its amd64 child, or 404.
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
+_GRAMMAR = {"repositories": is_repository, "tags": is_tag}
 ONE_PAGE = 100  # tags; distribution gives as many or more at a time
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
-
-
-def sha256_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Manifest(NamedTuple):
@@ -119,24 +118,24 @@ class Registry:
     def _catalog(self) -> list[str]:
         path = f"{self.http.root}_catalog"
         try:
-            answer = self.http.send("GET", f"{path}?n=1000", retry=False)
+            answer = self.http.send("GET", f"{path}?n=1000", retry=False, most=LIST)
         except RegistryError:
             answer = Answer(0, {}, b"")
         if answer.status not in (200, 400):
             self.check()  # says best what is wrong, if it is with the registry as a whole
-            answer = self.http.send("GET", f"{path}?n=1000")
+            answer = self.http.send("GET", f"{path}?n=1000", most=LIST)
         if answer.status in (404, 405, 501):
             problem = answer.error + answer.own_message(self.http.authorization.redacted)
             cure = "where a registry lists no repositories, name them in registry.repositories of conf.json"
             raise self.http.error("GET", path, problem, cure)
         if answer.status == 400:  # more than this registry allows: its own number of them, then
-            answer = self.http.send("GET", path)
+            answer = self.http.send("GET", path, most=LIST)
         return self._listing(path, answer, "repositories")
 
     def tags(self, repository: str) -> list[str]:
         """A repository's tags, sorted; none where the registry does not know it (404)."""
         path = self.http.path(repository, "tags/list")
-        answer = self.http.send("GET", path)
+        answer = self.http.send("GET", path, most=LIST)
         listed = [] if answer.status == 404 else self._listing(path, answer, "tags")
         return sorted({*listed, *chain.from_iterable(self._after(repository, tag) for tag in self._hiding[repository])})
 
@@ -147,7 +146,7 @@ class Registry:
         list is asked to start behind the folder. A list of one page that holds two such tags is whole, as are all.
         """
         tags = self.tags(repository)
-        if len(tags) < ONE_PAGE and any(_hides(*pair) for pair in pairwise(tags)):
+        if len(tags) < ONE_PAGE and any(hides(*pair) for pair in pairwise(tags)):
             self._lists_all = True
         asked: set[str] = set()
         with ThreadPoolExecutor(self.workers) as pool:
@@ -170,7 +169,7 @@ class Registry:
         if tag in names:
             self._lists_all = True
             return []
-        return [name for name in names if isinstance(name, str) and _hides(tag, name)]
+        return [name for name in names[:1] if isinstance(name, str) and hides(tag, name)]
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag (or digest) stands for; None where there is none (404)."""
@@ -205,7 +204,7 @@ class Registry:
 
     def blob_readable(self, repository: str, digest: str) -> bool:
         """Whether the blob's first byte can be had, whatever the registry's cache says."""
-        answer = self.attempt(self.http.path(repository, "blobs", digest), {"Range": "bytes=0-0"})
+        answer = self.attempt(self.http.path(repository, "blobs", digest), {"Range": "bytes=0-0"}, most=1, cut=True)
         return answer.status in (200, 206, 416)  # 416: the blob is empty
 
     # Writing
@@ -315,7 +314,7 @@ class Registry:
         Asked with n=0: 3.x gives an empty list, 2.x every tag, or null where there is none.
         """
         path = self.http.path(repository, "tags/list")
-        answer = self.http.send("GET", f"{path}?n=0")
+        answer = self.http.send("GET", f"{path}?n=0", most=LIST)
         if answer.status == 200 and answer.member("tags") == []:
             return None
         return [] if answer.status == 404 else self._listing(path, answer, "tags")
@@ -345,12 +344,14 @@ class Registry:
                 with suppress(RegistryError):
                     self.http.send("DELETE", self.http.upload(path, answer)[1])
 
-    def attempt(self, path: str, headers: Mapping[str, str]) -> Answer:
+    def attempt(self, path: str, headers: Mapping[str, str], *, most: int = DOCUMENT, cut: bool = False) -> Answer:
         """A GET in a scan: trouble with one content is an answer, with the registry or a proxy before it an error."""
         try:
-            answer = self.http.read("GET", path, headers)
+            answer = self.http.read("GET", path, headers, most=most, cut=cut)
         except AccessError:
             raise
+        except Unbounded:
+            return Answer(UNBOUNDED, {}, b"")
         except RegistryError:
             self.check()
             return Answer(0, {}, b"")
@@ -361,23 +362,30 @@ class Registry:
     def _listing(self, path: str, answer: Answer, key: str) -> list[str]:
         """The names on all pages, from the first one on."""
         found: set[str] = set()
-        while True:
+        began, first = time.monotonic(), path
+        for pages in count():
             if answer.status != 200:
                 raise self.http.refused("GET", path, answer)
-            names = answer.member(key)
-            names = [] if names is None else names  # 2.x where the last tag went
+            if is_endless(len(found), pages, began, self.reach.per_second):
+                cure = "name what matters in registry.repositories of conf.json"
+                raise self.http.error("GET", first, f"the list of {key} does not end", cure)
+            names = answer.names(key)
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 problem, cure = f"no JSON list of {key}", "check what is between here and there"
                 raise self.http.error("GET", path, problem, cure)
+            if odd := [name for name in names if not _GRAMMAR[key](name)]:
+                problem = f"the list of {key} holds {one_line(odd[0])!r}, which no registry can have"
+                raise self.http.error("GET", path, problem, "take it out of the registry's storage")
             following = self.http.next_page(path, answer)
             if found.issuperset(names) and (names or following):
                 problem, cure = f"the list of {key} repeats itself", "it can't be trusted"
                 raise self.http.error("GET", path, problem, cure)
             found.update(names)
             if following is None:
-                return sorted(found)
+                break
             path = following
-            answer = self.http.send("GET", path)
+            answer = self.http.send("GET", path, most=LIST)
+        return sorted(found)
 
     def _found(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer | None:
         answer = self.http.read(method, path, headers)
@@ -389,8 +397,3 @@ class Registry:
         if not matches(digest, data):
             problem = "the content does not match its digest"
             raise self.http.error("GET", path, problem, "check the registry's store for damage")
-
-
-def _hides(tag: str, other: str) -> bool:
-    """Whether the folder of a tag stands before another's in S3's order of keys, and its name is the begin of that."""
-    return other.startswith(tag) and other[len(tag) : len(tag) + 1] > "/"

@@ -22,6 +22,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from regdata.errors import RegistryError
 from regdata.sources.answers import Answer, one_line
+from regdata.sources.bounds import BoundedAdapter
 
 # What is taken where conf.json has no registry.ca; requests itself reads no SSL_CERT_FILE.
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -90,7 +91,7 @@ class _file:
             raise RegistryError(f"{self.key} {self.path} can't be read ({error.strerror}): {cure}") from None
 
 
-class _Adapter(HTTPAdapter):
+class _Adapter(BoundedAdapter):
     """With a context of its own; what requests adds to it are the usual CAs, or those of the environment."""
 
     def __init__(self, context: ssl.SSLContext | None, **options: object) -> None:
@@ -98,7 +99,7 @@ class _Adapter(HTTPAdapter):
         super().__init__(**options)  # type: ignore[arg-type]
 
     def init_poolmanager(self, *values: object, **options: object) -> None:
-        super().init_poolmanager(*values, **options | self.more)  # type: ignore[arg-type]
+        super().init_poolmanager(*values, **options | self.more)
 
     def proxy_manager_for(self, proxy: str, **options: object) -> object:
         return super().proxy_manager_for(proxy, **options | self.more)
@@ -117,7 +118,7 @@ def cause(error: BaseException, url: str, timeout: tuple[float, float], *, shown
             return _tls(problem, url, shown)
     check = "check that the registry runs and that registry.url is right"
     for problem in chain:
-        if isinstance(problem, ReadTimeoutError):
+        if isinstance(problem, ReadTimeoutError | TimeoutError) and not isinstance(problem, NewConnectionError):
             return f"no answer within {timeout[1]:g} s", check
         if isinstance(problem, NameResolutionError):
             return f"there is no host {urlsplit(url).hostname}", check

@@ -4,6 +4,7 @@ No foreign exception gets out of here: what goes wrong on the way is a `Registry
 of any status is an `Answer`, and its reader decides.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,18 +13,19 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies, parse_header_links
-from urllib3 import Retry, Timeout
+from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
 from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
 from regdata.sources.answers import Answer, one_line
+from regdata.sources.bounds import DOCUMENT, WHOLE, Late, Unbounded, Until, received
 from regdata.sources.pace import Pace
 from regdata.sources.tls import Tls, cause, mistaken
 from regdata.sources.tokens import Authorization, need
 
 # Reading twice does no harm; a write that may have been carried out is never sent again by itself.
-_READS = Retry(
+_READS = Until(
     total=4,
     backoff_factor=0.2,
     status_forcelist=(500, 502, 504),
@@ -32,10 +34,16 @@ _READS = Retry(
     respect_retry_after_header=False,
 )
 _WRITES = _READS.new(connect=0, read=0, other=0, status_forcelist=(), allowed_methods=None)
+# What is told by a status is read by ourselves: urllib3 would read what comes with it, however long it is.
+_ELSEWHERE = _READS.new(status_forcelist=())
 _READING = ("GET", "HEAD")
 REDIRECTS = (301, 302, 303, 307, 308)
+HOPS = 5
+# How many answers may be too late, by and large, before nothing is asked any more.
+_LATE = 6.0
 # What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB.
 _MOST = 1 << 20
+_STRANGE = "it is no registry's answer: check what is between here and there"
 _CURES = {
     404: "check registry.url and the name",
     405: "the registry does not allow it: it is read-only, or lacks this part of the API",
@@ -75,6 +83,7 @@ class Transport:
         self.root = f"{parts.path}/v2/"
         self.pace = Pace(reach.per_second)
         self.authorization = Authorization(url, self._ask)
+        self._late = 0.0
         self._connect(reach)
 
     def _connect(self, reach: Reach) -> None:
@@ -84,9 +93,9 @@ class Transport:
         """
         self._verify = reach.tls.verify()
         self._shown = reach.tls.cert is not None
-        adapter = reach.tls.adapter(reach.at_once, _READS)
+        adapter = reach.tls.adapter(reach.at_once, _ELSEWHERE)
         self._own = self._session(adapter)
-        self._elsewhere = self._session(reach.tls.adapter(reach.at_once, _READS, show=False))
+        self._elsewhere = self._session(reach.tls.adapter(reach.at_once, _ELSEWHERE, show=False))
         try:
             request = requests.Request("GET", self._base + "/v2/").prepare()
             url = request.url or ""
@@ -108,7 +117,7 @@ class Transport:
         session.trust_env = False
         session.mount("http://", adapter)
         session.mount("https://", adapter)
-        session.headers["User-Agent"] = "regdata"
+        session.headers.update({"User-Agent": "regdata", "Accept-Encoding": "identity"})
         return session
 
     def send(
@@ -116,11 +125,13 @@ class Transport:
         method: str,
         path: str,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        content: bytes | None = None,
         *,
         retry: bool = True,
+        most: int = DOCUMENT,
+        cut: bool = False,
     ) -> Answer:
-        """One request to the registry itself, signed if it asks for that.
+        """One request to the registry itself, signed if it asks for that; ``most`` and ``cut``: see `read`.
 
         GET and HEAD are retried where the answer did not come (unless ``retry`` is off), and where the registry puts
         them off; writes are not.
@@ -131,7 +142,7 @@ class Transport:
         tried = renewed = 0
         while True:
             sent = self.pace.wait()
-            answer = self._once(method, path, headers, body, signed, retries)
+            answer = self._once(method, path, headers, content, signed, retries, most, cut)
             tried += 1
             if answer.status == 401 and not renewed:
                 renewed = 1
@@ -148,44 +159,98 @@ class Transport:
         method: str,
         path: str,
         headers: Mapping[str, str] | None,
-        body: bytes | None,
+        content: bytes | None,
         signed: str | None,
-        retries: Retry,
+        retries: Until,
+        most: int,
+        cut: bool,
     ) -> Answer:
         given = {**self._headers, **headers} if headers else self._headers
+        given = {**given, "Authorization": signed} if signed else given
+        if self._late > _LATE:
+            raise Late(str(self.error(method, path, "too many answers came too late", "see what the registry does")))
+        retries = retries.new()
+        retries.until = time.monotonic() + self._seconds[1] * WHOLE
         try:
+            answer = self._tried(method, path, given, content, retries, most, cut)
+        except Unbounded as error:
+            raise Unbounded(str(self.error(method, path, str(error), _STRANGE))) from None
+        except (HTTPError, OSError, ValueError) as error:
+            problem, cure = cause(error, self.display, self._seconds, shown=self._shown)
+            kind = RegistryError
+            if problem.startswith("no answer"):
+                kind, self._late = Late, self._late + 1
+            raise kind(str(self.error(method, path, problem, cure))) from None
+        self._late = max(self._late - 0.02, 0.0)
+        return answer
+
+    def _tried(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        retries: Until,
+        most: int,
+        cut: bool,
+    ) -> Answer:
+        """The answer, after some tries where it may be asked for again. Raises urllib3's errors, and Unbounded."""
+        while True:
             response = self._pool.urlopen(
                 method,
                 self._origin + path,
-                body=body,
-                headers={**given, "Authorization": signed} if signed else given,
-                retries=retries,
+                body=content,
+                headers=headers,
+                retries=retries.new(status_forcelist=()),
                 redirect=False,
                 assert_same_host=False,
                 timeout=self._timeout,
+                preload_content=False,
             )
-        except (HTTPError, OSError, ValueError) as error:
-            problem, cure = cause(error, self.display, self._seconds, shown=self._shown)
-            raise self.error(method, path, problem, cure) from None
-        return Answer(response.status, response.headers, response.data)
+            left = retries.new(total=response.retries.total) if response.retries else retries
+            try:
+                answer = Answer(response.status, response.headers, received(response, most, cut=cut))
+                if not retries.is_retry(method, response.status) or not left.total:
+                    return answer
+                retries = left.increment(method, path, response=response, _pool=self._pool)
+            except HTTPError as error:
+                retries = left.increment(method, path, error=error, _pool=self._pool)
+            retries.sleep()
 
-    def read(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """GET or HEAD of a content, which may be kept elsewhere, in an object store say: without our credentials."""
-        answer = self.send(method, path, headers)
-        if answer.status not in REDIRECTS:
-            return answer
-        where = urljoin(self._server + path, answer.headers.get("Location", ""))
-        with self._told(f"{method} {_place(where)}", where):
-            response = self._elsewhere.request(
-                method,
-                where,
-                headers=headers,
-                timeout=self._seconds,
-                allow_redirects=True,
-                verify=self._verify,
-                proxies=get_environ_proxies(where),
-            )
-            return Answer(response.status_code, response.headers, response.content)
+    def read(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        most: int = DOCUMENT,
+        cut: bool = False,
+    ) -> Answer:
+        """GET or HEAD of a content, which may be kept elsewhere, in an object store say: without our credentials.
+
+        ``most``: how many bytes it may have; of a larger one the first are given (``cut``), or it is an error.
+        """
+        answer, where = self.send(method, path, headers, most=most, cut=cut), self._server + path
+        for _ in range(HOPS):
+            if answer.status not in REDIRECTS:
+                return answer
+            where = urljoin(where, answer.headers.get("Location", ""))
+            with (
+                self._told(f"{method} {_place(where)}", where),
+                self._elsewhere.request(
+                    method,
+                    where,
+                    headers=headers,
+                    timeout=self._seconds,
+                    allow_redirects=False,
+                    stream=True,
+                    verify=self._verify,
+                    proxies=get_environ_proxies(where),
+                ) as response,
+            ):
+                data = b"" if response.status_code in REDIRECTS else received(response.raw, most, cut=cut)
+                answer = Answer(response.status_code, response.headers, data)
+        raise self.error(method, path, "it is redirected on and on", "check what is between here and the registry")
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
         """A request to the token server, which may redirect us nowhere: the password would go along."""
@@ -204,8 +269,7 @@ class Transport:
                     proxies=get_environ_proxies(url),
                 ) as response,
             ):
-                data = response.raw.read(_MOST, decode_content=True)
-                return Answer(response.status_code, response.headers, data)
+                return Answer(response.status_code, response.headers, received(response.raw, _MOST))
         except AccessError:
             raise
         except RegistryError as error:

@@ -23,12 +23,14 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; ``how``: whole, cut (half the body), reset (none at all), stall (too late)."""
+    """An answer; ``how``: whole, cut (half the body), reset (none at all), stall (too late). ``stream`` gives its body
+    piece by piece, as long as the client listens; its first piece is a head where it begins with HTTP/."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     how: str = "whole"
+    stream: Callable[[], Iterator[bytes]] | None = None
 
 
 Answer = Callable[[Request], Reply]
@@ -52,6 +54,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.close_connection = True
             return
+        if reply.stream:
+            return self._stream(reply, reply.stream())
         self.send_response(reply.status)
         for name, value in ({"Content-Length": str(len(reply.body))} | reply.headers).items():
             self.send_header(name, value)
@@ -61,6 +65,22 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(reply.body[: len(reply.body) // 2] if reply.how == "cut" else reply.body)
         self.close_connection = self.close_connection or reply.how == "cut"
+
+    def _stream(self, reply: Reply, pieces: Iterator[bytes]) -> None:
+        self.close_connection = True
+        first = next(pieces)
+        if not first.startswith(b"HTTP/"):
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+        self.wfile.write(first)
+        self.wfile.flush()
+        for piece in pieces:
+            if self.server.closing.is_set():
+                return
+            self.wfile.write(piece)
+            self.wfile.flush()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve
 
