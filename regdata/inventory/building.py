@@ -175,7 +175,7 @@ select row_number() over (order by image_name, tag_name) as id, t.* replace (coa
 from read_tags t left join read_contents c on c.manifest_hash = t.tag_hash"""
 
 _MANIFESTS = """
-select r.*, c.subject_hash, c.error from read_revisions r left join read_contents c using (manifest_hash)"""
+select r.*, c.subject_hash, c.error, c.kind from read_revisions r left join read_contents c using (manifest_hash)"""
 
 _BLOBS = """
 select row_number() over (order by blob) as id, blob as blob_hash, blob_size, blob_date, stored

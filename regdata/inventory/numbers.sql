@@ -1,5 +1,5 @@
 -- What an inventory holds, with numbers for names and digests: they are joined many times, and there may be many millions.
--- Reads tags(id, image_name, tag_name, tag_hash, error), manifests(image_name, manifest_hash, subject_hash, error, pushed),
+-- Reads tags(id, image_name, tag_name, tag_hash, error), manifests(image_name, manifest_hash, subject_hash, error, kind, pushed),
 -- digest(digest, hash) and edge(manifest, blob, kind): digests by number, and the reference's kind.
 
 create table image as
@@ -18,14 +18,14 @@ create table tag as
 select t.id, i.image, t.tag_name, d.digest, t.error
 from tags t join image i using (image_name) left join digest d on d.hash = t.tag_hash;
 
--- A node is a manifest of a repository: the same digest in two repositories is two nodes.
+-- A node is a manifest of a repository: the same digest in two repositories is two nodes. A subject that nobody knows is 0.
 create table node as
-select (row_number() over (order by i.image, d.digest))::integer as node, i.image, d.digest, s.digest as subject, m.error, m.pushed
+select (row_number() over (order by i.image, d.digest))::integer as node, i.image, d.digest, coalesce(s.digest, if(m.subject_hash is null, null, 0)) as subject, m.error, m.kind, m.pushed
 from (
-    select image_name, manifest_hash, subject_hash, error, pushed from manifests
+    select image_name, manifest_hash, subject_hash, error, kind, pushed from manifests
     union all
     -- Those that are linked as blobs alone, where the frame leaves them out.
-    select distinct image_name, hash, null, null, null
+    select distinct image_name, hash, null, null, null, null
     from oddities where what = 'blob' and (image_name, hash) not in (select (image_name, manifest_hash) from manifests)
 ) m
 join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash;

@@ -27,8 +27,21 @@ create table content_edge as
 select src, dst from child
 union select subject, node from referrer;
 
+-- What by its content can belong to another manifest, whatever its tag is called, and to which (a digest; NULL: it does not say):
+-- what names a subject, a signature, attestation or SBOM, and an index of nothing but such (the referrers fallback tag's).
+create table attachable as
+with leaf as (select node, subject from node where subject is not null or kind in ('signature', 'artifact'))
+select node, subject from leaf
+union all
+select p.node, max(l.subject)
+from node p join child c on c.src = p.node left join leaf l on l.node = c.dst
+where p.kind = 'index' and p.subject is null
+group by p.node
+having count(*) = count(l.node) and max(l.subject) is not distinct from min(l.subject);
+
 -- Tags that name their subject: the referrers fallback tag (distribution-spec, "Referrers Tag Schema") and cosign's. Not where
--- the manifest itself names another subject, and not where what is named hangs on it (an index tagged with a child's digest).
+-- the content is an image's or names another subject: a name proves nothing. Nor where what is named hangs on it (an index
+-- tagged with a child's digest).
 create table named as
 with recursive naming as (
     select t.id, t.node, n.image, 'sha256:' || substr(t.tag_name, 8, 64) as hash
@@ -38,7 +51,7 @@ with recursive naming as (
 candidate as (
     select t.id, t.node, s.node as subject
     from naming t join digest d using (hash) join node s on s.image = t.image and s.digest = d.digest
-    where not exists (from referrer r where r.node = t.node and r.subject <> s.node)
+    join attachable a on a.node = t.node and (a.subject is null or a.subject = s.digest)
 ),
 below(id, node) as (
     select id, node from candidate

@@ -37,6 +37,8 @@ _SIGNATURE_TYPES = (
     "application/vnd.cncf.notary.signature",
 )
 _ATTESTATION_TYPES = ("application/vnd.in-toto", "application/vnd.dsse.envelope")
+_SBOM_TYPES = ("spdx", "cyclonedx", "syft")  # cosign's specs/SBOM_SPEC.md: text/spdx+json, application/vnd.cyclonedx…
+_FILE_SYSTEM_TYPES = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _CREATED = "org.opencontainers.image.created"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}")
@@ -313,15 +315,18 @@ def _media_type(fields: dict[str, Any], served: str | None) -> str | None:
 
 
 def _kind(fields: dict[str, Any], references: list[Reference], config: Reference | None) -> str:
+    """cosign's signatures, attestations and SBOMs say that their config is an image's: their layers tell them apart."""
     artifact_type = fields.get("artifactType") or ""
     types = [reference.media_type or "" for reference in references]
+    is_image = config is not None and config.media_type in _IMAGE_CONFIGS
+    if is_image and any(type_.startswith(_FILE_SYSTEM_TYPES) for type_ in types):
+        types = []  # whatever lies beside them, it can be run
     if any(type_.startswith(_SIGNATURE_TYPES) for type_ in (artifact_type, *types)):
         return "signature"
     if artifact_type or (fields.get("subject") or {}).get("digest"):
         return "artifact"
-    if config is None or config.media_type not in _IMAGE_CONFIGS:
-        return "artifact"
-    return "artifact" if any(t.startswith(_ATTESTATION_TYPES) for t in types) else "image"
+    described = any(t.startswith(_ATTESTATION_TYPES) or any(word in t for word in _SBOM_TYPES) for t in types)
+    return "image" if is_image and not described else "artifact"
 
 
 def _descriptors(fields: dict[str, Any], key: str, kind: str) -> list[Reference]:

@@ -150,13 +150,25 @@ class Model:
         """A manifest, its children and its referrers, at any depth."""
         return closure({node}, lambda node: self.children(node) | self.referrers(node))
 
+    def belongs(self, node: Node, digest: str) -> bool:
+        """Whether a manifest is, by what it is and says, something that may belong to the one of this digest."""
+        it = self.manifests[node.digest]
+        if it.subject:
+            return it.subject == digest
+        if it.kind == "index":
+            entries = [self.manifests[child.digest] for child in self.children(node)]
+            subjects = {entry.subject for entry in entries}
+            sorts = {entry.kind for entry in entries if not entry.subject}
+            return bool(entries) and subjects <= {None, digest} and sorts <= {"signature", "artifact"}
+        return it.kind in ("signature", "artifact")
+
     def named_subject(self, tag: Tag) -> Node | None:
-        """The manifest that a cosign or fallback tag names, where its own manifest doesn't contradict."""
+        """The manifest that a cosign or fallback tag names, where the tag's own manifest is what its name says."""
         match, node = _NAMES_ITS_SUBJECT.fullmatch(tag.name), self.node(tag)
         subject = Node(tag.image, f"sha256:{match[1]}" if match else "")
         if node is None or subject not in self.revisions or subject in self.below(node):
             return None
-        return subject if self.subject(node) in (None, subject) else None
+        return subject if self.belongs(node, subject.digest) else None
 
     def in_ring(self, tag: Tag) -> bool:
         """Whether following names leads from what a tag names back to it."""
