@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, check_commands, collect
-from regdata.collecting.own import check_collector, collect_own, collects_itself, unneeded
+from regdata.collecting.own import Promise, check_collector, collect_own, collects_itself, promised, unneeded
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
@@ -86,21 +87,23 @@ def apply(
     *,
     gc: bool = True,
     force: bool = False,
+    empty_trash: bool = False,
     progress: Progress | None = None,
     batch: int | None = None,
 ) -> Result:
     """Carries ``plan`` out: deletes, runs the registry's garbage collection (unless ``gc`` is False), and verifies.
 
-    The run's record is written into a new folder under ``reports``. ``force`` overrides ``limits``. ``progress`` is
-    told how many manifests of how many are decided; ``batch``: how many may go between two looks at their images
-    (hundreds, if not given). Raises CleanupError, RegistryError or StorageError before anything is deleted; what goes
-    wrong later is in Result.errors.
+    The run's record is written into a new folder under ``reports``. ``force`` overrides ``limits``; ``empty_trash``
+    frees what earlier runs set aside (trash_days) now. ``progress`` is told how many manifests of how many are decided;
+    ``batch``: how many may go between two looks at their images (hundreds, if not given). Raises CleanupError,
+    RegistryError or StorageError before anything is deleted; what goes wrong later is in Result.errors.
     """
     record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
     with record.closed_on_error():
         record.save_plan(plan.tags, plan.manifests)
         site = Site.open(config)
-        result = clean_up(plan, config, site, record, gc=gc, force=force, progress=progress, batch=batch)
+        how: dict[str, Any] = {"gc": gc, "force": force, "empty_trash": empty_trash}
+        result = clean_up(plan, config, site, record, progress=progress, batch=batch, **how)
     record.finish()
     return result
 
@@ -113,6 +116,7 @@ def clean_up(
     *,
     gc: bool,
     force: bool,
+    empty_trash: bool = False,
     progress: Progress | None = None,
     batch: int | None = None,
 ) -> Result:
@@ -120,9 +124,14 @@ def clean_up(
     with site.lock(str(record.folder)):
         site.see_clock()
         check_plan(plan, config, site, gc=gc, force=force)
+        if empty_trash and not (gc and collects_itself(config, site)):
+            raise CleanupError(
+                "only a run that collects by itself empties the trash, so nothing was deleted: leave gc-command out of "
+                f"{config.path}, and run with collection; or leave empty_trash out"
+            )
         outcome = Outcome(plan)
         deletion = Deletion(outcome, site, record)
-        work = _Work(config, site, record, outcome, gc=gc)
+        work = _Work(config, site, record, outcome, gc=gc, empty_trash=empty_trash)
         return work.run(lambda: deletion.run(batch=batch, progress=progress))
 
 
@@ -215,8 +224,12 @@ def _check_limits(plan: Plan, config: Config) -> None:
 class _Work:
     """A plan that is being carried out, step by step; what there is to say of it so far."""
 
-    def __init__(self, config: Config, site: Site, record: Record, outcome: Outcome, *, gc: bool) -> None:
+    def __init__(
+        self, config: Config, site: Site, record: Record, outcome: Outcome, *, gc: bool, empty_trash: bool
+    ) -> None:
         self.config, self.site, self.record, self.outcome, self.gc = config, site, record, outcome, gc
+        self.empty_trash = empty_trash
+        self.promised = self._promised(outcome.plan.reclaimable)
         self.plan, self.expected, self.collected = outcome.plan, outcome.plan.blobs, Collection()
         self.notes: list[str] = []
         self.errors: list[str] = []
@@ -235,8 +248,8 @@ class _Work:
             result = Result(
                 tags=self.outcome.tag_rows(),
                 manifests=self.outcome.manifest_rows(),
-                bytes_predicted=self.plan.reclaimable,
-                bytes_expected=int(self.expected["blob_size"].sum()),
+                bytes_predicted=self.promised.total,
+                bytes_expected=self._expected,
                 bytes_freed=self.collected.bytes_freed,
                 collection=self.collected,
                 notes=self.notes,
@@ -246,6 +259,20 @@ class _Work:
             facts = _facts(result) | {"verified": self.looked_at, "bytes_stored_after": self.stored}
             self.record.write(**facts, errors=errors, notes=self.notes)
         return result
+
+    def _promised(self, unneeded: int) -> Promise:
+        return promised(self.config, self.site, unneeded, gc=self.gc, empty_trash=self.empty_trash)
+
+    @property
+    def _expected(self) -> int:
+        """The bytes that are to be freed for what went; what came back from the trash is not among them."""
+        collected, unneeded = self.collected, int(self.expected["blob_size"].sum())
+        expected = self._promised(unneeded).unneeded
+        if not collected.ran:
+            return expected + self.promised.due
+        return expected + sum(
+            size for digest, size in (collected.freed or {}).items() if digest in collected.from_trash
+        )
 
     @property
     def _gone(self) -> Members:
@@ -312,7 +339,9 @@ class _Work:
         if collects_itself(config, site):
             held = _held(self.plan.inventory, gone)
             self.expected = unneeded(config, site, fresh, held)
-            self.collected = collect_own(config, site, record, fresh, self.expected, held=held, began=began)
+            self.collected = collect_own(
+                *(config, site, record, fresh, self.expected), held=held, began=began, empty_trash=self.empty_trash
+            )
         elif len(self.expected) or not site.from_store:
             _make_layers(self.plan, site, record)
             self.collected = collect(config, site, record, self.expected)

@@ -65,7 +65,8 @@ def verify(
         )
     if collected.exit_code:
         return measured
-    extra = {digest: size for digest, size in collected.freed.items() if digest not in predicted}
+    known = predicted.keys() | collected.from_trash
+    extra = {digest: size for digest, size in collected.freed.items() if digest not in known}
     left = {digest: size for digest, size in predicted.items() if digest in stored and digest not in collected.spared}
     if extra:
         notes.append(

@@ -44,11 +44,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a collection did. freed: bytes by digest of what is gone, set_aside of what is kept for some days, back: the
-    digests that came back from there. healed: stale claims and links without data; swept: the blobs."""
+    """What a collection did. freed: bytes by digest of what is gone, set_aside of what is kept for some days; emptied:
+    the digests of the freed that had been kept, kept: the bytes that are by now. back: the digests that came back from
+    there. healed: stale claims and links without data; swept: the blobs."""
 
     freed: dict[str, int]
     set_aside: dict[str, int]
+    emptied: frozenset[str]
+    kept: int
     back: set[str]
     healed: Swept
     swept: Swept
@@ -79,10 +82,12 @@ def collect(
     *,
     run: str,
     keeps_days: float = 0,
+    empties: bool = False,
     stopped: bool = False,
     wait: float = WAIT,
 ) -> Collected:
-    """Collects what ``reading`` says, and what was set aside more than ``keeps_days`` ago.
+    """Collects what ``reading`` says, and frees what was set aside more than ``keeps_days`` ago, or before this run
+    (``empties``).
 
     ``run``: the name of what is set aside; ``stopped``: whether the registry is, or takes no pushes. Raises
     CleanupError, RegistryError or StorageError; what was undecided is back by then.
@@ -102,10 +107,10 @@ def collect(
         healed = sweep.run(ailing)
         swept = sweep.run(going)
         swept.spared |= dict.fromkeys(young, "young")
-        freed = trash.empty(aside, now - int(keeps_days * trash.DAY) if keeps_days else None)
-    return Collected(
-        freed | ({} if keeps_days else swept.freed), swept.freed if keeps_days else {}, back, healed, swept
-    )
+        emptied = trash.empty(trash.due(aside, keeps_days, now, all_of_it=empties, besides=run))
+        kept = trash.size(aside)
+    freed, set_aside = ({}, swept.freed) if keeps_days else (swept.freed, {})
+    return Collected(emptied | freed, set_aside, frozenset(emptied), kept, back, healed, swept)
 
 
 def _is_young(link: Link, reading: Reading) -> bool:

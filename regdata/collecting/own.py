@@ -6,6 +6,7 @@ import copy
 from collections.abc import Collection as Digests
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -98,8 +99,10 @@ def collect_own(
     *,
     held: Digests[tuple[str, str]],
     began: int,
+    empty_trash: bool = False,
 ) -> Collection:
-    """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry."""
+    """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry; and what is due
+    of what was set aside, or all of it (``empty_trash``)."""
     stored = fresh.blobs["stored"].fillna(False).astype(bool)
     reading = Reading(
         began=began,
@@ -121,12 +124,14 @@ def collect_own(
             record,
             run=record.folder.name,
             keeps_days=config.trash_days,
+            empties=empty_trash,
             stopped=stopped,
         )
     record.write(
         claims_healed=collected.healed.cleared,
         links_healed=collected.healed.unlinked,
         bytes_set_aside=sum(collected.set_aside.values()),
+        bytes_in_trash=collected.kept,
     )
     return Collection(
         ran=True,
@@ -137,9 +142,30 @@ def collect_own(
         errors=commands.errors,
         by=BY,
         set_aside=collected.set_aside,
+        from_trash=collected.emptied,
         spared=frozenset(collected.swept.spared),
         emptied=frozenset(reading.empty),
     )
+
+
+class Promise(NamedTuple):
+    """The bytes that a run is to free: those that nobody needs, unless they are kept for some days, and those that were
+    kept and are due."""
+
+    unneeded: int
+    due: int
+
+    @property
+    def total(self) -> int:
+        return self.unneeded + self.due
+
+
+def promised(config: Config, site: Site, unneeded: int, *, gc: bool, empty_trash: bool) -> Promise:
+    """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does."""
+    if not collects_itself(config, site):
+        return Promise(unneeded, 0)
+    batches = trash.due(Aside(_folder(config)), config.trash_days, site.now, all_of_it=empty_trash) if gc else ()
+    return Promise(0 if config.trash_days else unneeded, sum(sum(batch.sizes().values()) for batch in batches))
 
 
 def undo_own(config: Config, site: Site) -> list[str]:

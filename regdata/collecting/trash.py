@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.dates import is_before
@@ -40,12 +40,19 @@ def bring_back(aside: Aside, needed: Set[str], run: str = "") -> set[str]:
     return back
 
 
-def empty(aside: Aside, before: int | None) -> dict[str, int]:
-    """Frees what was surely collected before that time (UTC epoch seconds, the store's clock; None: all); bytes by
-    digest."""
-    freed: dict[str, int] = {}
+def due(aside: Aside, days: float, now: int, *, all_of_it: bool = False, besides: str = "") -> Iterator[Batch]:
+    """What was surely collected more than so many days ago (``now``: UTC epoch seconds, the store's clock), or all of
+    it; ``besides``: not by this run."""
     for batch in kept(aside):
-        if before is None or is_before(batch.date(), before):
-            freed |= batch.sizes()
-            batch.drop()
+        is_due = all_of_it or not days or is_before(batch.date(), now - int(days * DAY))
+        if is_due and batch.run != besides:
+            yield batch
+
+
+def empty(batches: Iterable[Batch]) -> dict[str, int]:
+    """Frees them; bytes by digest."""
+    freed: dict[str, int] = {}
+    for batch in batches:
+        freed |= batch.sizes()
+        batch.drop()
     return freed

@@ -94,6 +94,7 @@ def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [("collected by", str(record["collected_by"]))] if "collected_by" in record else []
     rows += [(key.replace("_", " "), str(record.get(key))) for key in COUNTS]
     rows += [(key.replace("_", " "), size(record.get(key))) for key in ("bytes_predicted", "bytes_freed")]
+    rows += [("set aside", size(record["bytes_in_trash"]))] if record.get("bytes_in_trash") else []
     rows += _known(record)
     return rows + [("error", " ".join(str(error).split())) for error in record.get("errors", [])]
 

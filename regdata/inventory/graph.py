@@ -21,10 +21,12 @@ GRACE = 2 * 3600
 
 
 class Collector(NamedTuple):
-    """Who collects: regdata itself (``own``) or the registry's own command; whether manifests' bytes go, too."""
+    """Who collects: regdata itself (``own``) or the registry's own command; whether manifests' bytes go, too; for how
+    many days what was collected is kept."""
 
     own: bool = False
     takes_manifests: bool = True
+    keeps_days: float = 0
 
 
 REGISTRY = Collector()

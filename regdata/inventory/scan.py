@@ -77,7 +77,8 @@ def _collector(config: Config) -> Collector:
     """Manifests' bytes stay where regdata collects and the registry does not start anew: it knows them, and would not
     store the same again."""
     own = not config.gc_command and config.registry.base_path is not None
-    return Collector(own=own, takes_manifests=not own or bool(config.gc_before and config.gc_after))
+    stops = bool(config.gc_before and config.gc_after)
+    return Collector(own, takes_manifests=not own or stops, keeps_days=config.trash_days if own else 0)
 
 
 def files_of(since: Inventory) -> Unchanged:

@@ -14,7 +14,7 @@ from regdata.analysis.backtest import backtest
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
 from regdata.collecting.commands import recover
-from regdata.collecting.own import undo_own
+from regdata.collecting.own import promised, undo_own
 from regdata.config import Config, check_flags, load_config
 from regdata.errors import CleanupError, ConfigError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
@@ -56,12 +56,14 @@ class Run(Shown):
         *,
         gc: bool,
         force: bool,
+        empty_trash: bool = False,
         progress: Progress | None = None,
         note: Note | None = None,
         watch: Watch | None = None,
         open_site: OpenSite = Site.open,
     ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
+        self.empty_trash = empty_trash
         self.condition = config.condition(sql_id)
         self.interrupted: list[PastRun] = []
         self.resumed: list[tuple[str, str, int]] = []
@@ -79,6 +81,7 @@ class Run(Shown):
             engine=config.engine,
             gc=gc,
             force=force,
+            empty_trash=empty_trash,
         )
         self.tell()
         keep_index(self.record.folder.parent)
@@ -229,7 +232,8 @@ class Run(Shown):
             self.expect()
         with self._step():
             made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
-            tags = made.tags
+            tags, how = made.tags, {"gc": self.gc, "empty_trash": self.empty_trash}
+            promise = promised(self.config, self._opened(), made.reclaimable, **how)
             self.record.save_plan(tags, made.manifests)
             self.record.save_tags(_told(made))
             self.record.write(
@@ -237,7 +241,8 @@ class Run(Shown):
                 manifests_planned=len(made.manifests),
                 tags_selected=int((tags["reason"] != "referrer").sum()),
                 tags_kept=int((tags["action"] == "keep").sum()),
-                bytes_predicted=made.reclaimable,
+                bytes_predicted=promise.total,
+                bytes_to_set_aside=made.reclaimable - promise.unneeded,
             )
         self.planned = made
         return made
@@ -251,9 +256,8 @@ class Run(Shown):
             return self.result
         with self._step():
             site = self._opened()
-            self.result = clean_up(
-                made, self.config, site, self.record, gc=self.gc, force=self.force, progress=self._progress
-            )
+            how = {"gc": self.gc, "force": self.force, "empty_trash": self.empty_trash}
+            self.result = clean_up(made, self.config, site, self.record, progress=self._progress, **how)
             self.record.save_tags(_told(made, self.result))
             for past in self.interrupted if not self.record.facts["errors"] else []:
                 settle(past, by=self.record.folder)
@@ -306,6 +310,7 @@ def start(
     conf: str = "",
     gc: bool = True,
     force: bool = False,
+    empty_trash: bool = False,
     progress: Progress | None = None,
     note: Note | None = None,
     watch: Watch | None = None,
@@ -318,15 +323,14 @@ def start(
     registry. Raises ConfigError; nothing has been asked of the registry by then.
     """
     try:
-        check_flags(gc=gc, force=force)
+        check_flags(gc=gc, force=force, empty_trash=empty_trash)
         if action not in ACTIONS:
             there = f"{', '.join(ACTIONS)} (del deletes, none only lists)"
             raise ConfigError(f"action is {action!r}, but there are: {there}")
         config = load_config(conf)
         process.prepare()
-        return Run(
-            config, sql_id, action, gc=gc, force=force, progress=progress, note=note, watch=watch, open_site=open_site
-        )
+        how = {"gc": gc, "force": force, "empty_trash": empty_trash}
+        return Run(config, sql_id, action, progress=progress, note=note, watch=watch, open_site=open_site, **how)
     except RegdataError as error:
         if watch:
             watch(not_begun(str(error)))

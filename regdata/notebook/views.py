@@ -70,7 +70,8 @@ def plan(shown: Plan, *, would: bool = False) -> Document:
     bytes_, verb = size(shown.reclaimable), "would" if would else "will"
     if not (go or stay or len(shown.manifests) or shown.reclaimable):
         return Document((Line("Nothing goes", ": the condition selects no tag, and there is nothing else to free."),))
-    freed = f"{bytes_} {verb} be freed"
+    days = shown.inventory.collector.keeps_days
+    freed = f"{bytes_} {verb} be {f'set aside for {days:g} days' if days else 'freed'}"
     if not shown.inventory.from_store:
         freed = f"at most {freed} (exact with base_path)"
 

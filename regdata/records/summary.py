@@ -60,12 +60,15 @@ def planned(facts: dict[str, Any]) -> str:
     would = _counted(number(facts, "tags_planned"), number(facts, "manifests_planned"))
     most = "" if facts.get("from_store") else "at most "
     kept, freed = number(facts, "tags_kept"), size(number(facts, "bytes_predicted"))
-    return f"{would} would go, {kept:,} selected tags would stay, {most}{freed} would be freed"
+    aside = f", {size(number(facts, 'bytes_to_set_aside'))} set aside" if facts.get("bytes_to_set_aside") else ""
+    return f"{would} would go, {kept:,} selected tags would stay, {most}{freed} would be freed{aside}"
 
 
 def _done(facts: dict[str, Any]) -> Line:
     freed, expected = facts.get("bytes_freed"), number(facts, "bytes_expected")
     gone = f": {_counted(tags_gone(facts), number(facts, 'manifests_deleted'))} are gone"
+    if facts.get("bytes_set_aside"):
+        gone += f"; {number(facts, 'bytes_set_aside'):,} bytes are set aside"
     if not facts.get("gc", True):
         return Line("✓ Deleted as planned", f"{gone}; no collection was run, the next one frees the bytes.", "good")
     if not isinstance(freed, int):
@@ -164,6 +167,8 @@ def _after(run: PastRun) -> Iterator[tuple[str, Cell]]:
             after = facts.get("bytes_stored_after") if run.began_to_collect else stored
             yield "tags", f"{tags:,} before, {tags - tags_gone(facts):,} after"
             yield "bytes", f"{_exact(stored)} before, {_exact(after)} after"
+    if facts.get("bytes_in_trash"):
+        yield "set aside", f"{_exact(facts['bytes_in_trash'])}, freed when trash_days are over (or by empty_trash)"
     if deletes(facts):
         yield "verified", _verified(facts)
         yield "undo", _undo(run)

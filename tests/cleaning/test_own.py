@@ -124,21 +124,56 @@ def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
 
 
 def test_trash(scene: Scene) -> None:
-    """With trash_days what was collected is set aside, and freed by a run when the days are over."""
+    """With trash_days what was collected is set aside, and freed by a run when the days are over; what a run frees of
+    that is what it predicts."""
     scene.settings["trash_days"] = 7
     scene.set()
     size = store_bytes(scene.base_path)
     assert scene.clean() == ""
     record = json.loads((scene.records()[0] / "record.json").read_bytes())
-    assert record["bytes_freed"] == 0
-    assert record["bytes_set_aside"] == size - store_bytes(scene.base_path) > 0
+    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 0
+    aside = size - store_bytes(scene.base_path)
+    assert record["bytes_set_aside"] == record["bytes_in_trash"] == aside > 0
+    assert record["bytes_to_set_aside"] >= aside
     for batch in (scene.base_path / NAME).glob("*/*-kept"):
         then = time.time() - 8 * 86400
         os.utime(batch, (then, then))
     assert scene.clean() == ""
     record = json.loads((scene.records()[1] / "record.json").read_bytes())
-    assert record["bytes_freed"] > 0
+    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == aside
+    assert record["bytes_in_trash"] == 0
+    assert record["notes"] == []
     assert not (scene.base_path / NAME).exists()
+
+
+def test_the_trash_is_emptied(scene: Scene) -> None:
+    """With `empty_trash` a run frees now what earlier ones set aside, as predicted; what it collects itself is kept."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    assert scene.clean() == ""
+    first = json.loads((scene.records()[0] / "record.json").read_bytes())
+    push(scene.registry.url, "prod/old", "old", OLD)
+    age(scene.base_path, 9000)
+    assert scene.clean(empty_trash=True) == ""
+    record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    own = record["bytes_set_aside"]
+    assert own == record["bytes_in_trash"] > 0
+    assert record["bytes_freed"] == record["bytes_expected"] > 0
+    # What was pushed again is not kept twice: it had been set aside, and is again.
+    assert record["bytes_freed"] == first["bytes_in_trash"] - own
+    assert scene.clean(empty_trash=True) == ""
+    record = json.loads((scene.records()[2] / "record.json").read_bytes())
+    assert record["bytes_freed"] == record["bytes_predicted"] == own
+    assert not (scene.base_path / NAME).exists()
+
+
+def test_there_is_no_trash_to_be_emptied(scene: Scene) -> None:
+    """With the registry's own collector, or without a collection, `empty_trash` is refused before anything goes."""
+    before = scene.store()
+    assert "only a run that collects by itself empties the trash" in scene.clean(empty_trash=True, gc=False)
+    scene.set(gc_command=scene.registry.gc_command)
+    assert "only a run that collects by itself empties the trash" in scene.clean(empty_trash=True)
+    assert scene.store() == before
 
 
 def test_restored_after_the_collection(scene: Scene) -> None:

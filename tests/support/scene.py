@@ -131,13 +131,15 @@ class Scene:
         self,
         *,
         gc: bool = True,
+        empty_trash: bool = False,
         before_scan: Callable[[], object] = lambda: None,
         before_apply: Callable[[], object] = lambda: None,
     ) -> str:
         """The steps of delete.ipynb on the condition; returns the error that they end with, if there is one."""
         self.run = None
         try:
-            self.run = run.start(sql_id="scene", conf=str(self.conf), gc=gc, open_site=self.open_site)
+            how = {"gc": gc, "empty_trash": empty_trash}
+            self.run = run.start(sql_id="scene", conf=str(self.conf), open_site=self.open_site, **how)
             before_scan()
             self.run.scan()
             self.run.plan()
