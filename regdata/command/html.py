@@ -8,7 +8,7 @@ from nbconvert import HTMLExporter
 from papermill.execute import ERROR_MARKER_TAG
 from traitlets.config import Config as Traits
 
-from regdata.show.blocks import Document
+from regdata.show.blocks import Document, Line
 from regdata.show.page import page
 
 BOX = "box"  # the tag of the cell that shows what a report opens with
@@ -18,8 +18,20 @@ def export_html(notebook_path: Path, box: Document | None = None) -> Path:
     """Writes `<name>.html` beside the notebook and returns its path.
 
     ``box``: what its cell with the tag `box` shows instead of what it showed: a run that was killed could not say so.
-    Raises OSError when the notebook can't be read or the page can't be written.
+    Whatever else is wrong with the notebook is a note on the page. Raises OSError when the page can't be written.
     """
+    try:
+        body = _body(notebook_path, box)
+    except Exception as error:
+        note = Line("Note: ", f"{notebook_path.name} can't be shown here: {type(error).__name__}: {error}", "note")
+        body = Document((*(box.blocks if box else ()), note)).html
+    written = notebook_path.with_suffix(".html")
+    title = f"{notebook_path.stem} {notebook_path.absolute().parent.name}"
+    written.write_text(page(title, body), encoding="utf-8", errors="replace")
+    return written
+
+
+def _body(notebook_path: Path, box: Document | None) -> str:
     quiet = logging.getLogger("regdata.command.html")  # nbconvert would remark on images without a text
     quiet.setLevel(logging.ERROR)
     notebook = nbformat.read(notebook_path, as_version=4)  # type: ignore[no-untyped-call]
@@ -35,12 +47,8 @@ def export_html(notebook_path: Path, box: Document | None = None) -> Path:
         embed_images=True,
         log=quiet,
     )
-    body, _ = exporter.from_notebook_node(notebook)
-    written = notebook_path.with_suffix(".html")
-    written.write_text(
-        page(f"{notebook_path.stem} {notebook_path.absolute().parent.name}", body), encoding="utf-8", errors="replace"
-    )
-    return written
+    body: str = exporter.from_notebook_node(notebook)[0]
+    return body
 
 
 def _open_with(notebook: nbformat.NotebookNode, box: Document) -> None:

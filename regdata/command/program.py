@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regdata._version import __version__
+from regdata.command.output import have_home, tolerant_output
 from regdata.errors import RegdataError
+from regdata.plain import plain
 
 if TYPE_CHECKING:
     from regdata.command.execute import Problem
@@ -44,17 +46,19 @@ class Program:
         return parser
 
     def run(self, job: Callable[[], int]) -> int:
-        """The job's exit code; whatever goes wrong is one line."""
-        try:
-            return job()
-        except (RegdataError, OSError) as error:
-            return self.fail(error)
-        except KeyboardInterrupt:
-            return self.fail("interrupted", code=INTERRUPTED)
+        """The job's exit code; whatever goes wrong is one line, and where that can't be printed, it is not."""
+        with tolerant_output():
+            try:
+                have_home()
+                return job()
+            except (RegdataError, OSError) as error:
+                return self.fail(error)
+            except KeyboardInterrupt:
+                return self.fail("interrupted", code=INTERRUPTED)
 
     def fail(self, problem: object, *, code: int = 1) -> int:
         """Says what went wrong; returns the exit code."""
-        print(f"{self.name}: {problem}", file=sys.stderr)
+        print(plain(f"{self.name}: {problem}"), file=sys.stderr)
         return code
 
     def failed(self, problem: "Problem | None") -> int:

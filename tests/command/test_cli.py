@@ -14,9 +14,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
 
-from regdata.command import cli
+from regdata.command import cli, html
 from regdata.records.record import new_folder
+from regdata.show.blocks import Document, Line
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,6 +213,59 @@ def test_failing_run(clear: Clear, folder: Path) -> None:
     assert "tags selected      12" in done.stdout
     assert "it is down" in (run / "delete.html").read_text()
     assert not (run / "after").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("reader", ["a full disk", "nobody"])
+def test_output_that_nobody_takes(folder: Path, reader: str, unbuffered: str) -> None:
+    """Where what is said can't be printed, the page is there all the same, and the exit code is the run's."""
+    write_notebook(folder / "nb" / "delete.ipynb", RECORD)
+    if reader == "nobody":
+        end, out = os.pipe()
+        os.close(end)
+    else:
+        out = os.open("/dev/full", os.O_WRONLY)
+    done = subprocess.run(
+        [sys.executable, "-c", START, "none", "del"],
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.PIPE,
+    )
+    os.close(out)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (only_run(folder) / "delete.html").is_file()
+
+
+def test_a_user_without_a_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of whom the machine knows no home gets one for Jupyter, below the folder for temporary files."""
+    write_notebook(folder / "nb" / "delete.ipynb", RECORD)
+    monkeypatch.delenv("HOME")
+    nobody = "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
+    done = subprocess.run(
+        [sys.executable, "-c", nobody + START, "none", "del"],
+        cwd=folder,
+        env=environment(TMPDIR=str(folder)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (only_run(folder) / "delete.html").is_file()
+
+
+def test_a_page_that_nbconvert_can_not_make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever nbconvert raises is a note on the page, which opens as it would."""
+
+    def fail(*_: object) -> None:
+        raise LookupError("no template\x1b[31m")
+
+    monkeypatch.setattr(HTMLExporter, "from_notebook_node", fail)
+    notebook = write_notebook(folder / "delete.ipynb", RECORD)
+    text = html.export_html(notebook, Document((Line("As planned", "."),))).read_text()
+    assert "As planned" in text
+    assert "delete.ipynb can&#x27;t be shown here: LookupError: no template</div>" in text
 
 
 def test_record_with_errors(clear: Clear) -> None:

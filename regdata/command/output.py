@@ -1,0 +1,70 @@
+"""Where a console script prints: what can't be printed any more changes nothing of what it does, nor its exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Tolerant:
+    """A stream whose reader may go away, and whose disk may be full: then nothing more is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what can be written; what the terminal has no letters for is replaced."""
+        with self._closed_on_error():
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding or "ascii"
+                self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, if that can be done."""
+        with self._closed_on_error():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: it is closed
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())  # what is left in its buffer goes there at the end
+                os.close(nowhere)
+
+
+@contextmanager
+def tolerant_output() -> Iterator[None]:
+    """stdout and stderr as Tolerant ones."""
+    before = sys.stdout, sys.stderr
+    ours = Tolerant(sys.stdout), Tolerant(sys.stderr)
+    sys.stdout, sys.stderr = ours
+    try:
+        yield
+    finally:
+        for stream in ours:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def have_home() -> None:
+    """Gives a user without a home one: Jupyter, which a notebook needs, takes it that everybody has."""
+    try:
+        Path.home()
+    except RuntimeError:
+        home = Path(tempfile.gettempdir()) / f"regdata-{os.getuid()}"
+        home.mkdir(0o700, exist_ok=True)
+        os.environ["HOME"] = str(home)
