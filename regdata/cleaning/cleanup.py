@@ -231,7 +231,7 @@ class _Work:
         self.empty_trash = empty_trash
         self.promised = self._promised(outcome.plan.reclaimable)
         self.plan, self.expected, self.collected = outcome.plan, outcome.plan.blobs, Collection()
-        self.notes: list[str] = []
+        self.notes = list(self.plan.notes)
         self.errors: list[str] = []
         self.looked_at: dict[str, int] = {}
         self.stored: int | None = None

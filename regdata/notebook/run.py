@@ -129,8 +129,8 @@ class Run(Shown):
             self.resumed = [manifest for past in self.interrupted for manifest in past.going]
             known = [(image, digest) for image, digest, _ in self.resumed]
             site = self._opened()
-            if self.deletes:
-                self._see_clock(site)
+            if self.deletes:  # what only lists writes no file
+                site.see_clock()
             found = observed(scan_site(site, self.config, known=known), self.config)
             self.record.write(
                 tags_total=len(found.images),
@@ -145,15 +145,6 @@ class Run(Shown):
             self._save_snapshot(found)
         self.inventory = found
         return found
-
-    def _see_clock(self, site: Site) -> None:
-        """What is stored is dated by a clock that may be wrong; a run that only lists writes no file to see it."""
-        site.see_clock()
-        if self._note and site.ahead:
-            self._note(
-                f"the clock that dates what is stored is {abs(site.ahead)} seconds "
-                f"{'ahead of' if site.ahead > 0 else 'behind'} this machine's: ages are counted by it"
-            )
 
     def _recover(self) -> None:
         site = self._opened()
@@ -243,6 +234,7 @@ class Run(Shown):
                 tags_kept=int((tags["action"] == "keep").sum()),
                 bytes_predicted=promise.total,
                 bytes_to_set_aside=made.reclaimable - promise.unneeded,
+                notes=list(made.notes),
             )
         self.planned = made
         return made

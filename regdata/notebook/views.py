@@ -68,8 +68,10 @@ def plan(shown: Plan, *, would: bool = False) -> Document:
     actions = shown.tags["action"].value_counts()
     go, stay = int(actions.get("delete", 0) + actions.get("untag", 0)), int(actions.get("keep", 0))
     bytes_, verb = size(shown.reclaimable), "would" if would else "will"
+    noted = [Line("Note: ", note, "note") for note in shown.notes]
     if not (go or stay or len(shown.manifests) or shown.reclaimable):
-        return Document((Line("Nothing goes", ": the condition selects no tag, and there is nothing else to free."),))
+        nothing = Line("Nothing goes", ": the condition selects no tag, and there is nothing else to free.")
+        return Document((nothing, *noted))
     days = shown.inventory.collector.keeps_days
     freed = f"{bytes_} {verb} be {f'set aside for {days:g} days' if days else 'freed'}"
     if not shown.inventory.from_store:
@@ -91,7 +93,7 @@ def plan(shown: Plan, *, would: bool = False) -> Document:
         if (what, action) == key
     ]
     reasons = Table(("what would happen" if would else "what happens", "count", "why"), rows)
-    blocks: list[Block] = [said]
+    blocks: list[Block] = [said, *noted]
     if images := list(_plan_rows(shown)):
         head = ("image", "freed", "tags go", "selected, but stay", "manifests go", "tags now")
         blocks.append(Table([_would(name) for name in head] if would else head, images, total=True))

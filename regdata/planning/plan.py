@@ -14,6 +14,7 @@ import pandas as pd
 from regdata.inventory.inventory import Inventory
 from regdata.plain import concealed
 from regdata.planning.explain import explain, meaning
+from regdata.planning.notes import notes
 from regdata.planning.rules import REASONS, Decision, decide, spared
 from regdata.show.shown import Shown
 from regdata.tables.conditions import Readers
@@ -54,6 +55,11 @@ class Plan(Decision, Shown):
         rows = rows.merge(dates, how="left", on=["image_name", "tag_name"])
         ordered = rows.sort_values(["last", "image_name", "tag_name"], ignore_index=True)
         return ordered[[*dates.columns, "tag_size", "tag_hash", "action", "reason", "why"]]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader may have meant otherwise, in a sentence each: by which dates ages are counted, and the like."""
+        return tuple(notes(self))
 
     @property
     def reclaimable(self) -> int:

@@ -1,0 +1,64 @@
+"""What there is to say of a plan that its rows do not show: a reader may have meant something else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from regdata.show.words import count
+
+if TYPE_CHECKING:
+    from regdata.planning.plan import Plan
+
+_AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
+_NAMES_ITS_SUBJECT = r"^sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?$"
+
+
+def notes(plan: Plan) -> Iterator[str]:
+    """In a sentence each."""
+    inventory = plan.inventory
+    if inventory.ahead:
+        side = "ahead of" if inventory.ahead > 0 else "behind"
+        yield (
+            f"the clock that dates what is stored is {abs(inventory.ahead):,} seconds {side} this machine's: ages are "
+            "counted by it"
+        )
+    if not inventory.from_store:
+        yield from _by_build_dates(plan)
+    yield from _of_other_repositories(plan)
+
+
+def _by_build_dates(plan: Plan) -> Iterator[str]:
+    """The same condition means push dates with base_path."""
+    for name, condition in (("the condition", plan.condition), ("`protect`", plan.inventory.protect or "")):
+        words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", condition))
+        if ages := [word for word in words if word in _AGES]:
+            yield (
+                f"without registry.base_path nobody knows when tags were pushed: {', '.join(ages)} of {name} "
+                f"{'counts' if len(ages) == 1 else 'count'} from when images were built (`created`), which may be "
+                "long before they were pushed"
+            )
+        if "pushed" in words:
+            yield f"without registry.base_path nobody knows when tags were pushed: `pushed` of {name} is NULL"
+
+
+def _of_other_repositories(plan: Plan) -> Iterator[str]:
+    """Signatures that are kept apart from what they sign (cosign's COSIGN_REPOSITORY)."""
+    known = plan.inventory.manifests[["image_name", "manifest_hash"]]
+    staying = known.merge(plan.manifests[["image_name", "manifest_hash"]], how="left_anti")
+    tags = plan.tags[plan.tags["action"] != "keep"]
+    named = "sha256:" + tags["tag_name"].str.extract(_NAMES_ITS_SUBJECT, expand=False)
+    signs = tags.assign(of=named).dropna(subset=["of"])
+    apart = signs.merge(known, how="left_anti", left_on=["image_name", "of"], right_on=["image_name", "manifest_hash"])
+    there = apart.merge(staying, left_on="of", right_on="manifest_hash", suffixes=("", "_there"))
+    if there.empty:
+        return
+    image, tag, of = there.iloc[0][["image_name", "tag_name", "image_name_there"]]
+    number = len(there.drop_duplicates(["image_name", "tag_name"]))
+    yield (
+        f"{count(number, 'tag')} that {'goes' if number == 1 else 'go'}, such as {image}:{tag}, "
+        f"{'belongs' if number == 1 else 'belong'} by name to images of other repositories that stay, such as one of "
+        f"{of} (signatures kept apart, COSIGN_REPOSITORY): only in their own repository are signatures kept with what "
+        "they sign; `protect` keeps these"
+    )

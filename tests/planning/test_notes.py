@@ -1,0 +1,71 @@
+"""What a plan says beside its rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from regdata.inventory.inventory import Inventory
+from regdata.planning.plan import plan
+from tests.support.small import Small, digest, few
+
+
+def signed_apart(*, beside: bool = False) -> Inventory:
+    """An image in `app`, and a signature of it in `sigs`, or in `app` as well."""
+    made = few()
+    made.push("app", "1", days=9, x=1)
+    for image in ("sigs", *(["app"] if beside else [])):
+        made.push(image, f"{digest('app1').replace(':', '-')}.sig", days=9, s=1)
+        kinds = made.columns["contents"]
+        kinds["kind"][-1] = "signature"
+    return made.inventory()
+
+
+@pytest.mark.parametrize("condition", ["age_days > 90", "NEWEST_RANK > 2", "exists (select tag_timestamp from images)"])
+def test_ages_without_push_dates(condition: str) -> None:
+    """Over the API a condition on ages has a note that they count from the build; with the folder it has none."""
+    [note] = plan(few().inventory(from_store=False), condition).notes
+    assert "without registry.base_path" in note
+    assert "of the condition counts from when images were built" in note
+    assert plan(few().inventory(), condition).notes == ()
+
+
+def test_what_has_no_ages_has_no_note() -> None:
+    """A condition without ages means the same everywhere."""
+    assert plan(few().inventory(from_store=False), "tag_name = '1.0' and version_rank > 1").notes == ()
+
+
+def test_pushed_and_protect() -> None:
+    """`pushed` is unknown over the API, and `protect` may count ages, too: each has its note."""
+    inventory = replace(few().inventory(from_store=False), protect="newest_rank <= 3")
+    pushed, protected = plan(inventory, "pushed < 1").notes
+    assert "`pushed` of the condition is NULL" in pushed
+    assert "newest_rank of `protect` counts from when" in protected
+
+
+def test_signatures_kept_apart() -> None:
+    """Signatures of images of another repository that stay are named; they go, since nothing there holds them."""
+    tag = f"{digest('app1').replace(':', '-')}.sig"
+    [note] = plan(signed_apart(), "image_name = 'sigs'").notes
+    assert note.startswith(f"1 tag that goes, such as sigs:{tag}, belongs by name to images of other repositories")
+    assert "such as one of app (signatures kept apart, COSIGN_REPOSITORY)" in note
+
+
+@pytest.mark.parametrize("condition", ["image_name in ('sigs', 'app')", "image_name = 'a/app'", "2 = 1"])
+def test_no_signatures_kept_apart(condition: str) -> None:
+    """Where the image goes, too, or the signature stays, there is nothing to say."""
+    assert plan(signed_apart(), condition).notes == ()
+
+
+def test_signatures_beside_what_they_sign() -> None:
+    """A signature in its image's own repository stays with it, and needs no note."""
+    assert plan(signed_apart(beside=True), "image_name = 'app' and tag_name like 'sha256-%'").notes == ()
+
+
+def test_a_clock() -> None:
+    """A clock that was allowed for is told."""
+    inventory = replace(Small().inventory(), ahead=-7200)
+    assert plan(inventory, "2 = 1").notes == (
+        "the clock that dates what is stored is 7,200 seconds behind this machine's: ages are counted by it",
+    )
