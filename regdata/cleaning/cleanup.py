@@ -14,20 +14,28 @@ from typing import Any
 
 import pandas as pd
 
+from regdata.cleaning.checks import check_plan
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
-from regdata.cleaning.review import check_uses, states
+from regdata.cleaning.review import states
 from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, verify, verify_gone
 from regdata.collecting.aftermath import remove_empty
-from regdata.collecting.commands import Collection, check_commands, collect
-from regdata.collecting.own import Promise, check_collector, collect_own, collects_itself, promised, unneeded
+from regdata.collecting.commands import Collection, collect
+from regdata.collecting.flight import Flight, in_flight
+from regdata.collecting.own import (
+    Promise,
+    collect_own,
+    collects_itself,
+    promised,
+    stops,
+    unneeded,
+)
 from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError, RegistryError
+from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
-from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
 from regdata.records.reading import uncollected
@@ -39,9 +47,6 @@ from regdata.sources.source import Part
 
 # How often the registry is read anew for what misses something that was deleted.
 ROUNDS = 3
-
-# By how many seconds a store's clock may be behind what a plan took for its time.
-BEHIND = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,90 +140,11 @@ def clean_up(
         return work.run(lambda: deletion.run(batch=batch, progress=progress))
 
 
-def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:
-    """Everything that can be known before the first deletion. Raises RegdataError; changes nothing."""
-    if not force:
-        _check_limits(plan, config)
-    if gc and config.gc_command:
-        check_commands(config)
-    site.registry.check()
-    if gc and config.gc_command:
-        _check_collectable(plan, site)
-    images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
-    if images:
-        _check_deletes(site, images)
-        site.check_written(images[0])
-    _check_clock(plan.inventory, site)
-    if gc:
-        check_collector(config, site, images)
-    check_uses(plan, config)
-
-
-def _check_clock(inventory: Inventory, site: Site) -> None:
-    """What is dated by a clock that is behind looks older than it is: a push that is in flight looks abandoned."""
-    behind = inventory.ahead - site.ahead
-    if behind > BEHIND:
-        raise CleanupError(
-            f"the clock that dates the files of {site.store.base} is {behind} seconds behind this machine's, and the "
-            "plan was made without knowing it, so nothing was deleted: set the clocks right, or have regdata run as a "
-            "user who may write into base_path (delete.ipynb then sees the clock before it scans)"
-        )
-
-
-def _check_deletes(site: Site, images: list[str]) -> None:
-    """That each image's manifests may be deleted, and that we have the right to."""
-    try:
-        with ThreadPoolExecutor(site.registry.workers) as pool:
-            list(pool.map(site.registry.check_deletes, images))
-    except RegistryError as error:
-        raise CleanupError(f"nothing was deleted: {error}") from None
-
-
-def _check_collectable(plan: Plan, site: Site) -> None:
-    """The registry's own collector takes nothing that is needed, and does not stop on the way."""
-    inventory, going = plan.inventory, plan.manifests[["image_name", "manifest_hash"]]
-    names = inventory.repositories["image_name"]
-    version = site.version(names.iloc[0]) if len(names) else "2.x"
-    told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
-    staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
-    try:
-        blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None))
-    except RegistryError as error:
-        raise CleanupError(
-            f"the registry does not answer whether manifests are linked as blobs, so nothing was deleted: {error}"
-        ) from None
-    if blobs:
-        told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
-    if told:
-        raise CleanupError(told[0])
-
-
 def _make_layers(plan: Plan, site: Site, record: Record) -> None:
     """An empty folder ``_layers`` where a repository has none: without one the collector does not find it."""
     for repository in site.without_layers(plan.inventory.oddities):
         record.journal({"event": "making layers", "image": repository})
         site.store.make_layers(repository)
-
-
-def _check_limits(plan: Plan, config: Config) -> None:
-    tags = int(plan.tags["action"].isin(["delete", "untag"]).sum())
-    percent = 100 * tags / max(len(plan.inventory.images), 1)
-    for name, limit, value, said in (
-        ("max_tags", config.limits.max_tags, tags, f"{tags} tags"),
-        (
-            "max_percent",
-            config.limits.max_percent,
-            percent,
-            f"{percent:.1f} % of all tags ({tags} of {len(plan.inventory.images)})",
-        ),
-        ("max_bytes", config.limits.max_bytes, plan.reclaimable, f"{plan.reclaimable} bytes"),
-    ):
-        if limit is not None and value > limit:
-            raise CleanupError(
-                f"the plan would delete {said}, which passes limits.{name} = {limit:g} of {config.path} by "
-                f"{value - limit:g}; nothing was deleted. Look at the plan with action none; then narrow the "
-                "condition, raise the limit, or give force"
-            )
 
 
 class _Work:
@@ -342,12 +268,43 @@ class _Work:
             self.collected = collect_own(
                 *(config, site, record, fresh, self.expected), held=held, began=began, empty_trash=self.empty_trash
             )
-        elif len(self.expected) or not site.from_store:
+        elif self._has_landed(fresh):
             _make_layers(self.plan, site, record)
             self.collected = collect(config, site, record, self.expected)
         self._say(Verdict(self.collected.notes, self.collected.errors))
         if self.collected.ran and self.outcome.deleted:
             self._revive()  # what was inside the registry all the time
+
+    def _has_landed(self, fresh: Inventory) -> bool:
+        """Whether there is something for gc-command to collect, and nothing is being pushed, after waiting for that
+        (gc-wait): it would take layers whose manifest is not there yet, and the push would be broken."""
+        config, deadline = self.config, time.monotonic() + self.config.gc_wait
+        while flight := self._in_flight(fresh):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(min(1.0, config.gc_wait))
+            _, fresh = self._revive()
+        if self.site.from_store and self._expects_only(flight):
+            return False
+        if flight and (config.gc_wait or (flight.blobs and not stops(config))):
+            self.errors.append(
+                f"{flight}. Not collected after {config.gc_wait:g} s: run again later, have gc-wait wait longer, stop "
+                "the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself collects "
+                "beside pushes)"
+            )
+        elif flight:
+            self.notes.append(f"{flight}: a push that is not finished may have to be repeated")
+        return not self.errors
+
+    def _in_flight(self, fresh: Inventory) -> Flight:
+        if fresh.from_store:
+            nothing = self._gone.manifest_rows.iloc[:0]
+            self.expected = freed(fresh, nothing)
+        return in_flight(self.site, fresh)
+
+    def _expects_only(self, flight: Flight) -> bool:
+        """Whether all that would be collected is being pushed."""
+        return {digest for _, digest in flight.blobs}.issuperset(self.expected["blob_hash"])
 
 
 def _held(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Beside a collection and after it: pushes in flight, caches that claim what is gone, repositories that are empty."""
+"""After a collection: caches that claim what is gone, repositories that are empty."""
 
 from __future__ import annotations
 
@@ -10,22 +10,10 @@ import pandas as pd
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
-from regdata.sources.dates import is_before
 from regdata.sources.site import Site
 
 # How many collected blobs the registry is asked for afterwards.
 PROBES = 20
-
-
-def in_flight(site: Site, seconds: float) -> str | None:
-    """What is being pushed, after waiting up to ``seconds`` for it to end."""
-    deadline = time.monotonic() + seconds
-    while uploads := [upload for upload in site.uploads() if not is_before(upload.started, site.now - GRACE)]:
-        if time.monotonic() >= deadline:
-            images = ", ".join(sorted({upload.repository for upload in uploads}))
-            return f"{len(uploads)} uploads were in flight before the collection ({images})"
-        time.sleep(min(1.0, seconds))
-    return None
 
 
 def probes(expected: pd.DataFrame) -> list[tuple[str, str]]:

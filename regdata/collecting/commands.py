@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from regdata.collecting.aftermath import held, in_flight, probes, stale, taken
+from regdata.collecting.aftermath import held, probes, stale, taken
 from regdata.config import Config
 from regdata.errors import CleanupError, StorageError
 from regdata.records.reading import PastRun
@@ -87,17 +87,8 @@ def check_commands(config: Config) -> None:
 
 
 def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) -> Collection:
-    """Waits for uploads (gc-wait), then gc-before, gc-command, gc-after. ``expected``: the blobs to be freed
-    (Plan.blobs)."""
-    notes = []
-    if told := in_flight(site, config.gc_wait):
-        if config.gc_wait:
-            return Collection(
-                errors=[
-                    f"{told}. Not collected after {config.gc_wait:g} s; run again later, or stop pushes by gc-before"
-                ]
-            )
-        notes.append(f"{told}: a push that is not finished may have to be repeated")
+    """gc-before, gc-command, gc-after. ``expected``: the blobs to be freed (Plan.blobs)."""
+    notes: list[str] = []
     commands, asked = Commands(config, record), probes(expected)
     record.journal({"event": "collecting", "blobs": asked})
     measured = _unknown

@@ -50,7 +50,7 @@ def check_collector(config: Config, site: Site, images: list[str]) -> None:
             + ", so nothing was deleted: give it that, or gc-command, or run without collection (-p gc False, "
             "clear.py --no-gc)"
         )
-    if not _stops(config):
+    if not stops(config):
         names = images or site.source.repositories()
         for name in names[:1]:
             site.registry.check_deletes(name)
@@ -58,7 +58,7 @@ def check_collector(config: Config, site: Site, images: list[str]) -> None:
             check_online(Claims(copy.copy(site.registry)), _folder(config), name)
 
 
-def _stops(config: Config) -> bool:
+def stops(config: Config) -> bool:
     """Whether the registry is stopped, or takes no pushes, while it is collected, and starts anew after that."""
     return bool(config.gc_before and config.gc_after)
 
@@ -71,7 +71,7 @@ def unneeded(config: Config, site: Site, fresh: Inventory, held: Digests[tuple[s
     """
     nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
     blobs = freed(fresh, nothing, used={digest for _, digest in held})
-    if not _stops(config):
+    if not stops(config):
         small = blobs[blobs["blob_size"] <= _MAX_MANIFEST]["blob_hash"]
         staying = {digest for digest in small if _may_be_manifest(site.store.content(digest))}
         blobs = blobs[~blobs["blob_hash"].isin(staying)]

@@ -134,6 +134,12 @@ class Store(Source, Protocol):
     def clock(self) -> int | None:
         """The time of the clock that dates what is written (UTC epoch seconds); None where that can't be seen."""
 
+    def links(self, repository: str) -> dict[str, int]:
+        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by."""
+
+    def deleted(self, repository: str) -> dict[str, int]:
+        """When each manifest was deleted, as far as that left a trace."""
+
     def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
         """Remove a tag and nothing else, unless it is on another digest or was pushed at another time; an absent tag is
         no error."""

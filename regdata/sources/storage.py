@@ -215,6 +215,25 @@ class Storage:
             return written.mtime if written else None
         return None
 
+    def links(self, repository: str) -> dict[str, int]:
+        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by."""
+        found: dict[str, int] = {}
+        with told(self.root):
+            aliases = self.layout.aliases(repository)
+            for name, date in self.layout.layers(repository).items():
+                blob = aliases.get(name, name)
+                found[blob] = max(date, found.get(blob, date))
+        return found
+
+    def deleted(self, repository: str) -> dict[str, int]:
+        """When each manifest was deleted: its link is gone then, and its folder is left."""
+        with told(self.root):
+            folders = {
+                one: os.path.dirname(self.layout.revision(repository, one)) for one in self.layout.deleted(repository)
+            }
+            stats = {digest: self.files.stat(folder) for digest, folder in folders.items()}
+            return {digest: stat.mtime for digest, stat in stats.items() if stat}
+
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
         with told(self.root):

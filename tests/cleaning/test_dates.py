@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from regdata.cleaning.cleanup import check_plan
+from regdata.cleaning.checks import check_plan
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_image, make_layer, push

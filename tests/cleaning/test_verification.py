@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
-from regdata.demo.samples import make_image, make_layer, push
-from tests.support.scene import LATEST, LIBRARY, OLD, Finished, NewScene, Scene, repositories
+from regdata.demo.samples import Image, make_image, make_layer, push
+from tests.collecting.test_sweep import pulls
+from tests.support.scene import CONDITION, LATEST, LIBRARY, OLD, Finished, NewScene, Scene, broken, repositories
 
 
 def open_upload(scene: Scene, repository: str) -> str:
@@ -77,6 +80,79 @@ def test_wait(new_scene: NewScene, finished: Finished) -> None:
 def blob_path(base_path: Path, digest: str) -> Path:
     hex_ = digest.removeprefix("sha256:")
     return base_path / f"docker/registry/v2/blobs/sha256/{hex_[:2]}/{hex_}"
+
+
+NEW = make_image([make_layer("in flight", 900), make_layer("in flight, too", 800)])
+
+
+def push_layers(scene: Scene, image: Image, repository: str = "new/app") -> Callable[[], int]:
+    """Pushes all but the manifest; returns what pushes that, and gives the answer."""
+    url = f"{scene.registry.url}/v2/{repository}"
+    for blob in image.blobs:
+        begun = requests.post(f"{url}/blobs/uploads/", timeout=9)
+        put = requests.put(begun.headers["Location"], params={"digest": blob.digest}, data=blob.data, timeout=9)
+        put.raise_for_status()
+    headers = {"Content-Type": image.media_type}
+    return lambda: requests.put(f"{url}/manifests/1", data=image.manifest, headers=headers, timeout=9).status_code
+
+
+@pytest.mark.parametrize("old", ["nothing", "link", "data"])
+def test_layers_without_their_manifest(new_scene: NewScene, finished: Finished, old: str) -> None:
+    """gc-command is put off where layers are up and their manifest is not; the push goes on and is whole."""
+    scene = new_scene(cache=True)
+    scene.set(gc_before=None, gc_after=None)
+    go_on = push_layers(scene, NEW)
+    for blob in NEW.blobs if old != "nothing" else ():
+        hex_ = blob.digest[7:]
+        data, link = f"blobs/sha256/{hex_[:2]}/{hex_}/data", f"repositories/new/app/_layers/sha256/{hex_}/link"
+        path = scene.base_path / "docker/registry/v2" / (data if old == "data" else link)
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    error = scene.clean()
+    assert "3 blobs pushed less than 2 hours ago had no manifest before the collection (new/app)" in error
+    assert "Not collected after 0 s" in error
+    assert all(cure in error for cure in ("gc-wait", "gc-before", "leave gc-command out"))
+    assert scene.store().revisions == finished[True].revisions
+    assert go_on() == 201
+    assert broken(scene.base_path) == []
+    assert pulls(scene.registry.url, "new/app", "1", NEW)
+
+
+def test_layers_whose_manifest_comes(new_scene: NewScene, finished: Finished) -> None:
+    """With gc-wait the collection starts when the manifest of the layers has come."""
+    scene = new_scene()
+    scene.set(gc_wait=60)
+    end = threading.Timer(2, push_layers(scene, NEW))
+    end.start()
+    assert scene.clean() == ""
+    end.join()
+    assert broken(scene.base_path) == []
+    assert scene.store().blobs == finished[True].blobs | {NEW.digest, *(blob.digest for blob in NEW.blobs)}
+
+
+def test_deleted_since_they_were_pushed(new_scene: NewScene, finished: Finished) -> None:
+    """Layers that just came and whose image was deleted, by a run or by others, are no push in flight."""
+    scene = new_scene()
+    scene.set(gc_before=None, gc_after=None, sql={"none": "2=1", "scene": f"{CONDITION} or image_name like 'new/%'"})
+    push(scene.registry.url, "new/1", "1", OLD)
+    assert scene.clean(gc=False) == ""
+    other = make_image([make_layer("by others", 300)])
+    push(scene.registry.url, "new/2", "1", other)
+    requests.delete(f"{scene.registry.url}/v2/new/2/manifests/{other.digest}", timeout=9).raise_for_status()
+    push(scene.registry.url, "new/3", "1", NEW)
+    assert scene.clean() == ""
+    assert scene.store().blobs == finished[True].blobs
+
+
+def test_nothing_but_a_push(new_scene: NewScene) -> None:
+    """Where nothing is to be collected a push in flight is no error."""
+    scene = new_scene()
+    scene.set(gc_before=None, gc_after=None)
+    assert scene.clean() == ""
+    push_layers(scene, NEW)
+    assert scene.clean() == ""
+    assert scene.run
+    assert scene.run.result
+    assert not scene.run.result.collection.ran
 
 
 @pytest.mark.parametrize("store", [True, False], ids=["store", "api"])

@@ -1,0 +1,97 @@
+"""Everything that can be known before the first deletion: what is against a plan is one error, nothing is changed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from regdata.cleaning.review import check_uses
+from regdata.collecting.commands import check_commands
+from regdata.collecting.own import check_collector
+from regdata.config import Config
+from regdata.errors import CleanupError, RegistryError
+from regdata.inventory.inventory import Inventory
+from regdata.planning.collectors import AS_BLOB, objections
+from regdata.planning.plan import Plan
+from regdata.sources.site import Site
+
+# By how many seconds a store's clock may be behind what a plan took for its time.
+BEHIND = 300
+
+
+def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:
+    """Everything that can be known before the first deletion. Raises RegdataError; changes nothing."""
+    if not force:
+        _check_limits(plan, config)
+    if gc and config.gc_command:
+        check_commands(config)
+    site.registry.check()
+    if gc and config.gc_command:
+        _check_collectable(plan, site)
+    images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
+    if images:
+        _check_deletes(site, images)
+        site.check_written(images[0])
+    _check_clock(plan.inventory, site)
+    if gc:
+        check_collector(config, site, images)
+    check_uses(plan, config)
+
+
+def _check_clock(inventory: Inventory, site: Site) -> None:
+    """What is dated by a clock that is behind looks older than it is: a push that is in flight looks abandoned."""
+    behind = inventory.ahead - site.ahead
+    if behind > BEHIND:
+        raise CleanupError(
+            f"the clock that dates the files of {site.store.base} is {behind} seconds behind this machine's, and the "
+            "plan was made without knowing it, so nothing was deleted: set the clocks right, or have regdata run as a "
+            "user who may write into base_path (delete.ipynb then sees the clock before it scans)"
+        )
+
+
+def _check_deletes(site: Site, images: list[str]) -> None:
+    """That each image's manifests may be deleted, and that we have the right to."""
+    try:
+        with ThreadPoolExecutor(site.registry.workers) as pool:
+            list(pool.map(site.registry.check_deletes, images))
+    except RegistryError as error:
+        raise CleanupError(f"nothing was deleted: {error}") from None
+
+
+def _check_collectable(plan: Plan, site: Site) -> None:
+    """The registry's own collector takes nothing that is needed, and does not stop on the way."""
+    inventory, going = plan.inventory, plan.manifests[["image_name", "manifest_hash"]]
+    names = inventory.repositories["image_name"]
+    version = site.version(names.iloc[0]) if len(names) else "2.x"
+    told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
+    staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
+    try:
+        blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None))
+    except RegistryError as error:
+        raise CleanupError(
+            f"the registry does not answer whether manifests are linked as blobs, so nothing was deleted: {error}"
+        ) from None
+    if blobs:
+        told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
+    if told:
+        raise CleanupError(told[0])
+
+
+def _check_limits(plan: Plan, config: Config) -> None:
+    tags = int(plan.tags["action"].isin(["delete", "untag"]).sum())
+    percent = 100 * tags / max(len(plan.inventory.images), 1)
+    for name, limit, value, said in (
+        ("max_tags", config.limits.max_tags, tags, f"{tags} tags"),
+        (
+            "max_percent",
+            config.limits.max_percent,
+            percent,
+            f"{percent:.1f} % of all tags ({tags} of {len(plan.inventory.images)})",
+        ),
+        ("max_bytes", config.limits.max_bytes, plan.reclaimable, f"{plan.reclaimable} bytes"),
+    ):
+        if limit is not None and value > limit:
+            raise CleanupError(
+                f"the plan would delete {said}, which passes limits.{name} = {limit:g} of {config.path} by "
+                f"{value - limit:g}; nothing was deleted. Look at the plan with action none; then narrow the "
+                "condition, raise the limit, or give force"
+            )

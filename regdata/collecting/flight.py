@@ -1,0 +1,71 @@
+"""Pushes in flight: open uploads, and layers and configs that are up while their manifest is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from regdata.inventory.graph import GRACE
+from regdata.inventory.inventory import Inventory
+from regdata.planning.rules import needed
+from regdata.show.words import count
+from regdata.sources.dates import is_before
+from regdata.sources.site import Site
+from regdata.sources.watch import digests_in
+
+
+class Flight(NamedTuple):
+    """Where uploads are open, by repository; and the blobs (repository, digest) that no manifest uses yet."""
+
+    uploads: list[str]
+    blobs: list[tuple[str, str]]
+
+    def __bool__(self) -> bool:
+        return bool(self.uploads or self.blobs)
+
+    def __str__(self) -> str:
+        said = []
+        if self.uploads:
+            images = ", ".join(sorted(set(self.uploads)))
+            said.append(f"{len(self.uploads)} uploads were in flight before the collection ({images})")
+        if self.blobs:
+            images = ", ".join(sorted({image for image, _ in self.blobs}))
+            said.append(
+                f"{count(len(self.blobs), 'blob')} pushed less than 2 hours ago had no manifest before the collection "
+                f"({images}): a push may be in flight"
+            )
+        return ", and ".join(said)
+
+
+def in_flight(site: Site, fresh: Inventory) -> Flight:
+    """What is being pushed; blobs only where the registry's folder was read, as ``fresh`` has it."""
+    young = site.now - GRACE
+    uploads = [upload.repository for upload in site.uploads() if not is_before(upload.started, young)]
+    return Flight(uploads, sorted(_blobs(site, fresh, young)) if fresh.from_store else [])
+
+
+def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[str, str]]:
+    """The blobs that nobody needs and that came, or were linked, after ``young``, or nobody knows when; but for those
+    that a manifest used which was deleted since."""
+    stored = fresh.blobs[fresh.blobs["stored"].fillna(False).astype(bool)]
+    dates = dict(zip(stored["blob_hash"], stored["blob_date"].fillna(0).astype(int), strict=True))
+    unneeded = dates.keys() - needed(fresh)
+    for image in fresh.repositories["image_name"] if unneeded else ():
+        links = {digest: date for digest, date in site.store.links(image).items() if digest in unneeded}
+        came = {digest: max(date, dates[digest]) for digest, date in links.items()}
+        came = {
+            digest: date
+            for digest, date in came.items()
+            if not (is_before(links[digest], young) and is_before(dates[digest], young))
+        }
+        used = _used(site, image) if came else {}
+        yield from ((image, digest) for digest, date in came.items() if date > used.get(digest, -1))
+
+
+def _used(site: Site, image: str) -> dict[str, int]:
+    """When what the deleted manifests of an image mention was last of use."""
+    found: dict[str, int] = {}
+    for manifest, date in site.store.deleted(image).items():
+        for digest in digests_in(site.store.content(manifest) or b""):
+            found[digest] = max(date, found.get(digest, 0))
+    return found
