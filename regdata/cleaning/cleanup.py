@@ -42,6 +42,7 @@ from regdata.records.reading import uncollected
 from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.show.words import count
+from regdata.sources.progress import now
 from regdata.sources.site import Site
 from regdata.sources.source import Part
 
@@ -210,7 +211,9 @@ class _Work:
         self._others = _vanished(self.plan.inventory, self.site)
         if number := len(self._others.manifests) + len(self._others.tags):
             self.notes.append(f"{number} tags and manifests had been deleted by others since the scan")
+        now.begin("deleting", "manifests", len(self.outcome.planned))
         failed = delete()
+        now.begin("verifying")
         self.errors += failed
         if failed:
             with suppress(RegdataError):  # the registry may be gone; then the next run sees to it
@@ -221,7 +224,9 @@ class _Work:
         if self._gone.manifests != self.outcome.planned:
             self.expected = freed(self.plan.inventory, self._gone.manifest_rows)
         if self.gc and not self.errors:
+            now.begin("collecting")
             self._collect(began, fresh)
+        now.begin("verifying")
         self._say(verify(self.plan, self._gone, self.expected, self.collected, self.site))
         if self.gc and not self.errors:
             before, among = self.plan.inventory.scanned_at, self.collected.emptied

@@ -14,6 +14,7 @@ from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import Review
 from regdata.errors import RegdataError
 from regdata.records.record import Record
+from regdata.sources.progress import now
 from regdata.sources.site import Site
 
 # Told how many manifests are decided, of how many.
@@ -59,6 +60,7 @@ class Deletion:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
                 self._delete(going, pool)
                 progress(*self.outcome.progress)
+                now.step(self.outcome.progress[0] - now.done)
 
     def _look(self, images: Iterable[str], pool: ThreadPoolExecutor) -> None:
         """Gives up what does not go any more, as these images are now."""

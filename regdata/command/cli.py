@@ -3,12 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regdata.command.program import USAGE, Program, add_conf
 from regdata.errors import ConfigError
-from regdata.show.words import size
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -36,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     add_conf(parser)
     parser.add_argument("--no-gc", dest="gc", action="store_false", help="delete, but leave out the collection")
     parser.add_argument("--force", action="store_true", help="go beyond the limits in conf.json")
+    add_output(parser)
     return parser
 
 
@@ -54,63 +53,45 @@ def clean(program: Program, arguments: argparse.Namespace) -> int:
     return _run(program, arguments, config)
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The options that say how a listing is printed."""
+    parser.add_argument("--json", action="store_true", help="print what the run found as JSON, for scripts")
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write the tags, with what happens to each and why; - prints them"
+    )
+
+
 def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> int:
-    # They load papermill and nbconvert, for which --help and a wrong command line need not wait.
-    from regdata.command.execute import NOTEBOOKS, execute
-    from regdata.command.html import export_html
-    from regdata.records.closing import close_killed
-    from regdata.records.index import write_index
-    from regdata.records.reading import read_facts
-    from regdata.records.record import new_folder
-    from regdata.records.summary import box
+    # It loads tqdm, the others papermill and nbconvert: --help and a wrong command line need not wait for them.
+    from regdata.command.ticker import Ticker
 
-    folder = new_folder(config.reports, arguments.sql_id)
-    notebook = folder / "delete.ipynb"
-    parameters = {
-        "sql_id": arguments.sql_id,
-        "action": arguments.action,
-        "conf": str(config.path),
-        "gc": arguments.gc,
-        "force": arguments.force,
-    }
-    problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+    with Ticker():
+        from regdata.command.execute import NOTEBOOKS, execute
+        from regdata.command.html import export_html
+        from regdata.command.saying import say
+        from regdata.records.closing import close_killed
+        from regdata.records.index import write_index
+        from regdata.records.record import new_folder
+        from regdata.records.summary import box
+
+        folder = new_folder(config.reports, arguments.sql_id)
+        notebook = folder / "delete.ipynb"
+        parameters = {
+            "sql_id": arguments.sql_id,
+            "action": arguments.action,
+            "conf": str(config.path),
+            "gc": arguments.gc,
+            "force": arguments.force,
+        }
+        problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+        close_killed(config, besides=config.reports)  # a kernel that died could not say so
+        page = export_html(notebook, box(folder, linked=True)) if notebook.is_file() else None
+        write_index(config.reports)
     code = program.failed(problem)
-    close_killed(config, besides=config.reports)  # a kernel that died could not say so
-    record = read_facts(folder)  # empty when the run ended before it had written one
-    for name, value in _table(record):
-        print(f"{name:<18} {value}")
-    if notebook.is_file():
-        print(f"{'report':<18} {export_html(notebook, box(folder, linked=True))}")
-    write_index(config.reports)
-    return 1 if code == 0 and record.get("errors") else code
-
-
-def _table(record: dict[str, Any]) -> list[tuple[str, str]]:
-    from regdata.records.record import COUNTS  # loads pandas
-
-    if not record:
-        return []
-    rows = [(key, str(record.get(key))) for key in ("registry", "sql_id", "action")]
-    rows += [("collected by", str(record["collected_by"]))] if "collected_by" in record else []
-    rows += [(key.replace("_", " "), str(record.get(key))) for key in COUNTS]
-    rows += [(key.replace("_", " "), size(record.get(key))) for key in ("bytes_predicted", "bytes_freed")]
-    rows += [("set aside", size(record["bytes_in_trash"]))] if record.get("bytes_in_trash") else []
-    rows += _known(record)
-    return rows + [("error", " ".join(str(error).split())) for error in record.get("errors", [])]
-
-
-def _known(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is known of pulls, uses, expectations and the past, where conf.json names what tells."""
-    rows = []
-    if (since := record.get("pulls_since")) is not None:
-        rows.append(("pulls since", f"{datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} UTC"))
-    if (used := record.get("tags_in_use")) is not None:
-        rows.append(("tags in use", str(used)))
-    if expected := record.get("expectations"):
-        rows.append(("expected", f"{expected - record['expectations_failed']} of {expected} hold"))
-    if (tags := record.get("backtest_tags")) is not None:
-        rows.append(("backtest", f"{record['backtest_missed']} of {tags} tags would have been missed"))
-    return rows
+    errors = say(folder, page, as_json=arguments.json, csv=arguments.csv)
+    for error in errors if code == 0 else ():
+        code = program.fail(error)
+    return code
 
 
 if __name__ == "__main__":

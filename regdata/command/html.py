@@ -11,6 +11,7 @@ from traitlets.config import Config as Traits
 from regdata.show.blocks import Document, Line
 from regdata.show.page import page
 
+NOTHING = {"text/plain": ""}  # what said how far a cell was
 BOX = "box"  # the tag of the cell that shows what a report opens with
 
 
@@ -37,6 +38,9 @@ def _body(notebook_path: Path, box: Document | None) -> str:
     notebook = nbformat.read(notebook_path, as_version=4)  # type: ignore[no-untyped-call]
     if box:
         _open_with(notebook, box)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data") != NOTHING]
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         config=Traits({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": [ERROR_MARKER_TAG]}}),
         template_name="basic",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from regdata.command.cli import add_sql_id, clean
+from regdata.command.cli import add_output, add_sql_id, clean
 from regdata.command.program import Program, add_conf
 
 PROGRAM = Program("regdata")
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = jobs.add_parser("lab", help="JupyterLab on this conf.json; takes JupyterLab's options, such as --no-browser")
     list_ = jobs.add_parser("list", help="what a condition would delete; changes nothing")
     add_sql_id(list_)
+    add_output(list_)
     restore = jobs.add_parser("restore", help="put back what a run deleted")
     restore.add_argument("run", help="the run's folder, or its name among the reports")
     restore.add_argument("--force", action="store_true", help="also move tags back that are on another image by now")

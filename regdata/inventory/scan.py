@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
-from regdata.sources import processes
+from regdata.sources import processes, progress
 from regdata.sources.columns import merge
 from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Unchanged
@@ -51,6 +51,7 @@ def scan_site(
     known: Iterable[tuple[str, str]] = (),
 ) -> Inventory:
     """The same of a site at hand, without what access logs and lists of what runs say."""
+    progress.now.begin("reading")
     site.check_same()
     parts, can_untag = site.work(
         SHARES if executor else processes.cores(),

@@ -23,6 +23,23 @@ class Progress:
             self._line = display(said, display_id=True)
 
 
+class Ticker:
+    """A line in the cell that runs, which says how far it is, and is gone when the cell has run."""
+
+    def __init__(self) -> None:
+        self._line: DisplayHandle | None = None
+
+    def __call__(self, said: str) -> None:
+        """Shows this; an empty text ends the line."""
+        shown = {"text/plain": f"{said} …" if said else ""}
+        if self._line:
+            self._line.update(shown, raw=True)
+        else:
+            self._line = display(shown, raw=True, display_id=True)
+        if not said:
+            self._line = None
+
+
 class Box:
     """Where the cell that makes it stands: what is said last takes the place of what was said before, from whichever
     cell it comes. So a report can open with what is known at its end."""

@@ -30,6 +30,7 @@ from regdata.records.record import FOLDER_VARIABLE, Record
 from regdata.records.summary import box, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
+from regdata.sources.progress import Tell, now, watched
 from regdata.sources.site import Site
 from regdata.tables import process
 
@@ -60,6 +61,7 @@ class Run(Shown):
         progress: Progress | None = None,
         note: Note | None = None,
         watch: Watch | None = None,
+        tick: Tell | None = None,
         open_site: OpenSite = Site.open,
     ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
@@ -72,6 +74,7 @@ class Run(Shown):
         self.planned: Plan | None = None
         self.result: Result | None = None
         self._progress, self._note, self._watch, self._open_site = progress, note, watch, open_site
+        self._tick = tick
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -99,7 +102,7 @@ class Run(Shown):
     def _step(self) -> Iterator[None]:
         """The record says what ended it, and whoever watches sees what the record says by then."""
         try:
-            with self.record.closed_on_error():
+            with self.record.closed_on_error(), watched(self._tick):
                 yield
         except BaseException:
             keep_index(self.record.folder.parent)
@@ -222,6 +225,7 @@ class Run(Shown):
         if self.expected is None:
             self.expect()
         with self._step():
+            now.begin("planning")
             made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
             tags, how = made.tags, {"gc": self.gc, "empty_trash": self.empty_trash}
             promise = promised(self.config, self._opened(), made.reclaimable, **how)
@@ -291,6 +295,7 @@ def _told(planned: Plan, result: Result | None = None) -> pd.DataFrame:
     rows = planned.explanations
     days = pd.to_datetime(rows.pop("tag_timestamp"), unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     rows.insert(2, "pushed" if planned.inventory.from_store else "created", days)
+    rows["age_days"] = rows["age_days"].round(1)
     outcomes = planned.tags.assign(outcome="") if result is None else result.tags
     return rows.merge(outcomes[["image_name", "tag_name", "outcome"]], how="left", on=["image_name", "tag_name"])
 
@@ -306,13 +311,14 @@ def start(
     progress: Progress | None = None,
     note: Note | None = None,
     watch: Watch | None = None,
+    tick: Tell | None = None,
     open_site: OpenSite = Site.open,
 ) -> Run:
     """Checks a run's parameters and opens its record.
 
     ``progress`` is told how many manifests of how many are deleted, ``note`` what is to be said beside a step's result
-    (regdata.notebook.live has both), ``watch`` what the record says, again and again; ``open_site`` reaches the
-    registry. Raises ConfigError; nothing has been asked of the registry by then.
+    (regdata.notebook.live has both), ``watch`` what the record says, again and again, ``tick`` twice a second how far
+    it is; ``open_site`` reaches the registry. Raises ConfigError; nothing has been asked of the registry by then.
     """
     try:
         check_flags(gc=gc, force=force, empty_trash=empty_trash)
@@ -322,7 +328,9 @@ def start(
         config = load_config(conf)
         process.prepare()
         how = {"gc": gc, "force": force, "empty_trash": empty_trash}
-        return Run(config, sql_id, action, progress=progress, note=note, watch=watch, open_site=open_site, **how)
+        return Run(
+            config, sql_id, action, progress=progress, note=note, watch=watch, tick=tick, open_site=open_site, **how
+        )
     except RegdataError as error:
         if watch:
             watch(not_begun(str(error)))

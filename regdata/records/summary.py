@@ -61,7 +61,7 @@ def planned(facts: dict[str, Any]) -> str:
     most = "" if facts.get("from_store") else "at most "
     kept, freed = number(facts, "tags_kept"), size(number(facts, "bytes_predicted"))
     aside = f", {size(number(facts, 'bytes_to_set_aside'))} set aside" if facts.get("bytes_to_set_aside") else ""
-    return f"{would} would go, {kept:,} selected tags would stay, {most}{freed} would be freed{aside}"
+    return f"{would} would go, {count(kept, 'selected tag')} would stay, {most}{freed} would be freed{aside}"
 
 
 def _done(facts: dict[str, Any]) -> Line:

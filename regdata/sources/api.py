@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from regdata.errors import RegistryError
+from regdata.sources import progress
 from regdata.sources.answers import Answer
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
@@ -139,6 +140,11 @@ class Api:
         return found
 
 
+def _counted(answer: _R) -> _R:
+    progress.now.step()
+    return answer
+
+
 class _Reading:
     """One reading of a registry, whose requests a pool makes."""
 
@@ -148,7 +154,7 @@ class _Reading:
     def read(self, part: Part) -> Columns:
         names = part.repositories
         rest = [name for name in names if name not in part.tags]
-        listed = {**part.tags, **dict(zip(rest, self._each(self.registry.tags, rest), strict=True))}
+        listed = {**part.tags, **dict(zip(rest, self._each(self.registry.tags, rest, "repositories"), strict=True))}
         pairs = [(name, tag) for name in names for tag in listed[name]]
         found = self._read_tags(pairs)
         contents: dict[str, Content] = {}
@@ -158,7 +164,7 @@ class _Reading:
                 revisions[name, digest] = None
                 if digest not in contents or contents[digest].error:
                     contents[digest] = content
-        children = self._each(self._read_child, [(digest, [name]) for name, digest in part.known])
+        children = self._each(self._read_child, [(digest, [name]) for name, digest in part.known], "manifests")
         for pair, (known, _) in zip(part.known, children, strict=True):
             if known:
                 revisions[pair] = None
@@ -176,11 +182,12 @@ class _Reading:
             columns.add_content(contents[digest])
         return columns
 
-    def _each(self, function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+    def _each(self, function: Callable[[_T], _R], items: Sequence[_T], unit: str) -> Iterator[_R]:
         """As pool.map, but several items at a time: the pool's own work takes a good part of a request's CPU."""
+        progress.now.begin("reading", unit, len(items))
         size = min(max(len(items) // (4 * self.registry.workers), 1), _AT_A_TIME)
         parts = [items[start : start + size] for start in range(0, len(items), size)]
-        for answers in self.pool.map(lambda part: [function(item) for item in part], parts):
+        for answers in self.pool.map(lambda part: [_counted(function(item)) for item in part], parts):
             yield from answers
 
     def _read_tags(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], _Tag]:
@@ -188,7 +195,7 @@ class _Reading:
         urls = {pair: self._url(pair) for pair in pairs} if self.cache.usable else {}
         met = self.cache.knows(urls.values())
         asked = [pair for pair, url in urls.items() if url in met]
-        answers = dict(zip(asked, self._each(self._head, asked), strict=True))
+        answers = dict(zip(asked, self._each(self._head, asked, "tags"), strict=True))
         types = {answer.digest: answer.headers.get("Content-Type") for answer in answers.values() if answer.digest}
         cached = {
             digest: _Tag(digest, None, parse_manifest(digest, data, types[digest]))
@@ -196,7 +203,7 @@ class _Reading:
         }
         found = {pair: cached[answer.digest] for pair, answer in answers.items() if answer.digest in cached}
         rest = [pair for pair in pairs if pair not in found]
-        found.update(zip(rest, self._each(self._read_tag, rest), strict=True))
+        found.update(zip(rest, self._each(self._read_tag, rest, "tags"), strict=True))
         return {pair: found[pair] for pair in pairs}
 
     def _url(self, pair: tuple[str, str]) -> str:
@@ -253,7 +260,9 @@ class _Reading:
             for digest, data in self.cache.read(dict(unknown)):
                 contents[digest] = parse_manifest(digest, data, None)
             unknown = [item for item in unknown if item[0] not in contents]
-            for digest, (content, names) in zip(dict(unknown), self._each(self._read_child, unknown), strict=True):
+            for digest, (content, names) in zip(
+                dict(unknown), self._each(self._read_child, unknown, "manifests of indexes"), strict=True
+            ):
                 listed[digest] = names
                 if content:
                     contents[digest] = content
@@ -288,7 +297,7 @@ class _Reading:
                 wanted.setdefault(config, name)
         configs = {digest: parse_config(data) for digest, data in self.cache.read(wanted)}
         rest = {digest: name for digest, name in wanted.items() if digest not in configs}
-        configs.update(zip(rest, self._each(self._read_config, list(rest.items())), strict=True))
+        configs.update(zip(rest, self._each(self._read_config, list(rest.items()), "configs"), strict=True))
         for digest, content in contents.items():
             if content.config_hash:
                 contents[digest] = with_config(content, configs[content.config_hash])

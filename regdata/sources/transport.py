@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
+from regdata.sources import progress
 from regdata.sources.answers import Answer, one_line
 from regdata.sources.bounds import DOCUMENT, WHOLE, Late, Unbounded, Until, received
 from regdata.sources.pace import Pace
@@ -136,6 +137,7 @@ class Transport:
         GET and HEAD are retried where the answer did not come (unless ``retry`` is off), and where the registry puts
         them off; writes are not.
         """
+        progress.now.requests += 1
         retries = _READS if retry and method in _READING else _WRITES
         needed = need(method, path[len(self.root) :]) if self.authorization.active else None
         signed = self.authorization.header(needed) if needed else None

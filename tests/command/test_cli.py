@@ -19,6 +19,7 @@ from nbconvert import HTMLExporter
 from regdata.command import cli, html
 from regdata.records.record import new_folder
 from regdata.show.blocks import Document, Line
+from tests.support.helpers import complaints
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +29,7 @@ import json, os, sys
 from pathlib import Path
 run = Path(os.environ["REGDATA_RUN"])
 record = {
+    "status": "ok", "tags_planned": 9, "manifests_planned": 9,
     "registry": "http://127.0.0.1:5000", "sql_id": sql_id, "action": action, "tags_selected": 12,
     "tags_deleted": 7, "tags_untagged": 2, "tags_kept": 3, "manifests_deleted": 9,
     "orphans_deleted": 1, "bytes_predicted": 1234567, "bytes_freed": None, "errors": [],
@@ -165,25 +167,16 @@ def test_reports_that_is_a_file(capsys: pytest.CaptureFixture[str], folder: Path
 
 
 def test_run(clear: Clear, folder: Path) -> None:
-    """A run leaves the executed notebook and a page, and prints what its record says."""
+    """A run leaves the executed notebook and a page, and prints its outcome in a sentence."""
     done = clear("a/b", "none", "--no-gc")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     run = only_run(folder)
     assert re.fullmatch(r"\d{8}T\d{6}Z-a_b", run.name)
     assert {path.name for path in run.iterdir()} == {"delete.ipynb", "delete.html", "record.json"}
     assert done.stdout.splitlines() == [
-        "registry           http://127.0.0.1:5000",
-        "sql_id             a/b",
-        "action             none",
-        "tags selected      12",
-        "tags deleted       7",
-        "tags untagged      2",
-        "tags kept          3",
-        "manifests deleted  9",
-        "orphans deleted    1",
-        "bytes predicted    1.23 MB",
-        "bytes freed        not known",
-        f"report             {run / 'delete.html'}",
+        "Nothing was changed: 9 tags and 9 manifests would go, 3 selected tags would stay, at most 1.23 MB would be "
+        "freed.",
+        f"report  {run / 'delete.html'}",
     ]
     seen = json.loads((run / "record.json").read_text())["seen"]
     assert seen["conf"] == str(folder / "conf.json")
@@ -197,7 +190,7 @@ def test_kernel_is_the_running_python(clear: Clear, folder: Path) -> None:
     spec = {"argv": ["/bin/false"], "display_name": "other", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
     done = clear("none", "none", "--force", PATH="/nowhere", JUPYTER_PATH=str(folder / "jupyter"))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     seen = json.loads((only_run(folder) / "record.json").read_text())["seen"]
     assert seen["python"] == sys.executable
     assert (seen["gc"], seen["force"]) == (True, True)
@@ -205,12 +198,12 @@ def test_kernel_is_the_running_python(clear: Clear, folder: Path) -> None:
 
 def test_failing_run(clear: Clear, folder: Path) -> None:
     """An error in the notebook is one line and exit code 1; the page and the table are there."""
-    done = clear("none", "del", cells=(RECORD, FAIL, AFTER))
+    done = clear("none", "del", cells=(RECORD.replace('"ok"', '"failed"'), FAIL, AFTER))
     assert done.returncode == 1
-    assert done.stderr == "clear.py: RegistryError: it is down: start it\n"
+    assert complaints(done.stderr) == "clear.py: RegistryError: it is down: start it\n"
     run = only_run(folder)
     assert done.stdout.splitlines()[-1].endswith(str(run / "delete.html"))
-    assert "tags selected      12" in done.stdout
+    assert "It did not go as planned: nothing was deleted" in done.stdout
     assert "it is down" in (run / "delete.html").read_text()
     assert not (run / "after").exists()
 
@@ -234,7 +227,7 @@ def test_output_that_nobody_takes(folder: Path, reader: str, unbuffered: str) ->
         stderr=subprocess.PIPE,
     )
     os.close(out)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, complaints(done.stderr)) == (0, b"")
     assert (only_run(folder) / "delete.html").is_file()
 
 
@@ -251,7 +244,7 @@ def test_a_user_without_a_home(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert (only_run(folder) / "delete.html").is_file()
 
 
@@ -273,17 +266,17 @@ def test_record_with_errors(clear: Clear) -> None:
     note = 'record["errors"] = ["a blob is\\nleft"]\n'
     done = clear("none", "del", cells=(RECORD, note + '(run / "record.json").write_text(json.dumps(record))'))
     assert done.returncode == 1
-    assert "error              a blob is left\n" in done.stdout
+    assert complaints(done.stderr) == "clear.py: a blob is left\n"
 
 
 def test_dead_kernel(clear: Clear, folder: Path) -> None:
     """A kernel that dies is one line and exit code 1, without a record too."""
     done = clear("none", "del", cells=("import os; os._exit(9)",))
-    assert (done.returncode, done.stderr) == (
+    assert (done.returncode, complaints(done.stderr)) == (
         1,
         "clear.py: Kernel died; the report shows how far the run got\n",
     )
-    assert done.stdout == f"report             {only_run(folder) / 'delete.html'}\n"
+    assert done.stdout == f"report  {only_run(folder) / 'delete.html'}\n"
 
 
 def test_old_key_is_one_line(clear: Clear, folder: Path) -> None:
@@ -292,7 +285,7 @@ def test_old_key_is_one_line(clear: Clear, folder: Path) -> None:
     (folder / "conf.json").write_text(json.dumps(conf))
     done = clear("none", "none")
     assert done.returncode == 0
-    assert re.fullmatch(r'clear.py: warning: .*"curl" is ignored.*\n', done.stderr)
+    assert re.fullmatch(r'clear.py: warning: .*"curl" is ignored.*\n', complaints(done.stderr))
 
 
 def start(folder: Path, *cells: str) -> subprocess.Popen[str]:
@@ -325,7 +318,7 @@ def test_signal(folder: Path, number: signal.Signals) -> None:
     run = wait_for(folder, "started")
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (130, "clear.py: interrupted\n")
+    assert (process.returncode, complaints(stderr)) == (130, "clear.py: interrupted\n")
     assert json.loads((run / "record.json").read_text())["errors"] == ["interrupted"]
     assert not (run / "after").exists()
     assert stdout.endswith(f"{run / 'delete.html'}\n")
@@ -338,7 +331,7 @@ def test_signal_between_cells(folder: Path) -> None:
     wait_for(folder, "delete.ipynb")  # saved before the kernel starts
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (130, "clear.py: interrupted\n")
+    assert (process.returncode, complaints(stderr)) == (130, "clear.py: interrupted\n")
     assert not list(folder.glob("reports/*/started"))
 
 
@@ -361,7 +354,7 @@ while time.monotonic() < end:
     wait_for(folder, "heard")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (130, "clear.py: interrupted\n")
+    assert (process.returncode, complaints(stderr)) == (130, "clear.py: interrupted\n")
     with pytest.raises(ProcessLookupError):
         os.kill(int((run / "pid").read_text()), 0)
 

@@ -14,7 +14,7 @@ import pytest
 from regdata.command import main as program
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from tests.support.helpers import ROOT, store_bytes, store_tags
+from tests.support.helpers import ROOT, complaints, store_bytes, store_tags
 
 Conf = Callable[..., Path]
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,13 +75,13 @@ def test_from_nothing_to_a_listing(demo_registry: LocalRegistry, regdata: Call, 
     """`init` says what can be done and writes a conf.json by which `list` lists; neither changes what is stored."""
     before = store_tags(demo_registry.base_path), store_bytes(demo_registry.base_path)
     done = regdata("init", demo_registry.url, str(demo_registry.base_path))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     said = dict(line.split(maxsplit=1) for line in done.stdout.replace("who am I", "who").splitlines())
     assert (said["kind"], said["who"]) == ("distribution 2.x, as it answers", "anonymous")
     assert "may I delete  yes\ncollection    yes\n" in done.stdout
     assert load_config(tmp_path).registry.base_path == demo_registry.base_path
     done = regdata("list", "old")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert (store_tags(demo_registry.base_path), store_bytes(demo_registry.base_path)) == before
     done = regdata("runs")
     assert done.returncode == 0
@@ -92,7 +92,7 @@ def test_from_nothing_to_a_listing(demo_registry: LocalRegistry, regdata: Call, 
 def test_init_says_what_can_not_be_done(demo_registry: LocalRegistry, regdata: Call, tmp_path: Path) -> None:
     """Without its folder nothing can be collected: that is said with the cure, and conf.json is written."""
     done = regdata("init", demo_registry.url, "--conf", "other.json")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert "collection    no: " in done.stdout
     assert "gc-command" in done.stdout
     assert load_config(tmp_path / "other.json").registry.base_path is None
@@ -108,8 +108,8 @@ def test_init_writes_nothing(
 ) -> None:
     """Where nobody answers, or the folder is not the registry's, it is one line, exit code 1, and no file."""
     done = regdata("init", *(registry.url if word == "URL" else word for word in arguments))
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert expected in done.stderr
+    assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
+    assert expected in complaints(done.stderr)
     assert not (tmp_path / "conf.json").exists()
 
 
@@ -117,8 +117,8 @@ def test_init_overwrites_nothing(registry: LocalRegistry, regdata: Call, tmp_pat
     """A conf.json that is there stays as it is."""
     (tmp_path / "conf.json").write_text("mine")
     done = regdata("init", registry.url)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "nothing is overwritten" in done.stderr
+    assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
+    assert "nothing is overwritten" in complaints(done.stderr)
     assert (tmp_path / "conf.json").read_text() == "mine"
 
 
@@ -131,13 +131,13 @@ def test_restore(demo_registry: LocalRegistry, conf: Conf, regdata: Call, tmp_pa
     assert store_tags(demo_registry.base_path) < tags
     (folder,) = (path.parent for path in (tmp_path / "reports").glob("*/record.json"))
     done = regdata("restore", str(folder), "--conf", str(tmp_path / "conf.json"))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert "restored" in done.stdout.splitlines()[0]
     assert (tmp_path / done.stdout.splitlines()[-1]).read_text("utf-8")
     assert store_tags(demo_registry.base_path) == tags
     done = regdata("restore", "nine")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "nine is not the record of a run" in done.stderr
+    assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
+    assert "nine is not the record of a run" in complaints(done.stderr)
 
 
 def test_lab_leaves_copies(registry: LocalRegistry, conf: Conf, tmp_path: Path, regdata: Call) -> None:

@@ -88,7 +88,7 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
             {"action": "none"},
             [],
             "listed",
-            "Nothing was changed: 3 tags and 4 manifests would go, 1 selected tags would stay, 1.23 kB would be freed.",
+            "Nothing was changed: 3 tags and 4 manifests would go, 1 selected tag would stay, 1.23 kB would be freed.",
         ),
         ({"sql_id": "none"}, [], "listed", "Nothing was changed: 3 tags and 4 manifests would go"),
         ({"status": "failed", "errors": ["no"]}, [], "refused", "✗ Refused: nothing was deleted."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -104,3 +105,9 @@ def numbered(flat: dict[str, dict[str, list[Any]]]) -> Columns:
     for digest, *reference in zip(*flat["references"].values(), strict=True):
         columns.refer(rows[digest], [Reference(*reference)])
     return columns
+
+
+def complaints(stderr: str) -> str:
+    """What is on stderr besides the plain lines that say how far a run is, such as "[ 12 s] planning"."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not re.match(r"\[ *\d+ s\] ", line))

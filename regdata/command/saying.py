@@ -1,0 +1,55 @@
+"""What a run says on the terminal: what would go and stay by image, or one sentence; for scripts JSON and CSV."""
+
+import csv as tables
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+
+from regdata.plain import plain
+from regdata.records.reading import PastRun
+from regdata.records.summary import deletes, outcome, texts
+
+PLAN = "plan"  # the tag of the cell that shows what goes and what stays
+
+
+def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None) -> list[str]:
+    """Prints what the run in ``folder`` came to, and the path of its page; returns the errors that its record has.
+
+    Raises OSError where ``csv`` can't be written.
+    """
+    run = PastRun(folder)
+    rows = folder / "tags.csv"
+    if csv == "-":
+        print(rows.read_text("utf-8") if rows.is_file() else "", end="")
+    elif csv:
+        shutil.copyfile(rows, csv)
+    if as_json:
+        print(json.dumps(run.facts | {"record": str(folder), "tags": _tags(rows)}, indent=2))
+    elif csv != "-":
+        _print(run, page)
+    return [" ".join(error.split()) for error in texts(run.facts, "errors")]
+
+
+def _print(run: PastRun, page: Path | None) -> None:
+    listing = "" if deletes(run.facts) or page is None else _listing(page.with_suffix(".ipynb"))
+    sentence = outcome(run).text() if run.facts else ""
+    for said in filter(None, (listing, sentence, f"report  {page}" if page else "")):
+        print(plain(said))
+
+
+def _listing(notebook: Path) -> str:
+    """What the notebook's plan says as text; nothing where the run did not get so far."""
+    for cell in nbformat.read(notebook, as_version=4).cells:  # type: ignore[no-untyped-call]
+        outputs = cell.get("outputs") if PLAN in cell.metadata.get("tags", []) else None
+        if outputs and (said := outputs[-1].get("data", {}).get("text/plain")):
+            return f"{said}\n"
+    return ""
+
+
+def _tags(rows: Path) -> list[dict[str, str]]:
+    if not rows.is_file():
+        return []
+    with rows.open(encoding="utf-8", newline="") as file:
+        return list(tables.DictReader(file))

@@ -1,0 +1,53 @@
+"""What moves on a terminal, and what is printed where there is none."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.helpers import ROOT
+
+Conf = Callable[..., Path]
+CODE = """
+import json, os, time
+from pathlib import Path
+from regdata.command.ticker import Ticker
+with Ticker():
+    file = Path(os.environ["REGDATA_PROGRESS"])
+    file.write_text(json.dumps({"stage": "reading", "unit": "tags", "done": 7, "total": 20, "requests": 9}))
+    time.sleep(3)
+"""
+
+
+def test_a_bar_on_a_terminal() -> None:
+    """On a terminal something is drawn within a second, and anew at least every two, with counts and the time left."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", CODE], cwd=ROOT, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    drawn, times = b"", []
+    while True:
+        try:
+            some = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not some:
+            break
+        drawn += some
+        times.append(time.monotonic())
+    assert process.wait() == 0
+    assert b"starting" in drawn
+    assert re.search(rb"reading tags:  35%\|.*\| 7/20 \[\d\d:\d\d<[\d:?]+, 9 requests\]", drawn)
+    assert len(times) > 3
+
+
+def test_plain_lines_elsewhere() -> None:
+    """Where there is no terminal they are whole lines, and what is drawn over itself is not among them."""
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == ""
+    assert re.fullmatch(r"(\[ *\d+ s\] reading: 7 of 20 tags, 9 requests so far\n)+", done.stderr)
