@@ -38,7 +38,9 @@ def comparison(shown: Comparison) -> Document:
 def expectations(shown: Expectations) -> Document:
     """Whether each holds."""
     if shown.frame.empty:
-        return Document((Line("", f"conf.json expects nothing of {shown.sql_id} (`expect`)."),))
+        return Document(
+            (Line("", f"Nothing is expected of {shown.sql_id}: conf.json says nothing of it under expect."),)
+        )
     rows: list[Sequence[Cell]] = [
         (
             "selects" if expect == "selects" else "never selects",

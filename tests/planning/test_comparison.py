@@ -84,7 +84,7 @@ def test_expectations() -> None:
     assert "✗ 2 of 6 expectations fail" in shown
     assert "✓ (matches no tag)" in shown
     assert "✓ What is expected holds" in str(held([1], selects=("a/app:1.0",)))
-    assert "expects nothing of old" in str(expectations(few().inventory(), "old", [1], None))
+    assert "Nothing is expected of old" in str(expectations(few().inventory(), "old", [1], None))
 
 
 @pytest.mark.slow
