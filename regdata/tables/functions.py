@@ -36,6 +36,9 @@ FIRST = frozenset(_FIRST.split())
 ONE_OF = frozenset(["coalesce", "greatest", "ifnull", "least"])
 OR_DEFAULT = frozenset(["lag", "lead"])
 HINTS = frozenset(["likelihood", "likely", "unlikely"])  # which may leave a column its affinity
+# What makes a number of each argument.
+_CALCULATING = "abs avg ceil ceiling floor mod pow power round sign sqrt sum total trunc"
+CALCULATING = frozenset(_CALCULATING.split())
 BRANCHES = frozenset(["if", "iif"])
 
 

@@ -13,7 +13,7 @@ from functools import singledispatchmethod
 
 from sqlglot import exp
 
-from regdata.tables.functions import BRANCHES, FIRST, HINTS, ONE_OF, OR_DEFAULT
+from regdata.tables.functions import BRANCHES, CALCULATING, FIRST, HINTS, ONE_OF, OR_DEFAULT
 from regdata.tables.parsing import Refused, text
 from regdata.tables.queries import columns, truth
 from regdata.tables.scopes import Scope
@@ -78,6 +78,14 @@ class _Walk:
         found = self.value(node, scope)
         if TEXT in found.kinds and not (found.numeric or found.literal or any(node.find_all(*_CHANGING))):
             return replace(found, numeric=self._asked(text(node, self.rules.engine)))
+        return found
+
+    def _number(self, node: exp.Expr, scope: Scope) -> Value:
+        """Of a text SQLite calculates with the number that it begins with: '1GB' is 1, a date its year."""
+        found = self._read(node, scope)
+        if self._lax and found.kinds == {TEXT} and not found.numeric and not any(node.find_all(*_CHANGING)):
+            said = text(node, self.rules.engine)
+            raise Refused(f"calculates with a text that is no number: {said}. {_CURES[frozenset({NUMBER, TEXT})]}")
         return found
 
     def _operand(self, node: exp.Expr, scope: Scope) -> None:
@@ -210,7 +218,7 @@ class _Walk:
     @value.register(exp.BitwiseLeftShift)
     @value.register(exp.BitwiseRightShift)
     def _(self, node: exp.Expr, scope: Scope) -> Value:
-        return self.rules.calculated([self.value(each, scope) for each in _spread(node)])
+        return self.rules.calculated([self._number(each, scope) for each in _spread(node)])
 
     @value.register(exp.DPipe)
     def _(self, node: exp.DPipe, scope: Scope) -> Value:
@@ -219,7 +227,8 @@ class _Walk:
     @value.register(exp.Cast)
     def _(self, node: exp.Cast, scope: Scope) -> Value:
         found = self.rules.declared(text(node.to, self.rules.engine))
-        return replace(found, numeric=self.value(node.this, scope).kinds <= {NUMBER, BIT, TRUTH})
+        given = self._number(node.this, scope) if NUMBER in found.kinds else self.value(node.this, scope)
+        return replace(found, numeric=given.kinds <= {NUMBER, BIT, TRUTH})
 
     @value.register(exp.Case)
     def _(self, node: exp.Case, scope: Scope) -> Value:
@@ -239,8 +248,7 @@ class _Walk:
     @value.register(exp.JSONExtractScalar)
     def _(self, node: exp.JSONExtractScalar, scope: Scope) -> Value:
         self._parts(node, scope)
-        texts = isinstance(node.this, exp.Column) and node.this.name.lower() == "labels"  # it holds nothing else
-        return value(TEXT) if texts else self.rules.function("->>", [])
+        return value(TEXT) if _holds_texts(node.this) else self.rules.function("->>", [])
 
     @value.register(exp.Func)
     def _(self, node: exp.Func, scope: Scope) -> Value:
@@ -254,7 +262,10 @@ class _Walk:
     def _call(self, name: str, node: exp.Expr, arguments: Sequence[exp.Expr], scope: Scope) -> Value:
         if name in BRANCHES and arguments:
             return self._branches(node, arguments, scope)
-        found = [self._read(each, scope) for each in arguments]
+        read = self._number if name in CALCULATING else self._read
+        found = [read(each, scope) for each in arguments]
+        if name == "json_extract" and arguments and _holds_texts(arguments[0]):
+            return value(TEXT)
         if name == "+":
             return found[0].bare
         if name in ONE_OF or (name in ("max", "min") and len(found) > 1 and self._lax):
@@ -288,6 +299,11 @@ class _Walk:
                 self.compare(node, [(mixed.bare, each.bare)])
             mixed = self.rules.mixed([mixed, each]) if mixed.kinds else each.bare
         return mixed
+
+
+def _holds_texts(node: exp.Expr) -> bool:
+    """The column ``labels`` holds nothing else."""
+    return isinstance(node, exp.Column) and node.name.lower() == "labels"
 
 
 def _spread(node: exp.Expr) -> list[exp.Expr]:

@@ -117,8 +117,8 @@ class SQLite:
 
     def function(self, name: str, arguments: list[Value]) -> Value:
         found = self.returns.get(name, self.unknown)
-        if BLOB in found.kinds and TEXT in found.kinds and arguments and BLOB not in arguments[0].kinds:
-            return value(TEXT)  # substr of a text
+        if name in ("substr", "substring") and arguments and BLOB not in arguments[0].kinds:
+            return value(TEXT)
         return found
 
     def calculated(self, values: list[Value]) -> Value:
