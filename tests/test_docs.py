@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
 import tomllib
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import nbformat
@@ -13,12 +15,18 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from regdata.command import main
 from regdata.config import Config, Expectation, Limits, RegistryConfig, Requests, load_config
 from regdata.planning.rules import REASONS
 from regdata.tables.schema import TABLES
 from tests.support.helpers import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+CONF, CONDITIONS, REASONED, NOTEBOOKS_TOLD, SCHEDULE = (
+    (ROOT / f"docs/{name}.md").read_text("utf-8")
+    for name in ("conf", "conditions", "goes-and-stays", "notebooks", "schedule")
+)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
 RULES = (ROOT / "docs/rules.md").read_text("utf-8")
@@ -35,8 +43,8 @@ def keys() -> set[str]:
 
 @pytest.mark.parametrize("key", sorted(keys()))
 def test_every_key(key: str) -> None:
-    """Each key of conf.json is in the README."""
-    assert re.search(rf"[`\"](registry\.)?{re.escape(key)}[`\"]", README)
+    """Each key of conf.json is in docs/conf.md."""
+    assert re.search(rf"[`\"](registry\.)?{re.escape(key)}[`\"]", CONF)
 
 
 def test_every_make_target() -> None:
@@ -49,34 +57,34 @@ def test_every_make_target() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks(path: Path) -> None:
-    """Each notebook and parameter is in the README; outputs are stripped, and no cell defines anything."""
+    """Each notebook and parameter is in docs/notebooks.md; outputs are stripped, and no cell defines anything."""
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert f"`{path.name}`" in README
+    assert f"`{path.name}`" in NOTEBOOKS_TOLD
     for cell in cells:
         assert not cell.outputs
         assert cell.execution_count is None
         assert not re.search(r"^(def|class) ", cell.source, re.MULTILINE)
         if "parameters" in cell.metadata.get("tags", []):
             for name in re.findall(r"^(\w+):", cell.source, re.MULTILINE):
-                assert f"`{name}`" in README
+                assert f"`{name}`" in NOTEBOOKS_TOLD
 
 
 @pytest.mark.parametrize("reason", sorted(REASONS.keys() - {"grace"}))
 def test_every_reason(reason: str) -> None:
-    """Each reason code of a plan is in the README's table."""
-    assert f"| `{reason}` |" in README
+    """Each reason code of a plan is in the table of docs/goes-and-stays.md."""
+    assert f"| `{reason}` |" in REASONED
 
 
 @pytest.mark.parametrize("column", sorted(TABLES["images"]))
 def test_every_column(column: str) -> None:
-    """Each column of images is in the README."""
-    assert re.search(rf"\b{column}\b", README)
+    """Each column of images is in docs/conditions.md."""
+    assert re.search(rf"\b{column}\b", CONDITIONS)
 
 
 def test_shown_conf_is_valid(tmp_path: Path) -> None:
-    """The conf.json that the README shows, and the one that is shipped, can be loaded."""
-    shown = re.search(r"```json\n(\{.*?\n\})\n```", README, re.DOTALL)
+    """The conf.json that docs/conf.md shows, and the one that is shipped, can be loaded."""
+    shown = re.search(r"```json\n(\{.*?\n\})\n```", CONF, re.DOTALL)
     assert shown
     (tmp_path / "conf.json").write_text(shown[1])
     assert load_config(tmp_path).limits == load_config(ROOT / "conf.json").limits
@@ -164,12 +172,75 @@ def test_every_word() -> None:
     assert [name for cell in words for name in re.findall(r"`(\w+)`", cell) if name not in there] == []
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "README.md", "docs/architecture.md", "docs/rules.md"])
-def test_every_link(document: str) -> None:
-    """Each link to a file of the project leads to one."""
-    path = ROOT / document
-    links = re.findall(r"\]\((?!http|#)([^)#]+)[^)]*\)", path.read_text("utf-8"))
-    assert [link for link in links if not (path.parent / link).exists()] == []
+@pytest.mark.parametrize("path", [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *DOCS], ids=lambda path: path.stem)
+def test_every_link(path: Path) -> None:
+    """Each link to a file of the project leads to one, and to a heading that is there."""
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text("utf-8")):
+        name, _, heading = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE) if heading else []
+        assert not heading or heading in {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}, (
+            link
+        )
+
+
+# README.md
+
+
+def test_readme_is_one_page() -> None:
+    """README is short, begins with what it is and one picture, and leads to every page of docs/."""
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    assert len(prose.split()) <= 900
+    assert len(re.findall(r"!\[", README)) == 1
+    assert README.index("![") < README.index("```")
+    assert [path.name for path in DOCS if f"](docs/{path.name})" not in README] == []
+
+
+def test_readme_begins_with_commands_for_ones_own_registry() -> None:
+    """The first commands are three for one's own registry; the demo's two follow, and no benchmark stands before."""
+    first, *others = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    assert [line.split("#")[0].split()[:3] for line in first.splitlines()] == [
+        ["$", "regdata", "init"],
+        ["$", "regdata", "list"],
+        ["$", "regdata", "lab"],
+    ]
+    assert any(re.match(r"\$ make demo .*\n\$ make test\n\Z", block) for block in others)
+    assert "make bench" not in README
+
+
+def test_every_command() -> None:
+    """Each command of regdata is in README's table, and no other is told of anywhere."""
+    jobs = commands()
+    assert set(re.findall(r"^\| `regdata (\w+)", README, re.MULTILINE)) == jobs
+    for path in [ROOT / "README.md", *DOCS]:
+        assert set(re.findall(r"(?:`|\$ )regdata (\w+)", path.read_text("utf-8"))) <= jobs, path
+
+
+def commands() -> set[str]:
+    """The commands of the console script."""
+    with pytest.raises(SystemExit) as caught, redirect_stderr(io.StringIO()) as said:
+        main.main(["no-such-command"])
+    assert caught.value.code == 2
+    return set(re.findall(r"'(\w+)'", said.getvalue().partition("choose from")[2]))
+
+
+# docs/schedule.md
+
+
+def test_cron_and_systemd_call_what_there_is() -> None:
+    """The lines for cron and systemd name a folder and a PATH, a console script, and a condition that conf.json has."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    conditions = json.loads((ROOT / "conf.json").read_text())["sql"]
+    cron = re.search(r"^(?:\S+ ){5}\w+ cd /\S+ && (\S+) (\w+) del$", SCHEDULE, re.MULTILINE)
+    unit = re.search(r"^ExecStart=/\S+/(\S+) (\w+) del$", SCHEDULE, re.MULTILINE)
+    assert cron
+    assert unit
+    for script, sql_id in (cron.groups(), unit.groups()):
+        assert script in scripts
+        assert sql_id in conditions
+    assert "\nWorkingDirectory=/" in SCHEDULE
+    assert len(re.findall(r"PATH=/opt/regdata/bin:", SCHEDULE)) == 2
 
 
 # The shape of the code; what may import what is in pyproject.toml, for import-linter.

@@ -227,7 +227,7 @@ def test_output_that_nobody_takes(folder: Path, reader: str, unbuffered: str) ->
         stderr=subprocess.PIPE,
     )
     os.close(out)
-    assert (done.returncode, complaints(done.stderr)) == (0, b"")
+    assert (done.returncode, complaints(done.stderr.decode())) == (0, "")
     assert (only_run(folder) / "delete.html").is_file()
 
 
