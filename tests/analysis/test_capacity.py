@@ -9,6 +9,7 @@ import random
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from regdata.analysis import capacity, space
-from regdata.analysis.capacity import Disk, look
+from regdata.analysis.capacity import Disk, look, study
 from regdata.analysis.forecast import DAY, STEP, Forecast, Past, day, forecast
 from regdata.analysis.replay import as_of
 from regdata.config import load_config
@@ -368,3 +369,14 @@ def test_notebook_is_clean() -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
     assert not any("def " in "".join(cell["source"]) for cell in code)
     assert [cell["metadata"]["tags"] for cell in code if "tags" in cell["metadata"]] == [["parameters"]]
+
+
+def test_snapshots_of_the_other_source(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
+    """What the API told once is not compared with what the folder tells, nor what another registry held."""
+    config = load_config(conf(demo_registry, snapshots=str(tmp_path / "snapshots")))
+    earlier = replace(scan(config), scanned_at=1_500_000_000)
+    others: list[dict[str, Any]] = [{}, {"from_store": False}, {"registry": "http://elsewhere:5000"}]
+    for number, other in enumerate(others):
+        replace(earlier, scanned_at=earlier.scanned_at + number * DAY, **other).save(tmp_path / "snapshots")
+    found = study(conf=str(config.path), disk_bytes=10**12)
+    assert found.past.frame.query("measured")["time"].tolist() == [earlier.scanned_at, found.inventory.scanned_at]

@@ -14,6 +14,7 @@ from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
 from regdata.sources.columns import Columns
 from tests.support.helpers import named_rows, store_bytes
+from tests.support.small import Small, few
 
 Conf = Callable[..., Path]
 
@@ -60,3 +61,24 @@ def test_compare_sizes(demo_registry: LocalRegistry, conf: Conf) -> None:
     assert came.images["bytes_grown"].is_monotonic_decreasing
     assert "<table" in came._repr_html_()
     assert "shop/prod-web" in str(went)
+
+
+def test_a_tag_that_can_not_be_read() -> None:
+    """A tag that is on no known digest before or after has moved; not one that is on none at both times."""
+    readable, broken = few(), few()
+    for made, links in ((readable, ["broken"]), (broken, ["broken", "1.0"])):
+        for tag in links:
+            unread(made, tag)
+    changes = compare(readable.inventory(), broken.inventory())
+    assert changes.tags[["image_name", "tag_name", "change"]].to_numpy().tolist() == [["a/app", "1.0", "moved"]]
+    back = compare(broken.inventory(), readable.inventory())
+    assert back.tags[["image_name", "tag_name", "change"]].to_numpy().tolist() == [["a/app", "1.0", "moved"]]
+
+
+def unread(made: Small, tag: str) -> None:
+    """The tag's link says nothing any more; a new tag where there was none."""
+    tags = made.columns["tags"]
+    if tag not in tags["tag_name"]:
+        made.row("tags", image_name="a/app", tag_name=tag)
+    at = tags["tag_name"].index(tag)
+    tags["tag_hash"][at], tags["error"][at] = None, "the link is empty"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -241,11 +243,23 @@ def test_runs(new_scene: NewScene) -> None:
         "tags": 4,
         "collected": False,
     }
+    another_registrys(scene.records()[0])
+    assert undo.runs(config).to_dict("records") == [first]
     push(scene.registry.url, "prod/app", "1.0", LATEST)
     assert scene.clean() == ""
     frame = undo.runs(config)
     assert list(frame["run"])[1:] == [folder]
     assert list(frame["collected"]) == [True, True]
+
+
+def another_registrys(folder: Path) -> None:
+    """A later record beside this one, of a run on another registry which collected."""
+    other = Path(shutil.copytree(folder, folder.with_name("99991231T000000Z-scene")))
+    facts = json.loads((other / "record.json").read_bytes())
+    elsewhere = {"registry": "http://elsewhere:5000", "registry_id": None, "started": "9999-12-31T00:00:00Z"}
+    (other / "record.json").write_text(json.dumps(facts | elsewhere))
+    with (other / "journal.jsonl").open("a") as journal:
+        journal.write('{"event": "running", "step": "gc-command"}\n')
 
 
 def papermill(scene: Scene, *options: str) -> tuple[int, nbformat.NotebookNode]:

@@ -10,25 +10,25 @@ import pandas as pd
 import pytest
 
 import regdata
-from regdata.cleaning.order import Manifest
-from regdata.cleaning.outcome import Outcome
+from regdata.cleaning.order import Manifest, Tag
+from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import Review
 from regdata.planning.plan import Plan
 from regdata.planning.rules import Spared
 from regdata.sources.columns import Columns
 from regdata.sources.source import Glance, Part
 from tests.support.helpers import numbered
-from tests.support.small import Small, digest
+from tests.support.small import DAY, NOW, Small, digest
 
 IMAGE = "a/app"
 ALL = ("1.0", "2.0", "3.0")
 
 
 def store(*tags: str) -> Small:
-    """Each tag is a day newer than the one before it."""
+    """Each version is a day newer than the one before it."""
     made = Small()
-    for number, tag in enumerate(tags):
-        made.push(IMAGE, tag, days=100 - number, base=100)
+    for tag in tags:
+        made.push(IMAGE, tag, days=100 - float(tag), base=100)
     return made
 
 
@@ -50,10 +50,25 @@ class Now:
         return numbered(self.left.columns)
 
 
+def agreed(outcome: Outcome, now: Small) -> Members:
+    """What still goes of an image that is as it is now."""
+    return Review(outcome, Now(now)).still_goes(IMAGE)  # type: ignore[arg-type]
+
+
 def still_goes(plan: Plan, *tags: str) -> set[str]:
     """The tags of which the manifests still go when these are left."""
-    found = Review(Outcome(plan), Now(store(*tags))).still_goes(IMAGE).manifests  # type: ignore[arg-type]
-    return {tag for tag in ALL if Manifest(IMAGE, digest(f"{IMAGE}{tag}")) in found}
+    return names(agreed(Outcome(plan), store(*tags)))
+
+
+def names(found: Members) -> set[str]:
+    """The manifests by the tags that they were pushed with; None is an orphan."""
+    return {tag for tag in (*ALL, "None") if Manifest(IMAGE, digest(f"{IMAGE}{tag}")) in found.manifests}
+
+
+def pushed_at(made: Small, table: str, name: str, when: int | None) -> None:
+    """Another date of a tag (by its name) or a revision (by the tag that it was pushed with)."""
+    column, key = ("tag_name", name) if table == "tags" else ("manifest_hash", digest(f"{IMAGE}{name}"))
+    made.columns[table]["pushed"][made.columns[table][column].index(key)] = when
 
 
 @pytest.mark.parametrize("told", [None, "newest_rank <= 2"], ids=["conf.json", "plan"])
@@ -72,3 +87,76 @@ def test_spared_then_and_not_now() -> None:
     manifests = pd.DataFrame({"image_name": [IMAGE], "manifest_hash": digest(f"{IMAGE}1.0"), "reason": "protected"})
     tags = pd.DataFrame({"id": [2], "reason": "protected"})
     assert still_goes(replace(plan, spared=Spared.of([manifests, tags])), "1.0", "2.0") == set()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["another date", "no date before"])
+@pytest.mark.parametrize("late", [0, 60])
+def test_a_tag_pushed_again(known: bool, late: int) -> None:
+    """A tag that was pushed again onto its digest stays with it, be it in the second of the scan; the others go."""
+    then, now = store(*ALL), store("2.0", "3.0")
+    if not known:
+        pushed_at(then, "tags", "2.0", None)
+    pushed_at(now, "tags", "2.0", NOW + late)
+    assert names(agreed(Outcome(regdata.plan(then.inventory(), "1=1")), now)) == {"3.0"}
+
+
+@pytest.mark.parametrize("late", [0, 60])
+def test_an_orphan_pushed_again(late: int) -> None:
+    """An orphan that was pushed again stays: an index that lists it may be on its way."""
+    then, now, same = (store("1.0", "2.0"), store("2.0"), store("2.0"))
+    for made in (then, now, same):
+        made.push(IMAGE, None, days=50, base=100)
+    pushed_at(now, "revisions", "None", NOW + late)
+    outcome = Outcome(regdata.plan(then.inventory(), "1=1"))
+    assert names(agreed(outcome, same)) == {"2.0", "None"}
+    assert names(agreed(outcome, now)) == {"2.0"}
+
+
+def test_an_index_by_digest_alone() -> None:
+    """What an index lists that came without a tag since the scan stays, although no tag has changed."""
+    now = store(*ALL)
+    now.row("contents", manifest_hash=digest("index"), media_type="m", manifest_size=1, kind="index")
+    now.row("revisions", image_name=IMAGE, manifest_hash=digest("index"), pushed=NOW + 1)
+    child = {"manifest_hash": digest("index"), "reference_hash": digest(f"{IMAGE}2.0")}
+    now.row("references", reference_kind="manifest", reference_size=1, **child)
+    outcome = Outcome(regdata.plan(store(*ALL).inventory(), "1=1"))
+    assert names(agreed(outcome, store(*ALL))) == set(ALL)
+    assert names(agreed(outcome, now)) == {"1.0", "3.0"}
+
+
+def test_what_our_own_untagging_left() -> None:
+    """A young manifest whose tag we took goes, though it is an orphan by now; not one that lost its tag to others."""
+    then = Small()
+    for tag in ALL:
+        then.push(IMAGE, tag, days=1 / 48, base=100)
+    outcome = Outcome(regdata.plan(then.inventory(), "1=1"))
+    outcome.taken.add(Tag(IMAGE, "1.0"))
+    now = Small()
+    now.columns = {table: {name: list(cells) for name, cells in of.items()} for table, of in then.columns.items()}
+    for cells in now.columns["tags"].values():
+        del cells[:2]
+    assert names(agreed(outcome, now)) == {"1.0", "3.0"}
+
+
+def test_a_tag_that_would_go_otherwise() -> None:
+    """A tag that was to leave its digest to another tag stays once that other is gone: its digest would go with it."""
+    then, now = store("1.0"), store("1.0")
+    then.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
+    outcome = Outcome(regdata.plan(then.inventory(), "tag_name = '1.0'"))
+    assert agreed(outcome, then) == Members(set(), {Tag(IMAGE, "1.0")})
+    assert agreed(outcome, now) == Members(set(), set())
+
+
+def test_our_own_deletions_are_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image in which only this run deleted, took and untagged something is not read anew."""
+    then = store(*ALL)
+    then.row("tags", image_name=IMAGE, tag_name="alone", tag_hash=digest(f"{IMAGE}2.0"), pushed=NOW - DAY)
+    outcome = Outcome(regdata.plan(then.inventory(), "tag_name <> '2.0'"))
+    outcome.deleted.add(Manifest(IMAGE, digest(f"{IMAGE}1.0")))
+    outcome.taken |= {Tag(IMAGE, "1.0"), Tag(IMAGE, "3.0")}
+    outcome.untagged.add(Tag(IMAGE, "alone"))
+    now = store("2.0", "3.0")
+    for cells in now.columns["tags"].values():
+        del cells[1]
+    monkeypatch.delattr(Now, "read")
+    assert names(agreed(outcome, now)) == {"3.0"}

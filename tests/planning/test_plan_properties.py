@@ -247,11 +247,35 @@ def check_bytes(case: Case) -> None:
     assert len(blobs) == len(case.plan.blobs)
     assert blobs == case.model.collected(case.gone)
     assert case.plan.reclaimable == sum(blobs.values())
-    by_image = case.plan.by_image
-    assert by_image["bytes"].sum() == case.plan.reclaimable
-    assert by_image["image_name"].is_unique
-    assert by_image["manifests"].sum() == len(case.gone)
-    assert by_image["tags_deleted"].sum() == len(case.with_action("delete"))
+    assert {row[0]: row[1:] for row in case.plan.by_image.itertuples(index=False)} == rows_by_image(case, blobs)
+    assert case.plan.by_image["image_name"].is_unique
+
+
+def rows_by_image(case: Case, freed: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """Tags, tags deleted, untagged and kept, manifests, and bytes of each image that is touched, and in brackets."""
+    rows: dict[str, list[int]] = {}
+
+    def count(image: str, column: int, number: int = 1) -> None:
+        rows.setdefault(image, [0] * 6)[column] += number
+
+    for tag, (action, _) in case.actions.items():
+        count(tag.image, ["delete", "untag", "keep"].index(action) + 1)
+    for node in case.gone:
+        count(node.image, 4)
+    for digest, size in freed.items():
+        held = {node.image for node in case.model.revisions if digest in names_of(case.model, node)}
+        shared = "(shared by several images)" if held else "(no manifest refers to it)"
+        count(*(held if len(held) == 1 else {shared}), 5, size)
+    for tag in case.model.tags:
+        if tag.image in rows:
+            count(tag.image, 0)
+    return {image: tuple(row) for image, row in rows.items()}
+
+
+def names_of(model: Model, node: Node) -> set[str]:
+    """A manifest's digest and all that it names."""
+    references = model.manifests[node.digest].references
+    return {node.digest, *(reference.digest for reference in references if reference.kind != "mention")}
 
 
 def check_order(case: Case) -> None:

@@ -10,7 +10,7 @@ import pytest
 import regdata
 from regdata.planning.plan import Plan
 from regdata.planning.rules import REASONS, Spared, decide, protected, spared_again
-from tests.support.small import Small, digest, few
+from tests.support.small import NOW, Small, digest, few, indexed
 
 BOTH = [1, 2]  # the tags 1.0 and 2.0 of a/app
 
@@ -94,3 +94,47 @@ def test_exclusive_size_beside_an_unknown_type() -> None:
     anyway = regdata.plan(inventory, "2=1").reclaimable
     assert regdata.plan(inventory, "id = 1").reclaimable - anyway == 1 + 10 + 50
     assert list(inventory.images["exclusive_size"]) == [1 + 10 + 50, 0, 1 + 10 + 30]
+
+
+@pytest.mark.parametrize("selected", [[], BOTH, [1, 2, 3]])
+def test_what_only_an_unknown_type_mentions(selected: list[int]) -> None:
+    """A manifest without a tag that one of unknown type names stays, with its layers, whatever else goes."""
+    small = few()
+    unknown, child = digest("unknown"), digest("a/appNone")
+    small.row("revisions", image_name="a/app", manifest_hash=unknown, pushed=0)
+    small.row("contents", manifest_hash=unknown, manifest_size=1, error="unknown media type application/x")
+    small.row("references", manifest_hash=unknown, reference_hash=child, reference_kind="unknown")
+    plan = planned(small, selected)
+    assert set(plan.manifests["manifest_hash"]).isdisjoint({unknown, child})
+    assert digest("w") not in set(plan.blobs["blob_hash"])
+    assert len(plan.manifests) == len(selected)
+
+
+@pytest.mark.parametrize("pushed", [-1, 0, 1])
+def test_what_an_interrupted_run_was_to_delete(pushed: int) -> None:
+    """It goes whatever its age, with what it listed, unless it was pushed again since that run began."""
+    began = NOW - 600
+    small = indexed()
+    small.columns["tags"]["tag_hash"][small.columns["tags"]["tag_name"].index("multi")] = digest("aold")
+    revisions = small.columns["revisions"]
+    for name, date in (("multi", began), ("aNone", began + pushed)):
+        revisions["pushed"][revisions["manifest_hash"].index(digest(name))] = date
+    inventory = small.inventory()
+    assert regdata.plan(inventory, "2=1").manifests.empty
+    resumed = [("a", digest(name), began) for name in ("multi", "aNone")]
+    gone = regdata.plan(inventory, "2=1", resumed=resumed).manifests
+    assert set(gone["manifest_hash"]) == {digest("multi"), *([digest("aNone")] if pushed <= 0 else [])}
+
+
+def test_what_is_attached_goes_before_its_subject() -> None:
+    """By subject or by a tag's name: else a run that is killed between the two leaves what nobody finds again."""
+    small = Small()
+    for tag in ("image", "sbom", signature := f"sha256-{digest('aimage').removeprefix('sha256:')}.sig"):
+        small.push("a", tag, days=9, base=100)
+    contents = small.columns["contents"]
+    contents["subject_hash"][contents["manifest_hash"].index(digest("asbom"))] = digest("aimage")
+    contents["kind"][contents["manifest_hash"].index(digest(f"a{signature}"))] = "signature"
+    plan = regdata.plan(small.inventory(), "tag_name in ('image', 'sbom')")
+    assert set(plan.tags["tag_name"]) == {"image", "sbom", signature}
+    order = set(zip(plan.order["first"], plan.order["second"], strict=True))
+    assert order == {(digest(f"a{tag}"), digest("aimage")) for tag in ("sbom", signature)}
