@@ -20,7 +20,6 @@ from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.planning.rules import freed
 from regdata.records.record import Record
-from regdata.sources import gojson
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
 from regdata.sources.guard import undo
@@ -29,8 +28,6 @@ from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
 BY = "regdata itself"
-# What a registry takes as a manifest is no larger (distribution's maxManifestBodySize).
-_MAX_MANIFEST = 4 * 1024 * 1024
 
 
 def collects_itself(config: Config, site: Site) -> bool:
@@ -63,31 +60,14 @@ def stops(config: Config) -> bool:
     return bool(config.gc_before and config.gc_after)
 
 
-def unneeded(config: Config, site: Site, fresh: Inventory, held: Digests[tuple[str, str]]) -> pd.DataFrame:
+def unneeded(fresh: Inventory, held: Digests[tuple[str, str]]) -> pd.DataFrame:
     """The blobs that go (see Plan.blobs), as ``fresh`` sees the registry.
 
     What no manifest used is spared for the grace: a push in flight brings layers before their manifest. ``held``: image
     and digest of what those used that this run deleted. Manifests' bytes stay unless the registry restarts.
     """
     nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
-    blobs = freed(fresh, nothing, used={digest for _, digest in held})
-    if not stops(config):
-        small = blobs[blobs["blob_size"] <= _MAX_MANIFEST]["blob_hash"]
-        staying = {digest for digest in small if _may_be_manifest(site.store.content(digest))}
-        blobs = blobs[~blobs["blob_hash"].isin(staying)]
-    return blobs.reset_index(drop=True)
-
-
-def _may_be_manifest(data: bytes | None) -> bool:
-    """Whether a registry would take it as one: it has to say its schemaVersion."""
-    try:
-        document = gojson.parse(data) if data and data.lstrip().startswith(b"{") else None
-    except gojson.Mismatch:
-        return False
-    return isinstance(document, tuple) and any(gojson.member(name, _VERSION) for name, _ in document)
-
-
-_VERSION: gojson.Fields = {"schemaVersion": gojson.whole}
+    return freed(fresh, nothing, used={digest for _, digest in held})
 
 
 def collect_own(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,11 @@ from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
 from regdata.sources import processes, progress
-from regdata.sources.columns import merge
+from regdata.sources.columns import Columns, merge
+from regdata.sources.folder import MAX_DOCUMENT
+from regdata.sources.manifest import may_be_manifest
 from regdata.sources.site import Site
-from regdata.sources.source import NONE_UNCHANGED, Unchanged
+from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -59,9 +61,13 @@ def scan_site(
         known=known,
         unchanged=files_of(since) if since else NONE_UNCHANGED,
     )
-    read = site.source.read
+    read, collector = site.source.read, _collector(config)
+    columns = merge(executor.map(read, parts) if executor else processes.read(site.source, parts))
+    if site.from_store and not collector.takes_manifests:
+        for digest in leftovers(columns, site.store, since):
+            columns.add("oddities", (None, "manifest", digest, None))
     return Inventory.from_columns(
-        merge(executor.map(read, parts) if executor else processes.read(site.source, parts)),
+        columns,
         scanned_at=site.now,
         ahead=site.ahead,
         from_store=site.from_store,
@@ -70,8 +76,33 @@ def scan_site(
         can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,
-        collector=_collector(config),
+        collector=collector,
     )
+
+
+def leftovers(columns: Columns, store: Store, since: Inventory | None) -> Iterator[str]:
+    """Digests of manifests' bytes that nothing refers to any more, not even the folder of a link that was deleted: a
+    collection that leaves manifests' bytes leaves these, too. By what is in them."""
+    odd, blobs = columns["oddities"], columns["blobs"]
+    seen = {*columns["revisions"]["manifest_hash"], *odd["hash"], *odd["target"], *_parts(columns["descriptors"])}
+    known: set[str] = set()
+    if since:
+        kinds, hashes = (
+            since.refers.descriptors["reference_kind"],
+            since.refers.hashes(since.refers.descriptors["digest"]),
+        )
+        seen |= _parts({"reference_hash": hashes.to_pylist(), "reference_kind": kinds.to_pylist()})
+        known |= set(since.oddities.loc[since.oddities["what"] == "manifest", "hash"])
+    for digest, size in zip(blobs["blob_hash"], blobs["blob_size"], strict=True):
+        is_bare = digest not in seen and size <= MAX_DOCUMENT
+        if is_bare and (digest in known or may_be_manifest(store.content(digest) or b"")):
+            yield digest
+
+
+def _parts(descriptors: Mapping[str, Sequence[str]]) -> set[str]:
+    """What is referred to, but not as a manifest."""
+    pairs = zip(descriptors["reference_hash"], descriptors["reference_kind"], strict=True)
+    return {digest for digest, kind in pairs if kind != "manifest"}
 
 
 def _collector(config: Config) -> Collector:

@@ -382,3 +382,15 @@ def _epoch(value: object) -> int | None:
         return None if moment.tzinfo is None else int(moment.timestamp())
     except (ValueError, OverflowError):
         return None
+
+
+def may_be_manifest(data: bytes) -> bool:
+    """Whether a registry would take these bytes as a manifest: that has to say its schemaVersion."""
+    try:
+        document = gojson.parse(data) if data.lstrip().startswith(b"{") else None
+    except gojson.Mismatch:
+        return False
+    return isinstance(document, tuple) and any(gojson.member(name, _VERSION) for name, _ in document)
+
+
+_VERSION: gojson.Fields = {"schemaVersion": gojson.whole}

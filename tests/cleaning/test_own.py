@@ -229,3 +229,21 @@ def test_nothing_can_collect(registry: LocalRegistry, conf: Conf) -> None:
     with pytest.raises(CleanupError, match=r"no gc-command.*registry\.base_path.*nothing was deleted"):
         regdata.apply(plan, config)
     assert pulls(registry.url, "app", "1", OLD)
+
+
+def test_leftovers_of_a_repository_that_is_gone(scene: Scene) -> None:
+    """What stays of manifests when their repository goes is not predicted by later runs, which free other things."""
+    assert scene.clean() == ""
+    assert "prod/old" not in scene.store().repositories
+    plan = regdata.plan(regdata.scan(load_config(scene.conf)), "2=1")
+    assert plan.reclaimable == 0
+    push(scene.registry.url, "base/lib", "old", OLD)
+    push(scene.registry.url, "gone/soon", "old", make_index([OLD]))
+    age(scene.base_path, 3 * 86400)
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    assert scene.run
+    assert scene.run.planned
+    assert scene.run.planned.reclaimable == size - store_bytes(scene.base_path) > 0
+    again = regdata.scan(load_config(scene.conf))
+    assert regdata.plan(regdata.scan(load_config(scene.conf), since=again), "2=1").reclaimable == 0
