@@ -39,8 +39,9 @@ from regdata.sources.registry import Registry
 from regdata.sources.source import NONE_UNCHANGED
 from regdata.sources.storage import Storage
 from regdata.sources.transport import PLAIN, Transport
+from tests.benchmarks import collecting
 from tests.benchmarks.scale import plans, starts
-from tests.benchmarks.timing import Way, compare
+from tests.benchmarks.timing import Way, compare, serving
 from tests.support.stores import big_store
 
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
@@ -324,17 +325,6 @@ def write_conf(registry: LocalRegistry, folder: Path, *, base_path: bool) -> Pat
 # The command
 
 
-@contextmanager
-def serving(folder: Path, base_path: Path) -> Iterator[tuple[LocalRegistry, int]]:
-    """A registry on a store, and its process."""
-    link = folder / "registry" / "store"
-    link.parent.mkdir(exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(base_path)
-    with LocalRegistry(link.parent) as registry:
-        yield registry, registry.pid
-
-
 def describe(folder: Path) -> None:
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -347,8 +337,9 @@ def describe(folder: Path) -> None:
     print(f", load {os.getloadavg()[0]:.1f} at the start")
 
 
-JOBS = {"store": store, "api": api, "delete": delete}
-SCALE = ("plan", "start")
+JOBS = {"store": store, "api": api, "delete": delete, "collect": collecting.collect, "doctor": collecting.doctor}
+LARGEST = {"api": API_LIMIT, "delete": API_LIMIT, "collect": API_LIMIT}
+SCALE = ("plan", "start", "repository")
 
 
 def main() -> None:
@@ -370,9 +361,11 @@ def main() -> None:
             starts(options.runs, work)
         if "plan" in wanted:
             plans([int(tags) for tags in options.plan_tags.split(",")], options.runs, work)
+        if "repository" in wanted:
+            collecting.repositories(options.runs, work)
     for tags in map(int, options.tags.split(",")):
         for name in (name for name in JOBS if name in wanted):
-            if name == "store" or tags <= API_LIMIT:
+            if tags <= LARGEST.get(name, tags):
                 base_path = big_store(folder, tags)
                 with emptied(folder / "work") as work:
                     JOBS[name](base_path, tags, options.runs, work)

@@ -14,6 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from regdata.demo.local import LocalRegistry
+
 
 class Sample(NamedTuple):
     """One measurement: seconds, CPU seconds of it and its children, memory that it took; the registry's CPU seconds."""
@@ -114,3 +116,14 @@ def compare(title: str, tags: int, ways: Sequence[Way], runs: int, server: int |
             line += f"{way.requests:10}{way.requests / tags:6.2f}"
             line += f"{1000 * cpu / way.requests:8.2f}{1000 * registry / way.requests:9.2f}"
         print(line, flush=True)
+
+
+@contextmanager
+def serving(folder: Path, base_path: Path) -> Iterator[tuple[LocalRegistry, int]]:
+    """A registry on a store, and its process."""
+    link = folder / "registry" / "store"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(base_path)
+    with LocalRegistry(link.parent) as registry:
+        yield registry, registry.pid

@@ -138,8 +138,8 @@ class Scene:
         """The steps of delete.ipynb on the condition; returns the error that they end with, if there is one."""
         self.run = None
         try:
-            how = {"gc": gc, "empty_trash": empty_trash}
-            self.run = run.start(sql_id="scene", conf=str(self.conf), open_site=self.open_site, **how)
+            how: dict[str, Any] = {"gc": gc, "empty_trash": empty_trash, "open_site": self.open_site}
+            self.run = run.start(sql_id="scene", conf=str(self.conf), **how)
             before_scan()
             self.run.scan()
             self.run.plan()

@@ -44,6 +44,15 @@ def big_store(folder: Path, tags: int) -> Path:
     return base_path
 
 
+def one_repository(folder: Path, tags: int) -> Path:
+    """The same with a single repository of so many tags."""
+    base_path = folder / f"{tags}-tags"
+    if not base_path.exists():
+        writer = _Writer(base_path / "docker/registry/v2", tags)
+        Repository(writer, "shop/prod-api").fill(tags)
+    return base_path
+
+
 class _Writer:
     def __init__(self, root: Path, tags: int) -> None:
         self.root = str(root)
