@@ -184,6 +184,11 @@ class Config(_Section):
         description='by a name in sql, such as {"autobuild": {"selects": ["shop/prod-*:1.*"], "never": ["*:latest"]}}',
     )
 
+    notify: Argv | None = Field(
+        default=None,
+        description='a list, one item per argument, such as ["/etc/regdata/textfile.py"], or no such key',
+    )
+
     _path: Path = PrivateAttr()
     _source: dict[str, Any] = PrivateAttr()
     _digest: str = PrivateAttr()

@@ -103,7 +103,7 @@ def study(*, conf: str = "", horizon_days: int = 180, disk_bytes: int = 0) -> St
     earlier = _snapshots(config, inventory, notes)
     # none stands for no clean-up
     conditions = {name: condition for name, condition in config.sql.items() if name != "none"}
-    disk = Disk(disk_bytes, disk_bytes, "as disk_bytes says") if disk_bytes else _disk_of(config, inventory)
+    disk = Disk(disk_bytes, disk_bytes, "as disk_bytes says") if disk_bytes else disk_of(config, inventory)
     return look(inventory, conditions, disk=disk, horizon_days=horizon_days, earlier=earlier, notes=notes)
 
 
@@ -155,7 +155,8 @@ def _snapshots(config: Config, inventory: Inventory, notes: list[str]) -> Iterat
             yield one
 
 
-def _disk_of(config: Config, inventory: Inventory) -> Disk:
+def disk_of(config: Config, inventory: Inventory) -> Disk:
+    """The room that there is on base_path's file system."""
     usage = Site.open(config).disk()
     if usage is None:
         return Disk()

@@ -32,7 +32,7 @@ _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
 # Bytes of a command's output that are looked at.
 _MOST = 1 << 20
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
-_OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
+OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tupl
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if name not in _OURS},
+                env={name: value for name, value in os.environ.items() if name not in OURS},
                 start_new_session=True,
                 close_fds=not keep_lock,
             )

@@ -20,6 +20,7 @@ from regdata.errors import CleanupError, ConfigError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
 from regdata.inventory.usage import observed
+from regdata.notebook.notify import notify
 from regdata.notebook.proof_views import headline
 from regdata.planning.expectations import Expectations, expectations
 from regdata.planning.plan import Plan, planned
@@ -105,10 +106,16 @@ class Run(Shown):
             with self.record.closed_on_error(), watched(self._tick):
                 yield
         except BaseException:
-            keep_index(self.record.folder.parent)
+            self._ended()
             raise
         finally:
             self.tell()
+
+    def _ended(self) -> None:
+        """What is done of a run that has ended, however that was: the page of all runs, and `notify`."""
+        if problem := notify(self.config, PastRun(self.record.folder), self.inventory):
+            self.record.write(notes=[*self.record.facts.get("notes", []), problem])
+        keep_index(self.record.folder.parent)
 
     def tell(self) -> None:
         """Shows what the record says by now to whoever watches."""
@@ -270,8 +277,8 @@ class Run(Shown):
     def finish(self) -> Document:
         """Closes the record, and says where it is. Raises CleanupError when the run did not end as planned."""
         self.record.finish()
+        self._ended()
         self.tell()
-        keep_index(self.record.folder.parent)
         if errors := self.record.facts["errors"]:
             raise CleanupError("; ".join(errors))
         return Document((Line("", f"The record is in {self.record.folder}"),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from regdata.show.words import count
 
 HEAD = ("when (UTC)", "condition", "status", "run by", "tags", "predicted", "freed", "said")
 PAGE = "index.html"
+SAID = 100  # characters of an error
 
 
 def all_runs(reports: Path) -> list[PastRun]:
@@ -60,5 +62,5 @@ def _row(run: PastRun, linked: bool) -> Sequence[Cell]:
         f"{gone:,}{'' if deletes(facts) else ' would go'}",
         Bytes(number(facts, "bytes_predicted")),
         Bytes(freed) if isinstance(freed, int) else "",
-        errors[0] if errors else "",
+        textwrap.shorten(errors[0], SAID, placeholder=" …") if errors else "",
     )

@@ -184,7 +184,7 @@ def _exact(bytes_: object) -> str:
 def _verified(facts: dict[str, Any]) -> str:
     found = facts.get("verified")
     found = found if isinstance(found, dict) else {}
-    sought = [f"{number(found, name):,} {name}" for name in ("tags", "manifests", "blobs") if name in found]
+    sought = [f"{number(found, name):,} {name}" for name in ("tags", "manifests", "blobs") if found.get(name)]
     there = f"{', '.join(sought)} that stay were looked for" if sought else ""
     gone = f"{number(found, 'gone'):,} tags and manifests that went were looked for" if found.get("gone") else ""
     said = "; ".join(filter(None, (there, gone)))

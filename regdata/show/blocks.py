@@ -219,7 +219,9 @@ def _part_html(part: str) -> str:
     said = escape(printable(part))
     if isinstance(part, Code):
         return f"<code>{said}</code>"
-    return f'<a href="{escape(quote(part.path, errors="replace"))}">{said}</a>' if isinstance(part, Link) else said
+    if isinstance(part, Link):
+        return f'<a style="white-space:nowrap" href="{escape(quote(part.path, errors="replace"))}">{said}</a>'
+    return said
 
 
 def _bounded(line: str) -> str:

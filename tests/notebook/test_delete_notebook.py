@@ -291,7 +291,7 @@ def test_clear(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: P
     tags = pd.read_csv(page.with_name("tags.csv"))
     assert (tags["outcome"] == "deleted").sum() == record["tags_deleted"]
     assert len(tags) == record["tags_deleted"] + record["tags_untagged"] + record["tags_kept"]
-    assert '<a href="' + page.parent.name + '/delete.html">' in (tmp_path / "reports/index.html").read_text("utf-8")
+    assert 'href="' + page.parent.name + '/delete.html">' in (tmp_path / "reports/index.html").read_text("utf-8")
     assert size - store_bytes(demo_registry.base_path) == record["bytes_freed"] == record["bytes_predicted"]
 
 
