@@ -74,7 +74,7 @@ class Result(Shown):
         return f"<Result: {self.bytes_predicted:,} bytes predicted, {freed} freed, {len(self.errors)} errors>"
 
     @classmethod
-    def unchanged(cls, plan: Plan, why: str) -> Result:
+    def unchanged(cls, plan: Plan, *notes: str) -> Result:
         """The result of a run that only listed."""
         return cls(
             tags=plan.tags.assign(outcome="listed"),
@@ -83,7 +83,7 @@ class Result(Shown):
             bytes_expected=0,
             bytes_freed=None,
             collection=Collection(),
-            notes=[why],
+            notes=list(notes),
         )
 
 
@@ -260,9 +260,7 @@ class _Work:
         if self.gc and not self.errors and not self.collected.ran and site.from_store:
             return scan_site(site, self.config, since=was)
         images = tuple(sorted(self._revival.images))
-        return Inventory.from_columns(
-            site.source.read(Part(images)), scanned_at=int(time.time()), from_store=site.from_store
-        )
+        return Inventory.from_columns(site.source.read(Part(images)), scanned_at=site.now, from_store=site.from_store)
 
     def _collect(self, began: int, fresh: Inventory) -> None:
         config, site, record, gone = self.config, self.site, self.record, self._gone.manifest_rows

@@ -23,6 +23,7 @@ from regdata.inventory.usage import observed
 from regdata.notebook.notify import notify
 from regdata.notebook.proof_views import headline
 from regdata.planning.expectations import Expectations, expectations
+from regdata.planning.notes import unlisted
 from regdata.planning.plan import Plan, planned
 from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.index import keep_index
@@ -255,7 +256,7 @@ class Run(Shown):
         made = self.planned or self.plan()
         if not self.deletes:
             why = "action is none" if self.action == "none" else "sql_id is none, which stands for no clean-up"
-            self.result = Result.unchanged(made, f"{why}: nothing was changed")
+            self.result = Result.unchanged(made, f"{why}: nothing was changed", *unlisted(made.inventory))
             return self.result
         with self._step():
             site = self._opened()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from regdata.show.words import count
+from regdata.sources.names import hides
 
 if TYPE_CHECKING:
+    from regdata.inventory.inventory import Inventory
     from regdata.planning.plan import Plan
 
 _AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
@@ -27,6 +30,19 @@ def notes(plan: Plan) -> Iterator[str]:
     if not inventory.from_store:
         yield from _by_build_dates(plan)
     yield from _of_other_repositories(plan)
+
+
+def unlisted(inventory: Inventory) -> Iterator[str]:
+    """That tags may be missing; a list with two of which one extends the other is whole, and so are all."""
+    names = inventory.images[["image_name", "tag_name"]].sort_values(["image_name", "tag_name"])
+    pairs = pairwise(names.itertuples(index=False, name=None))
+    whole = any(image == also and hides(tag, other) for (image, tag), (also, other) in pairs)
+    if not inventory.from_store and inventory.can_untag and len(names) and not whole:
+        yield (
+            "distribution 3.1.0 and 3.1.1, where they store on S3, leave tags out of their lists that extend the name "
+            "of another (0.1.20 beside 0.1.2): if this is one, some may be missing here; a run that deletes asks for "
+            "them before a digest goes"
+        )
 
 
 def _by_build_dates(plan: Plan) -> Iterator[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from regdata.inventory.inventory import Inventory
+from regdata.planning.notes import unlisted
 from regdata.planning.plan import plan
 from tests.support.small import Small, digest, few
 
@@ -69,3 +70,19 @@ def test_a_clock() -> None:
     assert plan(inventory, "2 = 1").notes == (
         "the clock that dates what is stored is 7,200 seconds behind this machine's: ages are counted by it",
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "known", "told"),
+    [
+        ("2", {"from_store": False}, 1),
+        ("1.00", {"from_store": False}, 0),  # beside 1.0, so that the list is whole
+        ("2", {"from_store": True}, 0),
+        ("2", {"from_store": False, "can_untag": False}, 0),  # 2.x
+    ],
+)
+def test_tags_that_a_list_may_lack(more: str, known: dict[str, bool], told: int) -> None:
+    """What 3.x lists over its API may lack tags, unless it shows two of which one extends the other's name."""
+    made = few()
+    made.push("a/app", more, days=9, x=1)
+    assert len(list(unlisted(made.inventory(**known)))) == told
