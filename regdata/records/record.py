@@ -70,7 +70,7 @@ class Record:
             sql_id=sql_id,
             action=action,
             gc_command=config.source.get("gc-command"),
-            collected_by="gc-command" if config.gc_command else "regdata itself",
+            collected_by=_collector(config),
             **dict.fromkeys(COUNTS, 0),
             bytes_predicted=0,
             bytes_freed=None,
@@ -240,6 +240,13 @@ def write_file(path: Path, data: bytes) -> None:
     """Writes a file as a whole: whoever reads it meanwhile finds the old one. Raises StorageError."""
     with _disk(path):
         _write_through(path, data)
+
+
+def _collector(config: Config) -> str:
+    """Who collects for a run, as conf.json has it."""
+    if config.gc_command:
+        return "gc-command"
+    return "regdata itself" if config.registry.base_path else "nobody: conf.json has neither gc-command nor base_path"
 
 
 def _now() -> str:

@@ -147,7 +147,7 @@ def _what(facts: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
     yield "protect", Rich((Code(str(facts["protect"])),)) if facts.get("protect") else "nothing"
     dates = "" if "from_store" not in facts else f", ages by {'push' if facts['from_store'] else 'build'} date"
     yield "engine", f"{facts.get('engine', 'unknown')}{dates}"
-    if deletes(facts) and facts.get("gc", True):
+    if facts.get("gc", True):
         yield "collected by", str(facts.get("collected_by"))
     yield "conf", Rich((f"{facts.get('conf')} ", Code(str(facts.get("conf_digest")))))
     if since := number(facts, "pulls_since"):

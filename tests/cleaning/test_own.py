@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import requests
 import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_index, push
+from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import CleanupError
 from regdata.records.reading import read_events
 from regdata.sources.aside import NAME
@@ -22,7 +23,7 @@ from tests.cleaning.test_kill import KILLED, Runner, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
-from tests.support.scene import INDEX, OLD, NewScene, Scene, broken
+from tests.support.scene import BASE, INDEX, OLD, NewScene, Scene, broken
 
 __all__ = ["runner"]
 Conf = Callable[..., Path]
@@ -81,6 +82,26 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
         assert scene.store() == after, lines[number - 1]
         assert not (scene.base_path / NAME).exists()
         scene.registry.stop()
+
+
+def test_poisoned_before(scene: Scene) -> None:
+    """Where the registry's own collector ran beside the running registry, so that its next pushes would be broken, a
+    run heals that first: other images of the same layers that are pushed afterwards pull."""
+    url, layers = scene.registry.url, [BASE, make_layer("poisoned", 3000)]
+    names = ("prod/old", "base/lib")
+    first, again = (make_image(layers, created=created) for created in (1, 2))
+    for name in names:
+        push(url, name, "poisoned", first)
+        requests.delete(f"{url}/v2/{name}/manifests/{first.digest}", timeout=9).raise_for_status()
+    subprocess.run(scene.registry.gc_command, check=True, capture_output=True)
+    assert all(has(url, name, layers[1]) for name in names)  # its cache claims what is gone
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["claims_healed"] > 0
+    for name in (*names, "prod/app"):
+        push(url, name, "again", again)
+        assert pulls(url, name, "again", again)
+    assert broken(scene.base_path) == []
 
 
 def test_a_push_in_flight(scene: Scene) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
 from tests.support.helpers import age, listing, store_bytes
+from tests.support.odd import push_blob
 
 Conf = Callable[..., Path]
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "30"))
@@ -124,3 +126,40 @@ def test_finds_nothing_in_healthy_stores(tools: None, tmp_path_factory: pytest.T
         assert unwell(seed, tmp_path_factory.mktemp("healthy")) == set()
 
     check()
+
+
+def test_what_is_young_or_undated(registry: LocalRegistry, conf: Conf) -> None:
+    """What may be a push in flight is no ailment: a new upload, one without a date, layers without a manifest, files
+    that were written just now."""
+    store = Damaged(registry)
+    store.push("app")
+    for name in ("app", "new/one", "undated"):
+        requests.post(f"{registry.url}/v2/{name}/blobs/uploads/", timeout=9).raise_for_status()
+    push_blob(registry.url, "new/two", b"a layer that comes before its manifest")
+    (store.root / "repositories/app/link.tmp").write_bytes(b"")
+    for path in (store.root / "repositories/undated").rglob("*"):
+        os.utime(path, (0, 0))
+    found = regdata.doctor(load_config(conf(registry)))
+    assert pairs(found) == {("impossible date", "undated")}
+    assert regdata.doctor(load_config(conf(registry)), repair=True)["outcome"].tolist() == ["left"]
+    assert (store.root / "repositories/undated/_uploads").exists()
+
+
+def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:
+    """What can't be cured, since the registry forbids it, is left, with the reason; the rest is cured."""
+    store = Damaged(registry)
+    store.push("app")
+    link, digest = store.layer("app", f"sha256:{'e' * 64}"), f"sha256:{'e' * 64}"
+    link.parent.mkdir()
+    link.write_text(digest)
+    history = next((store.root / "repositories/app/_manifests/tags/1/index").rglob("link"))
+    history.write_text("")
+    age(registry.base_path, 86400)
+    registry.stop()
+    with LocalRegistry(registry.folder, delete=False) as forbidding:
+        cured = regdata.doctor(load_config(conf(forbidding)), repair=True)
+    outcomes = dict(zip(cured["what"], cured["outcome"], strict=True))
+    assert outcomes["link not whole"] == "cured"
+    assert outcomes["link without data"].startswith("left: ")
+    assert "delet" in outcomes["link without data"]
+    assert link.exists()

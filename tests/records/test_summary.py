@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,25 @@ def test_box(tmp_path: Path) -> None:
         assert said in text
     assert "href" not in box(tmp_path).html
     assert 'href="tags.csv">tags.csv</a>' in box(tmp_path, linked=True).html
+
+
+@pytest.mark.parametrize("action", ["del", "none"])
+def test_who_collects(tmp_path: Path, action: str) -> None:
+    """Each listing says who will collect, and a run who has; not where nobody was to."""
+    run(tmp_path, action=action, collected_by="regdata itself")
+    assert re.search(r"^collected by +regdata itself$", box(tmp_path).text, re.MULTILINE)
+    run(tmp_path, action=action, collected_by="regdata itself", gc=False)
+    assert "collected by" not in box(tmp_path).text
+
+
+def test_what_is_set_aside(tmp_path: Path) -> None:
+    """With trash_days a listing says what would be set aside, and a run what was, and what lies there by now."""
+    listed = run(tmp_path, action="none", bytes_predicted=0, bytes_to_set_aside=2000)
+    assert outcome(listed).text().endswith("0 B would be freed, 2 kB set aside.")
+    freed = dict.fromkeys(("bytes_predicted", "bytes_expected", "bytes_freed"), 70)
+    done = run(tmp_path, DELETING, **freed, bytes_set_aside=2000, bytes_in_trash=2500)
+    assert "2,000 bytes are set aside; 70 bytes were predicted, and as many were freed" in outcome(done).text()
+    assert re.search(r"^set aside +2\.5 kB \(2,500\), freed when trash_days are over", box(tmp_path).text, re.MULTILINE)
 
 
 def test_errors_are_in_the_box(tmp_path: Path) -> None:
