@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.commands import check_commands
 from regdata.collecting.own import check_collector
@@ -28,6 +29,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     if gc and config.gc_command:
         _check_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
+    _check_links(plan, site, collects=bool(gc and config.gc_command))
     if images:
         _check_deletes(site, images)
         site.check_written(images[0])
@@ -35,6 +37,19 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     if gc:
         check_collector(config, site, images)
     check_uses(plan, config)
+
+
+def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:
+    """No link to a manifest is one at which the registry would fail half-way: what goes, what its collector reads."""
+    going = set(pairs(plan.manifests, "manifest_hash"))
+    read = {*plan.inventory.repositories["image_name"]} if collects else {image for image, _ in going}
+    for image in sorted(read) if site.from_store else ():
+        for digest, path in site.store.broken_links(image).items():
+            if collects or (image, digest) in going:
+                raise CleanupError(
+                    f"nothing was deleted: {path} holds no digest, at which the registry fails. Push again what it is "
+                    "a link to, or remove the folder that it is in"
+                )
 
 
 def _check_clock(inventory: Inventory, site: Site) -> None:

@@ -12,11 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from regdata.errors import StorageError
 from regdata.sources.files import Files
 from regdata.sources.manifest import is_digest, printable
+from regdata.sources.names import is_repository, is_tag
 from regdata.sources.paths import blob_path, layers_path, revision_path
 
 _MAX_LINK = 256
+_LINK = len("sha256:") + 64
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,15 +32,26 @@ class Layout:
         self.blobs_folder = f"{root}/blobs"
 
     def repositories(self) -> list[str]:
-        """Sorted names of all repositories, those without tags too."""
-        return sorted(set(self._below("")))
+        """Sorted names of all repositories, those without tags too. StorageError for one that none can have."""
+        names = sorted(set(self._below("")))
+        for name in names:
+            self._check(is_repository(name), f"{self.repositories_folder}/{name}", "a repository")
+        return names
+
+    @staticmethod
+    def _check(right: bool, folder: str, what: str) -> None:
+        if not right:
+            raise StorageError(
+                f"{printable(folder)} has a name that {what} can't have: no registry made it, and none serves it. "
+                "Rename or remove that folder"
+            )
 
     def _below(self, name: str) -> Iterator[str]:
         for folder in self.files.folders(f"{self.repositories_folder}/{name}"):
             if folder.startswith("_"):
                 if name and folder in ("_manifests", "_layers"):
                     yield name
-            elif folder.isprintable():
+            else:
                 yield from self._below(f"{name}/{folder}" if name else folder)
 
     def manifests(self, repository: str) -> str:
@@ -58,9 +72,10 @@ class Layout:
             found = self.files.first(f"{folder}/{tag}/current/link", _MAX_LINK)
             if found is None:
                 continue
+            self._check(is_tag(tag), f"{folder}/{tag}", "a tag")
             data, pushed = found
             link = data.decode("ascii", "replace").strip()
-            yield printable(tag), link if is_digest(link) else None, pushed
+            yield tag, link if is_digest(link) else None, pushed
 
     def tag(self, repository: str, tag: str) -> str | None:
         """What a tag's link holds; None where there is none."""
@@ -70,6 +85,17 @@ class Layout:
     def revision(self, repository: str, digest: str) -> str:
         """The path of a manifest's link."""
         return f"{self.root}/{revision_path(repository, digest)}"
+
+    def broken_links(self, repository: str, *, of_blobs: bool = False) -> Iterator[tuple[str, str]]:
+        """The digest and file of each link to a manifest (or blob) that holds no digest, as a crash leaves them."""
+        folder = self._layers(repository) if of_blobs else f"{self.manifests(repository)}/revisions"
+        for digest in self._links(folder):
+            path = f"{folder}/{digest.replace(':', '/')}/link"
+            linked = self.files.stat(path)
+            # A digest by sha256 has so many letters: what has them is read by nobody here.
+            found = self.files.first(path, _MAX_LINK) if linked and linked.size != _LINK else None
+            if found and not is_digest(found[0].decode("ascii", "replace").strip()):
+                yield digest, path
 
     def revisions(self, repository: str) -> dict[str, int]:
         """When each manifest was linked."""

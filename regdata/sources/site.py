@@ -281,7 +281,8 @@ class StoreSite(Site):
             if same == COMPARED:
                 return
         if trouble and not same:
-            raise trouble
+            links = [link for name in sorted(served & stored) for link in self.store.broken_links(name).values()]
+            raise StorageError(f"{links[0]} holds no digest: {trouble}") if links else trouble
 
     def _compared(self, repository: str) -> Iterator[RegistryError | None]:
         """None for each tag that is the same in the registry and in the folder; StorageError for one that is not.

@@ -125,6 +125,9 @@ class Store(Source, Protocol):
     def blob_sizes(self) -> dict[str, int]:
         """Bytes of every blob, by digest, as they are now."""
 
+    def broken_links(self, repository: str, *, of_blobs: bool = False) -> dict[str, str]:
+        """By digest, the files of links to manifests (or blobs) of a repository that hold no digest."""
+
     def uploads(self) -> list[Upload]:
         """Pushes in flight and those that were given up, of all repositories."""
 

@@ -180,6 +180,11 @@ class Storage:
                 return not moved
         return True
 
+    def broken_links(self, repository: str, *, of_blobs: bool = False) -> dict[str, str]:
+        """By digest, the files of links to manifests (or blobs) of a repository that hold no digest."""
+        with told(self.root):
+            return dict(self.layout.broken_links(repository, of_blobs=of_blobs))
+
     def uploads(self) -> list[Upload]:
         """Pushes in flight and those that were given up, of all repositories.
 

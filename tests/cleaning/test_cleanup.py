@@ -196,7 +196,7 @@ def test_what_stays_still_pulls(team: Team, conf: Conf, tmp_path: Path, conditio
     before = store_bytes(team.registry.base_path)
     result = regdata.apply(plan, config)
     assert result.errors == []
-    assert result.notes == []
+    assert (result.notes, result.bytes_freed, result.collection.output) == ([], 0, 1)
     assert before - store_bytes(team.registry.base_path) == plan.reclaimable > 0
     assert plan.reclaimable == result.bytes_predicted == result.bytes_expected == result.bytes_freed
     check_registry(team, gone, tmp_path)
@@ -379,6 +379,24 @@ def test_a_copy_is_refused(team: Team, conf: Conf, tmp_path: Path) -> None:
     assert listing(tmp_path / "copy") == copied
     now = listing(team.registry.base_path)
     assert {path for path in now.keys() ^ tags.keys() if "_uploads" not in path} == set()
+
+
+@pytest.mark.parametrize(
+    ("own", "of"), [(True, "team/app:2.0-amd64"), (False, "team/app:1.0"), (False, "charts/web:0.1")]
+)
+def test_a_link_of_no_length(team: Team, conf: Conf, own: bool, of: str) -> None:
+    """A link that a crash left empty is named before anything goes: of what is to go, and of what a collector reads."""
+    config = settings(team, conf, **({"gc-command": None} if own else {}))
+    repositories = team.registry.base_path / "docker/registry/v2/repositories"
+    digest = TAGS[of].digest
+    link = repositories / of.split(":")[0] / "_manifests/revisions" / digest.replace(":", "/") / "link"
+    link.write_bytes(b"")
+    planned = plan_of(config, "tag_name like '2.0%'")
+    with pytest.raises(CleanupError) as error:
+        regdata.apply(planned, config)
+    assert f"nothing was deleted: {link} holds no digest" in str(error.value)
+    link.write_text(digest)
+    assert clean(config, "tag_name like '2.0%'").errors == []
 
 
 def test_delete_disabled(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:

@@ -415,6 +415,20 @@ def test_remove_repository_refuses_one_that_is_not_empty(folder: Folder) -> None
     assert len(storage.state("app")[1]) == 1
 
 
+@pytest.mark.parametrize("name", ["App", "a b", "a\x1b[31m", "a\u202eb", "\x9b31m", "a/-b", "ü"])
+def test_names_that_none_can_have(folder: Folder, name: str) -> None:
+    """A folder of a repository or tag whose name is outside distribution's grammar is an error, not passed over."""
+    digest = folder.image(name)
+    with pytest.raises(StorageError, match="has a name that a repository can't have") as error:
+        Storage(folder.base_path).split(1)
+    assert str(error.value).isprintable()
+    shutil.rmtree(folder.root / "repositories" / name.partition("/")[0])
+    folder.revision("app", digest)
+    folder.tag("app", name.replace("/", "") + ":", digest)
+    with pytest.raises(StorageError, match="has a name that a tag can't have"):
+        Storage(folder.base_path).state("app")
+
+
 def test_one_run_at_a_time(folder: Folder) -> None:
     """The second run is refused until the first has ended, and no file is left behind."""
     first, second = Storage(folder.base_path), Storage(folder.base_path)
