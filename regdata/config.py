@@ -184,6 +184,9 @@ class Config(_Section):
         description='by a name in sql, such as {"autobuild": {"selects": ["shop/prod-*:1.*"], "never": ["*:latest"]}}',
     )
 
+    price_per_gb_month: float | None = Field(
+        default=None, ge=0, description="what a GB costs in a month, a number, or no such key"
+    )
     notify: Argv | None = Field(
         default=None,
         description='a list, one item per argument, such as ["/etc/regdata/textfile.py"], or no such key',

@@ -92,6 +92,17 @@ def by_path(inventory: Inventory) -> pd.DataFrame:
     )
 
 
+def who_pays(inventory: Inventory, price_per_gb_month: float | None = None) -> pd.DataFrame:
+    """team, bytes, price: what each team is to pay for, the largest first; a team is the first part of a path.
+
+    What several teams hold is split among them in equal shares, so that bytes add up to all that is stored; what no
+    manifest refers to is "(nobody)". price: of a month; NaN without ``price_per_gb_month`` (a GB is 10^9 bytes).
+    """
+    shares = _query(inventory, "from space.payer where bytes > 0 order by bytes desc, team")
+    price = float("nan") if price_per_gb_month is None else price_per_gb_month
+    return shares.assign(price=shares["bytes"] / 1e9 * price)
+
+
 def by_month(inventory: Inventory) -> pd.DataFrame:
     """month, team, bytes: when what is stored was pushed, or, without base_path, built.
 

@@ -96,4 +96,18 @@ join image i on i.image = n.image
 left join tagged t on t.blob = l.blob and t.image = n.image
 group by l.blob;
 
+-- Who pays: what several teams hold is split among them in equal shares; bytes that can't be split go to the first.
+create table space.payer as
+with holding as (select distinct blob, path from need join space.home using (image)),
+share as (
+    select blob, path, count(*) over (partition by blob) as teams,
+           row_number() over (partition by blob order by path) as place
+    from holding
+)
+select coalesce(p.path_name, '(nobody)') as team,
+       sum(case when s.blob is null then o.blob_size
+                else o.blob_size // s.teams + (s.place <= o.blob_size % s.teams)::integer end)::bigint as bytes
+from space.owned o left join share s using (blob) left join space.path p on p.path = s.path
+group by all;
+
 drop table need;

@@ -22,7 +22,7 @@ from regdata.planning.plan import Plan
 from regdata.records.summary import box
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view
-from regdata.show.words import count, shorten, size
+from regdata.show.words import count, percent, shorten, size
 
 IMAGES_OF_INVENTORY = 15
 IMAGES_OF_PLAN = 20
@@ -302,6 +302,22 @@ def _when(date: object) -> str:
 
 def _text(value: object) -> str:
     return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
+
+
+def who_pays(shares: pd.DataFrame) -> Document:
+    """What each team pays for; a frame of space.who_pays."""
+    if shares.empty:
+        return Document((Line("", "Nothing is stored."),))
+    priced, total = shares["price"].notna().all(), int(shares["bytes"].sum())
+    rows: list[Sequence[Cell]] = [
+        (row.team, Bytes(row.bytes), percent(row.bytes, total), *([f"{row.price:,.2f}"] if priced else []))
+        for row in space.rows(shares)
+    ]
+    rows.append(("total", Bytes(total), "", *([f"{shares['price'].sum():,.2f}"] if priced else [])))
+    table = Table(("team", "pays for", "share", *(["a month"] if priced else [])), rows, total=True)
+    if priced:
+        return Document((table,))
+    return Document((table, Line("", "In money, where conf.json says price_per_gb_month.")))
 
 
 def options(study: Study) -> Document:

@@ -16,7 +16,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.notebook import findings
+from regdata.notebook import findings, views
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns
 from tests.support.helpers import no_rows, store_bytes
@@ -55,6 +55,22 @@ def test_totals(small: Small) -> None:
         "**339 B** are stored for 3 tags of 3 images; if nothing were shared, it would be 539 B, so sharing saves 37%; "
         "1 orphan holds 51 B, and 5 B are leftovers that no manifest refers to."
     )
+
+
+def test_who_pays() -> None:
+    """What two teams hold is split, to the byte; what nobody refers to is nobody's; the price is that of a GB."""
+    two = Small()
+    two.push("a/app", "1", days=1, base=101, a=10)
+    two.push("b/app", "1", days=1, base=101, b=1000)
+    shares = space.who_pays(two.inventory(), 2.5)
+    stored = int(shares["bytes"].sum())
+    assert list(shares["team"]) == ["b", "a"]
+    assert stored == space.totals(two.inventory()).stored
+    by_team = dict(zip(shares["team"], shares["bytes"], strict=True))
+    assert by_team["b"] - by_team["a"] in (989, 990, 991)
+    assert list(shares["price"]) == [pytest.approx(number * 2.5e-9) for number in shares["bytes"]]
+    assert "a month" in str(views.who_pays(shares))
+    assert "price_per_gb_month" in str(views.who_pays(space.who_pays(two.inventory())))
 
 
 def test_without_base_path(small: Small) -> None:

@@ -47,6 +47,17 @@ def test_sums(model: Model) -> None:
     assert {row.image_name: (row.own, row.shared) for row in rows} == {
         image: (own[image], shared[image]) for image in model.images
     }
+    paid: Counter[str] = Counter()
+    for blob, size in model.stored.items():
+        teams = sorted({image.split("/")[0] for image in holders.get(blob, ())}) or ["(nobody)"]
+        for place, team in enumerate(teams):
+            paid[team] += size // len(teams) + (place < size % len(teams))
+    shares = space.who_pays(inventory, 2.0)
+    assert dict(zip(shares["team"], shares["bytes"], strict=True)) == {
+        team: size for team, size in paid.items() if size
+    }
+    assert shares["bytes"].sum() == sum(model.stored.values())
+    assert shares["price"].sum() == pytest.approx(sum(model.stored.values()) * 2e-9)
     totals = space.totals(inventory)
     alive = {blob for node in model.revisions if node in reached for blob in needs(model, node)}
     unreferenced = sum(size for blob, size in model.stored.items() if blob not in holders)

@@ -13,7 +13,7 @@ from regdata.command.html import export_html
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.inventory.scan import scan
-from regdata.notebook import findings
+from regdata.notebook import findings, views
 from regdata.sources.census import census
 from tests.support.helpers import ROOT
 from tests.support.notebooks import execute
@@ -34,7 +34,9 @@ def test_its_figures_are_those_of_the_frames(demo_registry: LocalRegistry, conf:
     expected = [str(getattr(findings, name)(found[name])) for name in FRAMES]
     assert [unaged(said) for said in done.sentences] == [unaged(said) for said in expected]
     assert len(done.pictures) == len(FRAMES)
-    assert len(done.outputs) == 2 * len(FRAMES)
+    assert len(done.outputs) == 2 * len(FRAMES) + 1
+    assert "team  " in done.said
+    assert str(views.who_pays(space.who_pays(inventory))) in done.said
     assert ("can't be seen without `registry.base_path`" in expected[0]) is not base_path
     assert ("can't be seen without a `base_path`" in expected[-1]) is not base_path
     # Exported, the pictures are inside, sharp, and each has a text for who can't see it.
