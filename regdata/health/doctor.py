@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
 
+from regdata.collecting.own import undo_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError
 from regdata.health.ailments import ailments, told
@@ -50,11 +52,12 @@ def doctor(
         raise CleanupError(f"{config.path}: repair takes a registry.base_path that can be changed; nothing was changed")
     with site.lock():
         site.see_clock()
+        undo_own(config, site)
         before = look.found()
         if not before.empty:
             record = Record.open(config, sql_id="doctor", action="repair")
             with record.closed_on_error():
-                left = mend(Broken(before, look.inventory, look.files), config, site, storage, record)
+                left = mend(Broken(before, look.inventory, look.began), config, site, storage, record)
                 after = look.found()
                 outcome = _compared(before, after, left)
                 record.write(found=len(before), cured=int((outcome["outcome"] == "cured").sum()))
@@ -67,8 +70,9 @@ def _compared(before: pd.DataFrame, after: pd.DataFrame, left: dict[str, str]) -
     """What was found, and whether it is found no more; then what is found now and was not."""
     keys = ["what", "image_name", "name"]
     was, now = (list(frame[keys].fillna("").itertuples(index=False, name=None)) for frame in (before, after))
-    outcomes = ["cured" if key not in now else f"left: {left[key[0]]}" if key[0] in left else "left" for key in was]
-    new = after[[key not in was for key in now]]
+    still, known = {*now}, {*was}
+    outcomes = ["cured" if key not in still else f"left: {left[key[0]]}" if key[0] in left else "left" for key in was]
+    new = after[pd.Series([key not in known for key in now], index=after.index, dtype=bool)]
     rows = [told(before).assign(outcome=pd.array(outcomes, dtype="str"))]
     if len(new):
         rows.append(told(new).assign(outcome="new"))
@@ -77,7 +81,7 @@ def _compared(before: pd.DataFrame, after: pd.DataFrame, left: dict[str, str]) -
 
 @dataclass
 class _Look:
-    """Looks at everything, again each time it is asked; ``inventory`` and ``files`` are those of the last look."""
+    """Looks at everything, each time it is asked; ``inventory`` is that of the last look, which ``began`` then."""
 
     config: Config
     site: Site
@@ -86,13 +90,14 @@ class _Look:
     digests: bool
 
     def found(self) -> pd.DataFrame:
+        self.began = int(time.time())
         self.inventory = scan_site(self.site, self.config)
-        self.files = census(self.storage.base) if self.storage else None
+        files = census(self.storage.base) if self.storage else None
         claims, altered = [], []
-        if self.storage and self.files:
-            claims = list(_claimed(self.site, self.storage, self.files))
-            altered = list(_altered(self.storage, self.files, self.progress)) if self.digests else []
-        return ailments(self.inventory, self.files, now=self.site.now, claims=claims, altered=altered)
+        if self.storage and files:
+            claims = list(_claimed(self.site, self.storage, files))
+            altered = list(_altered(self.storage, files, self.progress)) if self.digests else []
+        return ailments(self.inventory, files, now=self.site.now, claims=claims, altered=altered)
 
 
 def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import copy
 from collections.abc import Callable, Iterator
 from os.path import dirname
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from regdata.collecting import trash
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.probes import check_online
 from regdata.config import Config
@@ -16,7 +17,8 @@ from regdata.errors import RegdataError, StorageError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.records.record import Record
-from regdata.sources.census import Listing, path_of
+from regdata.sources.aside import Aside
+from regdata.sources.census import path_of
 from regdata.sources.claims import Claims
 from regdata.sources.files import told
 from regdata.sources.site import Site
@@ -26,11 +28,11 @@ FOREVER = 36_500.0  # days
 
 
 class Broken(NamedTuple):
-    """What was found (regdata.health.ailments), by which inventory and census."""
+    """What was found (regdata.health.ailments), by which inventory, in a look that began then (UTC epoch seconds)."""
 
     found: pd.DataFrame
     inventory: Inventory
-    files: Listing | None
+    began: int
 
     def rows(self, what: str) -> Iterator[tuple[str, str]]:
         """Repository and name of those that are this."""
@@ -48,6 +50,8 @@ def mend(broken: Broken, config: Config, site: Site, storage: Storage, record: R
         "no folder _layers": mender.make_layers,
         "link without data": mender.heal,
         "stale cache": mender.heal,
+        "manifest without parts": mender.bring_back,
+        "manifest without bytes": mender.bring_back,
         "abandoned upload": mender.remove_uploads,
         "empty repository": mender.remove_empty,
     }
@@ -100,29 +104,36 @@ class _Mender:
             self.storage.make_layers(image)
 
     def heal(self) -> None:
-        """What a clean-up does first: links without data go, and the registry's cache forgets what is gone."""
+        """What a clean-up does first: what it needs comes back from what was set aside, links without data go, and the
+        registry's cache forgets what is gone."""
         if self.healed:
             return
         self.healed = True
-        registry, inventory, began = self.site.registry, self.broken.inventory, int(time.time())
+        registry, inventory = self.site.registry, self.broken.inventory
         name = next(iter(inventory.repositories["image_name"]))
         registry.check_deletes(name)
         self.site.check_written(name)
-        check_online(Claims(registry), self.storage, name)
-        stored = inventory.blobs[inventory.blobs["stored"].fillna(False).astype(bool)]
+        check_online(Claims(copy.copy(registry)), self.storage, name)
+        stored = inventory.blobs["stored"].fillna(False).astype(bool)
         manifests = inventory.manifests.groupby("image_name")["manifest_hash"]
         collect(
             self.storage,
             registry,
             Reading(
-                began=began,
+                began=self.broken.began,
                 manifests={str(image): frozenset(group) for image, group in manifests},
-                stored=frozenset(stored["blob_hash"]),
+                stored=frozenset(inventory.blobs[stored]["blob_hash"]),
+                missing=frozenset(inventory.blobs[~stored]["blob_hash"]),
             ),
             _Steps(self.record),
             run=self.record.folder.name,
             keeps_days=FOREVER,
         )
+
+    def bring_back(self) -> None:
+        """What is missing may have been collected by a run that set it aside."""
+        if any(trash.kept(Aside(self.storage))):
+            self.heal()
 
     def remove_uploads(self) -> None:
         for image, id_ in self.broken.rows("abandoned upload"):

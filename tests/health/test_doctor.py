@@ -18,6 +18,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import push
 from regdata.errors import CleanupError, ConfigError
 from regdata.health.ailments import AILMENTS
+from regdata.sources.aside import NAME
 from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
@@ -143,6 +144,28 @@ def test_what_is_young_or_undated(registry: LocalRegistry, conf: Conf) -> None:
     assert pairs(found) == {("impossible date", "undated")}
     assert regdata.doctor(load_config(conf(registry)), repair=True)["outcome"].tolist() == ["left"]
     assert (store.root / "repositories/undated/_uploads").exists()
+
+
+def test_what_was_set_aside_comes_back(registry: LocalRegistry, conf: Conf) -> None:
+    """What is missing and was set aside, collected (trash_days) or not decided upon by a run that was killed, is back
+    after `repair`, and pulls."""
+    store = Damaged(registry)
+    images = {"kept": store.push("kept"), "open": store.push("open")}
+    for state, image in images.items():
+        path = store.data(image.blobs[0].digest)
+        aside = registry.base_path / NAME / f"run/0001-{state}" / path.relative_to(store.root)
+        aside.parent.mkdir(parents=True)
+        path.rename(aside)
+    age(registry.base_path, 86400)
+    registry.restart()
+    config = load_config(conf(registry))
+    assert pairs(regdata.doctor(config)) == {
+        ("manifest without parts", f"{name}@{image.digest}") for name, image in images.items()
+    }
+    cured = regdata.doctor(config, repair=True)
+    assert cured[["place", "outcome"]].to_numpy().tolist() == [[f"kept@{images['kept'].digest}", "cured"]]
+    assert all(pulls(registry.url, name, "1", image) for name, image in images.items())
+    assert not (registry.base_path / NAME).exists()
 
 
 def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:

@@ -1,6 +1,6 @@
 """Random registries in which nothing is broken, and what a doctor says of them.
 
-``python -m tests.support.healthy 1000`` looks at so many.
+``python -m tests.support.healthy 1000`` looks at so many; two numbers are a range.
 """
 
 from __future__ import annotations
@@ -88,8 +88,10 @@ def unwell(seed: int, folder: Path) -> set[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    for number in range(int(sys.argv[1])):
+    first, last = (0, int(sys.argv[1])) if len(sys.argv) == 2 else map(int, sys.argv[1:])
+    for number in range(first, last):
         with tempfile.TemporaryDirectory() as folder:
             if found := unwell(number, Path(folder)):
                 print(number, found)
-    print(f"{sys.argv[1]} looked at")
+        if number % 50 == 49:
+            print(f"{number + 1 - first} looked at", flush=True)
