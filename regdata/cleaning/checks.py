@@ -12,11 +12,20 @@ from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.planning.collectors import AS_BLOB, objections
+from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
 from regdata.sources.site import Site
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
+
+
+def check_early(config: Config, sql_id: str, *, collects: bool) -> None:
+    """What is wrong with a run whatever the registry holds: its conditions and, if it ``collects``, its commands.
+    Raises ConfigError, ConditionError or CleanupError; nothing is asked of the registry."""
+    check_conditions(config, sql_id)
+    if collects:
+        check_commands(config)
 
 
 def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:

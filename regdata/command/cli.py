@@ -50,6 +50,15 @@ def clean(program: Program, arguments: argparse.Namespace) -> int:
         config.condition(arguments.sql_id)
     except ConfigError as error:
         return program.fail(error, code=USAGE)
+    # They load pandas and DuckDB, for which --help and a wrong command line need not wait.
+    from regdata.cleaning.checks import check_early
+    from regdata.tables.process import release
+
+    collects = arguments.action == "del" and arguments.sql_id != "none" and arguments.gc
+    try:
+        check_early(config, arguments.sql_id, collects=collects)
+    finally:
+        release()
     return _run(program, arguments, config)
 
 

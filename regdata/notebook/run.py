@@ -11,6 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from regdata.analysis.backtest import backtest
+from regdata.cleaning.checks import check_early
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
 from regdata.collecting.commands import recover
@@ -335,6 +336,7 @@ def start(
             raise ConfigError(f"action is {action!r}, but there are: {there}")
         config = load_config(conf)
         process.prepare()
+        check_early(config, sql_id, collects=action == "del" and sql_id != "none" and gc)
         how = {"gc": gc, "force": force, "empty_trash": empty_trash}
         return Run(
             config, sql_id, action, progress=progress, note=note, watch=watch, tick=tick, open_site=open_site, **how

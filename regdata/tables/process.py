@@ -191,6 +191,12 @@ def prepare() -> None:
     _spare[:] = [worker for worker in _spare if worker.usable] or [Worker()]
 
 
+def release() -> None:
+    """Ends the processes that wait for the next one who takes them."""
+    while _spare:
+        _spare.pop().end()
+
+
 def take() -> Worker:
     """A process that holds no tables."""
     while _spare:

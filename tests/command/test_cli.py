@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -157,6 +158,34 @@ def test_bad_conf(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     error = capsys.readouterr().err
     assert error.startswith(f"clear.py: {folder / 'bad.json'}:1:2: not valid JSON")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"sql": {"bad": "tag_nam = 'x'"}},
+            "condition \"tag_nam = 'x'\", read by sqlite: no such column: tag_nam, did you",
+        ),
+        ({"sql": {"bad": "a = ("}}, "condition 'a = (', read by sqlite: "),
+        ({"sql": {"bad": "tag_size < '1GB'"}}, "condition \"tag_size < '1GB'\" compares a number with a text"),
+        ({"sql": {"bad": "tag_name"}, "engine": "duckdb"}, "condition 'tag_name' is not BOOLEAN"),
+        ({"sql": {"bad": "1=1"}, "protect": "x = 1"}, "protect 'x = 1', read by sqlite: no such column: x"),
+        ({"sql": {"bad": "1=1"}, "gc-command": ["no-such-program"]}, "gc-command: 'no-such-program' of "),
+    ],
+    ids=["column", "syntax", "types", "no truth", "protect", "command"],
+)
+def test_what_is_wrong_without_data(
+    capsys: pytest.CaptureFixture[str], folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    """What is wrong whatever the registry holds is one line, before a kernel starts, and leaves no folder."""
+    conf = json.loads((folder / "conf.json").read_text()) | changes
+    (folder / "conf.json").write_text(json.dumps(conf))
+    assert cli.main(["bad", "del"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"clear.py: {said}")
+    assert not (folder / "reports").exists()
 
 
 def test_reports_that_is_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
