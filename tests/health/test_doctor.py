@@ -22,7 +22,7 @@ from regdata.sources.aside import NAME
 from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
-from tests.support.helpers import age, listing, store_bytes
+from tests.support.helpers import ROOT, age, listing, store_bytes
 from tests.support.odd import push_blob
 
 Conf = Callable[..., Path]
@@ -186,3 +186,11 @@ def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:
     assert outcomes["link without data"].startswith("left: ")
     assert "delet" in outcomes["link without data"]
     assert link.exists()
+
+
+@pytest.mark.parametrize("what", sorted(AILMENTS))
+def test_every_ailment(what: str) -> None:
+    """What can be found is in docs/doctor.md, with the same meaning and cure."""
+    means, cure, safe = AILMENTS[what]
+    row = f"| {what} | {means} | {cure} | {'yes' if safe else ''} |"
+    assert row in (ROOT / "docs/doctor.md").read_text()
