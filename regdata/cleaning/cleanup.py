@@ -37,7 +37,7 @@ from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
 from regdata.planning.plan import Plan
-from regdata.planning.rules import freed
+from regdata.planning.rules import freed, manifests_left
 from regdata.records.reading import uncollected
 from regdata.records.record import Record
 from regdata.show.shown import Shown
@@ -273,10 +273,17 @@ class _Work:
             )
         elif self._has_landed(fresh):
             _make_layers(self.plan, site, record)
-            self.collected = collect(config, site, record, self.expected)
+            self.collected = collect(config, site, record, self._links(), manifests_left(fresh))
         self._say(Verdict(self.collected.notes, self.collected.errors))
         if self.collected.ran and self.outcome.deleted:
             self._revive()  # what was inside the registry all the time
+
+    def _links(self) -> list[tuple[str, str]]:
+        """By which images have the blobs that are to be freed; over the API, those that this run deleted from."""
+        going, store = set(self.expected["blob_hash"]), self.site.store if self.site.from_store else None
+        if store is None:
+            return sorted(pair for pair in _held(self.plan.inventory, self._gone.manifest_rows) if pair[1] in going)
+        return [(image, digest) for image in store.repositories() for digest in store.links(image) if digest in going]
 
     def _has_landed(self, fresh: Inventory) -> bool:
         """Whether there is something for gc-command to collect, and nothing is being pushed, after waiting for that

@@ -2,64 +2,95 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Collection, Iterable, Iterator
-
-import pandas as pd
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import NamedTuple
 
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
+from regdata.show.words import count
+from regdata.sources.claims import Claims
 from regdata.sources.site import Site
 
-# How many collected blobs the registry is asked for afterwards.
-PROBES = 20
+# How often a cache that was made to forget a claim is asked whether it did, on connections of their own.
+REPLICAS = 8
 
 
-def probes(expected: pd.DataFrame) -> list[tuple[str, str]]:
-    """image_name and blob_hash of the largest blobs that are to be collected, as far as an image held them."""
-    held = expected[expected["image_name"].notna()].sort_values("blob_size", ascending=False).head(PROBES)
-    return list(zip(held["image_name"], held["blob_hash"], strict=True))
+class Claimed(NamedTuple):
+    """What the registry's cache claimed of blobs that are gone: of how many that were asked for, which (digests) it was
+    made to forget, and which it goes on claiming. Then a push would skip the layer, get 201, and be broken."""
+
+    asked: int = 0
+    cleared: Sequence[str] = ()
+    left: Sequence[str] = ()
+
+    @property
+    def note(self) -> list[str]:
+        """That nothing is to be done about it."""
+        if not self.cleared:
+            return []
+        return [f"the registry's cache was made to forget {count(len(self.cleared), 'blob')} that had been collected"]
+
+    @property
+    def error(self) -> list[str]:
+        """What is to be done about it, where manifests' bytes are gone, too: those it can't be made to forget."""
+        claimed = self.left or self.cleared
+        if not claimed:
+            return []
+        told = (
+            f"the registry still answers for {len(claimed)} of {self.asked} collected blobs from its cache (such as "
+            f"{claimed[0]})"
+        )
+        if self.left:
+            told += ", whatever it is told: the next push that uses one of them would be broken"
+        else:
+            told += ". It was made to forget them, but the very same image that is pushed again could not be pulled"
+        return [f"{told}. Restart the registry now, and have gc-after do so (or flush its Redis)"]
 
 
-def taken(site: Site, blobs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Those blobs (image, digest) that are not there any more."""
-    there = site.presence()
-    yield from (blob for blob in blobs if not there(*blob))
+Blobs = list[tuple[str, str]]
 
 
-def stale(site: Site, blobs: Iterable[tuple[str, str]]) -> list[str]:
-    """What the registry's cache still claims to have of blobs that are no longer stored.
-
-    Then a push would skip the layer, get 201, and be broken.
-    """
+def clear(site: Site, blobs: Iterable[tuple[str, str]]) -> tuple[Claimed, Blobs]:
+    """Asks the registry for those blobs (image, digest) that are gone, and makes its cache forget what it claims; those
+    that are not gone. Raises CleanupError where it does not answer."""
+    claims = Claims(copy.copy(site.registry))
     try:
         _check_up(site)
-        asked = list(blobs)
-        claimed = [digest for image, digest in asked if site.registry.blob_exists(image, digest)]
-    except RegistryError as error:
-        return [f"the registry does not answer after the collection: {error}"]
-    if not claimed:
-        return []
-    return [
-        f"the registry still answers for {len(claimed)} of {len(asked)} collected blobs from its cache (such as "
-        f"{claimed[0]}): the next push that uses one of them would be broken. Restart the registry now, and have "
-        "gc-after do so (or flush its Redis)"
-    ]
-
-
-def held(site: Site, blobs: Iterable[tuple[str, str]]) -> list[str]:
-    """A note on blobs that were to be freed and are still stored, where the registry is known by its API alone."""
-    asked, there = list(blobs), site.presence()
-    try:
-        left = [digest for image, digest in asked if there(image, digest)]
+        with ThreadPoolExecutor(site.registry.workers) as pool:
+            there, gone = _told(pool, site.presence(), blobs)
+            claimed, _ = _told(pool, site.registry.blob_exists, gone)
+            # Some may have been pushed again.
+            _, claimed = _told(pool, site.presence() if claimed else _nobody, claimed)
+            list(pool.map(lambda blob: claims.forget(*blob), claimed))
+            left, _ = _told(pool, claims.has, claimed + claimed[:1] * REPLICAS)
     except RegistryError as error:
         raise CleanupError(f"the registry does not answer after the collection: {error}") from None
+    cleared = [digest for image, digest in claimed if (image, digest) not in left]
+    return Claimed(len(gone), cleared, sorted({digest for _, digest in left})), there
+
+
+def _told(pool: Executor, ask: Callable[[str, str], bool], blobs: Iterable[tuple[str, str]]) -> tuple[Blobs, Blobs]:
+    """Those of which it is said, and the others."""
+    asked = list(blobs)
+    answers = list(zip(asked, pool.map(lambda blob: ask(*blob), asked), strict=True))
+    return [blob for blob, answer in answers if answer], [blob for blob, answer in answers if not answer]
+
+
+def _nobody(image: str, digest: str) -> bool:
+    return False
+
+
+def held(blobs: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]]) -> list[str]:
+    """A note on blobs that were to be freed and are still stored, where the registry is known by its API alone."""
     if not left:
         return []
     return [
-        f"{len(left)} of {len(asked)} blobs that were to be freed are still stored, such as {left[0]}: manifests that "
-        "no tag leads to, which the API does not show, hold them, or gc-command collects another store. Without "
+        f"{len(left)} of {len(blobs)} blobs that were to be freed are still stored, such as {left[0][1]}: manifests "
+        "that no tag leads to, which the API does not show, hold them, or gc-command collects another store. Without "
         "base_path the bytes predicted are the most that can be freed"
     ]
 

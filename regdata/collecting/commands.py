@@ -11,26 +11,30 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import pandas as pd
-
-from regdata.collecting.aftermath import held, probes, stale, taken
+from regdata.collecting.aftermath import Claimed, clear, held
+from regdata.collecting.twins import twins_of
 from regdata.config import Config
 from regdata.errors import CleanupError, StorageError
+from regdata.inventory.scan import can_set_aside, leaves_manifests
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.site import Site
+from regdata.sources.storage import Storage
 
 # As the registry reads it: flags of one letter may stand together.
 _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
 # Bytes of a command's output that are looked at.
 _MOST = 1 << 20
+# Links that are written down at a time.
+_LINKS = 1000
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
 OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
@@ -86,28 +90,47 @@ def check_commands(config: Config) -> None:
             )
 
 
-def collect(config: Config, site: Site, record: Record, expected: pd.DataFrame) -> Collection:
-    """gc-before, gc-command, gc-after. ``expected``: the blobs to be freed (Plan.blobs)."""
-    notes: list[str] = []
-    commands, asked = Commands(config, record), probes(expected)
-    record.journal({"event": "collecting", "blobs": asked})
+def collect(
+    config: Config, site: Site, record: Record, links: Sequence[tuple[str, str]], manifests: Sequence[str] = ()
+) -> Collection:
+    """gc-before, gc-command, gc-after.
+
+    ``links``: by which images (image, digest) have the blobs that are to be freed; the registry's cache is made to
+    forget them. ``manifests``: digests of manifests' bytes that the collection takes. They are put back where the
+    registry is not restarted by gc-after: its cache knows them, and it would not store the same again.
+    """
+    commands, storage = Commands(config, record), changeable(config, site)
+    for start in range(0, max(len(links), 1), _LINKS):
+        record.journal({"event": "collecting", "blobs": links[start : start + _LINKS]})
     measured = _unknown
-    with interrupts_held_back() as interrupted:
+    with interrupts_held_back() as interrupted, twins_of(storage, record.folder.name, manifests) as twins:
         try:
             if commands.run("gc-before") and not interrupted():
                 measured = site.measuring()
                 commands.run("gc-command")
         finally:
             commands.run("gc-after")
-    record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
-    errors, freed = commands.errors, measured()
-    if freed is not None:
-        asked = [(image, digest) for image, digest in asked if digest in freed]
-    if not errors:
-        errors = stale(site, taken(site, asked) if freed is None else asked)
-    if not errors and freed is None:
-        notes += held(site, asked)
-    return Collection(True, commands.exit_code, commands.output, freed, notes, errors)
+            if not config.gc_after:
+                twins.put_back()
+        record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
+        freed, errors, notes = measured(), commands.errors, list[str]()
+        try:
+            gone = links if freed is None else [one for one in links if one[1] in freed]
+            claimed, left = (Claimed(), []) if errors else clear(site, gone)
+        except CleanupError as error:
+            claimed, left, errors = Claimed(), [], [str(error)]
+        if claimed.left or (claimed.cleared and (config.gc_after or not storage)):
+            twins.put_back()
+            errors = claimed.error
+        else:
+            notes = claimed.note + (held(links, left) if freed is None else [])
+    freed = freed and {digest: size for digest, size in freed.items() if digest not in twins.back}
+    return Collection(True, commands.exit_code, commands.output, freed, notes, errors, spared=twins.back)
+
+
+def changeable(config: Config, site: Site) -> Storage | None:
+    """The registry's folder, where things can be put aside in it."""
+    return Storage(config.registry.base_path) if config.registry.base_path and can_set_aside(site) else None
 
 
 def _unknown() -> dict[str, int] | None:
@@ -209,7 +232,11 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
             commands.run("gc-after")
     if commands.errors:
         return commands.errors
-    return stale(site, taken(site, past.blobs))
+    try:
+        claimed, _ = clear(site, past.blobs)
+    except CleanupError as error:
+        return [str(error)]
+    return claimed.error if claimed.left or not leaves_manifests(config, site) else []
 
 
 def _last_line(output: str) -> str:

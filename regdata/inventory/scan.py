@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
+from regdata.errors import StorageError
 from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
 from regdata.sources import processes, progress
+from regdata.sources.aside import Aside
 from regdata.sources.columns import Columns, merge
 from regdata.sources.folder import MAX_DOCUMENT
 from regdata.sources.manifest import may_be_manifest
 from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged
+from regdata.sources.storage import Storage
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -61,7 +64,7 @@ def scan_site(
         known=known,
         unchanged=files_of(since) if since else NONE_UNCHANGED,
     )
-    read, collector = site.source.read, _collector(config)
+    read, collector = site.source.read, _collector(config, site)
     columns = merge(executor.map(read, parts) if executor else processes.read(site.source, parts))
     if site.from_store and not collector.takes_manifests:
         for digest in leftovers(columns, site.store, since):
@@ -105,12 +108,25 @@ def _parts(descriptors: Mapping[str, Sequence[str]]) -> set[str]:
     return {digest for digest, kind in pairs if kind != "manifest"}
 
 
-def _collector(config: Config) -> Collector:
-    """Manifests' bytes stay where regdata collects and the registry does not start anew: it knows them, and would not
-    store the same again."""
+def _collector(config: Config, site: Site) -> Collector:
     own = not config.gc_command and config.registry.base_path is not None
-    stops = bool(config.gc_before and config.gc_after)
-    return Collector(own, takes_manifests=not own or stops, keeps_days=config.trash_days if own else 0)
+    return Collector(own, not leaves_manifests(config, site), keeps_days=config.trash_days if own else 0)
+
+
+def leaves_manifests(config: Config, site: Site) -> bool:
+    """Whether manifests' bytes stay: where the registry does not start anew it knows them, and would not store the same
+    again. gc-command takes them, so that they are put back after it, where that can be done."""
+    if not config.gc_command:
+        return config.registry.base_path is not None and not (config.gc_before and config.gc_after)
+    return not config.gc_after and can_set_aside(site)
+
+
+def can_set_aside(site: Site) -> bool:
+    """Whether files of the registry's folder can be set aside beside it."""
+    try:
+        return site.from_store and site.store.writable and Aside(Storage(site.store.base)) is not None
+    except StorageError:
+        return False
 
 
 def files_of(since: Inventory) -> Unchanged:

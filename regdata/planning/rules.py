@@ -163,6 +163,12 @@ def needed(inventory: Inventory) -> set[str]:
         return {blob for (blob,) in work.execute(_NEEDED).fetchall()}
 
 
+def manifests_left(inventory: Inventory) -> list[str]:
+    """Digests of manifests' bytes that are stored, and that no manifest of the inventory is or refers to."""
+    with inventory.graph.open() as work:
+        return [blob for (blob,) in work.execute(_LEFT).fetchall()]
+
+
 def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the registry's own collector would do that it must not, once ``manifests`` are gone.
 
@@ -238,6 +244,10 @@ from going g join image i using (image_name) join digest d on d.hash = g.manifes
 _NEEDED = """
 select hash from digest semi join (from (select blob from held union select digest from odd where what = 'link'))
 on digest.digest = blob"""
+
+_LEFT = """
+select hash from digest join (from (select blob from written) semi join stored using (blob) anti join held using (blob))
+on digest.digest = blob order by hash"""
 
 _TAKEN = """
 select t.blob as blob_hash, i.image_name, t.digest as manifest_hash, t.why

@@ -84,7 +84,7 @@ class Files(Protocol):
         """Rename, at once for everybody who looks."""
 
     def twin(self, path: str, target: str) -> None:
-        """Give a file a second name: its bytes stay while one of them does."""
+        """Give a file a second name, or else copy it: its bytes stay while one of them does."""
 
     def make(self, folder: str) -> None:
         """Make a folder, and those above it that are missing; each gets the owner and mode of the one it lies in."""
@@ -207,7 +207,10 @@ class LocalFiles:
         os.rename(path, target)
 
     def twin(self, path: str, target: str) -> None:
-        os.link(path, target)
+        try:
+            os.link(path, target)
+        except PermissionError:  # another's file, or a file system without second names
+            shutil.copy2(path, target)
 
     def make(self, folder: str) -> None:
         above = os.path.dirname(folder)

@@ -17,7 +17,9 @@ import pytest
 import requests
 
 from regdata.command import cli
+from regdata.demo.samples import push
 from regdata.records.reading import read_events, read_facts
+from regdata.sources.aside import NAME
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
 from tests.support.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
@@ -203,7 +205,8 @@ def test_collection_outlives_run(runner: Runner, new_scene: NewScene, finished: 
 
 @pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
 def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Finished, store: bool) -> None:
-    """What a killed run's collection left in the registry's cache fails the next run, too, until a restart."""
+    """What a killed run's collection left in the registry's cache is cleared by the next run; by the API alone, where
+    manifests' bytes can't be put back, that fails until a restart."""
     scene = new_scene(store=store, cache=True)
     for blob in OLD.blobs:
         requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=5).raise_for_status()
@@ -215,6 +218,13 @@ def test_cache_of_a_killed_run(runner: Runner, new_scene: NewScene, finished: Fi
     line = next(number for number, event in enumerate(journal, 1) if event["event"] == "ran")
     assert runner(scene.conf, "line", line) == KILLED
     error = scene.clean()
+    if store:
+        assert error == ""
+        push(scene.registry.url, "prod/old", "again", OLD)
+        push(scene.registry.url, "prod/app", "again", INDEX)
+        assert broken(scene.base_path) == []
+        assert not (scene.base_path / NAME).exists()
+        return
     assert "from its cache" in error
     assert "Restart the registry" in error
     scene.registry.restart()

@@ -60,6 +60,32 @@ def test_collects_by_itself(scene: Scene) -> None:
         assert pulls(scene.registry.url, name, "again", OLD)
 
 
+def test_gc_command_needs_no_restart(scene: Scene) -> None:
+    """With gc-command and nothing around it: what is predicted is freed, and what was collected pushes and pulls again,
+    layers and the very same manifests, from a registry that was never restarted."""
+    scene.set(gc_command=scene.registry.gc_command)
+    url = scene.registry.url
+    for blob in OLD.blobs:  # the cache knows them, and the manifests
+        assert has(url, "prod/old", blob)
+    for name, image in (("prod/old", OLD), ("prod/app", INDEX), *(("prod/app", child) for child in INDEX.children)):
+        headers = {"Accept": image.media_type}
+        requests.get(f"{url}/v2/{name}/manifests/{image.digest}", headers=headers, timeout=9).raise_for_status()
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["bytes_predicted"] == record["bytes_freed"] == size - store_bytes(scene.base_path) > 0
+    assert not (scene.base_path / NAME).exists()
+    assert regdata.plan(regdata.scan(load_config(scene.conf)), "2=1").reclaimable == 0
+    for name in ("prod/old", "prod/app", "prod/new"):
+        push(url, name, "again", OLD)
+        push(url, name, "index", INDEX)
+        assert pulls(url, name, "again", OLD)
+        for child in INDEX.children:
+            headers = {"Accept": child.media_type}
+            assert requests.get(f"{url}/v2/{name}/manifests/{child.digest}", headers=headers, timeout=9).ok
+    assert broken(scene.base_path) == []
+
+
 def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
     """Killed after any line of its collection's journal, another run ends as an undisturbed one does."""
 
