@@ -31,8 +31,8 @@ class Flight(NamedTuple):
         if self.blobs:
             images = ", ".join(sorted({image for image, _ in self.blobs}))
             said.append(
-                f"{count(len(self.blobs), 'blob')} pushed less than 2 hours ago had no manifest before the collection "
-                f"({images}): a push may be in flight"
+                f"{count(len(self.blobs), 'blob')} pushed less than 2 hours ago, or nobody knows when, had no manifest "
+                f"before the collection ({images}): a push may be in flight"
             )
         return ", and ".join(said)
 

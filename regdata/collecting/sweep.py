@@ -39,7 +39,7 @@ STALLS = 30
 
 SPARED = {
     "pushed": "pushed again meanwhile",
-    "young": "linked less than 2 hours ago, and no manifest uses it there: a push may be in flight",
+    "young": "linked less than 2 hours ago, or nobody knows when, and no manifest uses it: a push may be in flight",
     "mentioned": "needed by a manifest that came meanwhile",
     "uploading": "an upload that does not end may be the same",
     "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",

@@ -32,6 +32,7 @@ def preview(shown: Preview, order: str = "frees most") -> Document:
     blocks: list[Block] = [_headline(shown, shown.plan)]
     if shown.difference:
         blocks.append(_differs(shown.difference, shown.condition, shown.engine))
+    blocks += [Line("Note: ", note, "note") for note in shown.plan.notes]
     images = shown.by_image
     if len(images):
         blocks.append(Bars("What goes, by image", _bars(images)))

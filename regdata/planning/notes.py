@@ -61,11 +61,13 @@ def _by_build_dates(plan: Plan) -> Iterator[str]:
 
 def _of_other_repositories(plan: Plan) -> Iterator[str]:
     """Signatures that are kept apart from what they sign (cosign's COSIGN_REPOSITORY)."""
-    known = plan.inventory.manifests[["image_name", "manifest_hash"]]
-    staying = known.merge(plan.manifests[["image_name", "manifest_hash"]], how="left_anti")
     tags = plan.tags[plan.tags["action"] != "keep"]
     named = "sha256:" + tags["tag_name"].str.extract(_NAMES_ITS_SUBJECT, expand=False)
     signs = tags.assign(of=named).dropna(subset=["of"])
+    if signs.empty:
+        return
+    known = plan.inventory.manifests[["image_name", "manifest_hash"]]
+    staying = known.merge(plan.manifests[["image_name", "manifest_hash"]], how="left_anti")
     apart = signs.merge(known, how="left_anti", left_on=["image_name", "of"], right_on=["image_name", "manifest_hash"])
     there = apart.merge(staying, left_on="of", right_on="manifest_hash", suffixes=("", "_there"))
     if there.empty:

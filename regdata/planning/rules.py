@@ -31,7 +31,7 @@ REASONS = {
     "signs-kept-image": "it belongs to a manifest that stays",
     "has-kept-referrer": "a tag that stays belongs to it",
     "unreadable": "it, or something in its repository that may reach it, can't be read",
-    "grace": "no tag reaches it, but it is younger than 2 hours: a push may be in flight",
+    "grace": "no tag reaches it, but it is younger than 2 hours, or nobody knows how old: a push may be in flight",
     "moved": "it changed between the scan and the deletion",
 }
 

@@ -108,7 +108,10 @@ def test_layers_without_their_manifest(new_scene: NewScene, finished: Finished, 
         path = scene.base_path / "docker/registry/v2" / (data if old == "data" else link)
         os.utime(path, (1_500_000_000, 1_500_000_000))
     error = scene.clean()
-    assert "3 blobs pushed less than 2 hours ago had no manifest before the collection (new/app)" in error
+    assert (
+        "3 blobs pushed less than 2 hours ago, or nobody knows when, had no manifest before the collection (new/app)"
+        in error
+    )
     assert "Not collected after 0 s" in error
     assert all(cure in error for cure in ("gc-wait", "gc-before", "leave gc-command out"))
     assert scene.store().revisions == finished[True].revisions

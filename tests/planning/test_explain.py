@@ -85,7 +85,8 @@ def test_grace(new_plan: NewPlan) -> None:
     pushed = int(time.time()) - 3 * 86400
     name = f"prod/app@{ORPHAN.digest}"
     assert new_plan(scanned_at=pushed + 3600).explain(name) == (
-        f"{name} stays: no tag reaches it, but it is younger than 2 hours: a push may be in flight."
+        f"{name} stays: no tag reaches it, but it is younger than 2 hours, or nobody knows how old: a push may be in "
+        "flight."
     )
 
 
