@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from regdata.analysis import space
+from regdata.analysis.forecast import DAY
+from regdata.config import Config
+from regdata.errors import ConfigError
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import scan
+from regdata.inventory.snapshot import read_facts, saved
 from regdata.show.shown import Shown
 from regdata.tables.workspace import frame, workspace
 
@@ -19,11 +25,15 @@ class Changes(Shown):
     tags: image_name, tag_name, change (came, went, moved), size_before, size_after; a row per tag that changed.
     images: image_name, tags_before, tags_after, bytes_before, bytes_after, bytes_grown; a row per image that changed,
     the largest change first. Its bytes are those that no other image holds; what several hold and what none does
-    have rows of their own in brackets, so that the columns add up. totals: what, before, after, change.
+    have rows of their own in brackets, so that the columns add up. teams: team, bytes_before, bytes_after, bytes_grown;
+    the same by team, the first part of an image's path. blobs: blob_hash, blob_size, image_name, change (came, went); a
+    row per blob, the largest first. totals: what, before, after, change.
     """
 
     tags: pd.DataFrame
     images: pd.DataFrame
+    teams: pd.DataFrame
+    blobs: pd.DataFrame
     totals: pd.DataFrame
     before: Inventory
     after: Inventory
@@ -44,6 +54,8 @@ def compare(before: Inventory, after: Inventory) -> Changes:
         return Changes(
             tags=frame(work, _TAGS),
             images=frame(work, _IMAGES),
+            teams=frame(work, _TEAMS),
+            blobs=frame(work, _BLOBS),
             totals=_totals(before, blobs["before"])
             .merge(_totals(after, blobs["after"]), on="what")
             .set_axis(["what", "before", "after"], axis="columns")
@@ -74,6 +86,46 @@ select image_name, coalesce(b.tags, 0) as tags_before, coalesce(a.tags, 0) as ta
 from image_before b full join image_after a using (image_name)
 where tags_before <> tags_after or bytes_grown <> 0
 order by abs(bytes_grown) desc, image_name"""
+
+
+_TEAMS = """
+with b as (select split_part(image_name, '/', 1) as team, sum(bytes)::bigint as bytes from image_before group by team),
+a as (select split_part(image_name, '/', 1) as team, sum(bytes)::bigint as bytes from image_after group by team)
+select team, coalesce(b.bytes, 0) as bytes_before, coalesce(a.bytes, 0) as bytes_after,
+       bytes_after - bytes_before as bytes_grown
+from b full join a using (team)
+where bytes_grown <> 0
+order by abs(bytes_grown) desc, team"""
+
+_BLOBS = """
+select blob_hash, coalesce(a.blob_size, b.blob_size) as blob_size, coalesce(a.image_name, b.image_name) as image_name,
+       if(b.blob_hash is null, 'came', 'went') as change
+from blobs_before b full join blobs_after a using (blob_hash)
+where b.blob_hash is null or a.blob_hash is null
+order by blob_size desc, blob_hash"""
+
+
+def since(config: Config, *, days: int = 0) -> Changes:
+    """What changed from the last snapshot that is ``days`` old, or else the first there is, to now.
+
+    Raises ConfigError where conf.json names no ``snapshots``, or none of this registry is there.
+    """
+    if not isinstance(days, int) or isinstance(days, bool) or days < 0:
+        raise ConfigError(f"days is {days!r}, but must be a whole number, 0 or more")
+    after = scan(config)
+    cure = "each run of delete.ipynb saves one, where conf.json says `snapshots`; regdata.scan(…).save(folder) does"
+    if config.snapshots is None:
+        raise ConfigError(f"{config.path} has no `snapshots`, so that nothing earlier is known: {cure}")
+    known = [path for path in saved(config.snapshots) if _is_earlier(read_facts(path), after)]
+    if not known:
+        raise ConfigError(f"{config.snapshots} has no earlier snapshot of {config.registry_url}: {cure}")
+    old = [path for path in known if read_facts(path)["scanned_at"] <= after.scanned_at - days * DAY]
+    return compare(Inventory.load(old[-1] if old else known[0]), after)
+
+
+def _is_earlier(facts: dict[str, Any], after: Inventory) -> bool:
+    same = (facts["registry"], facts["from_store"]) == (after.registry, after.from_store)
+    return same and facts["scanned_at"] < after.scanned_at
 
 
 def _totals(inventory: Inventory, blobs: pd.DataFrame) -> pd.DataFrame:

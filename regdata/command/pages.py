@@ -11,7 +11,9 @@ import nbformat
 from regdata.command.execute import NOTEBOOKS, execute
 from regdata.command.html import export_html
 from regdata.command.program import INTERRUPTED, Program
+from regdata.command.ticker import Ticker
 from regdata.config import Config
+from regdata.inventory.snapshot import saved
 from regdata.records.record import new_folder
 
 PAGES = ("explore", "capacity")
@@ -20,7 +22,8 @@ PAGES = ("explore", "capacity")
 def report(program: Program, config: Config) -> int:
     """Runs the notebooks that tell about the registry, and prints the paths of their pages; the exit code."""
     folder, codes = new_folder(config.reports, "report"), [0]
-    for name in PAGES:
+    changes = ("changes",) if config.snapshots and saved(config.snapshots) else ()
+    for name in (*PAGES, *changes):
         codes.append(_page(program, folder, name, {"conf": str(config.path)}))
         if codes[-1] == INTERRUPTED:
             break
@@ -35,7 +38,9 @@ def told(program: Program, config: Config, name: str, cell: int, **parameters: A
 
 def _page(program: Program, folder: Path, name: str, parameters: dict[str, Any], *, cell: int | None = None) -> int:
     notebook = folder / f"{name}.ipynb"
-    code = program.failed(execute(NOTEBOOKS / notebook.name, notebook, parameters))
+    with Ticker(name):
+        problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+    code = program.failed(problem)
     if code != INTERRUPTED and notebook.is_file():
         if cell is not None and code == 0:
             print(_shown(notebook, cell))

@@ -22,8 +22,9 @@ SOON, PLAIN = 2.0, 10.0  # seconds between two plain lines: of two stages, of on
 class Ticker(threading.Thread):
     """Shows how far a kernel is, as long as the block lasts; the kernel is told where to say it by the environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: str = "starting") -> None:
         super().__init__(daemon=True)
+        self._first = first  # what is said before the kernel says anything
         self._over = threading.Event()
         self._began = time.monotonic()
         self._folder = tempfile.TemporaryDirectory(prefix="regdata-")
@@ -46,9 +47,9 @@ class Ticker(threading.Thread):
 
     def run(self) -> None:
         show = self._draw if sys.stderr.isatty() else self._say
-        show(Progress("starting"))
+        show(Progress(self._first))
         while not self._over.wait(TERMINAL):
-            show(read(self._file) or Progress(self._stage or "starting"))
+            show(read(self._file) or Progress(self._stage or self._first))
         if self._bar is not None:
             self._bar.close()
 

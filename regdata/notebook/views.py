@@ -15,11 +15,13 @@ from regdata.analysis.changes import Changes
 from regdata.analysis.forecast import day
 from regdata.cleaning.cleanup import Result
 from regdata.collecting.commands import Collection
+from regdata.config import Config
 from regdata.inventory.inventory import Inventory
 from regdata.notebook import findings
 from regdata.notebook.run import Run
 from regdata.planning.plan import Plan
-from regdata.records.summary import box
+from regdata.records.index import all_runs, runs_table
+from regdata.records.summary import box, deletes
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view
 from regdata.show.words import count, percent, shorten, size
@@ -302,6 +304,37 @@ def _when(date: object) -> str:
 
 def _text(value: object) -> str:
     return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
+
+
+def changed(frame: pd.DataFrame) -> Document:
+    """The first rows of a frame of Changes: teams, tags or blobs."""
+    if frame.empty:
+        return Document((Line("", "Nothing changed."),))
+    sizes = [name.startswith("bytes_") or "size" in name for name in frame.columns]
+    rows: list[Sequence[Cell]] = [
+        [_changed_cell(value, size=is_size) for value, is_size in zip(row, sizes, strict=True)]
+        for row in space.rows(frame.head(TAGS))
+    ]
+    table = Table([name.removesuffix("_name").replace("_", " ") for name in frame.columns], rows)
+    more = len(frame) - len(rows)
+    return Document((table, Line("", f"… and {more:,} more."))) if more else Document((table,))
+
+
+def _changed_cell(value: Any, *, size: bool) -> Cell:
+    if size:
+        return "" if pd.isna(value) else Bytes(value)
+    return shorten(str(value))
+
+
+def cleaned(shown: Changes, config: Config) -> Document:
+    """The clean-ups between the two inventories."""
+    begin, end = (datetime.fromtimestamp(one.scanned_at, UTC) for one in (shown.before, shown.after))
+    runs = [
+        run
+        for run in all_runs(config.reports)
+        if deletes(run.facts) and begin.isoformat() <= str(run.facts.get("started")) <= end.isoformat()
+    ]
+    return runs_table(runs) if runs else Document((Line("", "No clean-up was run in between."),))
 
 
 def who_pays(shares: pd.DataFrame) -> Document:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from regdata.analysis import space
-from regdata.analysis.changes import compare
+from regdata.analysis.changes import compare, since
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
+from regdata.errors import ConfigError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
+from regdata.notebook import views
 from regdata.sources.columns import Columns
 from tests.support.helpers import named_rows, store_bytes
 from tests.support.small import Small, few
@@ -82,3 +87,34 @@ def unread(made: Small, tag: str) -> None:
         made.row("tags", image_name="a/app", tag_name=tag)
     at = tags["tag_name"].index(tag)
     tags["tag_hash"][at], tags["error"][at] = None, "the link is empty"
+
+
+def test_since_a_snapshot(small: Small, demo_registry: LocalRegistry, conf: Conf) -> None:
+    """The last snapshot that is old enough is taken, else the first there is; teams and blobs add up."""
+    path = conf(demo_registry, snapshots="snapshots")
+    config = load_config(path)
+    with pytest.raises(ConfigError, match="no earlier snapshot"):
+        since(config)
+    now = scan(config)
+    for days in (9, 3, 1):
+        replace(now, scanned_at=now.scanned_at - days * 86400).save(path.parent / "snapshots")
+    taken = {days: (now.scanned_at - since(config, days=days).before.scanned_at) // 86400 for days in (0, 2, 5, 30)}
+    assert taken == {0: 1, 2: 3, 5: 9, 30: 9}
+    with pytest.raises(ConfigError, match="days is -1"):
+        since(config, days=-1)
+    with pytest.raises(ConfigError, match="has no `snapshots`"):
+        since(load_config(conf(demo_registry)))
+
+    empty = Inventory.from_columns(Columns(), scanned_at=1_800_000_000, from_store=True, registry="http://r:5000")
+    came = compare(empty, small.inventory())
+    stored = space.totals(small.inventory()).stored
+    assert came.teams["bytes_grown"].sum() == came.blobs["blob_size"].sum() == stored
+    assert set(came.blobs["change"]) == {"came"}
+    assert "… and" not in str(views.changed(came.blobs))
+    assert "came" in str(views.changed(came.tags))
+    assert str(views.changed(compare(empty, empty).tags)) == "Nothing changed."
+
+
+@pytest.fixture
+def small() -> Small:
+    return few()

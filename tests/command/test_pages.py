@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from regdata.command import pages
+from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from tests.support.helpers import ROOT
+from regdata.inventory.scan import scan
+from tests.support.helpers import ROOT, complaints
 
 Conf = Callable[..., Path]
 
@@ -30,12 +32,16 @@ def start(conf: Path) -> subprocess.Popen[str]:
 
 def test_pages(demo_registry: LocalRegistry, conf: Conf) -> None:
     """A page for each notebook, with its pictures, and exit code 0."""
-    process = start(conf(demo_registry))
+    path = conf(demo_registry, snapshots="snapshots")
+    scan(load_config(path)).save(path.parent / "snapshots")
+    time.sleep(1)  # what changed is asked of an earlier one
+    process = start(path)
     stdout, stderr = process.communicate(timeout=240)
-    assert (process.returncode, stderr) == (0, "")
+    assert (process.returncode, complaints(stderr)) == (0, "")
     made = [Path(line) for line in stdout.splitlines()]
-    assert [page.name for page in made] == ["explore.html", "capacity.html"]
-    assert all("<img " in page.read_text("utf-8") for page in made)
+    assert [page.name for page in made] == ["explore.html", "capacity.html", "changes.html"]
+    assert all("<img " in page.read_text("utf-8") for page in made[:2])
+    assert "0 tags came, 0 tags went, 0 tags moved" in made[2].read_text("utf-8")
 
 
 def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
@@ -45,7 +51,9 @@ def test_no_registry(registry: LocalRegistry, conf: Conf) -> None:
     process = start(path)
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert [line.partition(" GET ")[0] for line in stderr.splitlines()] == 2 * ["regdata report: RegistryError:"]
+    assert [line.partition(" GET ")[0] for line in complaints(stderr).splitlines()] == 2 * [
+        "regdata report: RegistryError:"
+    ]
     assert all("RegistryError" in Path(line).read_text("utf-8") for line in stdout.splitlines())
 
 
@@ -67,5 +75,5 @@ def test_interrupted(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "regdata report: interrupted\n")
+    assert (process.returncode, complaints(stderr)) == (130, "regdata report: interrupted\n")
     assert not list(tmp_path.glob("reports/*/capacity.ipynb"))
