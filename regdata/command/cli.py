@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from regdata.command.program import USAGE, Program, add_conf
-from regdata.errors import ConfigError
+from regdata.errors import ConfigError, RegdataError
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -93,14 +93,28 @@ def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> i
             "force": arguments.force,
         }
         problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
-        close_killed(config, besides=config.reports)  # a kernel that died could not say so
-        page = export_html(notebook, box(folder, linked=True)) if notebook.is_file() else None
-        write_index(config.reports)
-    code = program.failed(problem)
-    errors = say(folder, page, as_json=arguments.json, csv=arguments.csv)
+        steps: list[Callable[[], object]] = [
+            lambda: close_killed(config, besides=config.reports),  # a kernel that died could not say so
+            lambda: notebook.is_file() and export_html(notebook, box(folder, linked=True)),
+            lambda: write_index(config.reports),
+        ]
+        notes = [str(error) for error in map(_tried, steps) if error]
+    code, page = program.failed(problem), notebook.with_suffix(".html")
+    errors = say(folder, page if page.is_file() else None, as_json=arguments.json, csv=arguments.csv)
+    for note in notes:
+        program.fail(f"note: {note}")
     for error in errors if code == 0 else ():
         code = program.fail(error)
     return code
+
+
+def _tried(step: Callable[[], object]) -> Exception | None:
+    """What went wrong, if anything did: on a full disk the run's verdict stands all the same."""
+    try:
+        step()
+    except (RegdataError, OSError) as error:
+        return error
+    return None
 
 
 if __name__ == "__main__":

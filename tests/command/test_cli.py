@@ -290,6 +290,14 @@ def test_a_page_that_nbconvert_can_not_make(folder: Path, monkeypatch: pytest.Mo
     assert "delete.ipynb can&#x27;t be shown here: LookupError: no template</div>" in text
 
 
+def test_a_page_that_can_not_be_written(clear: Clear, folder: Path) -> None:
+    """A page that can't be written, on a full disk say, is a note; the run's verdict and exit code stand."""
+    done = clear("none", "del", cells=(RECORD, '(run / "delete.html").mkdir()'))
+    assert done.returncode == 0
+    assert "clear.py: note: [Errno 21] Is a directory" in done.stderr
+    assert (only_run(folder) / "record.json").is_file()
+
+
 def test_record_with_errors(clear: Clear) -> None:
     """A run that ended well, but whose record has errors, exits with 1 and shows them."""
     note = 'record["errors"] = ["a blob is\\nleft"]\n'
