@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
+from regdata.collecting.sweep import WAIT
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
@@ -109,13 +110,22 @@ def _check_up(site: Site) -> None:
 
 def remove_empty(site: Site, record: Record, *, before: int, among: Collection[str] | None = None) -> list[str]:
     """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
-    then no longer lists them. ``among``: no others."""
+    then no longer lists them. ``among``: no others, and their links have been taken away; else they are, first, and the
+    registry's cache forgets them: it would go on claiming what is linked no more."""
+    before -= GRACE
+    found = [one for one in site.empty_repositories(before=before) if among is None or one in among]
+    if found and among is None:
+        claims, links = (
+            Claims(copy.copy(site.registry)),
+            [(one, digest) for one in found for digest in site.store.links(one)],
+        )
+        with ThreadPoolExecutor(site.registry.workers) as pool:
+            list(pool.map(lambda link: claims.forget(*link), links))
+        time.sleep(WAIT)  # what is inside the registry gets through, and is seen
     removed = []
-    for repository in site.empty_repositories(before=before - GRACE):
-        if among is not None and repository not in among:
-            continue
+    for repository in found:
         record.journal({"event": "removing repository", "image": repository})
-        site.store.remove_repository(repository)
-        record.journal({"event": "removed repository", "image": repository})
-        removed.append(repository)
+        if site.store.remove_repository(repository, before=before):
+            record.journal({"event": "removed repository", "image": repository})
+            removed.append(repository)
     return removed

@@ -150,8 +150,9 @@ class Store(Source, Protocol):
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
 
-    def remove_repository(self, name: str) -> None:
-        """Remove a repository that holds no manifests; repositories below its name stay."""
+    def remove_repository(self, name: str, *, before: int | None = None) -> bool:
+        """Remove a repository that holds no manifests; repositories below its name stay. False, and it stays, where
+        something came after ``before``."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""

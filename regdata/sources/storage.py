@@ -244,11 +244,11 @@ class Storage:
         with told(self.root):
             self.files.make(f"{self.layout.repositories_folder}/{_checked(repository)}/_layers")
 
-    def remove_repository(self, name: str) -> None:
+    def remove_repository(self, name: str, *, before: int | None = None) -> bool:
         """Remove a repository that holds no manifests; repositories below its name stay.
 
-        Its layer links and uploads go: a push into it at this moment has to be repeated.
-        StorageError if it still holds tags or manifests.
+        Its layer links and uploads go: a push into it at this moment has to be repeated. Where something came after
+        ``before`` (UTC epoch seconds) it stays, but for its uploads: False. StorageError if it holds tags or manifests.
         """
         folder = f"{self.layout.repositories_folder}/{_checked(name)}"
         tags, revisions = self.state(name)
@@ -259,6 +259,8 @@ class Storage:
         with told(folder):
             # In this order it is still a repository, to be found again, if this is interrupted.
             for own in ("_uploads", "_layers", "_manifests"):
+                if own == "_layers" and before is not None and self._is_used(name, before):
+                    return False
                 if self.files.exists(f"{folder}/{own}"):
                     self._check_own_folder(f"{folder}/{own}")
                     self.files.remove(f"{folder}/{own}")
@@ -269,6 +271,11 @@ class Storage:
             ):
                 self.files.remove_empty(folder)
                 folder = os.path.dirname(folder)
+        return True
+
+    def _is_used(self, repository: str, since: int) -> bool:
+        """Whether a repository holds something, or got a layer since; looked at when no upload can end any more."""
+        return any(self.state(repository)) or not self.rests(repository, since)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""

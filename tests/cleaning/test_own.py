@@ -23,7 +23,7 @@ from tests.cleaning.test_kill import KILLED, Runner, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
-from tests.support.scene import BASE, INDEX, OLD, NewScene, Scene, broken
+from tests.support.scene import BASE, INDEX, LIBRARY, OLD, NewScene, Scene, broken
 
 __all__ = ["runner"]
 Conf = Callable[..., Path]
@@ -84,6 +84,24 @@ def test_gc_command_needs_no_restart(scene: Scene) -> None:
             headers = {"Accept": child.media_type}
             assert requests.get(f"{url}/v2/{name}/manifests/{child.digest}", headers=headers, timeout=9).ok
     assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
+def test_a_repository_that_went_and_comes_again(scene: Scene, own: bool) -> None:
+    """When an empty repository was removed nothing is claimed of it: what is pushed into it again has all its links."""
+    if not own:
+        scene.set(gc_command=scene.registry.gc_command)
+    url = scene.registry.url
+    for blob in LIBRARY.blobs:  # shared with what stays
+        assert has(url, "base/lib", blob)
+    push(url, "prod/old", "old", LIBRARY)  # the same, in the repository that goes
+    age(scene.base_path, 3 * 86400)
+    assert all(has(url, "prod/old", blob) for blob in LIBRARY.blobs)
+    assert scene.clean() == ""
+    assert "prod/old" not in scene.store().repositories
+    push(url, "prod/old", "again", LIBRARY)
+    scene.registry.restart()
+    assert pulls(url, "prod/old", "again", LIBRARY)
 
 
 def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:

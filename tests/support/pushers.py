@@ -50,6 +50,8 @@ class Pusher:
                     break
                 except Refused:
                     continue
+                except requests.ConnectionError:  # it is stopped while it is collected
+                    time.sleep(0.2)
 
     def any_image(self) -> Image:
         """One of a few hundred: most have been there before."""
