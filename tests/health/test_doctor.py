@@ -104,10 +104,8 @@ def test_by_the_api_alone(registry: LocalRegistry, conf: Conf) -> None:
     image = store.push("broken")
     store.data(image.digest).write_bytes(b"{}")
     config = load_config(conf(registry, registry={"url": registry.url}))
-    assert pairs(regdata.doctor(config)) <= {
-        ("damaged bytes", f"broken@{image.digest}"),
-        ("tag without digest", "broken:1"),
-    }
+    found = regdata.doctor(config)
+    assert pairs(found) == {("tag without digest", "broken:1")}
     with pytest.raises(CleanupError, match=r"repair takes a registry\.base_path"):
         regdata.doctor(config, repair=True)
 

@@ -93,5 +93,5 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as folder:
             if found := unwell(number, Path(folder)):
                 print(number, found)
-        if number % 50 == 49:
+        if (number + 1 - first) % 50 == 0:
             print(f"{number + 1 - first} looked at", flush=True)
