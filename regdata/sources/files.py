@@ -90,7 +90,8 @@ class Files(Protocol):
         """Make a folder, and those above it that are missing; each gets the owner and mode of the one it lies in."""
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a small file; when this returns it is on the disk, and so is what was written there before."""
+        """Write a small file, a new one for the folder's owner; when this returns it is on the disk, and so is what was
+        written there before."""
 
     def is_together(self, path: str, other: str) -> bool:
         """Whether something can be moved from one folder to the other."""
@@ -227,7 +228,11 @@ class LocalFiles:
             os.chown(folder, like.st_uid, like.st_gid)
 
     def write(self, path: str, data: bytes) -> None:
+        is_new = not os.path.lexists(path)
         with open(path, "wb") as file:
+            if is_new and os.geteuid() == 0:  # else the registry could not write it anew
+                like = os.stat(os.path.dirname(path))
+                os.fchown(file.fileno(), like.st_uid, like.st_gid)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,6 +165,20 @@ def test_what_was_set_aside_comes_back(registry: LocalRegistry, conf: Conf) -> N
     assert cured[["place", "outcome"]].to_numpy().tolist() == [[f"kept@{images['kept'].digest}", "cured"]]
     assert all(pulls(registry.url, name, "1", image) for name, image in images.items())
     assert not (registry.base_path / NAME).exists()
+
+
+def test_owner(registry: LocalRegistry, conf: Conf) -> None:
+    """What is linked again belongs to whom its repository belongs: a registry that is not root can write it anew."""
+    store = Damaged(registry)
+    image = store.push("app")
+    link = store.layer("app", image.blobs[0].digest)
+    shutil.rmtree(link.parent)
+    for path in (registry.base_path / "docker").rglob("*"):
+        shutil.chown(path, 1234, 1234)
+    age(registry.base_path, 86400)
+    assert regdata.doctor(load_config(conf(registry)), repair=True)["outcome"].tolist() == ["cured"]
+    for path in (link, link.parent):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)
 
 
 def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:
