@@ -33,7 +33,7 @@ PLACES_OF_AILMENT = 20
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TAGS = 50
 DIGEST = 12  # of a digest's letters
-ACTIONS = {"delete": "goes", "untag": "goes, its digest stays", "keep": "stays"}
+ACTIONS = {"delete": "goes", "untag": "tag alone goes", "keep": "stays"}
 
 HAPPENS = {
     ("tag", "delete"): "tags go",
@@ -119,7 +119,7 @@ def tags(shown: Plan) -> Document:
             _known(row.tag_size, Bytes),
             Code(row.tag_hash.partition(":")[2][:DIGEST]),
             ACTIONS[row.action],
-            f"{row.why.replace('`', '')} ({row.reason})",
+            row.reason if row.reason == "selected" else f"{row.reason}: {row.why.replace('`', '')}",
         )
         for row in space.rows(rows.head(TAGS))
     ]

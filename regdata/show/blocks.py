@@ -20,6 +20,7 @@ LINES_SHOWN = 3  # of a command's output, before one unfolds it
 LINES_KEPT = 1000
 LINE_KEPT = 2000  # characters
 ROWS = 1000  # of a frame
+SHORT = 16  # letters, such as those of a date and a time
 BAR = 30  # characters, in plain text
 COLOUR = "#D55E00"  # of bars: that of what goes, in the charts, too
 
@@ -229,8 +230,12 @@ def _bounded(line: str) -> str:
 
 
 def _breaks(cell: Cell) -> str:
-    """On a phone a long name may break anywhere, but not into single letters."""
-    long = not isinstance(cell, int) and max(map(len, _said(cell).split()), default=0) > 20
+    """What is short stays on one line; on a phone a long name may break anywhere, but not into single letters."""
+    if isinstance(cell, int):
+        return ""
+    if len(_said(cell)) <= SHORT:
+        return ";white-space:nowrap"
+    long = max(map(len, _said(cell).split()), default=0) > 20
     return ";overflow-wrap:anywhere;min-width:9em" if long else ""
 
 

@@ -33,6 +33,16 @@ tbody tr:nth-child(even) { background: #f6f8fa; }
   body { font-size: 15px; padding: .75rem .75rem 2rem; }
   th, td { padding: .25rem .4rem; }
 }
+@media screen and (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; }
+  body { background: #0d1117; color: #e6edf3; }
+  a { color: #6cb6ff; }
+  pre, tbody tr:nth-child(even) { background: #161b22; }
+  .output_error pre { background: #3c1618; }
+  th, td { border-color: #30363d; }
+  .ansi-red-fg, .ansi-red-intense-fg { color: #ff7b72; }
+  img { filter: invert(.93) hue-rotate(180deg); } /* charts are dark on white; their hues stay */
+}
 @media print {
   @page { margin: 15mm; }
   body { max-width: none; padding: 0; font-size: 10pt; }
