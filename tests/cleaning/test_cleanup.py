@@ -378,7 +378,9 @@ def test_refused(
 
 
 def test_a_copy_is_refused(team: Team, conf: Conf, tmp_path: Path) -> None:
-    """A copy of the right store is not the one that the registry writes to: nothing goes in either."""
+    """A copy of the right store, with its own uploads, is not what the registry writes to: nothing goes in either."""
+    for name in ("team/api", "team/app"):
+        requests.post(f"{team.registry.url}/v2/{name}/blobs/uploads/", timeout=5).raise_for_status()
     shutil.copytree(team.registry.base_path, tmp_path / "copy")
     config = settings(team, conf, registry={"url": team.registry.url, "base_path": str(tmp_path / "copy")})
     copied, tags = listing(tmp_path / "copy"), listing(team.registry.base_path)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from regdata.demo.samples import Image
+from regdata.records.reading import read_events, read_facts
 from regdata.sources.registry import TIMEOUT
 from regdata.sources.site import Site
 from tests.support.proxy import Fault
@@ -53,13 +54,15 @@ ERROR_AFTER = Fault(500, carried_out=True)
 CUT = Fault(how="cut", carried_out=True)
 HALF = Fault(body=lambda body: body[: len(body) // 2], carried_out=True)
 CHANGED = Fault(body=lambda body: body.replace(b"sha256:", b"sha256:f", 1), carried_out=True)
+OLDER = Fault(body=lambda body: body.replace(b'"created": "20', b'"created": "19'), carried_out=True)
 STALL = Fault(how="stall")
 STALL_AFTER = Fault(how="stall", carried_out=True)
 NOT_ALLOWED = Fault(405)
 
 
 class Case(NamedTuple):
-    """What is broken for how many requests, and what comes of it: right, kept (less goes, no error) or the error."""
+    """What is broken for how many requests, and what comes of it: right, undated (right, and no build date is known),
+    kept (less goes, no error) or the error."""
 
     request: tuple[str, str]
     fault: Fault
@@ -81,7 +84,7 @@ SCAN_BY_API = {
     "half of a list of tags": Case(TAGS, HALF, ALWAYS, "no JSON list of tags"),
     "half of an index": Case(INDEX_TAG, HALF, ALWAYS, "kept"),
     "a manifest that is not its digest's": Case(OLD_TAG, CHANGED, ALWAYS, "kept"),
-    "a config that is not its digest's": Case(BLOBS, CHANGED, ALWAYS, "right"),
+    "a config that is not its digest's": Case(BLOBS, OLDER, ALWAYS, "undated"),
     "stall once": Case(ANY_READ, STALL, 1, "right"),
     "stall for ever": Case(TAGS, STALL, ALWAYS, "no answer within 1 s"),
     "a kept image instead of the index": Case(INDEX_TAG, other_manifest(LATEST), ALWAYS, "kept"),
@@ -120,7 +123,7 @@ APPLY = {
 APPLY_BY_API = {
     "500 once for a manifest": Case(HEADS, ERROR, 1, "right"),
     "reset once for a manifest": Case(HEADS, RESET, 1, "right"),
-    "a tag that has moved, says HEAD alone": Case(INDEX_HEAD, other_manifest(LATEST), ALWAYS, "right"),
+    "a tag that has moved, says HEAD alone": Case(INDEX_HEAD, other_manifest(LATEST), ALWAYS, "kept"),
     "a tag that has moved, it says": Case(("HEAD GET", INDEX_TAG[1]), other_manifest(LATEST), ALWAYS, "kept"),
     "500 for a list of tags": Case(TAGS, ERROR, ALWAYS, "GET .*tags/list: HTTP 500"),
     "half of a list of tags": Case(TAGS, HALF, ALWAYS, "no JSON list of tags"),
@@ -166,15 +169,46 @@ def check(scene: Scene, finished: Store, error: str, case: Case) -> None:
     store = scene.store()
     assert finished.within(store), "more is gone than was planned"
     assert broken(scene.base_path) == []
-    if case.outcome in ("right", "kept"):
+    check_told(scene, store)
+    if case.outcome in ("right", "undated", "kept"):
         assert error == ""
-        assert (store == finished) == (case.outcome == "right")
+        assert (store == finished) == (case.outcome != "kept")
+        assert scene.run
+        assert scene.run.inventory
+        assert (scene.run.inventory.images["created"].notna().sum() == 0) == (case.outcome == "undated")
     else:
         assert re.search(case.outcome, error)
         assert "\n" not in error
     if store != finished:
         assert scene.clean() == ""
         assert scene.store() == finished
+
+
+def check_told(scene: Scene, store: Store) -> None:
+    """The outcome of each tag and manifest, the counts of the record and the lines of the journal say what is gone."""
+    if not scene.run or not scene.run.result:
+        return
+    result, facts, events = scene.run.result, read_facts(scene.records()[-1]), read_events(scene.records()[-1])
+    tags, revisions = {tag[:2] for tag in store.tags}, store.revisions
+    for frame, column, there in ((result.tags, "tag_name", tags), (result.manifests, "manifest_hash", revisions)):
+        for *name, outcome in frame[["image_name", column, "outcome"]].itertuples(index=False):
+            assert ((name[0], name[1]) in there) == (outcome not in ("deleted", "untagged")), (name, outcome)
+    counted = [*result.tags["outcome"], *(f"manifest {outcome}" for outcome in result.manifests["outcome"])]
+    assert facts["tags_deleted"] == counted.count("deleted")
+    assert facts["tags_untagged"] == counted.count("untagged")
+    assert facts["tags_kept"] == counted.count("kept") + counted.count("moved")
+    assert facts["manifests_deleted"] == counted.count("manifest deleted")
+    begun, done = (
+        {(event["image"], event["digest"]) for event in events if event["event"] == kind}
+        for kind in ("deleting", "deleted")
+    )
+    gone = set(
+        result.manifests.loc[result.manifests["outcome"] == "deleted", ["image_name", "manifest_hash"]].itertuples(
+            index=False, name=None
+        )
+    )
+    assert gone <= done <= begun
+    assert {(image, digest) for image, digest in begun if (image, digest) not in revisions} == gone
 
 
 def cases(*tables: dict[str, Case]) -> pytest.MarkDecorator:

@@ -87,3 +87,29 @@ def test_tags_that_go_alone() -> None:
     found.untagged.clear()
     found.kept.add(Tag("app", "1"))
     assert (words(found), found.left("app")) == ({"app:1": "kept"}, Members(set(), set()))
+
+
+def test_a_tag_that_was_taken() -> None:
+    """A tag that was taken before its manifest is no tag that moved, whatever becomes of the manifest after that."""
+    found = outcome()
+    found.taken |= {Tag("app", "1"), Tag("app", "2")}
+    found.deleted.add(manifest("app", "1"))
+    found.give_up(Members({manifest("app", "2")}, {Tag("app", "2")}))
+    assert (words(found)["app:1"], words(found)["@app:1"]) == ("deleted", "deleted")
+    assert (words(found)["app:2"], words(found)["@app:2"]) == ("untagged", "moved")
+    assert found.going_with_manifests("app") == {Tag("app", "3"): manifest("app", "3").digest}
+
+
+def test_what_should_be_gone() -> None:
+    """Tags with the digests that they were on, however they went, and those manifests that no tag was on."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    small.push("app", "2", days=9, layer=100)
+    small.push("app", None, days=9, layer=100)
+    small.row("tags", image_name="app", tag_name="same", tag_hash=digest("app1"), pushed=0)
+    found = Outcome(plan(small.inventory(), "tag_name in ('1', '2')"))
+    assert found.gone == ({}, set())
+    found.untagged.add(Tag("app", "1"))
+    found.deleted |= {manifest("app", "2"), manifest("app", "None")}
+    tags = {Tag("app", "1"): digest("app1"), Tag("app", "2"): digest("app2")}
+    assert found.gone == (tags, {manifest("app", "None")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,20 @@ def test_wait(new_scene: NewScene, finished: Finished) -> None:
     end.start()
     assert scene.clean() == ""
     end.join()
+    assert scene.run
+    assert scene.run.result
+    assert scene.run.result.notes == []
+    assert scene.store() == finished[True]
+
+
+def test_an_old_upload(new_scene: NewScene, finished: Finished) -> None:
+    """An upload that was begun three hours ago is given up: gc-wait does not wait for it."""
+    scene = new_scene()
+    scene.set(gc_wait=0.2)
+    open_upload(scene, "base/lib")
+    (begun,) = scene.base_path.glob("**/_uploads/*/startedat")
+    os.utime(begun, (time.time() - 3 * 3600,) * 2)
+    assert scene.clean() == ""
     assert scene.run
     assert scene.run.result
     assert scene.run.result.notes == []

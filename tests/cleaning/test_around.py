@@ -1,0 +1,219 @@
+"""What others do around the steps of a run: a tag that comes to be protected, links that break, pushes beside the
+collection; and a run that ends between two deletions."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import (
+    Image,
+    make_image,
+    make_index,
+    make_layer,
+    make_referrer,
+    make_signature,
+    push,
+    referrers_tag,
+    signature_tag,
+)
+from regdata.notebook import run
+from regdata.records.record import Record
+from regdata.sources.site import ApiSite
+from tests.support.scene import (
+    BASE,
+    INDEX,
+    LATEST,
+    OLD,
+    SHARED,
+    Finished,
+    NewScene,
+    Scene,
+    broken,
+    read_store,
+    repositories,
+)
+
+
+def became(scene: Scene) -> dict[str, str]:
+    """Each tag of the plan by its outcome."""
+    assert scene.run
+    assert scene.run.result
+    tags = scene.run.result.tags
+    return dict(zip(tags["image_name"] + ":" + tags["tag_name"], tags["outcome"], strict=True))
+
+
+def tags_of(scene: Scene, image: str) -> set[str]:
+    return {tag for name, tag, _ in scene.store().tags if name == image}
+
+
+@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+def test_a_tag_that_comes_to_be_protected(new_scene: NewScene, store: bool) -> None:
+    """A tag that `protect` matches only when its turn comes stays, with all that it needs; the others go."""
+    scene = new_scene(store=store)
+    scene.set(protect="tag_name = '1.0' and 'canary' in (select tag_name from images)")
+    before = scene.store()
+    assert scene.clean(before_apply=lambda: push(scene.registry.url, "prod/app", "canary", LATEST)) == ""
+    signature = signature_tag(INDEX)
+    assert {"1.0", signature, "canary"} < tags_of(scene, "prod/app")
+    assert broken(scene.base_path) == []
+    assert {("prod/app", one.digest) for one in (INDEX, *INDEX.children)} <= scene.store().revisions
+    assert became(scene)["prod/app:1.0"] == "moved"
+    assert became(scene)["prod/old:old"] == "deleted"
+    assert ("prod/app", "2.0", SHARED.digest) in scene.store().lacks(before).tags or not store
+
+
+@pytest.mark.parametrize("when", ["before_scan", "before_apply"])
+def test_a_broken_tag_link(new_scene: NewScene, when: str) -> None:
+    """Beside a tag whose link is empty no manifest goes, be it found by the scan or after it; elsewhere all goes on."""
+    scene = new_scene()
+    link = repositories(scene.base_path) / "prod/app/_manifests/tags/stable/current/link"
+    before = scene.store()
+    assert scene.clean(**{when: lambda: link.write_text("")}) == ""  # type: ignore[arg-type]
+    gone = scene.store().lacks(before)
+    assert gone.revisions == {("prod/old", OLD.digest)}
+    assert gone.blobs == {OLD.digest, OLD.blobs[0].digest, OLD.blobs[2].digest}
+    # A tag goes alone; not one that was to go with its manifest.
+    alone = {"prod/app:2.0", *(["prod/app:1.0"] if when == "before_scan" else [])}
+    assert {name for name, outcome in became(scene).items() if outcome == "untagged"} == alone
+    assert became(scene)["prod/old:old"] == "deleted"
+
+
+def pusher(scene: Scene, image: Image) -> str:
+    """A command that pushes an image to prod/old:old, as somebody elsewhere may at that time."""
+    script = scene.folder / "push.py"
+    script.write_text(
+        "from regdata.demo.samples import Blob, Image, push\n"
+        f"push({scene.registry.url!r}, 'prod/old', 'old', {image!r})\n"
+    )
+    return f"{sys.executable} {script}"
+
+
+@pytest.mark.parametrize("moment", ["gc-before", "gc-command"])
+def test_pushed_again_beside_the_collection(new_scene: NewScene, moment: str) -> None:
+    """A deleted image that is pushed again before the collection, or beside it, is whole; the difference is told."""
+    scene = new_scene()
+    stop, collect = f"touch {scene.stopped}", " ".join(scene.registry.gc_command)
+    if moment == "gc-before":
+        scene.set(gc_before=["sh", "-c", f"{pusher(scene, OLD)} && {stop}"])
+    else:
+        scene.set(gc_command=["sh", "-c", f"{collect} && {pusher(scene, OLD)}"])
+    assert scene.clean() == ""
+    assert ("prod/old", "old", OLD.digest) in scene.store().tags
+    assert broken(scene.base_path) == []
+    assert scene.run
+    result = scene.run.result
+    assert result
+    assert result.bytes_freed is not None
+    missing = sum(len(data) for data in (OLD.manifest, OLD.blobs[0].data, OLD.blobs[2].data))
+    assert result.bytes_expected - result.bytes_freed == missing
+    assert any(f"{missing} bytes that were predicted were not freed (3 blobs)" in note for note in result.notes)
+
+
+def test_gc_after_failed_last_time(new_scene: NewScene, finished: Finished) -> None:
+    """Where gc-after failed the registry may be stopped: the next run begins with it, before it scans."""
+    scene = new_scene()
+    start = scene.settings["gc-after"]
+    scene.set(gc_after=["sh", "-c", "exit 5"])
+    assert "gc-after failed with exit code 5" in scene.clean()
+    assert scene.stopped.exists()
+    scene.set(gc_after=start)
+    assert scene.clean() == ""
+    assert scene.store() == finished[True]
+
+
+def test_what_was_left_by_the_api(new_scene: NewScene, finished: Finished) -> None:
+    """Over the API, too, a run that deletes nothing collects what a run without collection left."""
+    scene = new_scene(store=False)
+    blobs = scene.store().blobs
+    assert scene.clean(gc=False) == ""
+    assert scene.store().blobs == blobs
+    scene.set(sql={"none": "2=1", "scene": "2=1"})
+    assert scene.clean() == ""
+    assert scene.store() == finished[False]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["regdata", "gc-command"])
+def test_empty_repositories_with_layers(new_scene: NewScene, own: bool) -> None:
+    """A repository that got a layer an hour ago stays, whatever collects: its manifest may be on its way."""
+    scene = new_scene()
+    if own:
+        scene.set(gc_before=None, gc_command=None, gc_after=None)
+    layer = BASE.digest.removeprefix("sha256:")
+    for hours in (1, 3):
+        link = repositories(scene.base_path) / f"new/{hours}/_layers/sha256/{layer}/link"
+        link.parent.mkdir(parents=True)
+        link.write_text(BASE.digest)
+        os.utime(link, (time.time() - hours * 3600,) * 2)
+    assert scene.clean() == ""
+    assert [path.name for path in (repositories(scene.base_path) / "new").iterdir()] == ["1"]
+
+
+def first_of_all() -> Image:
+    """An image with a smaller digest than what is attached to it has, so that nothing else puts it last."""
+    for number in count():
+        image = make_image([make_layer(("first", number), 100)])
+        if image.digest < min(one.digest for one in attached(image).values()):
+            return image
+    raise AssertionError
+
+
+def attached(image: Image) -> dict[str | None, Image]:
+    """By tag: its signature, and its SBOM with the tag of its referrers."""
+    sbom = make_referrer(image)
+    return {signature_tag(image): make_signature(image), None: sbom, referrers_tag(image): make_index([sbom])}
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_ended_between_two_deletions(
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """With one manifest at a time, over the API: what is attached goes first, so that another run finds the rest."""
+    image = first_of_all()
+    for tag, one in {"1": image, **attached(image)}.items():
+        push(registry.url, "app", tag, one)
+    push(registry.url, "other", "kept", LATEST)
+    monkeypatch.setattr(ApiSite, "batch", 1)
+    path = conf(registry, registry={"url": registry.url}, sql={"app": "tag_name = '1'"})
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, done)
+        with pytest.raises(KeyboardInterrupt):
+            clean(path)
+    halfway = read_store(registry.base_path)
+    assert len(halfway.revisions) == 5 - done
+    assert ("app", "1", image.digest) in halfway.tags
+    clean(path)
+    after = read_store(registry.base_path)
+    assert (after.tags, after.revisions) == ({("other", "kept", LATEST.digest)}, {("other", LATEST.digest)})
+
+
+def interrupt_after(patched: pytest.MonkeyPatch, deletions: int) -> None:
+    """A Ctrl-C when so many deletions are in the journal."""
+    journal, left = Record.journal, [None] * deletions
+
+    def write(record: Record, *events: dict[str, Any]) -> None:
+        journal(record, *events)
+        for event in events:
+            if left and event["event"] == "deleted":
+                left.pop()
+                if not left:
+                    raise KeyboardInterrupt
+
+    patched.setattr(Record, "journal", write)
+
+
+def clean(conf: Path) -> None:
+    """The steps of delete.ipynb."""
+    this_run = run.start(sql_id="app", conf=str(conf))
+    this_run.scan()
+    this_run.plan()
+    this_run.apply()
+    this_run.finish()

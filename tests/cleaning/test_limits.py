@@ -1,0 +1,41 @@
+"""What a plan may delete at most."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import regdata
+from regdata.config import load_config
+from regdata.errors import CleanupError, RegistryError
+from regdata.planning.plan import Plan
+from tests.support.small import Small, digest
+
+
+def plan_that_untags() -> Plan:
+    """One of two tags that share a digest goes, of three tags."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    small.push("app", "2", days=9, layer=100)
+    small.row("tags", image_name="app", tag_name="same", tag_hash=digest("app1"), pushed=0)
+    return regdata.plan(small.inventory(can_untag=True), "tag_name = '1'")
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"max_tags": 0}, r"delete 1 tags, which passes limits\.max_tags = 0"),
+        ({"max_percent": 33}, r"33\.3 % of all tags \(1 of 3\), which passes limits\.max_percent = 33"),
+        ({"max_tags": 1, "max_percent": 34, "max_bytes": 0}, None),
+    ],
+)
+def test_tags_that_go_alone_count(tmp_path: Path, limits: dict[str, float], told: str | None) -> None:
+    """A tag that goes while its digest stays is a tag that is deleted, and frees no bytes."""
+    plan = plan_that_untags()
+    assert list(plan.tags["action"]) == ["untag"]
+    path = tmp_path / "conf.json"
+    path.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "limits": limits}))
+    with pytest.raises(CleanupError if told else RegistryError, match=told or "can't connect"):
+        regdata.apply(plan, load_config(path), gc=False)
