@@ -5,26 +5,30 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from regdata.plain import plain
 
 
 class Tolerant:
     """A stream whose reader may go away, and whose disk may be full: then nothing more is written."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, shown: Callable[[str], str] = str) -> None:
+        """``shown``: what is made of a text before it is written."""
+        self._stream, self._shown = stream, shown
 
     def write(self, text: str) -> int:
         """Writes what can be written; what the terminal has no letters for is replaced."""
+        shown = self._shown(text)
         with self._closed_on_error():
             try:
-                self._stream.write(text)
+                self._stream.write(shown)
             except UnicodeEncodeError:
                 encoding = self._stream.encoding or "ascii"
-                self._stream.write(text.encode(encoding, "replace").decode(encoding))
+                self._stream.write(shown.encode(encoding, "replace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:
@@ -48,9 +52,9 @@ class Tolerant:
 
 @contextmanager
 def tolerant_output() -> Iterator[None]:
-    """stdout and stderr as Tolerant ones."""
+    """stdout and stderr as Tolerant ones; nothing on stdout steers the terminal (progress on stderr does)."""
     before = sys.stdout, sys.stderr
-    ours = Tolerant(sys.stdout), Tolerant(sys.stderr)
+    ours = Tolerant(sys.stdout, plain), Tolerant(sys.stderr)
     sys.stdout, sys.stderr = ours
     try:
         yield

@@ -298,6 +298,14 @@ def test_a_page_that_can_not_be_written(clear: Clear, folder: Path) -> None:
     assert (only_run(folder) / "record.json").is_file()
 
 
+def test_what_a_record_holds_does_not_steer_the_terminal(clear: Clear) -> None:
+    """Escape sequences in what is printed are taken out, marks that turn the text around are replaced."""
+    odd = 'record["errors"] = ["a\\x1b[31m\\x9b31mb\\u202ec"]; (run / "record.json").write_text(json.dumps(record))'
+    done = clear("none", "del", cells=(RECORD + odd,))
+    assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines())
+    assert "a�31mb�c" in done.stderr + done.stdout
+
+
 def test_record_with_errors(clear: Clear) -> None:
     """A run that ended well, but whose record has errors, exits with 1 and shows them."""
     note = 'record["errors"] = ["a blob is\\nleft"]\n'
