@@ -21,14 +21,15 @@ def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None) -> l
     """
     run = PastRun(folder)
     rows = folder / "tags.csv"
-    if csv == "-":
-        print(rows.read_text("utf-8") if rows.is_file() else "", end="")
-    elif csv:
-        shutil.copyfile(rows, csv)
     if as_json:
         print(json.dumps(run.facts | {"record": str(folder), "tags": _tags(rows)}, indent=2))
     elif csv != "-":
         _print(run, page)
+    if csv and rows.is_file():  # a run that failed may not have got so far
+        if csv == "-":
+            print(rows.read_text("utf-8"), end="")
+        else:
+            shutil.copyfile(rows, csv)
     return [" ".join(error.split()) for error in texts(run.facts, "errors")]
 
 

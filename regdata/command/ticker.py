@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -27,14 +28,15 @@ class Ticker(threading.Thread):
         self._first = first  # what is said before the kernel says anything
         self._over = threading.Event()
         self._began = time.monotonic()
-        self._folder = tempfile.TemporaryDirectory(prefix="regdata-")
-        self._file = Path(self._folder.name, "progress.json")
+        self._file: Path | None = None
         self._bar: tqdm[None] | None = None
         self._stage, self._said = "", self._began
         self._width = shutil.get_terminal_size().columns - 1  # tqdm draws nothing where the terminal does not know it
 
     def __enter__(self) -> None:
-        os.environ[FILE_VARIABLE] = str(self._file)
+        with suppress(OSError):  # a full disk is what a clean-up is there for
+            self._file = Path(tempfile.mkdtemp(prefix="regdata-"), "progress.json")
+            os.environ[FILE_VARIABLE] = str(self._file)
         self.start()
 
     def __exit__(
@@ -43,13 +45,14 @@ class Ticker(threading.Thread):
         self._over.set()
         self.join()
         os.environ.pop(FILE_VARIABLE, None)
-        self._folder.cleanup()
+        if self._file:
+            shutil.rmtree(self._file.parent, ignore_errors=True)
 
     def run(self) -> None:
         show = self._draw if sys.stderr.isatty() else self._say
         show(Progress(self._first))
         while not self._over.wait(TERMINAL):
-            show(read(self._file) or Progress(self._stage or self._first))
+            show((self._file and read(self._file)) or Progress(self._stage or self._first))
         if self._bar is not None:
             self._bar.close()
 

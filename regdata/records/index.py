@@ -34,7 +34,7 @@ def write_index(reports: Path) -> Path:
 
 def keep_index(reports: Path) -> None:
     """The same for a run that has more to do: a page that can't be written is no reason to stop."""
-    with suppress(StorageError):
+    with suppress(StorageError, OSError):
         write_index(reports)
 
 

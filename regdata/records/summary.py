@@ -212,8 +212,11 @@ def _files(folder: Path, *, linked: bool) -> Iterator[tuple[str, Cell]]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
 
 
 def moment(said: object) -> str:

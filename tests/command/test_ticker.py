@@ -51,3 +51,12 @@ def test_plain_lines_elsewhere() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == ""
     assert re.fullmatch(r"(\[ *\d+ s\] reading: 7 of 20 tags, 9 requests so far\n)+", done.stderr)
+
+
+def test_no_room_for_it() -> None:
+    """Where no temporary file can be made, what is to be run runs all the same."""
+    code = CODE.replace('file = Path(os.environ["REGDATA_PROGRESS"])', "file = Path(os.devnull)").replace("3)", "0.1)")
+    environment = os.environ | {"TMPDIR": "/nowhere"}
+    lines = "import tempfile, regdata.command.ticker\ntempfile.tempdir = '/nowhere'\n" + code + "print('ran')"
+    done = subprocess.run([sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr

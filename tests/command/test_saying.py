@@ -1,0 +1,48 @@
+"""What a run says on the terminal, and to scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from regdata.command.saying import say
+
+FACTS = {"status": "ok", "action": "none", "sql_id": "old", "tags_planned": 2, "errors": ["a blob\nis left"]}
+TAGS = "image_name,tag_name,action\na/app,1,delete\na/app,2,keep\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "record.json").write_text(json.dumps(FACTS))
+    (tmp_path / "tags.csv").write_text(TAGS)
+    return tmp_path
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON is one document: what the record says, and a row per tag; nothing else is printed."""
+    assert say(folder, None, as_json=True, csv=None) == ["a blob is left"]
+    said = json.loads(capsys.readouterr().out)
+    assert (said["tags_planned"], said["record"]) == (2, str(folder))
+    assert said["tags"] == [
+        {"image_name": "a/app", "tag_name": "1", "action": "delete"},
+        {"image_name": "a/app", "tag_name": "2", "action": "keep"},
+    ]
+
+
+def test_csv(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CSV goes into a file, beside the sentence, or alone to stdout."""
+    say(folder, None, as_json=False, csv=str(tmp_path / "out.csv"))
+    assert (tmp_path / "out.csv").read_text() == TAGS
+    assert capsys.readouterr().out.startswith("Nothing was changed: 2 tags and 0 manifests would go")
+    say(folder, None, as_json=False, csv="-")
+    assert capsys.readouterr().out == TAGS
+
+
+def test_a_run_without_a_plan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that did not get so far has no tags: JSON lists none, and no file is made."""
+    (folder / "tags.csv").unlink()
+    say(folder, None, as_json=True, csv=str(tmp_path / "out.csv"))
+    assert json.loads(capsys.readouterr().out)["tags"] == []
+    assert not (tmp_path / "out.csv").exists()
