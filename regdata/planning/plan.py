@@ -119,7 +119,7 @@ def plan(
     *,
     engine: Engine | None = None,
     protect: str | None = None,
-    resumed: Iterable[tuple[str, str, int]] = (),
+    resumed: Iterable[tuple[str, str, int | None]] = (),
 ) -> Plan:
     """The clean-up of the tags that ``condition`` selects, and of orphans.
 
@@ -139,7 +139,7 @@ def planned(
     *,
     engine: Engine | None = None,
     protect: str | None = None,
-    resumed: Iterable[tuple[str, str, int]] = (),
+    resumed: Iterable[tuple[str, str, int | None]] = (),
 ) -> Plan:
     """See `plan`; ``readers`` read the conditions."""
     inventory = _governed(inventory, engine or inventory.engine, inventory.protect if protect is None else protect)

@@ -10,7 +10,7 @@ repositories/<name>/_uploads/<id>/startedat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from regdata.errors import StorageError
 from regdata.sources.files import Files
@@ -31,9 +31,10 @@ class Layout:
         self.repositories_folder = f"{root}/repositories"
         self.blobs_folder = f"{root}/blobs"
 
-    def repositories(self) -> list[str]:
-        """Sorted names of all repositories, those without tags too. StorageError for one that none can have."""
-        names = sorted(set(self._below("")))
+    def repositories(self, *, by: Collection[str] = ("_manifests", "_layers")) -> list[str]:
+        """Sorted names of all repositories, those without tags too; they are told ``by`` their folders. StorageError
+        for one that none can have."""
+        names = sorted(set(self._below("", by)))
         for name in names:
             self._check(is_repository(name), f"{self.repositories_folder}/{name}", "a repository")
         return names
@@ -46,13 +47,13 @@ class Layout:
                 "Rename or remove that folder"
             )
 
-    def _below(self, name: str) -> Iterator[str]:
+    def _below(self, name: str, by: Collection[str]) -> Iterator[str]:
         for folder in self.files.folders(f"{self.repositories_folder}/{name}"):
             if folder.startswith("_"):
-                if name and folder in ("_manifests", "_layers"):
+                if name and folder in by:
                     yield name
             else:
-                yield from self._below(f"{name}/{folder}" if name else folder)
+                yield from self._below(f"{name}/{folder}" if name else folder, by)
 
     def manifests(self, repository: str) -> str:
         """The folder of a repository's tags and revisions."""

@@ -186,13 +186,13 @@ class Storage:
             return dict(self.layout.broken_links(repository, of_blobs=of_blobs))
 
     def uploads(self) -> list[Upload]:
-        """Pushes in flight and those that were given up, of all repositories.
+        """Pushes in flight and those that were given up, of all repositories, also where nothing else is yet.
 
         2.8.2 leaves a cancelled upload's folder behind, with ``hashstates`` but no ``startedat``.
         """
         uploads = []
-        for repository in self.repositories():
-            with told(self.root):
+        with told(self.root):
+            for repository in self.layout.repositories(by=["_uploads"]):
                 folder = f"{self.layout.repositories_folder}/{repository}/_uploads"
                 for id_ in sorted(self.files.names(folder)):
                     started = self.files.stat(f"{folder}/{id_}/startedat")

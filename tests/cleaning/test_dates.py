@@ -15,6 +15,7 @@ from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_image, make_layer, push
 from regdata.errors import CleanupError
+from regdata.health.doctor import doctor
 from regdata.inventory.scan import scan
 from regdata.planning.plan import plan
 from regdata.sources.files import LocalFiles, Stat
@@ -22,7 +23,7 @@ from regdata.sources.registry import Registry
 from regdata.sources.site import Site, StoreSite
 from regdata.sources.storage import Storage
 from tests.support.helpers import store_bytes
-from tests.support.scene import CONDITION, NewScene, Scene, broken
+from tests.support.scene import CONDITION, NewScene, Scene, broken, repositories
 
 DAY = 86400
 YEAR_1970, YEAR_1980, YEAR_2099 = 0, 315_532_800, 4_070_908_800
@@ -77,6 +78,29 @@ def test_dates_that_cannot_be(new_scene: NewScene, date: float | str, own: bool)
     if own:
         push(scene.registry.url, "new/app", "1", BEGUN)
         assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("date", [YEAR_1970, YEAR_2099])
+def test_an_upload_without_a_date(new_scene: NewScene, date: int) -> None:
+    """An upload of which nobody knows when it began is in flight, be it the first thing in its repository: with gc-wait
+    the collection is put off."""
+    scene = new_scene()
+    requests.post(f"{scene.registry.url}/v2/other/app/blobs/uploads/", timeout=9).raise_for_status()
+    date_all(repositories(scene.base_path) / "other", date)
+    scene.set(gc_wait=0.1)
+    assert "1 uploads were in flight before the collection (other/app)" in scene.clean()
+
+
+def test_what_a_doctor_leaves(new_scene: NewScene) -> None:
+    """Without their dates no upload is abandoned, and no repository empty for long: a repair leaves both."""
+    scene = new_scene(cache=True)
+    upload(scene.registry, "empty/app", BEGUN.blobs[0])
+    requests.post(f"{scene.registry.url}/v2/other/app/blobs/uploads/", timeout=9).raise_for_status()
+    date_all(scene.base_path, YEAR_1970)
+    found = doctor(load_config(str(scene.conf)), repair=True)
+    assert {"abandoned upload", "empty repository"}.isdisjoint(found["what"])
+    assert list((repositories(scene.base_path) / "other/app/_uploads").iterdir())
+    assert list((repositories(scene.base_path) / "empty/app/_layers/sha256").iterdir())
 
 
 def test_kept_for_days_that_nobody_counts(new_scene: NewScene) -> None:

@@ -126,6 +126,18 @@ def test_what_an_interrupted_run_was_to_delete(pushed: int) -> None:
     assert set(gone["manifest_hash"]) == {digest("multi"), *([digest("aNone")] if pushed <= 0 else [])}
 
 
+@pytest.mark.parametrize(
+    ("from_store", "began", "goes"), [(True, NOW - 600, False), (True, None, True), (False, NOW - 600, True)]
+)
+def test_what_an_interrupted_run_was_to_delete_without_a_date(from_store: bool, began: int | None, goes: bool) -> None:
+    """In a folder it may have been pushed again, unless that is known; over the API nothing has a date."""
+    small = few()
+    small.columns["revisions"]["pushed"] = [None] * 4
+    resumed = [("a/app", digest("a/appNone"), began)]
+    gone = regdata.plan(small.inventory(from_store=from_store), "2=1", resumed=resumed).manifests
+    assert list(gone["manifest_hash"]) == [digest("a/appNone")] * goes
+
+
 def test_what_is_attached_goes_before_its_subject() -> None:
     """By subject or by a tag's name: else a run that is killed between the two leaves what nobody finds again."""
     small = Small()
