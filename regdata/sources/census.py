@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from regdata.sources import processes
 from regdata.sources.aside import NAME
-from regdata.sources.files import told
+from regdata.sources.files import Entry, told
 from regdata.sources.manifest import printable
 from regdata.sources.paths import blob_path, layer_path, revision_path, uploads_path
 from regdata.sources.storage import Storage
@@ -74,11 +75,10 @@ class Census:
         begin = len(self.base) + 1
         with told(self.base):
             for path in part:
-                for entry in self.files.below(f"{self.base}/{path}"):
-                    if row := _row(entry.path[begin:], is_file=entry.is_file):
-                        values = (*row, entry.size if entry.is_file else None, entry.date, entry.file)
-                        for column, value in zip(listing.values(), values, strict=True):
-                            column.append(value)
+                # A folder such as lost+found may be nobody's to read; the registry's own have to be.
+                with nullcontext() if f"{path}/".startswith(_ROOT) else suppress(PermissionError):
+                    for entry in self.files.below(f"{self.base}/{path}"):
+                        _add(listing, entry, entry.path[begin:])
         return listing
 
 
@@ -110,6 +110,13 @@ def path_of(kind: str, image: str, name: str) -> str:
         "upload": lambda: f"{uploads_path(image)}/{name}",
     }
     return _ROOT + places[kind]()
+
+
+def _add(listing: Listing, entry: Entry, path: str) -> None:
+    if row := _row(path, is_file=entry.is_file):
+        values = (*row, entry.size if entry.is_file else None, entry.date, entry.file)
+        for column, value in zip(listing.values(), values, strict=True):
+            column.append(value)
 
 
 def _row(path: str, *, is_file: bool) -> tuple[str, str | None, str] | None:

@@ -1,0 +1,81 @@
+"""A census: every file of a store, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from regdata.errors import StorageError
+from regdata.sources.census import Census, path_of
+from regdata.sources.files import Entry, LocalFiles
+from regdata.sources.storage import Storage
+
+HEX = "ab" + "0" * 62
+FILES = {
+    f"docker/registry/v2/blobs/sha256/ab/{HEX}/data": ("blob", None, f"sha256:{HEX}"),
+    f"docker/registry/v2/repositories/a/b/_layers/sha256/{HEX}/link": ("layer", "a/b", f"sha256:{HEX}"),
+    f"docker/registry/v2/repositories/a/b/_manifests/revisions/sha256/{HEX}/link": ("revision", "a/b", f"sha256:{HEX}"),
+    f"docker/registry/v2/repositories/a/b/_manifests/revisions/sha256/{HEX}/signatures/sha256/{HEX}/link": (
+        *("signature", "a/b"),
+        f"sha256/{HEX}/signatures/sha256/{HEX}",
+    ),
+    "docker/registry/v2/repositories/a/_manifests/tags/1.0/current/link": ("tag", "a", "1.0"),
+    f"docker/registry/v2/repositories/a/_manifests/tags/1.0/index/sha256/{HEX}/link": (
+        *("history", "a"),
+        f"1.0/index/sha256/{HEX}",
+    ),
+    "docker/registry/v2/repositories/a/_uploads/id/startedat": ("upload", "a", "id/startedat"),
+    "docker/registry/v2/repositories/a/_uploads/id/hashstates/sha256/0": ("upload", "a", "id/hashstates/sha256/0"),
+    "regdata-aside/README.txt": ("aside", None, "regdata-aside/README.txt"),
+    f"docker/registry/v2/blobs/sha256/cd/{HEX}/data": (
+        "foreign",
+        None,
+        f"docker/registry/v2/blobs/sha256/cd/{HEX}/data",
+    ),
+    "docker/registry/v2/notes": ("foreign", None, "docker/registry/v2/notes"),
+    "notes": ("foreign", None, "notes"),
+}
+
+
+def rows(census: Census, parts: int) -> list[tuple[object, object, object]]:
+    listings = [census.read(part) for part in census.split(parts)]
+    return [row for one in listings for row in zip(one["kind"], one["image_name"], one["name"], strict=True)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    for path in FILES:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"x")
+    return tmp_path
+
+
+@pytest.mark.parametrize("parts", [1, 2, 50])
+def test_every_file_once(store: Path, parts: int) -> None:
+    """Each file is listed once, by what it is, in however many parts; from that its path is known."""
+    found = rows(Census(Storage(store)), parts)
+    assert sorted(map(str, found)) == sorted(map(str, FILES.values()))
+    assert {path_of(kind, image or "", name) for kind, image, name in FILES.values()} == FILES.keys()
+
+
+class Locked(LocalFiles):
+    """Files of which some folders may not be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def below(self, path: str) -> Iterator[Entry]:
+        if path.startswith(self.folder):
+            raise PermissionError(13, "Permission denied", path)
+        return super().below(path)
+
+
+def test_a_folder_that_may_not_be_read(store: Path) -> None:
+    """What lies beside the registry's own folder, such as lost+found, is passed over; in that it is an error."""
+    lost = store / "lost+found"
+    lost.mkdir()
+    assert len(rows(Census(Storage(store, Locked(lost))), 1)) == len(FILES)
+    with pytest.raises(StorageError, match="Permission denied"):
+        rows(Census(Storage(store, Locked(store / "docker/registry/v2/repositories"))), 1)
