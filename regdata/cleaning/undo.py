@@ -83,12 +83,13 @@ class _Restorer:
 
     def __init__(self, past: PastRun, site: Site) -> None:
         self.past, self.registry = past, site.registry
+        self._deleted = {(image, digest) for image, digest, _ in past.manifests}
         # The registry's cache may still claim what a collection took.
         self.is_there = site.presence()
 
     def manifest(self, manifest: DeletedManifest) -> Outcome:
         """Puts a manifest back where all that it refers to is there."""
-        return self._tried(lambda: self._manifest(manifest))
+        return self._tried(lambda: self._manifest(*manifest))
 
     def tag(self, tag: DeletedTag, *, force: bool) -> Outcome:
         """Puts a tag back on its digest."""
@@ -101,8 +102,7 @@ class _Restorer:
             self.registry.check()  # without a registry there is no use in going on
             return "failed", str(error)
 
-    def _manifest(self, manifest: DeletedManifest) -> Outcome:
-        image, digest, media_type = manifest
+    def _manifest(self, image: str, digest: str, media_type: str | None) -> Outcome:
         if self.registry.digest(image, digest):
             return "present", "it is in the registry"
         path = self.past.manifest_path(digest)
@@ -116,7 +116,7 @@ class _Restorer:
         for reference in content.references:
             if not self._has(image, reference):
                 return "lost", f"its {reference.kind} {reference.hash} is gone"
-        self.registry.put(image, digest, media_type, data)
+        self.registry.put(image, digest, media_type or str(content.media_type), data)
         if self._reads_back(image, digest):
             return "restored", "manifest put back"
         self.registry.delete(image, digest)  # half of it would make the whole repository unreadable
@@ -141,6 +141,8 @@ class _Restorer:
             return "present", "the tag is on its digest"
         if now and not force:
             return "taken", f"the tag is on {now} by now; give force to move it back"
+        if (tag.image, tag.digest) not in self._deleted and self.registry.digest(tag.image, tag.digest) is None:
+            self._manifest(tag.image, tag.digest, None)  # the tag went alone, its digest after that
         manifest = self.registry.manifest(tag.image, tag.digest)
         if manifest is None or manifest.media_type is None:
             return "lost", f"its manifest {tag.digest} is gone"

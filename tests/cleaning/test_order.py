@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +58,14 @@ def test_levels(plan: tuple[list[Manifest], list[Edge]]) -> None:
     for manifest, level in found.items():
         before = [found[first] for first, second in edges if second == manifest]
         assert level == max(before, default=-1) + 1
+
+
+def test_a_chain() -> None:
+    """Each of a chain has a level of its own, in whatever order its links are named."""
+    chain = [Manifest("a", f"sha256:{number}") for number in range(9)]
+    links = list(pairwise(chain))
+    for edges in (links, links[::-1]):
+        assert levels(chain, edges) == {one: level for level, one in enumerate(chain)}
 
 
 def test_a_ring_ends() -> None:

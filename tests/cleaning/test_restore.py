@@ -24,7 +24,7 @@ from regdata.notebook import run
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT, pull_all
 from tests.support.proxy import Fault
-from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, NewScene, Scene, broken
+from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, SHARED, NewScene, Scene, broken
 
 # Only the manifest is its own: config and layers are those of an image that stays.
 RELABELLED = make_image([BASE], created=1_500_000_000, annotations={"label": "another"})
@@ -131,6 +131,26 @@ def test_taken_tag(new_scene: NewScene) -> None:
     assert "1 taken" in undo.verdict(frame)
     assert ("prod/app", "1.0", LATEST.digest) in scene.store().tags
     assert outcomes(undo.restore(folder, config_of(scene), force=True))["prod/app:1.0"] == "restored"
+    assert scene.store() == before
+
+
+@pytest.mark.parametrize("gc", [False, True])
+def test_an_untagged_digest_that_went_later(new_scene: NewScene, gc: bool) -> None:
+    """A tag that went alone comes back though a later run took its digest, from the bytes in its own run's record;
+    once a collection has taken the layers it is lost."""
+    scene = new_scene()
+    before = scene.store()
+    assert scene.clean(gc=False) == ""
+    scene.set(sql={"none": "2=1", "scene": "tag_name = 'stable'"})
+    assert scene.clean(gc=gc) == ""
+    first, second = scene.records()
+    frame = undo.restore(first, config_of(scene)).set_index("reference")
+    if gc:
+        assert tuple(frame.loc["2.0", ["outcome", "why"]]) == ("lost", f"its manifest {SHARED.digest} is gone")
+        return
+    assert set(frame["outcome"]) == {"restored"}
+    assert ("prod/app", "2.0", SHARED.digest) in scene.store().tags
+    assert outcomes(undo.restore(second, config_of(scene)))["prod/app:stable"] == "restored"
     assert scene.store() == before
 
 

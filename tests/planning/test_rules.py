@@ -150,3 +150,16 @@ def test_what_is_attached_goes_before_its_subject() -> None:
     assert set(plan.tags["tag_name"]) == {"image", "sbom", signature}
     order = set(zip(plan.order["first"], plan.order["second"], strict=True))
     assert order == {(digest(f"a{tag}"), digest("aimage")) for tag in ("sbom", signature)}
+
+
+@pytest.mark.parametrize("can_untag", [True, False])
+def test_a_tag_on_a_child(can_untag: bool) -> None:
+    """A tag on what an index that stays lists goes alone, where that can be, and says why; not once the index goes."""
+    inventory = indexed().inventory(can_untag=can_untag)
+    plan = regdata.plan(inventory, "image_name = 'a' and tag_name = 'amd64'")
+    assert actions(plan) == {"amd64": ("untag" if can_untag else "keep", "index-child")}
+    assert plan.manifests.empty
+    plan = regdata.plan(inventory, "image_name = 'a' and tag_name in ('amd64', 'multi')")
+    assert set(actions(plan).values()) == {("delete", "selected")}
+    became = dict(zip(plan.manifests["manifest_hash"], plan.manifests["reason"], strict=True))
+    assert became == {digest("multi"): "selected", digest("aamd64"): "selected", digest("aNone"): "child"}
