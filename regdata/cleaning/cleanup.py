@@ -20,7 +20,7 @@ from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import states
 from regdata.cleaning.revival import Revival
-from regdata.cleaning.verification import Verdict, verify, verify_gone
+from regdata.cleaning.verification import Verdict, verify, verify_gone, verify_pushed
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.commands import Collection, collect
 from regdata.collecting.flight import Flight, in_flight
@@ -274,6 +274,8 @@ class _Work:
         elif self._has_landed(fresh):
             _make_layers(self.plan, site, record)
             self.collected = collect(config, site, record, self._links(), manifests_left(fresh))
+            if self.collected.freed:
+                self._say(verify_pushed(scan_site(site, config, since=fresh), self.collected.freed))
         self._say(Verdict(self.collected.notes, self.collected.errors))
         if self.collected.ran and self.outcome.deleted:
             self._revive()  # what was inside the registry all the time

@@ -70,7 +70,7 @@ class Review:
         planned = self.plan.manifests.query("image_name == @image")
         known = tuple(pairs(planned, "manifest_hash"))
         read = self.source.read(Part((image,), known=known))
-        again = self._pushed_again(read)
+        again = pushed_again(self.outcome, read)
         fresh = Inventory.from_columns(
             read,
             scanned_at=was.scanned_at,
@@ -99,22 +99,23 @@ class Review:
             },
         )
 
-    def _pushed_again(self, read: Columns) -> set[Manifest | Tag]:
-        """What has another date than the scan saw; where it saw none, what is not older than the scan."""
-        now: dict[Manifest | Tag, int | None] = {}
-        for make, table in ((Tag, read["tags"]), (Manifest, read["revisions"])):
-            names = [*table.values()]
-            now.update({make(*pair): pushed for *pair, pushed in zip(names[0], names[1], table["pushed"], strict=True)})
-        was, scanned_at = self.outcome.pushed, self.plan.inventory.scanned_at
-        return {
-            one
-            for one, date in now.items()
-            if date is not None and (date != was[one] if one in was else date >= scanned_at)
-        }
-
     def _planned(self, image: str, tag: str) -> tuple[str, str]:
         """The digest that a tag was planned to go with, and how; empty for a tag that the plan leaves alone."""
         return self.outcome.tags.get(Tag(image, tag), ("", ""))
+
+
+def pushed_again(outcome: Outcome, read: Columns) -> set[Manifest | Tag]:
+    """What has another date than the scan saw; where it saw none, what is not older than the scan."""
+    now: dict[Manifest | Tag, int | None] = {}
+    for make, table in ((Tag, read["tags"]), (Manifest, read["revisions"])):
+        images, names, *_ = table.values()
+        now.update({make(*pair): pushed for *pair, pushed in zip(images, names, table["pushed"], strict=True)})
+    was, scanned_at = outcome.pushed, outcome.plan.inventory.scanned_at
+    return {
+        one
+        for one, date in now.items()
+        if date is not None and (date != was[one] if one in was else date >= scanned_at)
+    }
 
 
 def check_uses(plan: Plan, config: Config) -> None:

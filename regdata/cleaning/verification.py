@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass, field
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.outcome import Members, Outcome
-from regdata.collecting.commands import Collection
+from regdata.cleaning.review import pushed_again
+from regdata.collecting import commands
+from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
+from regdata.show.words import count
 from regdata.sources.site import Site
-from regdata.sources.source import Source
+from regdata.sources.source import Part, Source
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ def verify(
     plan: Plan,
     gone: Members,
     expected: pd.DataFrame,
-    collected: Collection,
+    collected: commands.Collection,
     site: Site,
 ) -> Verdict:
     """That every surviving tag, manifest, config and layer is there, and that the freed bytes are the predicted ones.
@@ -87,6 +92,26 @@ def verify(
     return measured
 
 
+def verify_pushed(fresh: Inventory, freed: Collection[str]) -> Verdict:
+    """That nothing which was pushed while gc-command ran needs what it took; ``fresh`` was read after it."""
+    found = []
+    for table in fresh.batches("references"):
+        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), pa.array(sorted(freed), pa.string())))
+        rows = rows.filter(pc.not_equal(rows["reference_kind"].cast(pa.string()), "mention"))
+        found.append(rows.select(["manifest_hash"]).to_pandas())
+    held = fresh.manifests[["image_name", "manifest_hash"]]
+    broken = sorted({pair for rows in found for pair in pairs(held.merge(rows, on="manifest_hash"), "manifest_hash")})
+    if not broken:
+        return Verdict()
+    return Verdict(
+        errors=[
+            f"{count(len(broken), 'manifest')}, such as {'@'.join(broken[0])}, came while gc-command ran and lack "
+            "what it took: push them again, and stop the registry by gc-before and start it by gc-after, or leave "
+            "gc-command out (regdata itself collects beside pushes)"
+        ]
+    )
+
+
 def verify_gone(outcome: Outcome, site: Site) -> Verdict:
     """That what the registry said it deleted is gone: some answer 202 and do nothing, with tags or with all.
 
@@ -104,7 +129,8 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
         told = (
             f"{len(left)} of {len(group)} tags and manifests that were deleted are there, such as {' '.join(left[0])}"
         )
-        if len(left) < len(group):
+        read = site.source.read(Part(tuple({image for image, _ in left})))
+        if len(left) < len(group) or pushed_again(outcome, read).issuperset(left):
             notes.append(f"{told}: they have been pushed again")
             continue
         done.clear()

@@ -168,3 +168,20 @@ def test_a_tag_that_moves_right_before_it_is_taken(
         "moved" if folder else "kept",
         "moved",
     ]
+
+
+def test_all_of_it_was_pushed_again(
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all that was deleted is there again, by its date, it was pushed again: that is no error."""
+    push(registry.url, "app", "0", IMAGES[0])
+    push(registry.url, "other", "kept", NEW)
+    age(registry.base_path, 3 * 3600)
+    config = load_config(conf(registry))
+    plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
+    at(monkeypatch, "deleted", lambda: push(registry.url, "app", "0", IMAGES[0]))
+    result = regdata.apply(plan, config)
+    assert result.errors == []
+    assert any("they have been pushed again" in note for note in result.notes)
+    assert store_tags(registry.base_path) == {"app:0", "other:kept"}
+    assert broken(registry.base_path) == []

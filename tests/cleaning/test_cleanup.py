@@ -518,7 +518,7 @@ def test_a_failing_collection(team: Team, conf: Conf, tmp_path: Path) -> None:
     assert store_bytes(team.registry.base_path) == before
     facts = record_of(config)
     assert (facts["status"], facts["gc_exit_code"], facts["errors"]) == ("failed", 3, result.errors)
-    second = clean(settings(team, conf), "2=1")
+    second = clean(settings(team, conf, **{"gc-after": failing["gc-after"]}), "2=1")
     assert second.errors == []
     assert before - store_bytes(team.registry.base_path) == second.bytes_predicted == result.bytes_predicted > 0
 

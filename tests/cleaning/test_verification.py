@@ -161,6 +161,30 @@ def test_deleted_since_they_were_pushed(new_scene: NewScene, finished: Finished)
     assert scene.store().blobs == finished[True].blobs
 
 
+def test_pushed_while_gc_command_ran(new_scene: NewScene) -> None:
+    """A push beside gc-command, of what it took, is told: its answer was 201, and it can't be pulled."""
+    scene = new_scene(cache=True)
+    made, go = scene.folder / "made", scene.folder / "go"
+    scene.set(gc_before=None, gc_after=None)
+    collect = " ".join(scene.registry.gc_command)
+    scene.set(gc_command=["sh", "-c", f"{collect}; touch {made}; while [ ! -e {go} ]; do sleep 0.05; done"])
+    for blob in OLD.blobs:  # the cache knows them
+        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
+    errors: list[str] = []
+    running = threading.Thread(target=lambda: errors.append(scene.clean()))
+    running.start()
+    while not made.exists():
+        assert running.is_alive()
+        time.sleep(0.05)
+    push(scene.registry.url, "prod/old", "again", OLD)
+    go.touch()
+    running.join()
+    assert f"such as prod/old@{OLD.digest}, came while gc-command ran" in errors[0]
+    push(scene.registry.url, "prod/old", "again", OLD)  # as the sentence says
+    assert pulls(scene.registry.url, "prod/old", "again", OLD)
+    assert broken(scene.base_path) == []
+
+
 def test_nothing_but_a_push(new_scene: NewScene) -> None:
     """Where nothing is to be collected a push in flight is no error."""
     scene = new_scene()
