@@ -28,10 +28,11 @@ import pyarrow.parquet as pq
 
 from regdata.config import filled
 from regdata.errors import StorageError
-from regdata.inventory.building import NO_ODDITIES, NO_USES, completed
+from regdata.inventory.building import DATES, NO_ODDITIES, NO_USES, completed
 from regdata.inventory.graph import Collector
 from regdata.inventory.references import References
 from regdata.plain import concealed
+from regdata.sources.dates import FIRST
 from regdata.tables import schema
 from regdata.tables.schema import Tables
 from regdata.tables.workspace import to_frame
@@ -95,6 +96,7 @@ def load(path: str | Path, *, whole: bool = True) -> dict[str, Any]:
     frames = {name: to_frame(table) for name, table in tables.items() if name != "references"}
     if "stored" not in frames["blobs"]:  # then every blob that was had its date
         frames["blobs"]["stored"] = frames["blobs"]["blob_date"].notna() if facts["from_store"] else pd.NA
+        _forget_dates(frames, facts)
     for name in LATER:
         if set(schema.TABLES[name]) - set(frames[name]):
             frames[name] = completed(name, frames[name])
@@ -103,6 +105,18 @@ def load(path: str | Path, *, whole: bool = True) -> dict[str, Any]:
         tables["references"], **{name: tables[name] for name in ("images", "manifests", "blobs", "oddities")}
     )
     return frames | {"refers": refers} | facts
+
+
+def _forget_dates(frames: dict[str, pd.DataFrame], facts: dict[str, Any]) -> None:
+    """Dates that can't be, and the ages by them: an older snapshot says 1970 where a store had lost its dates."""
+    for name in ("images", "manifests", "blobs"):
+        for column in DATES.intersection(frames[name]):
+            dates = frames[name][column]
+            frames[name][column] = dates.where(dates.between(FIRST, facts["scanned_at"]))
+    images = frames["images"]
+    counted = images["pushed" if facts["from_store"] else "created"]
+    images["tag_timestamp"] = counted
+    images.loc[counted.isna(), [name for name in ("age_days", "newest_rank", "family_rank") if name in images]] = None
 
 
 def _table(path: Path, name: str, whole: bool) -> pa.Table:

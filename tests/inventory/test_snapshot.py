@@ -11,6 +11,8 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -25,6 +27,7 @@ from regdata.notebook import run
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns
 from tests.support.helpers import store_bytes
+from tests.support.small import few
 
 Conf = Callable[..., Path]
 AT = 1_800_000_000
@@ -182,3 +185,22 @@ def test_run(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path, writable:
     else:
         assert record["snapshot"] is None
         assert "no snapshot could be saved" in record["snapshot_error"]
+
+
+def test_an_older_snapshot_of_a_store_without_dates(tmp_path: Path) -> None:
+    """Saved when 1970 counted as a date, it is loaded without it: nothing in it is old, and all that was stored is."""
+    path = few().inventory().save(tmp_path)
+    saved = {name: pq.read_table(path / f"{name}.parquet").to_pandas() for name in ("images", "manifests", "blobs")}
+    saved["images"] = saved["images"].assign(pushed=0, tag_timestamp=0, age_days=20_000.0)
+    saved["manifests"] = saved["manifests"].assign(pushed=0)
+    saved["blobs"] = saved["blobs"].assign(blob_date=0).drop(columns="stored")
+    for name, frame in saved.items():
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path / f"{name}.parquet")
+    loaded = Inventory.load(path)
+    assert loaded.images[["pushed", "tag_timestamp", "age_days", "newest_rank", "family_rank"]].isna().all(axis=None)
+    assert loaded.blobs["stored"].all()
+    found = plan(loaded, "age_days > 90 or newest_rank > 0")
+    assert found.tags.empty
+    assert found.manifests.empty
+    both = [plan(one, "tag_name = '1.0'").reclaimable for one in (few().inventory(), loaded)]
+    assert both[0] - both[1] == 40 + 10 + 1  # the orphan stays
