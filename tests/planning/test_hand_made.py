@@ -1,0 +1,149 @@
+"""One small registry for each line of the rules that random registries seldom reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import regdata
+from regdata.inventory.graph import GRACE
+from regdata.planning.plan import Plan
+from tests.support.small import NOW, Small, digest
+
+HOUR = 1 / 24
+
+
+def sign(made: Small, tag: str, subject: str, *, days: float = 9, suffix: str = ".sig", kind: str = "signature") -> str:
+    """A signature's tag, named by its subject's digest, on a manifest that says by its kind that it is one."""
+    name = f"{digest(subject).replace(':', '-')}{suffix}"
+    made.push("a", tag, days=days)
+    tags = made.columns["tags"]
+    tags["tag_name"][tags["tag_name"].index(tag)] = name
+    content(made, f"a{tag}", kind=kind)
+    return name
+
+
+def content(made: Small, manifest: str, **values: Any) -> None:
+    """What is known of a manifest is otherwise."""
+    at = made.columns["contents"]["manifest_hash"].index(digest(manifest))
+    for column, value in values.items():
+        made.columns["contents"][column][at] = value
+
+
+def lists(made: Small, index: str, child: str) -> None:
+    """A manifest lists another one."""
+    row = {"manifest_hash": digest(index), "reference_hash": digest(child), "reference_kind": "manifest"}
+    made.row("references", reference_size=1, **row)
+
+
+def planned(made: Small, *tags: str) -> Plan:
+    names = ", ".join(f"'{tag}'" for tag in tags)
+    return regdata.plan(made.inventory(), f"tag_name in ({names})" if tags else "2=1")
+
+
+def gone(plan: Plan) -> dict[str, str]:
+    """The manifests that go, by the names in this file, and why."""
+    names = {digest(name): name for name in ("aimage", "aother", "asigned", "aNone", "aindex", "achild")}
+    manifests = plan.manifests[["manifest_hash", "reason"]].itertuples(index=False)
+    return {names.get(hash_, "?"): reason for hash_, reason in manifests}
+
+
+@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom"])
+def test_what_belongs_to_an_image(suffix: str) -> None:
+    """A signature, attestation or SBOM goes and stays with its subject, whatever the condition says."""
+    made = Small()
+    made.push("a", "image", days=9)
+    name = sign(made, "signed", "aimage", suffix=suffix)
+    kept = planned(made, name)
+    assert kept.tags[["action", "reason"]].to_numpy().tolist() == [["keep", "signs-kept-image"]]
+    assert gone(kept) == {}
+    assert gone(planned(made, "image")) == {"aimage": "selected", "asigned": "referrer"}
+    assert gone(planned(made)) == {}
+
+
+def test_a_ring_of_names() -> None:
+    """Two signatures that name one another stay: nobody can tell which follows which."""
+    made = Small()
+    first = sign(made, "image", "aother")
+    second = sign(made, "other", "aimage")
+    assert gone(planned(made, first, second)) == gone(planned(made, first)) == {}
+
+
+def test_a_referrer_that_stays_keeps_its_subject() -> None:
+    """By OCI's subject; and one that is selected beside its subject goes first."""
+    made = Small()
+    made.push("a", "image", days=9)
+    made.push("a", "other", days=9)
+    content(made, "aother", subject_hash=digest("aimage"))
+    plan = planned(made, "image")
+    assert gone(plan) == {}
+    assert plan.tags[["action", "reason"]].to_numpy().tolist() == [["untag", "has-kept-referrer"]]
+    assert gone(planned(made, "image", "other")) == {"aimage": "selected", "aother": "selected"}
+
+
+def test_what_names_its_own_child() -> None:
+    """An index that is tagged with the digest of its child does not follow it: it stands for itself."""
+    made = Small()
+    made.push("a", "index", days=9)
+    made.push("a", "child", days=9)
+    lists(made, "aindex", "achild")
+    content(made, "aindex", kind="index")
+    content(made, "achild", kind="signature")
+    tags = made.columns["tags"]
+    tags["tag_name"][tags["tag_name"].index("index")] = name = digest("achild").replace(":", "-")
+    assert gone(planned(made, "child")) == {}
+    assert gone(planned(made, "child", name)) == {"aindex": "selected", "achild": "selected"}
+
+
+@pytest.mark.parametrize(
+    ("pushed", "goes"), [(None, False), (NOW - GRACE + 1, False), (NOW - GRACE, True), (NOW - GRACE - 1, True)]
+)
+def test_the_grace(pushed: int | None, goes: bool) -> None:
+    """An orphan goes when it is two hours old; one without a date is young."""
+    made = Small()
+    made.push("a", None, days=9)
+    made.columns["revisions"]["pushed"][0] = pushed
+    assert gone(planned(made)) == ({"aNone": "orphan"} if goes else {})
+
+
+@pytest.mark.parametrize("hours", [1, 3])
+def test_what_a_young_signature_belongs_to(hours: int) -> None:
+    """An old orphan whose signature came an hour ago is in use; later both go."""
+    made = Small()
+    made.push("a", None, days=9)
+    sign(made, "signed", "aNone", days=hours * HOUR)
+    assert set(gone(planned(made))) == (set() if hours == 1 else {"aNone", "asigned"})
+
+
+def test_beside_a_tag_that_can_not_be_read() -> None:
+    """No manifest goes beside a tag of which nobody knows what it is on: a tag goes alone."""
+    made = Small()
+    made.push("a", "image", days=9)
+    made.push("a", None, days=9)
+    made.push("b", "image", days=9)
+    made.row("tags", image_name="a", tag_name="broken", error="broken tag link")
+    plan = planned(made, "image", "broken")
+    assert list(plan.manifests["image_name"]) == ["b"]
+    assert plan.tags[["tag_name", "action", "reason"]].to_numpy().tolist() == [
+        ["broken", "keep", "unreadable"],
+        ["image", "untag", "unreadable"],
+        ["image", "delete", "selected"],
+    ]
+
+
+def test_what_is_alive_in_another_image() -> None:
+    """Neither a layer, nor the manifest's own bytes are freed while another image holds them; they are counted once."""
+    made = Small()
+    for image in ("a", "b"):
+        made.push(image, "image", days=9, shared=100)
+    made.push("c", "image", days=9, shared=100, own=7)
+    alone = regdata.plan(made.inventory(), "image_name = 'c'")
+    assert dict(zip(alone.blobs["blob_hash"], alone.blobs["blob_size"], strict=True)) == {
+        digest("own"): 7,
+        digest("cimagec"): 10,
+        digest("cimage"): 1,
+    }
+    every = regdata.plan(made.inventory(), "1=1")
+    assert every.reclaimable == 100 + 7 + 3 * 11
+    assert every.by_image.set_index("image_name")["bytes"]["(shared by several images)"] == 100
