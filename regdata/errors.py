@@ -39,7 +39,10 @@ class ConditionError(RegdataError):
 
 
 class RegistryError(RegdataError):
-    """The registry can't be reached, refuses, or answers what can't be true."""
+    """The registry can't be reached, refuses, or answers what can't be true; ``kind``: late where the answer was not
+    there in time, unbounded where it was larger than such answers are, else empty."""
+
+    kind = ""
 
 
 class AccessError(RegistryError):

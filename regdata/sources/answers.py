@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from regdata.sources.manifest import is_digest
 
-UNBOUNDED = -1
+TOO_LARGE = -1
 # A list of names has two; documents with very many take very much memory.
 _BRACKETS = 10
-_NONE = {0: "no complete answer", UNBOUNDED: "larger than such a document may be"}
+_NONE = {0: "no complete answer", TOO_LARGE: "larger than such a document may be"}
 
 
 class Answer(NamedTuple):
-    """What came back; status 0 where no complete answer did, UNBOUNDED where it was larger than it may be."""
+    """What came back; status 0 where no complete answer did, TOO_LARGE where it was larger than it may be."""
 
     status: int
     headers: Mapping[str, str]

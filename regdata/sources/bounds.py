@@ -13,7 +13,6 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import BaseHTTPResponse
 
-from regdata.errors import RegistryError
 from regdata.sources.answers import one_line
 
 # Seconds for a whole answer, by the seconds that its server may be silent.
@@ -21,16 +20,13 @@ WHOLE = 4 / 3
 # Bytes: of a document (distribution's maxManifestBodySize), and of a list, which 2.x gives in one piece.
 DOCUMENT = 4 << 20
 LIST = 16 << 20
+LATE, UNBOUNDED = "late", "unbounded"
 # Names of a list at most, and seconds for all of its pages.
 NAMES, LISTED = 2_000_000, 80.0
 
 
-class Unbounded(RegistryError):
-    """An answer that is larger than such answers are, or compressed; the message is the problem alone."""
-
-
-class Late(RegistryError):
-    """An answer that was not there in time."""
+class Unbounded(ValueError):
+    """An answer that is larger than such answers are, or compressed."""
 
 
 class _Timed(io.RawIOBase):
@@ -133,3 +129,8 @@ def received(response: BaseHTTPResponse, most: int, *, cut: bool = False) -> byt
 def is_endless(names: int, pages: int, began: float, per_second: float | None) -> bool:
     """Whether a list of so many names on so many pages, asked for since ``began``, has gone on for too long."""
     return names > NAMES or time.monotonic() - began > LISTED + pages / (per_second or 1000)
+
+
+def kind(error: Exception, problem: str) -> str:
+    """Of an error that was told as ``problem``: see RegistryError."""
+    return UNBOUNDED if isinstance(error, Unbounded) else LATE if problem.startswith("no answer") else ""

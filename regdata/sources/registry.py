@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
-from regdata.sources.answers import UNBOUNDED, Answer, one_line
-from regdata.sources.bounds import DOCUMENT, LIST, Unbounded, is_endless
+from regdata.sources.answers import TOO_LARGE, Answer, one_line
+from regdata.sources.bounds import DOCUMENT, LATE, LIST, UNBOUNDED, is_endless
 from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches, sha256_of
 from regdata.sources.names import hides, is_repository, is_tag
 from regdata.sources.pace import PATIENCE, TOO_MUCH
@@ -119,10 +119,12 @@ class Registry:
         path = f"{self.http.root}_catalog"
         try:
             answer = self.http.send("GET", f"{path}?n=1000", retry=False, most=LIST)
-        except RegistryError:
+        except RegistryError as error:
+            if error.kind == LATE:
+                raise
             answer = Answer(0, {}, b"")
         if answer.status not in (200, 400):
-            self.check()  # says best what is wrong, if it is with the registry as a whole
+            self.check()  # says best what is wrong with the registry as a whole
             answer = self.http.send("GET", f"{path}?n=1000", most=LIST)
         if answer.status in (404, 405, 501):
             problem = answer.error + answer.own_message(self.http.authorization.redacted)
@@ -350,9 +352,9 @@ class Registry:
             answer = self.http.read("GET", path, headers, most=most, cut=cut)
         except AccessError:
             raise
-        except Unbounded:
-            return Answer(UNBOUNDED, {}, b"")
-        except RegistryError:
+        except RegistryError as error:
+            if error.kind == UNBOUNDED:
+                return Answer(TOO_LARGE, {}, b"")
             self.check()
             return Answer(0, {}, b"")
         if answer.status in (401, 403, 502, 504, *TOO_MUCH):
@@ -367,12 +369,11 @@ class Registry:
             if answer.status != 200:
                 raise self.http.refused("GET", path, answer)
             if is_endless(len(found), pages, began, self.reach.per_second):
-                cure = "name what matters in registry.repositories of conf.json"
-                raise self.http.error("GET", first, f"the list of {key} does not end", cure)
+                problem, cure = f"the list of {key} does not end", "name what matters in registry.repositories"
+                raise self.http.error("GET", first, problem, cure)
             names = answer.names(key)
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                problem, cure = f"no JSON list of {key}", "check what is between here and there"
-                raise self.http.error("GET", path, problem, cure)
+                raise self.http.error("GET", path, f"no JSON list of {key}", "check what is between here and there")
             if odd := [name for name in names if not _GRAMMAR[key](name)]:
                 problem = f"the list of {key} holds {one_line(odd[0])!r}, which no registry can have"
                 raise self.http.error("GET", path, problem, "take it out of the registry's storage")

@@ -22,7 +22,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from regdata.errors import RegistryError
 from regdata.sources.answers import Answer, one_line
-from regdata.sources.bounds import BoundedAdapter
+from regdata.sources.bounds import BoundedAdapter, Unbounded
 
 # What is taken where conf.json has no registry.ca; requests itself reads no SSL_CERT_FILE.
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -118,6 +118,8 @@ def cause(error: BaseException, url: str, timeout: tuple[float, float], *, shown
             return _tls(problem, url, shown)
     check = "check that the registry runs and that registry.url is right"
     for problem in chain:
+        if isinstance(problem, Unbounded):
+            return str(problem), "it is no registry's answer: check what is between here and there"
         if isinstance(problem, ReadTimeoutError | TimeoutError) and not isinstance(problem, NewConnectionError):
             return f"no answer within {timeout[1]:g} s", check
         if isinstance(problem, NameResolutionError):

@@ -20,7 +20,7 @@ from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
 from regdata.sources import progress
 from regdata.sources.answers import Answer, one_line
-from regdata.sources.bounds import DOCUMENT, WHOLE, Late, Unbounded, Until, received
+from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, kind, received
 from regdata.sources.pace import Pace
 from regdata.sources.tls import Tls, cause, mistaken
 from regdata.sources.tokens import Authorization, need
@@ -44,7 +44,6 @@ HOPS = 5
 _LATE = 6.0
 # What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB.
 _MOST = 1 << 20
-_STRANGE = "it is no registry's answer: check what is between here and there"
 _CURES = {
     404: "check registry.url and the name",
     405: "the registry does not allow it: it is read-only, or lacks this part of the API",
@@ -170,19 +169,17 @@ class Transport:
         given = {**self._headers, **headers} if headers else self._headers
         given = {**given, "Authorization": signed} if signed else given
         if self._late > _LATE:
-            raise Late(str(self.error(method, path, "too many answers came too late", "see what the registry does")))
+            raise self.error(method, path, "too many answers came too late", "see what the registry does")
         retries = retries.new()
         retries.until = time.monotonic() + self._seconds[1] * WHOLE
         try:
             answer = self._tried(method, path, given, content, retries, most, cut)
-        except Unbounded as error:
-            raise Unbounded(str(self.error(method, path, str(error), _STRANGE))) from None
         except (HTTPError, OSError, ValueError) as error:
             problem, cure = cause(error, self.display, self._seconds, shown=self._shown)
-            kind = RegistryError
-            if problem.startswith("no answer"):
-                kind, self._late = Late, self._late + 1
-            raise kind(str(self.error(method, path, problem, cure))) from None
+            raised = self.error(method, path, problem, cure)
+            raised.kind = kind(error, problem)
+            self._late += raised.kind == LATE
+            raise raised from None
         self._late = max(self._late - 0.02, 0.0)
         return answer
 
@@ -284,7 +281,9 @@ class Transport:
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             problem, cure = cause(error, url, self._seconds, shown=self._shown)
             cure = cure.replace("that the registry runs and that registry.url is right", "that it runs")
-            raise RegistryError(self.authorization.redacted(f"{who}: {problem}; {cure}")) from None
+            raised = RegistryError(self.authorization.redacted(f"{who}: {problem}; {cure}"))
+            raised.kind = kind(error, problem)
+            raise raised from None
 
     def path(self, repository: str, *rest: str) -> str:
         """The path of something in a repository; what is odd in a name is quoted."""
