@@ -42,7 +42,11 @@ def _print(run: PastRun, page: Path | None) -> None:
 
 def _listing(notebook: Path) -> str:
     """What the notebook's plan says as text; nothing where the run did not get so far."""
-    for cell in nbformat.read(notebook, as_version=4).cells:  # type: ignore[no-untyped-call]
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
+    except Exception:  # whatever is wrong with it, the page has said so
+        return ""
+    for cell in cells:
         outputs = cell.get("outputs") if PLAN in cell.metadata.get("tags", []) else None
         if outputs and (said := outputs[-1].get("data", {}).get("text/plain")):
             return f"{said}\n"
