@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.soak import soak
 
 
-def test_soak(tools: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "seconds"), [("own", 20), ("later", 10), ("gc-command", 10)])
+def test_soak(tools: None, tmp_path: Path, how: str, seconds: float) -> None:
     """Clients push images that share layers, indexes and referrers, mount, upload slowly, are stopped and continued;
     clean-ups delete and collect all the while: nothing that was accepted is broken, and each run ends well."""
-    outcome = soak(tmp_path, 20)
+    outcome = soak(tmp_path, seconds, how=how)
     assert (outcome.broken, outcome.errors) == ([], [])
     assert outcome.accepted > 50
     assert outcome.runs > 1

@@ -14,6 +14,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,32 +46,64 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-def soak(folder: Path, seconds: float, *, clients: int = 3, seed: int = 0) -> Outcome:
-    """Pushers and clean-ups for so long, on a registry of its own in ``folder``, with its cache."""
+def soak(folder: Path, seconds: float, *, how: str = "own", clients: int = 3, seed: int = 0) -> Outcome:
+    """Pushers and clean-ups for so long, on a registry of its own in ``folder``, with its cache.
+
+    ``how``: regdata collects (own), every other time (later), or gc-command does, between a stop and a start.
+    """
     outcome, chance = Outcome(), random.Random(seed)
-    with LocalRegistry(folder / "registry", cache=True) as registry:
+    with at_command(LocalRegistry(folder / "registry", cache=True), folder) as (registry, commands):
         conf = folder / "conf.json"
         settings = {
             "registry": {"url": registry.url, "base_path": str(registry.base_path)},
             "engine": "duckdb",
             "sql": {},
             "reports": "reports",
-        }
+        } | (commands if how == "gc-command" else {})
         deadline = time.monotonic() + seconds
         with pushers(registry.url, folder, clients, seed=seed) as processes, _stopping(processes, seed):
             while len(pushed(folder)) < FEWEST:
                 time.sleep(0.1)
             while time.monotonic() < deadline or outcome.runs < FEWEST_RUNS:
                 conf.write_text(json.dumps(settings | {"trash_days": chance.choice([0, 0, 7])}))
-                _clean(regdata.load_config(conf), CONDITIONS[outcome.runs % len(CONDITIONS)], outcome)
+                gc = how != "later" or outcome.runs % 2 == 1
+                _clean(regdata.load_config(conf), CONDITIONS[outcome.runs % len(CONDITIONS)], outcome, gc=gc)
         answers = Counter(line["status"] for line in pushed(folder))
         outcome.accepted, outcome.refused = answers[201], answers.total() - answers[201]
         outcome.broken = _broken(registry)
     return outcome
 
 
-def _clean(config: regdata.config.Config, condition: str, outcome: Outcome) -> None:
-    result = regdata.apply(regdata.plan(regdata.scan(config), condition), config)
+@contextmanager
+def at_command(registry: LocalRegistry, folder: Path) -> Iterator[tuple[LocalRegistry, dict[str, list[str]]]]:
+    """The registry, and commands of conf.json's that stop, collect and start it."""
+    ended = threading.Event()
+
+    def work() -> None:  # in one thread, with which the registry would go
+        registry.start()
+        (folder / "began").touch()
+        while not ended.wait(0.02):
+            for word, do in (("stop", registry.stop), ("start", registry.restart)):
+                if (folder / word).exists():
+                    do()
+                    (folder / word).unlink()
+        registry.stop()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not (folder / "began").exists():
+        time.sleep(0.02)
+    said = {word: f"cd {folder}; touch {word}; while [ -e {word} ]; do sleep 0.02; done" for word in ("stop", "start")}
+    commands = {"gc-before": ["sh", "-c", said["stop"]], "gc-after": ["sh", "-c", said["start"]]}
+    try:
+        yield registry, commands | {"gc-command": registry.gc_command}
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _clean(config: regdata.config.Config, condition: str, outcome: Outcome, *, gc: bool) -> None:
+    result = regdata.apply(regdata.plan(regdata.scan(config), condition), config, gc=gc)
     outcome.runs += 1
     outcome.errors += result.errors
     outcome.gone += int((result.manifests["outcome"] == "deleted").sum())
