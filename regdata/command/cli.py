@@ -10,6 +10,7 @@ from regdata.errors import ConfigError, RegdataError
 
 if TYPE_CHECKING:
     from regdata.config import Config
+    from regdata.show.blocks import Document
 
 PROGRAM = Program("clear.py")
 
@@ -93,9 +94,13 @@ def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> i
             "force": arguments.force,
         }
         problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+
+        def opening() -> "Document":
+            return box(folder, linked=True, problem=problem and problem.said)
+
         steps: list[Callable[[], object]] = [
             lambda: close_killed(config, besides=config.reports),  # a kernel that died could not say so
-            lambda: notebook.is_file() and export_html(notebook, box(folder, linked=True)),
+            lambda: notebook.is_file() and export_html(notebook, opening()),
             lambda: write_index(config.reports),
         ]
         notes = [str(error) for error in map(_tried, steps) if error]

@@ -15,17 +15,20 @@ from regdata.show.blocks import Box, Cell, Code, Document, Line, Link, Rich, Tab
 from regdata.show.words import count, size
 
 _LAST = 253402300799  # the last second that a date can say
+INTERRUPT = "KeyboardInterrupt"  # what a record says of Ctrl-C or SIGTERM
 HASHED = ("plan.parquet", "journal.jsonl", "tags.csv")
 FILES = ("record.json", *HASHED, "manifests", "delete.ipynb")
 
 
 def status(run: PastRun) -> str:
-    """ok, listed (nothing was to be changed), refused (nothing was deleted), failed, killed or running."""
+    """ok, listed (nothing was to be changed), refused (nothing was deleted), failed, interrupted, killed or running."""
     said = str(run.facts.get("status"))
     if said == "running" and not lives(run.folder):
         return "killed"
     if said == "ok" and not deletes(run.facts):
         return "listed"
+    if said == "failed" and INTERRUPT in texts(run.facts, "errors"):
+        return "interrupted"
     return "refused" if said == "failed" and deletes(run.facts) and not run.began_to_change else said
 
 
@@ -48,6 +51,8 @@ def outcome(run: PastRun) -> Line:
         by = run.facts.get("finished_by")
         then = f"{by} finished its work" if by else "the next run finishes what was begun"
         return Line("✗ The run was killed", f": {deleted}; {then}.", "bad")
+    if what == "interrupted":
+        return Line("✗ The run was interrupted", f": {deleted}.", "bad")
     if what == "refused":
         return Line("✗ Refused", ": nothing was deleted.", "bad")
     return Line("✗ It did not go as planned", f": {deleted}.", "bad")
@@ -116,10 +121,12 @@ def _counted(tags: int, manifests: int) -> str:
     return f"{count(tags, 'tag')} and {count(manifests, 'manifest')}"
 
 
-def box(folder: Path, *, linked: bool = False) -> Document:
-    """What the report opens with. ``linked``: whether it is shown in a page that lies in the record's folder."""
+def box(folder: Path, *, linked: bool = False, problem: str | None = None) -> Document:
+    """What the report opens with. ``linked``: whether it is shown in a page that lies in the record's folder;
+    ``problem``: what went wrong with a run that could not write it down."""
     run = PastRun(folder)
-    errors = [Line("Error: ", error, "bad") for error in texts(run.facts, "errors")]
+    told = [error for error in texts(run.facts, "errors") if error != INTERRUPT]
+    errors = [Line("Error: ", error, "bad") for error in told or ([problem] if problem and not run.facts else [])]
     notes = [Line("Note: ", note, "note") for note in texts(run.facts, "notes")]
     rows: list[Sequence[Cell]] = [*_who(run.facts), *_what(run.facts), *_after(run), *_files(folder, linked=linked)]
     return Document((Box((outcome(run), *errors, Table((), rows), *notes)),))

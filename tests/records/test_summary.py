@@ -105,6 +105,12 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
             "killed",
             "✗ The run was killed: it had begun to delete; a collection had begun; the next run finishes",
         ),
+        (
+            {"status": "failed", "errors": ["KeyboardInterrupt"]},
+            [DELETING],
+            "interrupted",
+            "✗ The run was interrupted: 3 tags and 4 manifests were deleted, nothing was collected.",
+        ),
         ({"status": "running"}, [], "killed", "✗ The run was killed: nothing was deleted"),
     ],
 )
@@ -161,6 +167,14 @@ def test_errors_are_in_the_box(tmp_path: Path) -> None:
     assert "nothing is to be undone" in box(tmp_path).text
     assert "<b>" not in box(tmp_path).html
     assert "<i>" not in box(tmp_path).html
+
+
+def test_a_run_that_could_not_write(tmp_path: Path) -> None:
+    """Where no record was written, the box has what went wrong; where one was, the record's own words."""
+    said = box(tmp_path, problem="Kernel died").text
+    assert said.startswith("✗ It did not go as planned: nothing was deleted.\nError: Kernel died\n")
+    run(tmp_path, status="failed", errors=["KeyboardInterrupt"])
+    assert "Error" not in box(tmp_path, problem="interrupted").text
 
 
 values: st.SearchStrategy[Any] = st.sampled_from(
