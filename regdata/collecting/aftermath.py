@@ -58,7 +58,7 @@ Blobs = list[tuple[str, str]]
 def clear(site: Site, blobs: Iterable[tuple[str, str]]) -> tuple[Claimed, Blobs]:
     """Asks the registry for those blobs (image, digest) that are gone, and makes its cache forget what it claims; those
     that are not gone. Raises CleanupError where it does not answer."""
-    claims = Claims(copy.copy(site.registry))
+    claims, blobs = Claims(copy.copy(site.registry)), list(blobs)
     try:
         _check_up(site)
         with ThreadPoolExecutor(site.registry.workers) as pool:
@@ -69,9 +69,18 @@ def clear(site: Site, blobs: Iterable[tuple[str, str]]) -> tuple[Claimed, Blobs]
             list(pool.map(lambda blob: claims.forget(*blob), claimed))
             left, _ = _told(pool, claims.has, claimed + claimed[:1] * REPLICAS)
     except RegistryError as error:
-        raise CleanupError(f"the registry does not answer after the collection: {error}") from None
+        told = f"the registry does not answer after the collection{_broken_link(site, blobs)}: {error}"
+        raise CleanupError(told) from None
     cleared = [digest for image, digest in claimed if (image, digest) not in left]
     return Claimed(len(gone), cleared, sorted({digest for _, digest in left})), there
+
+
+def _broken_link(site: Site, blobs: Blobs) -> str:
+    """In words, the file of a link to one of these blobs at which the registry fails; empty where there is none."""
+    for image in sorted({image for image, _ in blobs}) if site.from_store else ():
+        for path in site.store.broken_links(image, of_blobs=True).values():
+            return f", since {path} holds no digest (remove the folder that it is in)"
+    return ""
 
 
 def _told(pool: Executor, ask: Callable[[str, str], bool], blobs: Iterable[tuple[str, str]]) -> tuple[Blobs, Blobs]:

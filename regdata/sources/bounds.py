@@ -22,7 +22,7 @@ DOCUMENT = 4 << 20
 LIST = 16 << 20
 LATE, UNBOUNDED = "late", "unbounded"
 # Names of a list at most, and seconds for all of its pages.
-NAMES, LISTED = 2_000_000, 80.0
+NAMES, LISTED = 2_000_000, 60.0
 
 
 class Unbounded(ValueError):
@@ -128,7 +128,7 @@ def received(response: BaseHTTPResponse, most: int, *, cut: bool = False) -> byt
 
 def is_endless(names: int, pages: int, began: float, per_second: float | None) -> bool:
     """Whether a list of so many names on so many pages, asked for since ``began``, has gone on for too long."""
-    return names > NAMES or time.monotonic() - began > LISTED + pages / (per_second or 1000)
+    return names > NAMES or time.monotonic() - began > LISTED + (pages / per_second if per_second else 0)
 
 
 def kind(error: Exception, problem: str) -> str:

@@ -409,6 +409,18 @@ def test_a_link_of_no_length(team: Team, conf: Conf, own: bool, of: str) -> None
     assert clean(config, "tag_name like '2.0%'").errors == []
 
 
+def test_a_link_to_a_blob_of_no_length(team: Team, conf: Conf) -> None:
+    """An empty link at which the registry fails after its collection is named."""
+    layers = team.registry.base_path / "docker/registry/v2/repositories/team/old/_layers"
+    link = layers / OLD.blobs[-1].digest.replace(":", "/") / "link"
+    pushed = link.stat().st_mtime
+    link.write_bytes(b"")
+    os.utime(link, (pushed, pushed))
+    (error,) = clean(settings(team, conf), "image_name = 'team/old'").errors
+    assert f"since {link} holds no digest" in error
+    assert "HTTP 500" in error
+
+
 def test_delete_disabled(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:
     """A registry that does not allow deletions is told before the first one, with the setting to change.
 
