@@ -12,14 +12,14 @@ from regdata.sources.names import hides
 
 if TYPE_CHECKING:
     from regdata.inventory.inventory import Inventory
-    from regdata.planning.plan import Plan
+    from regdata.planning.rules import Decision
 
 _AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
 _NAMES_ITS_SUBJECT = r"^sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?$"
 
 
-def notes(plan: Plan) -> Iterator[str]:
-    """In a sentence each."""
+def notes(plan: Decision, condition: str) -> Iterator[str]:
+    """In a sentence each; ``condition`` is the one that selected the tags."""
     inventory = plan.inventory
     if inventory.ahead:
         side = "ahead of" if inventory.ahead > 0 else "behind"
@@ -28,7 +28,7 @@ def notes(plan: Plan) -> Iterator[str]:
             "counted by it"
         )
     if not inventory.from_store:
-        yield from _by_build_dates(plan)
+        yield from _by_build_dates(condition, plan.inventory.protect or "")
     yield from _of_other_repositories(plan)
 
 
@@ -46,10 +46,10 @@ def unlisted(inventory: Inventory) -> Iterator[str]:
         )
 
 
-def _by_build_dates(plan: Plan) -> Iterator[str]:
+def _by_build_dates(condition: str, protect: str) -> Iterator[str]:
     """The same condition means push dates with base_path."""
-    for name, condition in (("the condition", plan.condition), ("`protect`", plan.inventory.protect or "")):
-        words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", condition))
+    for name, text in (("the condition", condition), ("`protect`", protect)):
+        words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", text))
         if ages := [word for word in words if word in _AGES]:
             yield (
                 f"without registry.base_path nobody knows when tags were pushed: {', '.join(ages)} of {name} "
@@ -60,7 +60,7 @@ def _by_build_dates(plan: Plan) -> Iterator[str]:
             yield f"without registry.base_path nobody knows when tags were pushed: `pushed` of {name} is NULL"
 
 
-def _of_other_repositories(plan: Plan) -> Iterator[str]:
+def _of_other_repositories(plan: Decision) -> Iterator[str]:
     """Signatures that are kept apart from what they sign (cosign's COSIGN_REPOSITORY)."""
     tags = plan.tags[(plan.tags["action"] != "keep") & plan.tags["tag_name"].str.startswith("sha256-")]
     named = "sha256:" + tags["tag_name"].str.extract(_NAMES_ITS_SUBJECT, expand=False)

@@ -59,7 +59,7 @@ class Plan(Decision, Shown):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader may have meant otherwise, in a sentence each: by which dates ages are counted, and the like."""
-        return tuple(notes(self))
+        return tuple(notes(self, self.condition))
 
     @property
     def reclaimable(self) -> int:
