@@ -67,6 +67,9 @@ class MemoryFiles:
     def stat(self, path: str) -> Stat | None:
         return Stat(len(self.file[path][0]), self.file[path][1]) if path in self.file else None
 
+    def version(self, path: str) -> object:
+        return self.file.get(path) or (sorted(self.folder[path]) if path in self.folder else None)
+
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         return (self.file[path][0][:size], self.file[path][1]) if path in self.file else None
 
