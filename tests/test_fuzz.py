@@ -73,7 +73,17 @@ fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
-MANIFEST = ("schemaVersion", "mediaType", "config", "layers", "manifests", "digest", "size", "subject", "annotations")
+MANIFEST: tuple[str, ...] = (
+    "schemaVersion",
+    "mediaType",
+    "config",
+    "layers",
+    "manifests",
+    "digest",
+    "size",
+    "subject",
+    "annotations",
+)
 MANIFEST += ("platform", "os", "architecture", "artifactType", "blobs", "Digest", "created", "Labels", "history")
 
 
@@ -86,7 +96,18 @@ def test_manifests(data: bytes, media_type: str | None) -> None:
     assert content.error is None or content.error.isprintable()
 
 
-CONF = ("registry", "url", "base_path", "engine", "protect", "sql", "gc-command", "gc-before", "reports", "limits")
+CONF: tuple[str, ...] = (
+    "registry",
+    "url",
+    "base_path",
+    "engine",
+    "protect",
+    "sql",
+    "gc-command",
+    "gc-before",
+    "reports",
+    "limits",
+)
 CONF += (
     "max_tags",
     "in-use",
@@ -127,9 +148,31 @@ def test_conf(data: bytes) -> None:
         config.condition("none")
 
 
-FACTS = ("status", "started", "finished", "registry", "registry_id", "sql_id", "action", "condition", "errors", "notes")
+FACTS: tuple[str, ...] = (
+    "status",
+    "started",
+    "finished",
+    "registry",
+    "registry_id",
+    "sql_id",
+    "action",
+    "condition",
+    "errors",
+    "notes",
+)
 FACTS += ("tags_deleted", "tags_untagged", "manifests_deleted", "bytes_freed", "bytes_predicted", "finished_by", "user")
-EVENTS = ("started", "beginning", "taking", "taken", "untagging", "untagged", "deleting", "deleted", "moved", "running")
+EVENTS: tuple[str, ...] = (
+    "started",
+    "beginning",
+    "taking",
+    "taken",
+    "untagging",
+    "untagged",
+    "deleting",
+    "deleted",
+    "moved",
+    "running",
+)
 EVENTS += ("ran", "collecting", "unlinking", "collected", "brought back", "finished")
 KEYS = ("image", "digest", "digests", "tag", "name", "scanned", "blobs", "step", "exit_code", "media_type", "time")
 

@@ -265,7 +265,7 @@ def rows_by_image(case: Case, freed: dict[str, int]) -> dict[str, tuple[int, ...
     for digest, size in freed.items():
         held = {node.image for node in case.model.revisions if digest in names_of(case.model, node)}
         shared = "(shared by several images)" if held else "(no manifest refers to it)"
-        count(*(held if len(held) == 1 else {shared}), 5, size)
+        count(held.pop() if len(held) == 1 else shared, 5, size)
     for tag in case.model.tags:
         if tag.image in rows:
             count(tag.image, 0)

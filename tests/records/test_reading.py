@@ -75,8 +75,9 @@ def test_a_run_is_unfinished_until_another_ended_well(config: Config, record: Re
 
 def test_another_registrys_runs_are_not_ours(config: Config, record: Record) -> None:
     """A record that names another registry, or none, is not among the runs."""
-    others = ("http://127.0.0.1:1", None, 5, ["x"], "http://[", f"{URL}/path")
-    for known in [{"registry_id": "0" * 32}, *({"registry": other, "registry_id": None} for other in others)]:
+    others: tuple[Any, ...] = ("http://127.0.0.1:1", None, 5, ["x"], "http://[", f"{URL}/path")
+    records: list[dict[str, Any]] = [{"registry": other, "registry_id": None} for other in others]
+    for known in [{"registry_id": "0" * 32}, *records]:
         record.write(**known)
         assert past_runs(config) == []
         with pytest.raises(CleanupError, match=r"is the record of a run on|is not the record of a run"):
