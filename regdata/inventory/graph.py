@@ -63,7 +63,7 @@ class Graph:
             }
         )
         self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests, oddities=oddities)
-        self.keep("inventory/reach.sql", setting=setting)
+        self.keep("inventory/reach.sql", descriptor=references.descriptors, setting=setting)
         self.keep("inventory/held.sql", blobs=blobs, descriptor=references.descriptors, setting=setting)
 
     def keep(self, file: str, **tables: Table) -> None:

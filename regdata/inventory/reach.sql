@@ -1,5 +1,5 @@
 -- What holds what inside a repository, and what stays whatever is selected. Reads the tables of numbers.sql and
--- setting(scanned_at, grace); shared by inventory.sql and plan.sql, so that both mean the same. The rules' numbers are
+-- setting(scanned_at, grace) and descriptor(digest, media_type); shared by inventory.sql and plan.sql, so that both mean the same. The rules' numbers are
 -- those of plan.sql.
 
 -- An index holds its children, a manifest of unknown type whatever it names. So does what has a manifest for its config or layer:
@@ -28,9 +28,18 @@ select src, dst from child
 union select subject, node from referrer;
 
 -- What by its content can belong to another manifest, whatever its tag is called, and to which (a digest; NULL: it does not say):
--- what names a subject, a signature, attestation or SBOM, and an index of nothing but such (the referrers fallback tag's).
+-- what names a subject, a signature, attestation or SBOM, and an index of nothing but such (the referrers fallback tag's). Not
+-- every artifact: a Helm chart stands for itself.
 create table attachable as
-with leaf as (select node, subject from node where subject is not null or kind in ('signature', 'artifact'))
+with described as (
+    select r.manifest
+    from (from refers semi join (select digest as manifest from node where kind = 'artifact') using (manifest)) r
+    join descriptor d on d.digest = r.blob where regexp_matches(d.media_type, 'spdx|cyclonedx|syft|in-toto|dsse')
+),
+leaf as (
+    select node, subject from node
+    where subject is not null or kind = 'signature' or (kind = 'artifact' and digest in (select manifest from described))
+)
 select node, subject from leaf
 union all
 select p.node, max(l.subject)

@@ -12,6 +12,7 @@ from regdata.demo.samples import (
     OCI_LAYER,
     Blob,
     Image,
+    make_helm_chart,
     make_image,
     make_index,
     make_layer,
@@ -62,6 +63,9 @@ def cases() -> list[Case]:
         Case(".sig", attached("both", COSIGN, OCI_LAYER), False, "image"),
         Case(".sbom", make_referrer(OTHER), False, "signature"),
         Case("", make_index([]), False, "index"),
+        Case("", make_helm_chart("a chart", 300), False, "artifact"),
+        Case(".sig", make_helm_chart("another chart", 300), False, "artifact"),
+        Case("", make_index([make_helm_chart("a third chart", 300)]), False, "index"),
     ]
     for suffix, media_types in (
         (".sig", [COSIGN]),

@@ -159,8 +159,8 @@ class Model:
             entries = [self.manifests[child.digest] for child in self.children(node)]
             subjects = {entry.subject for entry in entries}
             sorts = {entry.kind for entry in entries if not entry.subject}
-            return bool(entries) and subjects <= {None, digest} and sorts <= {"signature", "artifact"}
-        return it.kind in ("signature", "artifact")
+            return bool(entries) and subjects <= {None, digest} and sorts <= {"signature"}
+        return it.kind == "signature"  # an artifact that says nothing more may be anything
 
     def named_subject(self, tag: Tag) -> Node | None:
         """The manifest that a cosign or fallback tag names, where the tag's own manifest is what its name says."""
