@@ -274,10 +274,12 @@ class _Work:
         elif self._has_landed(fresh):
             _make_layers(self.plan, site, record)
             self.collected = collect(config, site, record, self._links(), manifests_left(fresh))
-            if self.collected.freed:
-                self._say(verify_pushed(scan_site(site, config, since=fresh), self.collected.freed))
         self._say(Verdict(self.collected.notes, self.collected.errors))
-        if self.collected.ran and self.outcome.deleted:
+        if not self.collected.ran or self.collected.errors:  # the registry may be stopped
+            return
+        if self.collected.freed and config.gc_command:
+            self._say(verify_pushed(scan_site(site, config, since=fresh), self.collected.freed))
+        if self.outcome.deleted:
             self._revive()  # what was inside the registry all the time
 
     def _links(self) -> list[tuple[str, str]]:
