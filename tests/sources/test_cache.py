@@ -16,7 +16,7 @@ import pytest
 
 import regdata
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import OCI_INDEX, OCI_MANIFEST, Image, make_image, make_index, make_layer
+from regdata.demo.samples import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Image, make_image, make_index, make_layer
 from regdata.sources.api import Api
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
@@ -227,15 +227,15 @@ def test_what_changed_is_read(fake: FakeRegistry, folder: Path) -> None:
 
 def test_a_child_that_does_not_say_its_type(fake: FakeRegistry, folder: Path) -> None:
     """A child whose type only its index, or only the registry's answer tells reads the same from the cache."""
-    for number, told in enumerate(("descriptor", "answer", "both")):
-        child = untyped(make_image([make_layer(number, 9)], oci=True))
+    for number, told in enumerate(("descriptor", "answer", "docker")):
+        child = untyped(make_image([make_layer(number, 9)], oci=told != "docker"))
         index = json.loads(make_index([child]).manifest)
         if told == "answer":
             del index["manifests"][0]["mediaType"]
         fake.push("app", told, untyped(Image(json.dumps(index).encode(), OCI_INDEX, children=(child,))))
     plain = scan(fake.url, None)
     assert plain["contents"]["error"] == [None] * 6
-    assert sorted(plain["contents"]["media_type"]) == [OCI_INDEX] * 3 + [OCI_MANIFEST] * 3
+    assert sorted(plain["contents"]["media_type"]) == [DOCKER_MANIFEST, *[OCI_INDEX] * 3, *[OCI_MANIFEST] * 2]
     assert scan(fake.url, folder) == plain
     assert scan(fake.url, folder) == plain
 
