@@ -1,0 +1,33 @@
+"""A registry of version 3.x, which can delete a tag alone over its API: as it answers, for the real one here is 2.8."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import regdata
+from regdata.config import load_config
+from regdata.demo.samples import make_image, make_layer
+from tests.support.fakes import FakeRegistry, serve
+
+IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
+
+
+def test_tags_and_their_manifests_go(tmp_path: Path) -> None:
+    """Tags that were taken first are no reason to keep their manifests; a tag that shares its digest goes alone."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in {"0": IMAGES[0], "1": IMAGES[1], "same": IMAGES[1], "2": IMAGES[2], "3": IMAGES[2]}.items():
+            fake.push("app", tag, image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1', '2', '3')")
+        result = regdata.apply(plan, config, gc=False)
+        assert result.errors == []
+        assert dict(zip(result.tags["tag_name"], result.tags["outcome"], strict=True)) == {
+            "0": "deleted",
+            "1": "untagged",
+            "2": "deleted",
+            "3": "deleted",
+        }
+        assert fake.tags["app"] == {"same": IMAGES[1].digest}
+        assert set(fake.manifests["app"]) == {IMAGES[1].digest}
