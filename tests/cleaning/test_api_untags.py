@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import regdata
 from regdata.config import load_config
 from regdata.demo.samples import make_image, make_layer
+from tests.cleaning.test_changes import at
 from tests.support.fakes import FakeRegistry, serve
 
 IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
@@ -31,3 +34,17 @@ def test_tags_and_their_manifests_go(tmp_path: Path) -> None:
         }
         assert fake.tags["app"] == {"same": IMAGES[1].digest}
         assert set(fake.manifests["app"]) == {IMAGES[1].digest}
+
+
+def test_a_tag_pushed_again_after_it_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that comes back between its own deletion and its manifest's keeps the manifest."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
+        at(monkeypatch, "deleting", lambda: fake.push("app", "1", IMAGES[1]))
+        assert regdata.apply(plan, config, gc=False).errors == []
+        assert fake.tags["app"] == {"1": IMAGES[1].digest, "2": IMAGES[2].digest}
+        assert set(fake.manifests["app"]) == {IMAGES[1].digest, IMAGES[2].digest}
