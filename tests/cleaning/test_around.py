@@ -157,6 +157,19 @@ def test_empty_repositories_with_layers(new_scene: NewScene, own: bool) -> None:
     assert [path.name for path in (repositories(scene.base_path) / "new").iterdir()] == ["1"]
 
 
+def test_a_run_that_failed_leaves_empty_repositories(new_scene: NewScene) -> None:
+    """They go with the first run that ends well."""
+    scene = new_scene()
+    (repositories(scene.base_path) / "new/empty/_layers").mkdir(parents=True)
+    os.utime(repositories(scene.base_path) / "new/empty/_layers", (time.time() - 3 * 3600,) * 2)
+    scene.set(gc_command=["false"])
+    assert "exit code 1" in scene.clean()
+    assert (repositories(scene.base_path) / "new/empty").exists()
+    scene.set(gc_command=scene.registry.gc_command)
+    assert scene.clean() == ""
+    assert not (repositories(scene.base_path) / "new").exists()
+
+
 def first_of_all() -> Image:
     """An image with a smaller digest than what is attached to it has, so that nothing else puts it last."""
     for number in count():
