@@ -106,8 +106,11 @@ def test_stale_cache(new_scene: NewScene, store: bool) -> None:
     found = outcomes(frame := undo.restore(folder, config_of(scene)))
     assert found[f"prod/old@{OLD.digest}"] == "lost"
     assert scene.store().lacks(after) == after.lacks(after)
-    assert scene.store().revisions == after.revisions
     assert broken(scene.base_path) == []
+    if store:  # gc-after did not restart it, so that manifests' bytes were put back
+        assert found["prod/app:old"] == found[f"prod/app@{RELABELLED.digest}"] == "restored"
+        return
+    assert scene.store().revisions == after.revisions
     relabelled = frame.set_index("reference").loc[RELABELLED.digest]
     assert relabelled["outcome"] == "failed"
     assert "restart the registry and restore again" in relabelled["why"]
@@ -304,9 +307,10 @@ def test_notebook(new_scene: NewScene) -> None:
     code, notebook = papermill(scene, "-p", "run", folder)
     assert code == 0
     assert scene.store() == before
-    shown = [output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    shown = [output["data"]["text/plain"] for output in outputs if "data" in output]
     assert folder in shown[0]
-    assert shown[-1] == f"'{len(undo.restore(folder, config_of(scene)))} restored'"
+    assert outputs[-1]["text"] == f"{len(undo.restore(folder, config_of(scene)))} restored\n"
     scene.clean()
     lost = f"reports/{scene.records()[1].name}"
     code, notebook = papermill(scene, "-p", "run", lost)

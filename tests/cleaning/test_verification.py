@@ -150,7 +150,7 @@ def test_layers_whose_manifest_comes(new_scene: NewScene, finished: Finished) ->
 def test_deleted_since_they_were_pushed(new_scene: NewScene, finished: Finished) -> None:
     """Layers that just came and whose image was deleted, by a run or by others, are no push in flight."""
     scene = new_scene()
-    scene.set(gc_before=None, gc_after=None, sql={"none": "2=1", "scene": f"{CONDITION} or image_name like 'new/%'"})
+    scene.set(gc_before=None, sql={"none": "2=1", "scene": f"{CONDITION} or image_name like 'new/%'"})
     push(scene.registry.url, "new/1", "1", OLD)
     assert scene.clean(gc=False) == ""
     other = make_image([make_layer("by others", 300)])

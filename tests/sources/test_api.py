@@ -59,7 +59,7 @@ def fake(naps: list[float]) -> Iterator[FakeRegistry]:
 @pytest.fixture(params=[(8, False), (1, True)], ids=["8 workers", "1 worker, cache"])
 def api(fake: FakeRegistry, tmp_path: Path, request: pytest.FixtureRequest) -> Api:
     workers, caches = request.param
-    return Api(Registry(fake.url, reach=Reach(at_once=workers), timeout=(1, 0.3)), Cache(tmp_path) if caches else OFF)
+    return Api(Registry(fake.url, reach=Reach(at_once=workers), timeout=(1, 0.8)), Cache(tmp_path) if caches else OFF)
 
 
 def test_same_as_the_folder(demo_registry: LocalRegistry) -> None:

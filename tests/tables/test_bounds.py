@@ -132,6 +132,7 @@ def test_a_process_that_waits_for_an_inventory(engine: Engine) -> None:
     end_spare()
     process.prepare()
     process.prepare()
+    until(lambda: bool(workers()))
     [ready] = workers()
     with closing(Reader(ROWS, engine)) as reader:
         reader.select("1=1")
