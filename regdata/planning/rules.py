@@ -15,7 +15,6 @@ import duckdb
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
-from regdata.tables.conditions import select
 from regdata.tables.workspace import frame, run_file
 
 # Why a tag or a manifest goes or stays, in words.
@@ -43,7 +42,7 @@ BECAUSE_OF_OTHERS = {"shared-digest", "index-child", "signs-kept-image", "has-ke
 def protected(inventory: Inventory) -> pd.DataFrame:
     """Keep-rule: the tags that conf.json's `protect` matches. Raises ConditionError."""
     condition = inventory.protect
-    ids = select(inventory, condition, engine=inventory.engine, name="protect") if condition else []
+    ids = inventory.readers.select(condition, engine=inventory.engine, name="protect") if condition else []
     return pd.DataFrame({"id": ids, "reason": "protected"})
 
 
