@@ -20,6 +20,8 @@ from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
 from tests.support.small import DAY, NOW, Small, digest, indexed
 
+pytestmark = pytest.mark.slow
+
 MONTHS = 6
 
 
@@ -141,7 +143,6 @@ CONDITIONS: dict[str, Callable[[Tag, int], bool]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("snapshots", [True, False], ids=["snapshots", "push dates"])
 def test_against_a_naive_count(config: Config, snapshots: bool, condition: str) -> None:
@@ -172,7 +173,6 @@ def small(config: Config, **keys: Any) -> Config:
     return config.model_copy(update=keys)
 
 
-@pytest.mark.slow
 def test_what_runs_today(config: Config, tmp_path: Path) -> None:
     """What runs today would have been missed, without a log, too; not under a name that was pushed again since."""
     tags = [

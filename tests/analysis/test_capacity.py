@@ -35,6 +35,8 @@ from regdata.show.words import size
 from tests.support.helpers import ROOT, no_rows, numbered, store_bytes
 from tests.support.notebooks import execute
 
+pytestmark = pytest.mark.slow
+
 Conf = Callable[..., Path]
 NOW = 1_800_000_000
 OLD = "age_days > 90"
@@ -124,7 +126,6 @@ def test_unknown_dates() -> None:
     assert undated.frame["bytes"].tolist() == [7]
 
 
-@pytest.mark.slow
 def test_snapshots_measure_the_past() -> None:
     """From the first snapshot on the past is what was measured, before it what that snapshot's dates say."""
     pushes = builds(10)
@@ -181,7 +182,6 @@ def test_too_little_for_a_forecast() -> None:
     assert "too little is known for a forecast" in str(views.options(study))
 
 
-@pytest.mark.slow
 def test_interval() -> None:
     """The interval widens, holds the expectation, never falls below what is stored, and holds most truths."""
     chance = np.random.default_rng(7)
@@ -213,7 +213,6 @@ def test_a_single_jump() -> None:
 # What conditions would change
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dates", [True, False], ids=["folder", "API"])
 def test_as_of(dates: bool) -> None:
     """What the registry was at a time in the past, where no tag has moved: ages and ranks as a scan then gave them."""
@@ -233,7 +232,6 @@ def test_as_of(dates: bool) -> None:
             assert plan(found, condition).reclaimable == plan(wanted, condition).reclaimable
 
 
-@pytest.mark.slow
 def test_options() -> None:
     """Run now a condition frees what its plan says; run every month there is what it left and what came since."""
     pushes = builds(10)
@@ -269,7 +267,6 @@ def test_options() -> None:
     assert size(old.freed) in findings.changes(study) or size(few.freed) in findings.changes(study)
 
 
-@pytest.mark.slow
 def test_findings_and_charts() -> None:
     """Sentences and charts say what the frames hold."""
     study = look(inventory_of(builds(14)), {"old": OLD, "few": "newest_rank > 3"}, disk=Disk(500_000, 500_000))

@@ -15,6 +15,8 @@ from tests.support.helpers import numbered
 from tests.support.model import NOW, Model, Node, models
 from tests.support.small import few
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "60"))
 
 

@@ -15,6 +15,8 @@ from regdata.usage.accesslog import Pulls
 from tests.support.helpers import ROOT
 from tests.support.small import DAY, NOW, Small, digest
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "team/app"
 TEXT = (ROOT / "docs/cookbook.md").read_text()
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from regdata.tables.conditions import select
 from regdata.tables.schema import Engine
 from tests.support.helpers import named_rows, numbered
 from tests.support.model import LAYERS, NOW, Columns, Model, Node, Tag, closure, models
+
+pytestmark = pytest.mark.slow
 
 # Each is a registry of one to six images. A few thousand may find what these don't:
 # PROPERTY_EXAMPLES=5000 pytest tests/planning/test_plan_properties.py

@@ -33,6 +33,8 @@ from regdata.sources.manifest import parse_manifest
 from regdata.tables.schema import Engine
 from tests.support.helpers import store_bytes
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_700_000_000
 DAY = 86400
 Conf = Callable[..., Path]

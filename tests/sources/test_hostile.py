@@ -20,6 +20,8 @@ from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import ROOT
 from tests.support.server import Reply
 
+pytestmark = pytest.mark.slow
+
 IMAGE = make_image([make_layer("hostile", 100)])
 MANIFEST = "GET /v2/app/manifests/1"
 CATALOG = "GET /v2/_catalog?n=1000"

@@ -21,6 +21,8 @@ from regdata.tables.conditions import Reader, Readers
 from regdata.tables.schema import Engine
 from tests.support.rows import Rows
 
+pytestmark = pytest.mark.slow
+
 ROWS = Rows(images=[{"image_name": "app", "tag_name": f"v{number}", "tag_size": number} for number in range(20_000)])
 MB = 1_000_000
 ENDLESS = "exists (with recursive r(n) as (select 1 union all select n + 1 from r) select 1 from r where n < 0)"
@@ -66,7 +68,6 @@ HOSTILE: list[tuple[Engine, str]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "condition"), HOSTILE, ids=lambda value: value[:50])
 def test_hostile_conditions(engine: Engine, condition: str) -> None:
     """None takes a gigabyte, none goes on after its time; the next one is read as if nothing had been."""
@@ -81,7 +82,6 @@ def test_hostile_conditions(engine: Engine, condition: str) -> None:
         assert len(reader.select("tag_size < 10")) == 10
 
 
-@pytest.mark.slow
 def test_long_answers() -> None:
     """A query that gives more than there is room for is refused, and the process that asked stays small."""
     with closing(Reader(ROWS, "duckdb")) as reader, watched() as peak:
@@ -108,7 +108,6 @@ def test_interrupting(engine: Engine) -> None:
             assert readers.select("id = 2", engine=engine) == [2]
 
 
-@pytest.mark.slow
 @both_engines
 def test_a_process_that_was_killed(engine: Engine) -> None:
     """Between two conditions another takes its place; while one is read, that is an error of one line."""
@@ -160,7 +159,6 @@ def test_modules_of_the_working_folder(tmp_path: Path) -> None:
     assert Reader(ROWS, "duckdb").select("id = 1") == [1]
 
 
-@pytest.mark.slow
 def test_a_copied_process() -> None:
     """A fork of this process has processes of its own: the two can't get each other's answers."""
     script = """
@@ -190,7 +188,6 @@ reader.select(sys.argv[2])
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize(("engine", "condition"), [("duckdb", ENDLESS), ("sqlite", DEAF)])
 def test_nothing_is_left_running(engine: Engine, condition: str, sent: signal.Signals) -> None:

@@ -18,6 +18,8 @@ from regdata.errors import StorageError
 from regdata.usage.accesslog import AccessLog
 from tests.support.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_795_600_000  # 2026-11-25T09:46:40Z
 DAY = 86400
 DIGEST = f"sha256:{'ab' * 32}"
@@ -385,7 +387,6 @@ def test_packed_by_content(log: Path) -> None:
     assert totals(log, plain) == {"a:1": 1, "b:1": 1}
 
 
-@pytest.mark.slow
 def test_history_of_many_runs(log: Path, tmp_path: Path) -> None:
     """A history of many files becomes one; what it knows stays, also where a run was killed before it tidied up."""
     history = tmp_path / "history"
@@ -479,7 +480,6 @@ def test_odd_names(tmp_path: Path) -> None:
     assert totals(file, history=folder / "'h*'") == {"a:1": 1}
 
 
-@pytest.mark.slow
 def test_against_counting_by_hand(tmp_path: Path) -> None:
     """Random logs, cut and rotated at random, give what a plain count gives."""
     chance = random.Random(14)
