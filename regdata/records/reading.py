@@ -256,7 +256,7 @@ def find_run(run: str | Path, config: Config) -> PastRun:
 def read_facts(folder: Path) -> dict[str, Any]:
     """record.json; empty where it can't be read."""
     try:
-        facts = json.loads(_bytes(folder / "record.json", _MOST))
+        facts = _loads(_bytes(folder / "record.json", _MOST))
     except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
@@ -271,12 +271,26 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
     found = []
     for line in lines:
         try:
-            event = json.loads(line)
+            event = _loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             found.append(event)
     return found
+
+
+def _loads(data: bytes) -> Any:
+    """The JSON document; halves of characters, which JSON can name and no table can hold, are replaced."""
+    document = json.loads(data)
+    return _whole(document) if b"\\ud" in data.lower() or b"\xed" in data else document
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_whole(key): _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _bytes(path: Path, most: int | None = None) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from regdata.cleaning.undo import runs
 from regdata.config import Config, load_config
 from regdata.errors import CleanupError
 from regdata.records.closing import close_killed, settle
@@ -93,6 +94,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "record.json nested too deep": lambda folder: (folder / "record.json").write_text("[" * 100_000),
     "started is no time": lambda folder: edit(folder, started="yesterday"),
     "started is a number": lambda folder: edit(folder, started=5),
+    "started is half a character": lambda folder: edit(folder, started="\ud800"),
     "no plan": lambda folder: (folder / "plan.parquet").unlink(),
     "plan cut short": lambda folder: cut(folder / "plan.parquet"),
     "plan without a column": lambda folder: plan(folder, {"image_name": ["app"], "tag_name": [None]}),
@@ -169,6 +171,7 @@ def test_a_damaged_file(config: Config, record: Record, damage: str) -> None:
     """A file of a record that is missing or damaged is told in a line, or is as good as not there."""
     DAMAGE[damage](record.folder)
     everything(PastRun(record.folder))
+    assert isinstance(runs(config), pd.DataFrame)
     assert len(past_runs(config)) == (not damage.startswith(("no record", "record")))
     assert isinstance(unfinished(config, besides=config.reports), list)
 
