@@ -23,6 +23,8 @@ from tests.support.helpers import no_rows, store_bytes
 from tests.support.odd import push_image_by, push_index_of_blobs
 from tests.support.small import NOW, Small, digest, few
 
+pytestmark = pytest.mark.slow
+
 Conf = Callable[..., Path]
 
 AUTOBUILD = "image_name like '%prod%' and image_tag != 'latest'"

@@ -20,6 +20,8 @@ from regdata.sources.source import Glance, Part
 from tests.support.helpers import numbered
 from tests.support.small import DAY, NOW, Small, digest
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "a/app"
 ALL = ("1.0", "2.0", "3.0")
 

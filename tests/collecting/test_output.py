@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from regdata.show.blocks import Output
 from tests.support.helpers import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_three_hundred_megabytes_in_one_line(tmp_path: Path) -> None:

@@ -11,12 +11,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.helpers import ROOT
+
+pytestmark = pytest.mark.slow
 
 Conf = Callable[..., Path]
 CODE = """
 import json, os, time
 from pathlib import Path
+import pytest
+
 from regdata.command.ticker import Ticker
 with Ticker():
     file = Path(os.environ["REGDATA_PROGRESS"])

@@ -22,6 +22,8 @@ from regdata.usage.accesslog import Pulls
 from regdata.usage.inuse import Use
 from tests.support.small import DAY, NOW, digest, indexed
 
+pytestmark = pytest.mark.slow
+
 ENGINES: tuple[Engine, Engine] = ("duckdb", "sqlite")
 
 

@@ -15,6 +15,8 @@ from regdata.show.words import size
 from regdata.sources.columns import Columns
 from tests.support.small import NOW, Small, few
 
+pytestmark = pytest.mark.slow
+
 NOTHING = Inventory.from_columns(Columns(), scanned_at=NOW, from_store=True)
 
 

@@ -11,6 +11,8 @@ from regdata.inventory.graph import GRACE
 from regdata.planning.plan import Plan
 from tests.support.small import NOW, Small, digest
 
+pytestmark = pytest.mark.slow
+
 HOUR = 1 / 24
 
 

@@ -257,6 +257,7 @@ def test_a_lost_cache_is_read_again(fake: FakeRegistry, folder: Path) -> None:
     assert scan(fake.url, folder) == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [error_reply(404), error_reply(405), Reply(200), Reply(how="reset")])
 def test_a_head_that_does_not_tell(fake: FakeRegistry, folder: Path, reply: Reply) -> None:
     """Where a HEAD fails or gives no digest, the tag is read as without a cache."""

@@ -262,6 +262,7 @@ def test_bad_commands(argv: tuple[str, ...], said: str) -> None:
         read([argv], NAMES)
 
 
+@pytest.mark.slow
 def test_slow_command(tmp_path: Path) -> None:
     """A command that hangs is ended, with what it started."""
     mark = tmp_path / "mark"
