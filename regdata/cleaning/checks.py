@@ -14,17 +14,18 @@ from regdata.inventory.inventory import Inventory
 from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
+from regdata.records.summary import deletes
 from regdata.sources.site import Site
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
 
 
-def check_early(config: Config, sql_id: str, *, collects: bool) -> None:
-    """What is wrong with a run whatever the registry holds: its conditions and, if it ``collects``, its commands.
+def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
+    """What is wrong with a run whatever the registry holds: its conditions and, if it collects, its commands.
     Raises ConfigError, ConditionError or CleanupError; nothing is asked of the registry."""
     check_conditions(config, sql_id)
-    if collects:
+    if gc and deletes({"sql_id": sql_id, "action": action}):
         check_commands(config)
 
 

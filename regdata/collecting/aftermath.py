@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -58,7 +57,7 @@ Blobs = list[tuple[str, str]]
 def clear(site: Site, blobs: Iterable[tuple[str, str]]) -> tuple[Claimed, Blobs]:
     """Asks the registry for those blobs (image, digest) that are gone, and makes its cache forget what it claims; those
     that are not gone. Raises CleanupError where it does not answer."""
-    claims, blobs = Claims(copy.copy(site.registry)), list(blobs)
+    claims, blobs = Claims(site.registry), list(blobs)
     try:
         _check_up(site)
         with ThreadPoolExecutor(site.registry.workers) as pool:
@@ -125,7 +124,7 @@ def remove_empty(site: Site, record: Record, *, before: int, among: Collection[s
     found = [one for one in site.empty_repositories(before=before) if among is None or one in among]
     if found and among is None:
         claims, links = (
-            Claims(copy.copy(site.registry)),
+            Claims(site.registry),
             [(one, digest) for one in found for digest in site.store.links(one)],
         )
         with ThreadPoolExecutor(site.registry.workers) as pool:

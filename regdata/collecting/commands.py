@@ -36,7 +36,7 @@ _MOST = 1 << 20
 # Links that are written down at a time.
 _LINKS = 1000
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
-OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
+_OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,11 @@ class Commands:
             self.record.journal(event)
 
 
+def environment() -> dict[str, str]:
+    """What a command of conf.json's gets of ours."""
+    return {name: value for name, value in os.environ.items() if name not in _OURS}
+
+
 def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tuple[int, str]:
     """Exit code and output of a command, run in a session of its own, where no Ctrl-C reaches it.
 
@@ -190,7 +195,7 @@ def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tupl
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if name not in OURS},
+                env=environment(),
                 start_new_session=True,
                 close_fds=not keep_lock,
             )

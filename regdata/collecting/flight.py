@@ -47,7 +47,7 @@ def in_flight(site: Site, fresh: Inventory) -> Flight:
 def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[str, str]]:
     """The blobs that nobody needs and that came, or were linked, after ``young``, or nobody knows when; but for those
     that a manifest used which was deleted since."""
-    stored = fresh.blobs[fresh.blobs["stored"].fillna(False).astype(bool)]
+    stored = fresh.blobs[fresh.stored]
     dates = dict(zip(stored["blob_hash"], stored["blob_date"].fillna(0).astype(int), strict=True))
     unneeded = dates.keys() - needed(fresh)
     for image in fresh.repositories["image_name"] if unneeded else ():

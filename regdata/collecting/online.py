@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import defaultdict
 from collections.abc import Collection as Digests
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from regdata.collecting import trash
 from regdata.collecting.sweep import SPARED, WAIT, Item, Journal, Sweep, Swept
+from regdata.inventory.inventory import Inventory
 from regdata.show.words import count
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
@@ -40,6 +41,18 @@ class Reading:
     empty: Digests[str] = frozenset()
     young: int | None = None
     held: Digests[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, inventory: Inventory, *, began: int, **more: Any) -> Self:
+        """What an inventory knows whose reading began then; ``more``: what is to be done about it."""
+        manifests, stored = inventory.manifests.groupby("image_name")["manifest_hash"], inventory.stored
+        return cls(
+            began=began,
+            manifests={str(image): frozenset(group) for image, group in manifests},
+            stored=frozenset(inventory.blobs[stored]["blob_hash"]),
+            missing=frozenset(inventory.blobs[~stored]["blob_hash"]),
+            **more,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ def collect(
         watch.expect(reading.frees, [link for item in items for link in item.links])
         # The file system's clock, which may not be ours, at the time when the reading began.
         since = reading.began + now - int(time.time())
-        claims = None if stopped else Claims(copy.copy(registry))
+        claims = None if stopped else Claims(registry)
         sweep = Sweep(aside, claims, watch, record, run=run, since=since, keeps=keeps_days > 0, wait=wait)
         healed = sweep.run(ailing)
         swept = sweep.run(going)

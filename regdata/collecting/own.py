@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection as Digests
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ def check_collector(config: Config, site: Site, images: list[str]) -> None:
         for name in names[:1]:
             site.registry.check_deletes(name)
             site.check_written(name)
-            check_online(Claims(copy.copy(site.registry)), _folder(config), name)
+            check_online(Claims(site.registry), _folder(config), name)
 
 
 def stops(config: Config) -> bool:
@@ -83,12 +82,9 @@ def collect_own(
 ) -> Collection:
     """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry; and what is due
     of what was set aside, or all of it (``empty_trash``)."""
-    stored = fresh.blobs["stored"].fillna(False).astype(bool)
-    reading = Reading(
+    reading = Reading.of(
+        fresh,
         began=began,
-        manifests=_by_image(fresh),
-        stored=frozenset(fresh.blobs[stored]["blob_hash"]),
-        missing=frozenset(fresh.blobs[~stored]["blob_hash"]),
         frees=dict(zip(blobs["blob_hash"], blobs["blob_size"].astype(int), strict=True)),
         empty=frozenset(site.empty_repositories(before=fresh.scanned_at - GRACE)),
         young=fresh.scanned_at - GRACE,
@@ -185,8 +181,3 @@ def _around(commands: Commands, site: Site, repositories: list[str]) -> Iterator
     finally:
         with interrupts_held_back():
             commands.run("gc-after")
-
-
-def _by_image(inventory: Inventory) -> dict[str, Digests[str]]:
-    manifests = inventory.manifests[["image_name", "manifest_hash"]]
-    return {str(image): frozenset(group) for image, group in manifests.groupby("image_name")["manifest_hash"]}

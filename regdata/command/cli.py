@@ -55,9 +55,8 @@ def clean(program: Program, arguments: argparse.Namespace) -> int:
     from regdata.cleaning.checks import check_early
     from regdata.tables.process import release
 
-    collects = arguments.action == "del" and arguments.sql_id != "none" and arguments.gc
     try:
-        check_early(config, arguments.sql_id, collects=collects)
+        check_early(config, arguments.sql_id, arguments.action, gc=arguments.gc)
     finally:
         release()
     return _run(program, arguments, config)

@@ -120,7 +120,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
-    from regdata.records.index import all_runs, runs_table, write_index
+    from regdata.records.index import runs_table, write_index
+    from regdata.records.reading import all_runs
 
     reports = PROGRAM.load(arguments.conf).reports
     print(runs_table(all_runs(reports)).text)

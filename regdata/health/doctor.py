@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +13,12 @@ from regdata.collecting.own import undo_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError
 from regdata.health.ailments import ailments, told
-from regdata.health.mending import Broken, mend
+from regdata.health.mending import Broken, is_sound, mend
 from regdata.inventory.scan import scan_site
 from regdata.records.record import Record
 from regdata.sources import processes
 from regdata.sources.census import COLUMNS, Listing, census, path_of
 from regdata.sources.claims import Claims
-from regdata.sources.files import ABSENT
-from regdata.sources.files import told as on_disk
 from regdata.sources.manifest import is_digest
 from regdata.sources.paths import blob_path
 from regdata.sources.site import Site
@@ -114,7 +111,7 @@ def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str
     ]
     if not asked:
         return
-    claims = Claims(copy.copy(site.registry))
+    claims = Claims(site.registry)
     with ThreadPoolExecutor(site.registry.workers) as pool:
         answers = list(pool.map(lambda pair: claims.has(*pair), asked))
     exists = storage.files.exists
@@ -130,7 +127,7 @@ def _altered(storage: Storage, files: Listing, progress: Progress | None) -> Ite
     total, done = sum(size for _, size in blobs), 0
     with ThreadPoolExecutor(processes.cores()) as pool:  # hashing holds no lock
         for (name, size), sound in zip(blobs, pool.map(lambda blob: is_sound(storage, blob[0]), blobs), strict=True):
-            if not sound:
+            if sound is False:
                 yield "blob", None, name
             done += size
             if progress:
@@ -142,12 +139,3 @@ def _altered(storage: Storage, files: Listing, progress: Progress | None) -> Ite
             text = first[0].decode("ascii", "replace") if first else expected
             if text != expected and not (kind == "layer" and not name.startswith("sha256:") and is_digest(text)):
                 yield kind, image, f"{name}"
-
-
-def is_sound(storage: Storage, digest: str) -> bool:
-    """Whether a blob's bytes hash to its digest; True for one that is gone by now."""
-    with on_disk(storage.root):
-        try:
-            return storage.files.hash(storage.layout.blob(digest), "sha256") == digest.partition(":")[2]
-        except ABSENT:
-            return True

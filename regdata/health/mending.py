@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from os.path import dirname
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from regdata.records.record import Record
 from regdata.sources.aside import Aside
 from regdata.sources.census import path_of
 from regdata.sources.claims import Claims
-from regdata.sources.files import told
+from regdata.sources.files import ABSENT, told
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
@@ -65,6 +64,15 @@ def mend(broken: Broken, config: Config, site: Site, storage: Storage, record: R
     return left
 
 
+def is_sound(storage: Storage, digest: str) -> bool | None:
+    """Whether a blob's bytes hash to its digest by sha256; None for one that is not there."""
+    with told(storage.root):
+        try:
+            return storage.files.hash(storage.layout.blob(digest), "sha256") == digest.partition(":")[2]
+        except ABSENT:
+            return None
+
+
 class _Mender:
     def __init__(self, broken: Broken, config: Config, site: Site, storage: Storage, record: Record) -> None:
         self.broken, self.config, self.site, self.storage, self.record = broken, config, site, storage, record
@@ -86,10 +94,7 @@ class _Mender:
                 self._write(path_of(kind, image, digest), digest)
 
     def _is_whole(self, digest: str) -> bool:
-        files, path = self.storage.files, self.storage.layout.blob(digest)
-        with told(path):
-            there = digest.startswith("sha256:") and files.stat(path) is not None
-            return there and files.hash(path, "sha256") == digest.partition(":")[2]
+        return digest.startswith("sha256:") and bool(is_sound(self.storage, digest))
 
     def _write(self, path: str, digest: str) -> None:
         place = f"{self.storage.base}/{path}"
@@ -113,18 +118,11 @@ class _Mender:
         name = next(iter(inventory.repositories["image_name"]))
         registry.check_deletes(name)
         self.site.check_written(name)
-        check_online(Claims(copy.copy(registry)), self.storage, name)
-        stored = inventory.blobs["stored"].fillna(False).astype(bool)
-        manifests = inventory.manifests.groupby("image_name")["manifest_hash"]
+        check_online(Claims(registry), self.storage, name)
         collect(
             self.storage,
             registry,
-            Reading(
-                began=self.broken.began,
-                manifests={str(image): frozenset(group) for image, group in manifests},
-                stored=frozenset(inventory.blobs[stored]["blob_hash"]),
-                missing=frozenset(inventory.blobs[~stored]["blob_hash"]),
-            ),
+            Reading.of(inventory, began=self.broken.began),
             _Steps(self.record),
             run=self.record.folder.name,
             keeps_days=FOREVER,

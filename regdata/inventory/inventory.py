@@ -122,6 +122,11 @@ class Inventory(Shown):
         return self.once("relations", lambda: to_frame(pa.concat_tables(self.batches("relations"))))
 
     @property
+    def stored(self) -> pd.Series[bool]:
+        """Whether the registry's folder has each of ``blobs``; of none where it was not read."""
+        return self.blobs["stored"].fillna(False).astype(bool)
+
+    @property
     def readers(self) -> Readers:
         """What reads conditions over the tables; it takes memory until the inventory goes."""
         return self.once("readers", lambda: Readers(self))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from typing import Any
 
 from regdata.analysis import capacity
 from regdata.analysis.forecast import DAY
-from regdata.collecting.commands import OURS
+from regdata.collecting.commands import environment
 from regdata.config import Config
 from regdata.errors import RegdataError
 from regdata.inventory.inventory import Inventory
@@ -46,7 +45,7 @@ def notify(config: Config, run: PastRun, inventory: Inventory | None) -> str | N
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=config.path.parent,
-                env={name: value for name, value in os.environ.items() if name not in OURS},
+                env=environment(),
                 timeout=TIMEOUT,
                 start_new_session=True,
             )

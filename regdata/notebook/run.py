@@ -30,7 +30,7 @@ from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.index import keep_index
 from regdata.records.reading import PastRun, unfinished
 from regdata.records.record import FOLDER_VARIABLE, Record
-from regdata.records.summary import box, not_begun
+from regdata.records.summary import box, deletes, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.sources.progress import Tell, now, watched
@@ -99,7 +99,7 @@ class Run(Shown):
     def deletes(self) -> bool:
         """Whether this run changes the registry. ``none``, the default, never does: Run All in JupyterLab is
         harmless."""
-        return self.action == "del" and self.sql_id != "none"
+        return deletes(self.record.facts)
 
     @contextmanager
     def _step(self) -> Iterator[None]:
@@ -295,7 +295,7 @@ def _kind(site: Site, found: Inventory) -> str:
 
 def _stored(found: Inventory) -> int:
     """The bytes that are stored; over the API those that can be seen."""
-    blobs = found.blobs[found.blobs["stored"].fillna(False).astype(bool)] if found.from_store else found.blobs
+    blobs = found.blobs[found.stored] if found.from_store else found.blobs
     return int(blobs["blob_size"].sum())
 
 
@@ -336,7 +336,7 @@ def start(
             raise ConfigError(f"action is {action!r}, but there are: {there}")
         config = load_config(conf)
         process.prepare()
-        check_early(config, sql_id, collects=action == "del" and sql_id != "none" and gc)
+        check_early(config, sql_id, action, gc=gc)
         how = {"gc": gc, "force": force, "empty_trash": empty_trash}
         return Run(
             config, sql_id, action, progress=progress, note=note, watch=watch, tick=tick, open_site=open_site, **how

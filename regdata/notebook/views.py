@@ -20,7 +20,8 @@ from regdata.inventory.inventory import Inventory
 from regdata.notebook import findings
 from regdata.notebook.run import Run
 from regdata.planning.plan import Plan
-from regdata.records.index import all_runs, runs_table
+from regdata.records.index import runs_table
+from regdata.records.reading import all_runs
 from regdata.records.summary import box, deletes
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view

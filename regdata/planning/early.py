@@ -9,16 +9,14 @@ import pyarrow as pa
 
 from regdata.config import Config
 from regdata.tables.conditions import Readers
-from regdata.tables.schema import TABLES
-
-_KINDS = {"TEXT": pa.string(), "REAL": pa.float64(), "BOOLEAN": pa.bool_()}
+from regdata.tables.schema import arrow_schema
 
 
 class _Nothing:
     """The tables of a registry that holds nothing."""
 
     def batches(self, name: str) -> Iterator[pa.Table]:
-        yield pa.table({column: pa.array([], _KINDS.get(kind, pa.int64())) for column, kind in TABLES[name].items()})
+        yield arrow_schema(name).empty_table()
 
 
 def check_conditions(config: Config, sql_id: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from regdata.errors import StorageError
-from regdata.records.reading import PastRun
+from regdata.records.reading import PastRun, all_runs
 from regdata.records.record import write_file
 from regdata.records.summary import deletes, moment, number, status, tags_gone, texts
 from regdata.show.blocks import Bytes, Cell, Code, Document, Line, Link, Rich, Table
@@ -18,11 +18,6 @@ from regdata.show.words import count
 HEAD = ("when (UTC)", "condition", "status", "run by", "tags", "predicted", "freed", "said")
 PAGE = "index.html"
 SAID = 100  # characters of an error
-
-
-def all_runs(reports: Path) -> list[PastRun]:
-    """Every run whose record is in ``reports``, whichever registry it was on, the last one first."""
-    return [PastRun(path.parent) for path in sorted(reports.glob("*/record.json"), reverse=True)]
 
 
 def write_index(reports: Path) -> Path:
@@ -39,11 +34,15 @@ def keep_index(reports: Path) -> None:
 
 
 def runs_table(runs: Sequence[PastRun], *, linked: bool = False) -> Document:
-    """A row for each run. ``linked``: whether it is shown in a page that lies beside the runs' folders."""
+    """A row for each run (see `all_runs`), the newest first. ``linked``: whether it is shown in a page that lies beside
+    the runs' folders."""
     if not runs:
         return Document((Line("", "There is no run yet."),))
     return Document(
-        (Line("", f"{count(len(runs), 'run')}, the newest first."), Table(HEAD, [_row(run, linked) for run in runs]))
+        (
+            Line("", f"{count(len(runs), 'run')}, the newest first."),
+            Table(HEAD, [_row(run, linked) for run in reversed(runs)]),
+        )
     )
 
 

@@ -213,10 +213,14 @@ class PastRun:
         return list(zip(*(columns[name] for name in PLAN), strict=True))
 
 
+def all_runs(reports: Path) -> list[PastRun]:
+    """Every run whose record is in ``reports``, whichever registry it was on, the first one first."""
+    return [PastRun(path.parent) for path in sorted(reports.glob("*/record.json"))]
+
+
 def past_runs(config: Config) -> list[PastRun]:
-    """The runs on this registry whose records are in ``reports``, the first one first."""
-    found = (PastRun(path.parent) for path in sorted(config.reports.glob("*/record.json")))
-    return [run for run in found if run.is_on(config)]
+    """Those on this registry."""
+    return [run for run in all_runs(config.reports) if run.is_on(config)]
 
 
 def unfinished(config: Config, *, besides: Path) -> list[PastRun]:

@@ -6,6 +6,8 @@ still there (registry/storage/cache/cachedblobdescriptorstore.go): 3.x then answ
 
 from __future__ import annotations
 
+import copy
+
 from regdata.errors import RegistryError
 from regdata.sources.registry import Registry
 
@@ -14,10 +16,11 @@ _ALONE = {"Connection": "close"}
 
 
 class Claims:
-    """Asks ``registry``, which nobody else uses, so that no connection is left open."""
+    """Asks a registry by connections of its own, so that none is left open."""
 
     def __init__(self, registry: Registry) -> None:
-        self.registry, self.http = registry, registry.http
+        self.registry = copy.copy(registry)
+        self.http = self.registry.http
 
     def ping(self) -> None:
         """Returns when the registry answers."""

@@ -234,19 +234,7 @@ class Transport:
             if answer.status not in REDIRECTS:
                 return answer
             where = urljoin(where, answer.headers.get("Location", ""))
-            with (
-                self._told(f"{method} {_place(where)}", where),
-                self._elsewhere.request(
-                    method,
-                    where,
-                    headers=headers,
-                    timeout=self._seconds,
-                    allow_redirects=False,
-                    stream=True,
-                    verify=self._verify,
-                    proxies=get_environ_proxies(where),
-                ) as response,
-            ):
+            with self._asked(f"{method} {_place(where)}", self._elsewhere, method, where, headers) as response:
                 data = b"" if response.status_code in REDIRECTS else received(response.raw, most, cut=cut)
                 answer = Answer(response.status_code, response.headers, data)
         raise self.error(method, path, "it is redirected on and on", "check what is between here and the registry")
@@ -254,20 +242,8 @@ class Transport:
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
         """A request to the token server, which may redirect us nowhere: the password would go along."""
         try:
-            with (
-                self._told(f"{_place(url)}: the registry's token server", url),
-                self._own.request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=body,
-                    timeout=self._seconds,
-                    allow_redirects=False,
-                    stream=True,
-                    verify=self._verify,
-                    proxies=get_environ_proxies(url),
-                ) as response,
-            ):
+            who = f"{_place(url)}: the registry's token server"
+            with self._asked(who, self._own, method, url, headers, body) as response:
                 return Answer(response.status_code, response.headers, received(response.raw, _MOST))
         except AccessError:
             raise
@@ -275,9 +251,29 @@ class Transport:
             raise AccessError(str(error)) from None
 
     @contextmanager
-    def _told(self, who: str, url: str) -> Iterator[None]:
+    def _asked(
+        self,
+        who: str,
+        session: requests.Session,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        body: str | None = None,
+    ) -> Iterator[requests.Response]:
+        """The answer of another server, of which nothing is read yet; what goes wrong is an error of ``who``."""
         try:
-            yield
+            with session.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                timeout=self._seconds,
+                allow_redirects=False,
+                stream=True,
+                verify=self._verify,
+                proxies=get_environ_proxies(url),
+            ) as response:
+                yield response
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             problem, cure = cause(error, url, self._seconds, shown=self._shown)
             cure = cure.replace("that the registry runs and that registry.url is right", "that it runs")

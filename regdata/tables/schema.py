@@ -105,6 +105,12 @@ def mentioned(sql: str) -> list[str]:
     return [table for table in TABLES if re.search(rf"\b{table}\b", sql, re.IGNORECASE)]
 
 
+def arrow_schema(name: str) -> pa.Schema:
+    """The columns of a table of TABLES, as Arrow has them."""
+    kinds = {"TEXT": pa.string(), "REAL": pa.float64(), "BOOLEAN": pa.bool_()}
+    return pa.schema([(column, kinds.get(kind, pa.int64())) for column, kind in TABLES[name].items()])
+
+
 def to_duckdb(tables: Tables) -> duckdb.DuckDBPyConnection:
     """A locked in-memory DuckDB that holds the tables."""
     connection = connect()

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -247,15 +248,7 @@ def test_signal(runner: Runner, new_scene: NewScene, finished: Finished, number:
     else:
         scene.set(gc_command=scene.collect_after(f"touch {begun}; sleep 1.5"))
     command = [sys.executable, "-m", cli.__name__, "scene", "del", "--conf", str(scene.conf)]
-    process = subprocess.Popen(
-        command,
-        cwd=scene.folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = started(scene, command)
     wait_until(begun.exists)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -289,16 +282,7 @@ def test_interrupted_again_and_again(new_scene: NewScene, finished: Finished, ho
         command = [sys.executable, "-m", cli.__name__, "scene", "del", "--conf", str(scene.conf)]
     else:  # the steps that a kernel makes, interrupted as JupyterLab does
         command = [sys.executable, "-c", f"from tests.support.killed import steps; steps({str(scene.conf)!r}, '', 0)"]
-    process = subprocess.Popen(
-        command,
-        cwd=scene.folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    )
+    process = started(scene, command, process_group=0)
     wait_until(log.exists)
     for _ in range(3):
         os.killpg(process.pid, signal.SIGINT)
@@ -309,6 +293,20 @@ def test_interrupted_again_and_again(new_scene: NewScene, finished: Finished, ho
     assert scene.store().blobs == finished[True].blobs
     (folder,) = scene.records()
     assert json.loads((folder / "record.json").read_bytes())["errors"] == ["KeyboardInterrupt"]
+
+
+def started(scene: Scene, command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """A process of ours in the scene's folder, whose output is to be read."""
+    return subprocess.Popen(
+        command,
+        cwd=scene.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:

@@ -7,9 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from regdata.tables.schema import TABLES
-
-_KINDS = {"TEXT": pa.string(), "REAL": pa.float64(), "BOOLEAN": pa.bool_()}
+from regdata.tables.schema import TABLES, arrow_schema
 
 
 class Rows:
@@ -20,5 +18,6 @@ class Rows:
 
     def batches(self, name: str) -> Iterator[pa.Table]:
         rows = [{"id": number} | dict(row) for number, row in enumerate(self._rows.get(name, []), 1)]
-        schema = pa.schema([(column, _KINDS.get(kind, pa.int64())) for column, kind in TABLES[name].items()])
-        yield pa.Table.from_pylist([{column: row.get(column) for column in TABLES[name]} for row in rows], schema)
+        yield pa.Table.from_pylist(
+            [{column: row.get(column) for column in TABLES[name]} for row in rows], arrow_schema(name)
+        )
