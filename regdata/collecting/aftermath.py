@@ -116,13 +116,15 @@ def _check_up(site: Site) -> None:
             time.sleep(0.2)
 
 
-def remove_empty(site: Site, record: Record, *, before: int, among: Collection[str] | None = None) -> list[str]:
+def remove_empty(
+    site: Site, record: Record, *, before: int, among: Collection[str] | None = None, unlinked: bool = False
+) -> list[str]:
     """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
-    then no longer lists them. ``among``: no others, and their links have been taken away; else they are, first, and the
-    registry's cache forgets them: it would go on claiming what is linked no more."""
+    then no longer lists them. ``among``: no others. Unless they are ``unlinked`` already, their links are taken away
+    first, and the registry's cache forgets them: it would go on claiming what is linked no more."""
     before -= GRACE
     found = [one for one in site.empty_repositories(before=before) if among is None or one in among]
-    if found and among is None:
+    if found and not unlinked:
         claims, links = (
             Claims(site.registry),
             [(one, digest) for one in found for digest in site.store.links(one)],

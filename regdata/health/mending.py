@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from regdata.collecting import trash
+from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.probes import check_online
 from regdata.config import Config
 from regdata.errors import RegdataError, StorageError
-from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
@@ -144,10 +144,7 @@ class _Mender:
 
     def remove_empty(self) -> None:
         found = {image for image, _ in self.broken.rows("empty repository")}
-        for image in list(self.site.empty_repositories(before=self.site.now - GRACE)):
-            if image in found:
-                self.record.journal({"event": "removing repository", "image": image})
-                self.storage.remove_repository(image)
+        remove_empty(self.site, self.record, before=self.site.now, among=found)
 
 
 class _Steps:

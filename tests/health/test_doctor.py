@@ -167,6 +167,22 @@ def test_what_was_set_aside_comes_back(registry: LocalRegistry, conf: Conf) -> N
     assert not (registry.base_path / NAME).exists()
 
 
+def test_an_empty_repository_that_comes_again(registry: LocalRegistry, conf: Conf) -> None:
+    """When an empty repository was removed nothing is claimed of it: what is pushed into it again has all its links."""
+    image = some_image("went")
+    for name in ("stays", "went"):
+        push(registry.url, name, "1", image)
+    requests.delete(f"{registry.url}/v2/went/manifests/{image.digest}", timeout=9).raise_for_status()
+    for blob in image.blobs:
+        requests.head(f"{registry.url}/v2/went/blobs/{blob.digest}", timeout=9).raise_for_status()
+    age(registry.base_path, 3 * 86400)
+    cured = regdata.doctor(load_config(conf(registry)), repair=True)
+    assert ("empty repository", "went") in pairs(cured[cured["outcome"] == "cured"])
+    push(registry.url, "went", "again", image)
+    registry.restart()
+    assert pulls(registry.url, "went", "again", image)
+
+
 def test_owner(registry: LocalRegistry, conf: Conf) -> None:
     """What is linked again belongs to whom its repository belongs: a registry that is not root can write it anew."""
     store = Damaged(registry)
