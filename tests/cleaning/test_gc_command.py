@@ -1,0 +1,244 @@
+"""The collection by conf.json's commands: their order, what fails, and the registry's cache."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_layer, push
+from tests.support.helpers import age, pull_all, store_bytes
+from tests.support.scene import broken
+from tests.support.team import (
+    HOUR,
+    INDEX,
+    OLD,
+    Conf,
+    Files,
+    Team,
+    clean,
+    events,
+    plan_of,
+    record_of,
+    script,
+    serve,
+    settings,
+    status,
+)
+
+
+@pytest.fixture
+def registry_with_cache(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
+    """An empty one, with its cache as it comes."""
+    with LocalRegistry(tmp_path / "cached registry", cache=True) as registry:
+        yield registry
+
+
+def test_without_collection(team: Team, conf: Conf) -> None:
+    """gc=False needs no gc-command, deletes and frees nothing; the next run frees what was left."""
+    before = store_bytes(team.registry.base_path)
+    plan = plan_of(settings(team, conf), "tag_name = '2.0'")
+    result = clean(settings(team, conf, **{"gc-command": None}), "tag_name = '2.0'", gc=False)
+    assert (result.errors, result.bytes_freed) == ([], None)
+    assert status(team.registry, "team/app:2.0") == 404
+    assert store_bytes(team.registry.base_path) == before
+    second = clean(settings(team, conf), "2=1")
+    # Who collects makes no difference here: manifests' bytes stay where the registry is not restarted.
+    assert second.bytes_freed == second.bytes_predicted == plan.reclaimable == result.bytes_predicted > 0
+
+
+def test_the_order_of_the_commands(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """gc-before, gc-command and gc-after run in this order, after the deletions, and the journal says so."""
+    log = tmp_path / "log"
+    gc = script(tmp_path / "gc.sh", f"echo gc >> {log}\n{' '.join(team.registry.gc_command)}")
+    config = settings(
+        team,
+        conf,
+        **{
+            "gc-before": ["sh", "-c", f"echo before >> {log}"],
+            "gc-command": ["./gc.sh"],
+            "gc-after": ["sh", "-c", f"echo after >> {log}"],
+        },
+    )
+    result = clean(config, "tag_name = '2.0'")
+    assert result.errors == []
+    assert gc.endswith("gc.sh")
+    assert log.read_text().split() == ["before", "gc", "after"]
+    steps = [event for event in events(config) if event.startswith(("running ", "ran "))]
+    assert " ".join(steps) == (
+        "running gc-before ran gc-before running gc-command ran gc-command running gc-after ran gc-after"
+    )
+    facts = record_of(config)
+    assert (facts["gc_exit_code"], facts["status"]) == (0, "ok")
+    assert "blobs marked" in facts["gc_output"]
+
+
+def test_a_failing_collection(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """A failing gc-command is an error in its own words; gc-after runs all the same; the next run collects."""
+    log = tmp_path / "log"
+    failing = {
+        "gc-command": ["sh", "-c", "echo configuration error: no such file; exit 3"],
+        "gc-after": ["sh", "-c", f"echo restarted; echo after >> {log}"],
+    }
+    config = settings(team, conf, **failing)
+    before = store_bytes(team.registry.base_path)
+    result = clean(config, "tag_name = '2.0'")
+    assert len(result.errors) == 1
+    assert "exit code 3: configuration error: no such file" in result.errors[0]
+    assert log.read_text() == "after\n"
+    assert store_bytes(team.registry.base_path) == before
+    facts = record_of(config)
+    assert (facts["status"], facts["gc_exit_code"], facts["errors"]) == ("failed", 3, result.errors)
+    second = clean(settings(team, conf, **{"gc-after": failing["gc-after"]}), "2=1")
+    assert second.errors == []
+    assert before - store_bytes(team.registry.base_path) == second.bytes_predicted == result.bytes_predicted > 0
+
+
+def test_a_failing_gc_before(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """Where gc-before fails nothing is collected, and gc-after runs: what it stopped is started."""
+    log = tmp_path / "log"
+    config = settings(
+        team,
+        conf,
+        **{
+            "gc-before": ["sh", "-c", "echo can not stop it; exit 4"],
+            "gc-command": ["sh", "-c", f"echo gc >> {log}"],
+            "gc-after": ["sh", "-c", f"echo after >> {log}"],
+        },
+    )
+    result = clean(config, "tag_name = '2.0'")
+    assert "exit code 4: can not stop it" in result.errors[0]
+    assert log.read_text() == "after\n"
+
+
+def test_a_failing_gc_after(team: Team, conf: Conf) -> None:
+    """A failing gc-after is an error, since the registry may still be stopped; the collection counts."""
+    result = clean(settings(team, conf, **{"gc-after": ["sh", "-c", "echo no such unit; exit 5"]}), "tag_name = '2.0'")
+    (error,) = result.errors
+    assert "gc-after" in error
+    assert "exit code 5" in error
+    assert result.bytes_freed == result.bytes_predicted
+
+
+def test_another_registrys_collection(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """A gc-command that collects another store frees nothing of ours: the run says so."""
+    with LocalRegistry(tmp_path / "other") as other:
+        push(other.url, "a", "1", OLD)
+        result = clean(settings(team, conf, **{"gc-command": other.gc_command}), "tag_name = '2.0'")
+    assert any("predicted were not freed" in error and "gc-command" in error for error in result.errors)
+
+
+def test_a_slow_restart(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """gc-after may return before the registry listens again, as docker restart does: it is waited for."""
+    with registry_at_command(team.registry, tmp_path, seconds=0.5) as (stop, start):
+        config = settings(team, conf, **{"gc-before": stop, "gc-after": start})
+        result = clean(config, "tag_name = '2.0'")
+        assert result.errors == []
+        assert result.bytes_freed == result.bytes_predicted > 0
+
+
+class registry_at_command:
+    """Two commands that stop a registry and start it again, `seconds` after the second one has returned."""
+
+    def __init__(self, registry: LocalRegistry, folder: Path, *, seconds: float = 0) -> None:
+        self.registry, self.folder, self.seconds = registry, folder, seconds
+        self.ended = threading.Event()
+        # It lives on until the end: a registry goes with the thread that started it.
+        self.thread = threading.Thread(target=self.work)
+
+    def __enter__(self) -> tuple[list[str], list[str]]:
+        self.thread.start()
+        answered = "" if self.seconds else f"; while [ ! -e {self.folder}/started ]; do sleep 0.01; done"
+        stop = f"touch {self.folder}/stop; while [ ! -e {self.folder}/stopped ]; do sleep 0.01; done"
+        return ["sh", "-c", stop], ["sh", "-c", f"touch {self.folder}/start{answered}"]
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+    def work(self) -> None:
+        while not self.ended.wait(0.01):
+            if (self.folder / "stop").exists() and not (self.folder / "stopped").exists():
+                self.registry.stop()
+                (self.folder / "stopped").touch()
+            if (self.folder / "start").exists() and not (self.folder / "started").exists():
+                time.sleep(self.seconds)
+                self.registry.stop()
+                self.registry.start()
+                (self.folder / "started").touch()
+        self.registry.stop()
+
+
+def test_a_stale_cache(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:
+    """A registry that claims collected blobs is made to forget them, and with its folder manifests' bytes stay: the
+    image can be pushed again. By the API alone those would break that push: an error, with the cure."""
+    template, pushed = team_template
+    with serve(template, tmp_path / "registry", cache=True) as registry:
+        team = Team(registry, pushed)
+        pull_all(registry, "team/app:2.0", tmp_path / "cached")  # the cache learns its blobs
+        for folder, name in ((True, "2.0"), (False, "3.0")):
+            pull_all(registry, f"team/app:{name}", tmp_path / f"cached-{name}")
+            before = store_bytes(registry.base_path)
+            result = clean(settings(team, conf, folder=folder), f"tag_name = '{name}'")
+            assert status(registry, f"team/app:{name}") == 404
+            if folder:
+                assert result.errors == []
+                assert any("made to forget" in note for note in result.notes)
+                assert result.bytes_freed == result.bytes_predicted == before - store_bytes(registry.base_path)
+                push(registry.url, "team/app", "2.0", INDEX)
+                assert pull_all(registry, "team/app:2.0", tmp_path / "again") == pushed["team/app:2.0"]
+            else:
+                assert any("cache" in error and "estart" in error for error in result.errors), result.errors
+
+
+def test_every_claim_is_cleared(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """Of many images that were collected each is asked for where it had a link, not only the largest."""
+    registry = registry_with_cache
+    images = [make_image([make_layer(("many", number), 200 + 100 * number)]) for number in range(25)]
+    for number, image in enumerate(images):
+        push(registry.url, "many", str(number), image)
+        push(registry.url, f"some/{number % 3}", "1", image)
+    push(registry.url, "other", "1", OLD)
+    age(registry.base_path, 3 * HOUR)
+    registry.restart()
+    for name, image in (("many", images[0]), ("some/0", images[0]), ("many", images[24])):
+        for blob in image.blobs:
+            assert requests.head(f"{registry.url}/v2/{name}/blobs/{blob.digest}", timeout=5).ok
+    assert clean(load_config(conf(registry)), "image_name <> 'other'").errors == []
+    for name in ("many", "some/0"):
+        push(registry.url, name, "again", images[0])
+        push(registry.url, name, "too", images[24])
+    assert broken(registry.base_path) == []
+
+
+def test_gc_after_that_restarts_nothing(
+    team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path
+) -> None:
+    """Where gc-after left the registry's cache as it was the run says so, and the image can be pushed again."""
+    template, pushed = team_template
+    with serve(template, tmp_path / "registry", cache=True) as registry:
+        team = Team(registry, pushed)
+        pull_all(registry, "team/app:2.0", tmp_path / "cached")
+        result = clean(settings(team, conf, **{"gc-after": ["true"]}), "tag_name = '2.0'")
+        assert any("Restart the registry now, and have gc-after do so" in error for error in result.errors)
+        push(registry.url, "team/app", "2.0", INDEX)
+        assert pull_all(registry, "team/app:2.0", tmp_path / "again") == pushed["team/app:2.0"]
+
+
+def test_a_restart_cures_the_cache(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:
+    """gc-after that restarts the registry empties its cache, and the image can be pushed again."""
+    template, pushed = team_template
+    with serve(template, tmp_path / "registry", cache=True) as registry:
+        team = Team(registry, pushed)
+        pull_all(registry, "team/app:2.0", tmp_path / "cached")
+        with registry_at_command(registry, tmp_path) as (_, restart):
+            result = clean(settings(team, conf, **{"gc-after": restart}), "tag_name = '2.0'")
+            assert result.errors == []
+            push(registry.url, "team/app", "2.0", INDEX)
+            assert pull_all(registry, "team/app:2.0", tmp_path / "again") == pushed["team/app:2.0"]

@@ -1,0 +1,183 @@
+"""What is refused before anything is deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import regdata
+from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
+from tests.support.helpers import listing, store_tags
+from tests.support.team import OLD, TAGS, Conf, Files, Team, clean, plan_of, record_of, serve, settings
+
+
+def write_only(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not a store")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"registry": "missing"}, StorageError, r"missing is not a folder\. Set registry\.base_path to the folder"),
+        (
+            {"registry": "other things"},
+            StorageError,
+            r"has no docker/registry/v2, but notes\.txt\. Set registry\.base_path",
+        ),
+        ({"registry": "another's"}, StorageError, r"base_path .* is not the folder of .*: the registry serves"),
+        ({"gc-command": ["no-such-program"]}, CleanupError, r"gc-command: 'no-such-program' of .* is not a program"),
+        ({"gc-command": ["./no/such"]}, CleanupError, r"gc-command: './no/such' of .* is not a program"),
+        ({"gc-before": ["no-such-program"]}, CleanupError, r"gc-before: 'no-such-program' of .* is not a program"),
+        ({"gc-after": ["no-such-program"]}, CleanupError, r"gc-after: 'no-such-program' of .* is not a program"),
+        (
+            {"gc-command": ["sh", "-m", "c"]},
+            CleanupError,
+            r"contains --delete-untagged",
+        ),
+        (
+            {"gc-command": ["sh", "-dm", "c"]},
+            CleanupError,
+            r"contains --delete-untagged",
+        ),
+        (
+            {"gc-command": ["sh", "-c", "gc --delete-untagged=1"]},
+            CleanupError,
+            r"contains --delete-untagged",
+        ),
+        (
+            {"limits": {"max_tags": 1}},
+            CleanupError,
+            r"delete 2 tags, which passes limits\.max_tags = 1 of .* by 1",
+        ),
+        (
+            {"limits": {"max_percent": 10}},
+            CleanupError,
+            r"18\.2 % of all tags \(2 of 11\), .* limits\.max_percent",
+        ),
+        (
+            {"limits": {"max_bytes": 10}},
+            CleanupError,
+            r"delete \d+ bytes, which passes limits\.max_bytes = 10 of",
+        ),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_refused(
+    team: Team, conf: Conf, tmp_path: Path, overrides: dict[str, Any], error: type[RegdataError], message: str
+) -> None:
+    """A clean-up that can't be sure is one clear error, and not a file of the store has changed."""
+    if where := overrides.get("registry"):
+        folder = tmp_path / where
+        if where == "other things":
+            write_only(folder)
+        if where == "another's":
+            (folder / "docker/registry/v2").mkdir(parents=True)
+        overrides = {"registry": {"url": team.registry.url, "base_path": str(folder)}}
+    before = listing(team.registry.base_path)
+    with pytest.raises(error, match=message) as caught:
+        clean(settings(team, conf, **overrides), "tag_name in ('2.0', '3.0')")
+    assert "\n" not in str(caught.value)
+    assert listing(team.registry.base_path) == before
+
+
+def test_a_copy_is_refused(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """A copy of the right store, with its own uploads, is not what the registry writes to: nothing goes in either."""
+    for name in ("team/api", "team/app"):
+        requests.post(f"{team.registry.url}/v2/{name}/blobs/uploads/", timeout=5).raise_for_status()
+    shutil.copytree(team.registry.base_path, tmp_path / "copy")
+    config = settings(team, conf, registry={"url": team.registry.url, "base_path": str(tmp_path / "copy")})
+    copied, tags = listing(tmp_path / "copy"), listing(team.registry.base_path)
+    with pytest.raises(CleanupError, match=r"copy is not the folder that .* writes to .* nothing was deleted"):
+        clean(config, "tag_name = '2.0'")
+    assert listing(tmp_path / "copy") == copied
+    now = listing(team.registry.base_path)
+    assert {path for path in now.keys() ^ tags.keys() if "_uploads" not in path} == set()
+
+
+@pytest.mark.parametrize(
+    ("own", "of"), [(True, "team/app:2.0-amd64"), (False, "team/app:1.0"), (False, "charts/web:0.1")]
+)
+def test_a_link_of_no_length(team: Team, conf: Conf, own: bool, of: str) -> None:
+    """A link that a crash left empty is named before anything goes: of what is to go, and of what a collector reads."""
+    config = settings(team, conf, **({"gc-command": None} if own else {}))
+    repositories = team.registry.base_path / "docker/registry/v2/repositories"
+    digest = TAGS[of].digest
+    link = repositories / of.split(":")[0] / "_manifests/revisions" / digest.replace(":", "/") / "link"
+    link.write_bytes(b"")
+    planned = plan_of(config, "tag_name like '2.0%'")
+    with pytest.raises(CleanupError) as error:
+        regdata.apply(planned, config)
+    assert f"nothing was deleted: {link} holds no digest" in str(error.value)
+    link.write_text(digest)
+    assert clean(config, "tag_name like '2.0%'").errors == []
+
+
+def test_a_link_to_a_blob_of_no_length(team: Team, conf: Conf) -> None:
+    """An empty link at which the registry fails after its collection is named."""
+    layers = team.registry.base_path / "docker/registry/v2/repositories/team/old/_layers"
+    link = layers / OLD.blobs[-1].digest.replace(":", "/") / "link"
+    pushed = link.stat().st_mtime
+    link.write_bytes(b"")
+    os.utime(link, (pushed, pushed))
+    (error,) = clean(settings(team, conf), "image_name = 'team/old'").errors
+    assert f"since {link} holds no digest" in error
+    assert "HTTP 500" in error
+
+
+def test_delete_disabled(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:
+    """A registry that does not allow deletions is told before the first one, with the setting to change.
+
+    What may be new is an upload that was begun and given up: it tells a pull-through cache.
+    """
+
+    def content(base_path: Path) -> dict[str, tuple[int, int]]:
+        return {path: what for path, what in listing(base_path).items() if "_uploads" not in path and what[0]}
+
+    template, pushed = team_template
+    with serve(template, tmp_path / "registry", delete=False) as registry:
+        team = Team(registry, pushed)
+        before = content(registry.base_path)
+        for folder in (True, False):
+            with pytest.raises(CleanupError, match=r"nothing was deleted: .* delete is disabled; set storage\.delete"):
+                clean(settings(team, conf, folder=folder), "tag_name in ('2.0', 'same')")
+        assert content(registry.base_path) == before
+
+
+def test_registry_down(team: Team, conf: Conf) -> None:
+    """A registry that went down after the scan is one line; its record says so too."""
+    config = settings(team, conf)
+    plan = plan_of(config, "tag_name = '2.0'")
+    team.registry.stop()
+    before = listing(team.registry.base_path)
+    with pytest.raises(RegistryError, match=r"can't connect: Connection refused; check that the registry runs"):
+        regdata.apply(plan, config)
+    assert listing(team.registry.base_path) == before
+    facts = record_of(config)
+    assert facts["status"] == "failed"
+    assert "Connection refused" in facts["errors"][0]
+
+
+def test_base_path_gone_after_the_scan(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """Whatever stops a clean-up before its first deletion is in its record."""
+    config = settings(team, conf)
+    plan = plan_of(config, "tag_name = '2.0'")
+    team.registry.base_path.rename(tmp_path / "away")
+    with pytest.raises(StorageError, match="is not a folder"):
+        regdata.apply(plan, config)
+    assert record_of(config)["status"] == "failed"
+
+
+def test_force(team: Team, conf: Conf) -> None:
+    """force goes beyond the limits; a plan within them needs none."""
+    config = settings(team, conf, limits={"max_tags": 1, "max_percent": 10, "max_bytes": 10**9})
+    assert clean(config, "tag_name = '2.0'").errors == []
+    assert clean(config, "1=1", force=True).errors == []
+    assert store_tags(team.registry.base_path) == set()
