@@ -14,7 +14,7 @@ from regdata.inventory.inventory import Inventory
 from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
-from regdata.records.summary import deletes
+from regdata.records.reading import deletes
 from regdata.sources.site import Site
 
 # By how many seconds a store's clock may be behind what a plan took for its time.

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 
 from regdata.plain import plain
-from regdata.records.reading import PastRun
-from regdata.records.summary import deletes, outcome, texts
+from regdata.records.reading import PastRun, deletes
+from regdata.records.summary import outcome, texts
 
 PLAN = "plan"  # the tag of the cell that shows what goes and what stays
 

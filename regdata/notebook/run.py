@@ -28,9 +28,9 @@ from regdata.planning.notes import unlisted
 from regdata.planning.plan import Plan, planned
 from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.index import keep_index
-from regdata.records.reading import PastRun, unfinished
+from regdata.records.reading import PastRun, deletes, unfinished
 from regdata.records.record import FOLDER_VARIABLE, Record
-from regdata.records.summary import box, deletes, not_begun
+from regdata.records.summary import box, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.sources.progress import Tell, now, watched

@@ -21,8 +21,8 @@ from regdata.notebook import findings
 from regdata.notebook.run import Run
 from regdata.planning.plan import Plan
 from regdata.records.index import runs_table
-from regdata.records.reading import all_runs
-from regdata.records.summary import box, deletes
+from regdata.records.reading import all_runs, deletes
+from regdata.records.summary import box
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view
 from regdata.show.words import count, percent, shorten, size

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from regdata.errors import StorageError
-from regdata.records.reading import PastRun, all_runs
+from regdata.records.reading import PastRun, all_runs, deletes
 from regdata.records.record import write_file
-from regdata.records.summary import deletes, moment, number, status, tags_gone, texts
+from regdata.records.summary import moment, number, status, tags_gone, texts
 from regdata.show.blocks import Bytes, Cell, Code, Document, Line, Link, Rich, Table
 from regdata.show.page import page
 from regdata.show.words import count

@@ -213,6 +213,11 @@ class PastRun:
         return list(zip(*(columns[name] for name in PLAN), strict=True))
 
 
+def deletes(facts: dict[str, Any]) -> bool:
+    """Whether a run was to change the registry."""
+    return facts.get("action") == "del" and facts.get("sql_id") != "none"
+
+
 def all_runs(reports: Path) -> list[PastRun]:
     """Every run whose record is in ``reports``, whichever registry it was on, the first one first."""
     return [PastRun(path.parent) for path in sorted(reports.glob("*/record.json"))]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from regdata.records.reading import PastRun
+from regdata.records.reading import PastRun, deletes
 from regdata.records.record import lives
 from regdata.show.blocks import Box, Cell, Code, Document, Line, Link, Rich, Table
 from regdata.show.words import count, size
@@ -30,11 +30,6 @@ def status(run: PastRun) -> str:
     if said == "failed" and INTERRUPT in texts(run.facts, "errors"):
         return "interrupted"
     return "refused" if said == "failed" and deletes(run.facts) and not run.began_to_change else said
-
-
-def deletes(facts: dict[str, Any]) -> bool:
-    """Whether a run was to change the registry."""
-    return facts.get("action") == "del" and facts.get("sql_id") != "none"
 
 
 def outcome(run: PastRun) -> Line:
