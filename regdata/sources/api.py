@@ -110,11 +110,13 @@ class Api:
             return dict(zip(tags, pool.map(partial(self._digest_now, repository), tags), strict=True)), None
 
     def _digest_now(self, repository: str, tag: str) -> str | None:
-        try:
-            return self.registry.digest(repository, tag)
-        except RegistryError:
-            self.registry.check()
-            return None
+        """None where the registry can't tell; who does not let us look, or puts us off for good, is an error."""
+        path = self.registry.http.path(repository, "manifests", tag)
+        answer = self.registry.attempt(path, ACCEPT, method="HEAD")
+        if answer.status == 200 and not answer.digest:
+            answer = self.registry.attempt(path, ACCEPT)
+            return sha256_of(answer.data) if answer.status == 200 else None
+        return answer.digest if answer.status == 200 else None
 
     def glance(self, repository: str, digests: Collection[str]) -> Glance:
         """By the names of all tags, which are one request, and a HEAD of those that are to go."""

@@ -13,14 +13,18 @@ import json
 import netrc
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -28,7 +32,12 @@ from regdata.errors import AccessError
 
 # Seconds that a helper may take; it may ask a cloud's service, but there is nobody who could answer a question of its.
 HELPER_TIME = 30.0
+# Bytes of its answer at most: a token is the largest secret there is.
+_MOST = 1 << 20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# Asks a helper, by its path, for a server; the last says whom a message is about.
+Ask = Callable[[str, str, str], tuple[str, str] | None]
 
 
 @dataclass(frozen=True)
@@ -57,28 +66,49 @@ class Credentials:
         self._url = urlsplit(url)
         self._hosts = _hosts(self._url)
         self._found: dict[str, Credential | None] = {}
+        self._broken: AccessError | None = None
+        self._answers = cache(_answer)
+        self._lock = Lock()
 
     def find(self, repository: str = "") -> Credential | None:
         """Those for a repository, or for the registry as a whole; None where nobody knows any.
 
         The first place in the order of `places` that has some for this host and port is taken; within a file the key
-        that names the most of the repository. AccessError where a place is broken.
+        that names the most of the repository. AccessError where a place is broken. However many ask, a helper is run
+        once for each key, also one that fails.
         """
-        if repository not in self._found:
-            keys = self._keys(repository)
-            found = (credential for place in self._places() if (credential := place(keys)))
-            self._found[repository] = next(found, None)
-        return self._found[repository]
+        with self._lock:
+            if self._broken:
+                raise AccessError(str(self._broken))
+            if repository not in self._found:
+                try:
+                    self._found[repository] = self._sought(repository)
+                except AccessError as error:
+                    self._broken = error
+                    raise
+            return self._found[repository]
+
+    def _sought(self, repository: str) -> Credential | None:
+        keys = self._keys(repository)
+        return next((found for place in self._places() if (found := place(keys))), None)
 
     def forget(self) -> None:
         """Ask again next time: a helper may give another password than it did hours ago."""
-        self._found.clear()
+        with self._lock:
+            self._found.clear()
+            self._answers.cache_clear()
+            self._broken = None
+
+    def users(self) -> list[str]:
+        """Those that were found so far, as `Credential.user` names them."""
+        with self._lock:
+            return sorted({found.user for found in self._found.values() if found})
 
     def _places(self) -> Iterator[Callable[[list[str]], Credential | None]]:
         yield lambda keys: _from_url(self._url)
         yield lambda keys: _from_environment(os.environ)
         for path in container_files(os.environ, _home(), os.getuid()):
-            yield lambda keys, path=path: _from_file(path, keys)  # type: ignore[misc]
+            yield lambda keys, path=path: _from_file(path, keys, self._answers)  # type: ignore[misc]
         yield lambda keys: _from_netrc(_netrc_file(os.environ), self._hosts)
 
     def _keys(self, repository: str) -> list[str]:
@@ -144,7 +174,7 @@ def _from_environment(environ: Mapping[str, str]) -> Credential | None:
     return Credential("REGDATA_TOKEN", registry_token=_checked(token, "REGDATA_TOKEN")) if token else None
 
 
-def _from_file(path: Path, keys: list[str]) -> Credential | None:
+def _from_file(path: Path, keys: list[str], ask: Ask) -> Credential | None:
     """What the file says for the first of the keys that it has something for, whatever its helpers know included."""
     document = _read(path)
     auths, helpers = (_section(document, name, path) for name in ("auths", "credHelpers"))
@@ -154,7 +184,7 @@ def _from_file(path: Path, keys: list[str]) -> Credential | None:
         asked = [(helper, [key], "credHelpers") for name, helper in helpers.items() if _is(key, name)]
         if store and "/" not in key:
             asked.append((store, list(dict.fromkeys([key, *entries])), "credsStore"))
-        answers = (_ask(helper, servers, f"{section} in {path}") for helper, servers, section in asked)
+        answers = (_ask(ask, helper, servers, f"{section} in {path}") for helper, servers, section in asked)
         written = (_from_entry(entry, str(path), name) for name, entry in entries.items())
         if found := next(filter(None, chain(answers, written)), None):
             return found
@@ -216,14 +246,14 @@ def _decoded(auth: str, path: str, name: str) -> tuple[str, str]:
     _refuse(path, f"has an auth for {name} that is not user:password in base64", "log in anew")
 
 
-def _ask(helper: object, servers: list[str], where: str) -> Credential | None:
+def _ask(ask: Ask, helper: object, servers: list[str], where: str) -> Credential | None:
     """What a credential helper has for the first of the servers that it knows."""
     program = f"docker-credential-{helper}"
     path = shutil.which(program) if isinstance(helper, str) else None
     if path is None:
         _refuse(program, f"is named by {where}, but is no program on PATH", "install it, or take the entry out")
     for server in servers:
-        answer = _answer(path, server, f"{program} (named by {where})")
+        answer = ask(path, server, f"{program} (named by {where})")
         if answer is not None:
             username, secret = answer
             if username == "<token>":
@@ -245,13 +275,13 @@ def _answer(path: str, server: str, who: str) -> tuple[str, str] | None:
     except OSError as error:
         _refuse(who, f"can't be run ({error.strerror})", "mend it")
     try:
-        output, _ = process.communicate(server.encode(), timeout=HELPER_TIME)
+        output = _received(process, server)
     except BaseException as error:  # a Ctrl-C, too
         _end(process)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         _refuse(who, f"gave no answer for {server} within {HELPER_TIME:g} s", "log in anew, or mend it")
-    if process.returncode:
+    if process.returncode and len(output) <= _MOST:
         # Its own words for it (credentials/error.go), on standard output.
         if b"credentials not found" in output:
             return None
@@ -263,6 +293,27 @@ def _answer(path: str, server: str, who: str) -> tuple[str, str] | None:
         if isinstance(username, str) and isinstance(secret, str):
             return username, secret
     _refuse(who, f"answered for {server} with something else than a Username and a Secret", "log in anew, or mend it")
+
+
+def _received(process: subprocess.Popen[bytes], server: str) -> bytes:
+    """What a helper prints for a server until it ends; of endless rubbish the first. Raises TimeoutExpired."""
+    until, output = time.monotonic() + HELPER_TIME, b""
+    assert process.stdin
+    assert process.stdout
+    with suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(server.encode())
+    with process.stdout as stdout, selectors.DefaultSelector() as selector:
+        selector.register(stdout, selectors.EVENT_READ)
+        while (left := until - time.monotonic()) > 0 and selector.select(left):
+            part = os.read(stdout.fileno(), _MOST)
+            output += part
+            if not part:
+                process.wait(left)
+                return output
+            if len(output) > _MOST:
+                _end(process)
+                return output
+    raise subprocess.TimeoutExpired(process.args, HELPER_TIME)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

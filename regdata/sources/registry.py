@@ -7,33 +7,25 @@ and "Pushing Manifests". ``/v2/_catalog`` is CNCF distribution's own (docs/spec/
 What the registry says is not taken on trust: contents are hashed, listings that repeat are refused.
 """
 
-import re
 import secrets
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatchcase
 from functools import partial
-from itertools import chain, count, pairwise
+from itertools import count
 from typing import Any, NamedTuple, Self
-from urllib.parse import quote
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
-from regdata.sources.answers import TOO_LARGE, Answer, one_line
-from regdata.sources.bounds import DOCUMENT, LATE, LIST, UNBOUNDED, is_endless
+from regdata.sources.answers import TOO_LARGE, Answer
+from regdata.sources.bounds import DOCUMENT, UNBOUNDED
+from regdata.sources.lists import Lists
 from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches, sha256_of
-from regdata.sources.names import hides, is_repository, is_tag
 from regdata.sources.pace import PATIENCE, TOO_MUCH
 from regdata.sources.tls import Tls, mistaken
 from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
 
 # Without all four types distribution answers an index tag with its amd64 child, or 404.
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
-_GRAMMAR = {"repositories": is_repository, "tags": is_tag}
-ONE_PAGE = 100  # tags; distribution gives as many or more at a time
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
 
 
@@ -59,8 +51,7 @@ class Registry:
         self.timeout = timeout
         self.http = Transport(self.url, reach, timeout=timeout)
         self.display = self.http.display  # without user and password
-        self._lists_all = False
-        self._hiding: dict[str, set[str]] = defaultdict(set)
+        self._lists = Lists(self.http, reach, self.check)
 
     @classmethod
     def open(cls, config: RegistryConfig, *, timeout: tuple[float, float] = TIMEOUT) -> Self:
@@ -107,71 +98,19 @@ class Registry:
 
         Names in registry.repositories that are no patterns need no catalog, and need not be in it.
         """
-        wanted = self.reach.repositories
-        if wanted is None:
-            return self._catalog()
-        patterns = [name for name in wanted if re.search(r"[*?[]", name)]
-        listed = self._catalog() if patterns else []
-        met = [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
-        return sorted({*met, *wanted} - {*patterns})
-
-    def _catalog(self) -> list[str]:
-        path = f"{self.http.root}_catalog"
-        try:
-            answer = self.http.send("GET", f"{path}?n=1000", retry=False, most=LIST)
-        except RegistryError as error:
-            if error.kind == LATE:
-                raise
-            answer = Answer(0, {}, b"")
-        if answer.status not in (200, 400):
-            self.check()  # says best what is wrong with the registry as a whole
-            answer = self.http.send("GET", f"{path}?n=1000", most=LIST)
-        if answer.status in (404, 405, 501):
-            problem = answer.error + answer.own_message(self.http.authorization.redacted)
-            cure = "where a registry lists no repositories, name them in registry.repositories of conf.json"
-            raise self.http.error("GET", path, problem, cure)
-        if answer.status == 400:  # more than this registry allows: its own number of them, then
-            answer = self.http.send("GET", path, most=LIST)
-        return self._listing(path, answer, "repositories")
+        return self._lists.repositories()
 
     def tags(self, repository: str) -> list[str]:
         """A repository's tags, sorted; none where the registry does not know it (404)."""
-        path = self.http.path(repository, "tags/list")
-        answer = self.http.send("GET", path, most=LIST)
-        listed = [] if answer.status == 404 else self._listing(path, answer, "tags")
-        return sorted({*listed, *chain.from_iterable(self._after(repository, tag) for tag in self._hiding[repository])})
+        return self._lists.tags(repository)
 
     def every_tag(self, repository: str) -> list[str]:
-        """The same, with those that 3.1.0 and 3.1.1 leave out of the list where they store on S3.
+        """The same, with those that 3.1.0 and 3.1.1 leave out of the list where they store on S3."""
+        return self._lists.every_tag(repository)
 
-        There a tag's folder hides those that extend its name: 0.1.20 beside 0.1.2 (s3-aws/s3.go, doWalk), unless the
-        list is asked to start behind the folder. A list of one page that holds two such tags is whole, as are all.
-        """
-        tags = self.tags(repository)
-        if len(tags) < ONE_PAGE and any(hides(*pair) for pair in pairwise(tags)):
-            self._lists_all = True
-        asked: set[str] = set()
-        with ThreadPoolExecutor(self.workers) as pool:
-            while not self._lists_all and (rest := [tag for tag in tags if tag not in asked]):
-                for tag, found in zip(rest, pool.map(partial(self._after, repository), rest), strict=True):
-                    asked.add(tag)
-                    hidden = [name for name in found if name not in tags]
-                    if hidden:
-                        self._hiding[repository].add(tag)
-                        tags += hidden
-        return sorted(tags)
-
-    def _after(self, repository: str, tag: str) -> list[str]:
-        """The tag behind this one's folder, if its name extends this one's; none from 2.x, which knows no `last`."""
-        path = self.http.path(repository, "tags/list")
-        answer = self.http.send("GET", f"{path}?n=1&last={quote(tag, safe='')}%2F~")
-        names = answer.member("tags")
-        if answer.status != 200 or not isinstance(names, list):
-            return []
-        if tag in names:
-            self._lists_all = True
-            return []
-        return [name for name in names[:1] if isinstance(name, str) and hides(tag, name)]
+    def tags_unpaged(self, repository: str) -> list[str] | None:
+        """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too."""
+        return self._lists.tags_unpaged(repository)
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag (or digest) stands for; None where there is none (404)."""
@@ -310,17 +249,6 @@ class Registry:
             answer = self.http.send(method, path)
         return answer
 
-    def tags_unpaged(self, repository: str) -> list[str] | None:
-        """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too.
-
-        Asked with n=0: 3.x gives an empty list, 2.x every tag, or null where there is none.
-        """
-        path = self.http.path(repository, "tags/list")
-        answer = self.http.send("GET", f"{path}?n=0", most=LIST)
-        if answer.status == 200 and answer.member("tags") == []:
-            return None
-        return [] if answer.status == 404 else self._listing(path, answer, "tags")
-
     @contextmanager
     def upload_probe(self, repository: str) -> Iterator[str]:
         """An upload's id, while it is open: its folder shows which store the registry writes to.
@@ -346,10 +274,12 @@ class Registry:
                 with suppress(RegistryError):
                     self.http.send("DELETE", self.http.upload(path, answer)[1])
 
-    def attempt(self, path: str, headers: Mapping[str, str], *, most: int = DOCUMENT, cut: bool = False) -> Answer:
-        """A GET in a scan: trouble with one content is an answer, with the registry or a proxy before it an error."""
+    def attempt(
+        self, path: str, headers: Mapping[str, str], *, method: str = "GET", most: int = DOCUMENT, cut: bool = False
+    ) -> Answer:
+        """A look: trouble with one content is an answer, with the registry or a proxy before it an error."""
         try:
-            answer = self.http.read("GET", path, headers, most=most, cut=cut)
+            answer = self.http.read(method, path, headers, most=most, cut=cut)
         except AccessError:
             raise
         except RegistryError as error:
@@ -358,35 +288,8 @@ class Registry:
             self.check()
             return Answer(0, {}, b"")
         if answer.status in (401, 403, 502, 504, *TOO_MUCH):
-            raise self.http.refused("GET", path, answer)
+            raise self.http.refused(method, path, answer)
         return answer
-
-    def _listing(self, path: str, answer: Answer, key: str) -> list[str]:
-        """The names on all pages, from the first one on."""
-        found: set[str] = set()
-        began, first = time.monotonic(), path
-        for pages in count():
-            if answer.status != 200:
-                raise self.http.refused("GET", path, answer)
-            if is_endless(len(found), pages, began, self.reach.per_second):
-                problem, cure = f"the list of {key} does not end", "name what matters in registry.repositories"
-                raise self.http.error("GET", first, problem, cure)
-            names = answer.names(key)
-            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise self.http.error("GET", path, f"no JSON list of {key}", "check what is between here and there")
-            if odd := [name for name in names if not _GRAMMAR[key](name)]:
-                problem = f"the list of {key} holds {one_line(odd[0])!r}, which no registry can have"
-                raise self.http.error("GET", path, problem, "take it out of the registry's storage")
-            following = self.http.next_page(path, answer)
-            if found.issuperset(names) and (names or following):
-                problem, cure = f"the list of {key} repeats itself", "it can't be trusted"
-                raise self.http.error("GET", path, problem, cure)
-            found.update(names)
-            if following is None:
-                break
-            path = following
-            answer = self.http.send("GET", path, most=LIST)
-        return sorted(found)
 
     def _found(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer | None:
         answer = self.http.read(method, path, headers)

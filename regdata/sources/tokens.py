@@ -6,6 +6,7 @@ A token is asked for with the scope of the registry's own challenge, kept by sco
 
 import base64
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -110,6 +111,7 @@ class Authorization:
         self._forms: dict[str, Wanted] = {}  # by action: what is wanted in any repository, its name left open
         self._tokens: dict[Wanted, Token] = {}
         self._locks: dict[Wanted, Lock] = {}
+        self._failed: dict[Wanted, tuple[float, AccessError]] = {}
         self._refresh: dict[Credential, str] = {}  # where the server gives a new one each time
         self._secrets: set[str] = set()
         self.active = False  # whether the registry has ever asked who we are
@@ -162,15 +164,14 @@ class Authorization:
 
     def redacted(self, text: str) -> str:
         """The text without any secret that was sent: a server may repeat it in its answer."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
+        for secret in sorted(self._secrets - {""}, key=len, reverse=True):
             for form in {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}:
                 text = text.replace(form, "***")
         return text
 
     def who(self) -> str:
-        """The user and the credentials' origin; `anonymous` where none are known or the registry never asked."""
-        credential = self.credentials.find() if self.active else None
-        return credential.user if credential else "anonymous"
+        """The users and their credentials' origin; `anonymous` where none are known or the registry never asked."""
+        return ", ".join(self.credentials.users()) or "anonymous"
 
     def _password(self, credential: Credential | None) -> str | None:
         """Basic, in UTF-8 (RFC 7617, 2.1); a registry token has no other form than its own."""
@@ -221,11 +222,19 @@ class Authorization:
             )
 
     def _renewed(self, need: Need, wanted: Wanted, before: Token | None) -> str:
-        """A new token's header; of several threads that want it, one asks."""
+        """A new token's header; of several threads that want it, one asks, and its failure is the others', too."""
+        began = self._clock()
         with self._locks.setdefault(wanted, Lock()):
             token = self._tokens.get(wanted)
             if token is None or token is before:
-                token = self._tokens[wanted] = self._token(wanted, self.credentials.find(need.repository))
+                failed, problem = self._failed.get(wanted, (-math.inf, None))
+                if problem and failed >= began:
+                    raise AccessError(str(problem))
+                try:
+                    token = self._tokens[wanted] = self._token(wanted, self.credentials.find(need.repository))
+                except AccessError as error:
+                    self._failed[wanted] = self._clock(), error
+                    raise
         return token.header
 
     def _token(self, wanted: Wanted, credential: Credential | None) -> Token:

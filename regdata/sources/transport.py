@@ -7,6 +7,7 @@ of any status is an `Answer`, and its reader decides.
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -42,8 +43,10 @@ REDIRECTS = (301, 302, 303, 307, 308)
 HOPS = 5
 # How many answers may be too late, by and large, before nothing is asked any more.
 _LATE = 6.0
-# What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB.
+# What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB; how often one is asked that breaks.
 _MOST = 1 << 20
+_TRIES = 4
+_BROKEN = (500, 502, 504)
 _CURES = {
     404: "check registry.url and the name",
     405: "the registry does not allow it: it is read-only, or lacks this part of the API",
@@ -81,7 +84,7 @@ class Transport:
         self._base = self._server + parts.path
         self.display = concealed(self._base)
         self.root = f"{parts.path}/v2/"
-        self.pace = Pace(reach.per_second)
+        self.pace, self._token_pace = Pace(reach.per_second), Pace()
         self.authorization = Authorization(url, self._ask)
         self._late = 0.0
         self._connect(reach)
@@ -240,15 +243,28 @@ class Transport:
         raise self.error(method, path, "it is redirected on and on", "check what is between here and the registry")
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
-        """A request to the token server, which may redirect us nowhere: the password would go along."""
-        try:
-            who = f"{_place(url)}: the registry's token server"
-            with self._asked(who, self._own, method, url, headers, body) as response:
-                return Answer(response.status_code, response.headers, received(response.raw, _MOST))
-        except AccessError:
-            raise
-        except RegistryError as error:
-            raise AccessError(str(error)) from None
+        """A request to the token server, which may redirect us nowhere: the password would go along.
+
+        One that restarts, or puts us off, is asked again: a run of hours needs many tokens.
+        """
+        for tries in count(1):
+            sent = self._token_pace.wait()
+            try:
+                answer = self._ask_once(method, url, headers, body)
+            except RegistryError as error:
+                if error.kind or tries == _TRIES:
+                    raise AccessError(str(error)) from None
+                answer = Answer(503, {}, b"")
+            if answer.status in _BROKEN and tries < _TRIES:
+                answer = answer._replace(status=503)
+            if not self._token_pace.too_much(answer, sent, tries):
+                break
+        return answer
+
+    def _ask_once(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
+        who = f"{_place(url)}: the registry's token server"
+        with self._asked(who, self._own, method, url, headers, body) as response:
+            return Answer(response.status_code, response.headers, received(response.raw, _MOST))
 
     @contextmanager
     def _asked(

@@ -281,14 +281,15 @@ def test_helper_that_has_none(home: Path) -> None:
 
 
 def test_helper_is_asked_once(home: Path) -> None:
-    """One look-up a repository; `forget` asks again, for what a helper renews."""
+    """One look-up for all repositories; `forget` asks again, for what a helper renews."""
     helper(home, "count", f'cat >/dev/null; echo x >>{home}/asked; echo \'{{"Username":"u","Secret":"s"}}\'')
     docker_config(home, credsStore="count")
     mine = Credentials(URL)
     assert not (home / "asked").exists()
-    for _ in range(3):
-        mine.find("app")
+    for name in ("app", "app", "other", "team/one", ""):
+        mine.find(name)
     assert (home / "asked").read_text() == "x\n"
+    assert mine.users() == ["u (docker-credential-count)"]
     mine.forget()
     mine.find("app")
     assert (home / "asked").read_text() == "x\nx\n"
@@ -303,6 +304,7 @@ def test_helper_is_asked_once(home: Path) -> None:
         (f"echo '[\"{SECRET}\"]'", "something else"),
         (f'echo \'{{"Username": 5, "Secret": "{SECRET}"}}\'', "something else"),
         ("head -c 300000 /dev/zero", "something else"),
+        (f"yes {SECRET}", "something else"),
         ("kill -9 $$", "failed with exit code -9"),
         (f"echo {SECRET}; sleep 60 & sleep 60", "no answer for registry.example.com:5000 within 0.5 s"),
         (f"setsid sleep 5 & echo {SECRET}", "no answer"),
@@ -317,6 +319,17 @@ def test_broken_helper(home: Path, monkeypatch: pytest.MonkeyPatch, script: str 
     with pytest.raises(AccessError, match=problem) as error:
         found()
     assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
+def test_broken_helper_is_asked_once(home: Path) -> None:
+    """However many repositories there are, a helper that fails is waited for once."""
+    helper(home, "odd", f"echo x >>{home}/asked; exit 3")
+    docker_config(home, credsStore="odd")
+    mine = Credentials(URL)
+    for name in ("a", "b", "a"):
+        with pytest.raises(AccessError, match="exit code 3"):
+            mine.find(name)
+    assert (home / "asked").read_text() == "x\n"
 
 
 def test_helper_that_can_not_be_run(home: Path) -> None:

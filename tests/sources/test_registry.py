@@ -17,13 +17,14 @@ from regdata.demo.samples import (
     make_layer,
     push,
 )
-from regdata.errors import RegistryError
+from regdata.errors import AccessError, RegistryError
 from regdata.sources import pace
 from regdata.sources.api import Api
 from regdata.sources.registry import Registry
+from regdata.sources.source import Going
 from regdata.sources.transport import Reach
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, serve, sha256
-from tests.support.server import Reply
+from tests.support.server import Reply, serving
 
 BASE = make_layer("base", 50)
 AMD = make_image([BASE, make_layer(1, 10)], created=1_700_000_000, oci=True)
@@ -45,7 +46,7 @@ def fake(naps: list[float]) -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def client(fake: FakeRegistry) -> Registry:
-    return Registry(fake.url, timeout=(1, 0.3))
+    return Registry(fake.url, timeout=(1, 0.6))
 
 
 # A real registry
@@ -156,7 +157,7 @@ HOLLOW = json_reply({"repositories": []}, Link='</v2/_catalog?last=a>; rel="next
         (Reply(200, b'{"repositories": ["a", "b'), "no JSON list"),
         (Reply(200, b'{"repositories": ["a", "b"]}', how="cut"), "the connection broke"),
         (error_reply(404, "NOT_FOUND", "no\ncatalog\x1b[2J"), r"HTTP 404 NOT_FOUND: no catalog \["),
-        (Reply(how="stall"), r"no answer within 0\.3 s"),
+        (Reply(how="stall"), r"no answer within 0\.6 s"),
     ],
 )
 def test_listing_that_lies(fake: FakeRegistry, client: Registry, reply: Reply, problem: str) -> None:
@@ -281,7 +282,7 @@ def test_a_registry_that_always_puts_off(fake: FakeRegistry, client: Registry, n
         (error_reply(401, "UNAUTHORIZED"), "401 UNAUTHORIZED: .* no credentials for 127.0.0.1.* docker login"),
         (Reply(301, headers={"Location": "https://x/v2/"}), "registry.url to where it redirects"),
         (Reply(how="reset"), "the connection broke"),
-        (Reply(how="stall"), r"no answer within 0\.3 s; check that the registry runs"),
+        (Reply(how="stall"), r"no answer within 0\.6 s; check that the registry runs"),
     ],
 )
 def test_check(fake: FakeRegistry, client: Registry, reply: Reply, problem: str) -> None:
@@ -409,3 +410,44 @@ def test_a_list_that_is_whole(pages: bool) -> None:
             [],
             [f"GET /v2/app/tags/list?n=1&last={tag}%2F~" for tag in ("1", "2")],
         )
+
+
+@pytest.mark.parametrize(
+    "broken", [Reply(503), Reply(429, headers={"Retry-After": "1"}), Reply(500), Reply(how="reset")]
+)
+def test_a_token_server_that_breaks_once(fake: FakeRegistry, client: Registry, broken: Reply) -> None:
+    """A token server that restarts or puts us off amid a run is asked again; one that stays broken is an error."""
+    replies = [broken]
+    with serving(lambda _: replies.pop() if replies else json_reply({"token": "a-token"})) as realm:
+        asks = Reply(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}/t",scope="repository:app:pull"'})
+        fake.push("app", "1", AMD)
+        fake.on("GET /v2/app/tags/list", asks)
+        assert client.tags("app") == ["1"]
+        assert fake.headers_seen[-1]["Authorization"] == "Bearer a-token"
+        replies[:] = [broken] * 99
+        fake.on("GET /v2/other/tags/list", asks)
+        with pytest.raises(AccessError, match="the registry's token server"):
+            client.tags("other")
+
+
+def test_names_at_a_mistaken_address(fake: FakeRegistry) -> None:
+    """Where repositories are named and no catalog is asked for, an address that is none is told all the same."""
+    fake.push("app", "1", AMD)
+    client = Registry(f"{fake.url}/v2", reach=Reach(repositories=("app",)))
+    with pytest.raises(RegistryError, match="leave /v2 out of"):
+        client.repositories()
+
+
+def test_no_look(fake: FakeRegistry, client: Registry) -> None:
+    """Who may not look, or is put off for good, does not know how things are: an error, not an unknown digest."""
+    fake.push("app", "1", AMD)
+    api = Api(client)
+    look = api.glance("app", [AMD.digest])
+    going = Going(AMD.digest, None, tags=["1"], taken=[], above=[])
+    fake.on("HEAD /v2/app/manifests/1", error_reply(500), error_reply(500), error_reply(500), error_reply(500))
+    assert look(going)
+    for status in (401, 403, 429, 503):
+        fake.on("HEAD /v2/app/manifests/1", Reply(status), forever=True)
+        for ask in (lambda: api.state("app"), lambda: look(going)):
+            with pytest.raises(RegistryError, match=f"HTTP {status}"):
+                ask()

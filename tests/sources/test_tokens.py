@@ -6,8 +6,10 @@ import base64
 import json
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -422,3 +424,38 @@ def test_a_server_that_repeats_secrets(user: str) -> None:
     mine = Authorization(URL, Server(lambda *_: 401, errors=[{"code": "X", "message": told}]))
     with pytest.raises(AccessError, match=r"X: \*\*\* \*\*\* \*\*\* \*\*\*;"):
         mine.challenged(PULL, bearer(), None)
+
+
+def test_an_empty_password(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """A user without a password has no secret, and messages stay readable."""
+    (home / ".netrc").write_text("machine registry.example.com login user")
+    mine = Authorization(URL, Server())
+    assert mine.challenged(PULL, "Basic", None) == "Basic " + base64.b64encode(b"user:").decode()
+    assert mine.redacted("HTTP 404") == "HTTP 404"
+
+
+def test_one_failure_for_many(user: str) -> None:
+    """Who waited for a token that could not be had is told so, and does not ask and wait once more."""
+    asked: list[str] = []
+    waiting = threading.Barrier(8)
+
+    def fail(*_: object) -> Answer:
+        asked.append("x")
+        # All others wait for the lock by then.
+        time.sleep(0.2)
+        return Answer(500, {}, b"")
+
+    mine = Authorization(URL, fail)
+
+    def challenged(_: int) -> str:
+        waiting.wait()
+        with pytest.raises(AccessError) as error:
+            mine.challenged(PULL, bearer(), None)
+        return str(error.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        told = set(pool.map(challenged, range(8)))
+    assert len(told) == len(asked) == 1
+    with pytest.raises(AccessError):
+        mine.challenged(PULL, bearer(), None)
+    assert len(asked) == 2

@@ -1,0 +1,143 @@
+"""A registry's lists: of its repositories and of their tags, over all pages; or an error, never a shorter list.
+
+OCI distribution-spec, "Listing Tags"; ``/v2/_catalog`` is CNCF distribution's own (docs/spec/api.md).
+"""
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import chain, count, pairwise
+from urllib.parse import quote
+
+from regdata.errors import RegistryError
+from regdata.sources.answers import Answer, one_line
+from regdata.sources.bounds import LATE, LIST, is_endless
+from regdata.sources.names import hides, is_repository, is_tag
+from regdata.sources.transport import Reach, Transport
+
+_GRAMMAR = {"repositories": is_repository, "tags": is_tag}
+ONE_PAGE = 100  # tags; distribution gives as many or more at a time
+
+
+class Lists:
+    """The lists of the registry that ``http`` leads to. ``check``: says what is wrong with the registry as a whole."""
+
+    def __init__(self, http: Transport, reach: Reach, check: Callable[[], None]) -> None:
+        self._http, self._reach, self._check = http, reach, check
+        self._lists_all = False
+        self._hiding: dict[str, set[str]] = defaultdict(set)
+
+    def repositories(self) -> list[str]:
+        """The names of the catalog, sorted, also of those without tags; those of them that registry.repositories means.
+
+        Names in registry.repositories that are no patterns need no catalog, and need not be in it.
+        """
+        wanted = self._reach.repositories
+        if wanted is None:
+            return self._catalog()
+        patterns = [name for name in wanted if re.search(r"[*?[]", name)]
+        if not patterns:
+            self._check()  # an address that is none would know no name, either
+        listed = self._catalog() if patterns else []
+        met = [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        return sorted({*met, *wanted} - {*patterns})
+
+    def _catalog(self) -> list[str]:
+        path = f"{self._http.root}_catalog"
+        try:
+            answer = self._http.send("GET", f"{path}?n=1000", retry=False, most=LIST)
+        except RegistryError as error:
+            if error.kind == LATE:
+                raise
+            answer = Answer(0, {}, b"")
+        if answer.status not in (200, 400):
+            self._check()  # says best what is wrong with the registry as a whole
+            answer = self._http.send("GET", f"{path}?n=1000", most=LIST)
+        if answer.status in (404, 405, 501):
+            problem = answer.error + answer.own_message(self._http.authorization.redacted)
+            cure = "where a registry lists no repositories, name them in registry.repositories of conf.json"
+            raise self._http.error("GET", path, problem, cure)
+        if answer.status == 400:  # more than this registry allows: its own number of them, then
+            answer = self._http.send("GET", path, most=LIST)
+        return self._listing(path, answer, "repositories")
+
+    def tags(self, repository: str) -> list[str]:
+        """A repository's tags, sorted; none where the registry does not know it (404)."""
+        path = self._http.path(repository, "tags/list")
+        answer = self._http.send("GET", path, most=LIST)
+        listed = [] if answer.status == 404 else self._listing(path, answer, "tags")
+        return sorted({*listed, *chain.from_iterable(self._after(repository, tag) for tag in self._hiding[repository])})
+
+    def every_tag(self, repository: str) -> list[str]:
+        """The same, with those that 3.1.0 and 3.1.1 leave out of the list where they store on S3.
+
+        There a tag's folder hides those that extend its name: 0.1.20 beside 0.1.2 (s3-aws/s3.go, doWalk), unless the
+        list is asked to start behind the folder. A list of one page that holds two such tags is whole, as are all.
+        """
+        tags = self.tags(repository)
+        if len(tags) < ONE_PAGE and any(hides(*pair) for pair in pairwise(tags)):
+            self._lists_all = True
+        asked: set[str] = set()
+        with ThreadPoolExecutor(self._reach.at_once) as pool:
+            while not self._lists_all and (rest := [tag for tag in tags if tag not in asked]):
+                for tag, found in zip(rest, pool.map(partial(self._after, repository), rest), strict=True):
+                    asked.add(tag)
+                    hidden = [name for name in found if name not in tags]
+                    if hidden:
+                        self._hiding[repository].add(tag)
+                        tags += hidden
+        return sorted(tags)
+
+    def _after(self, repository: str, tag: str) -> list[str]:
+        """The tag behind this one's folder, if its name extends this one's; none from 2.x, which knows no `last`."""
+        path = self._http.path(repository, "tags/list")
+        answer = self._http.send("GET", f"{path}?n=1&last={quote(tag, safe='')}%2F~")
+        names = answer.member("tags")
+        if answer.status != 200 or not isinstance(names, list):
+            return []
+        if tag in names:
+            self._lists_all = True
+            return []
+        return [name for name in names[:1] if isinstance(name, str) and hides(tag, name)]
+
+    def tags_unpaged(self, repository: str) -> list[str] | None:
+        """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too.
+
+        Asked with n=0: 3.x gives an empty list, 2.x every tag, or null where there is none.
+        """
+        path = self._http.path(repository, "tags/list")
+        answer = self._http.send("GET", f"{path}?n=0", most=LIST)
+        if answer.status == 200 and answer.member("tags") == []:
+            return None
+        return [] if answer.status == 404 else self._listing(path, answer, "tags")
+
+    def _listing(self, path: str, answer: Answer, key: str) -> list[str]:
+        """The names on all pages, from the first one on."""
+        found: set[str] = set()
+        began, first = time.monotonic(), path
+        for pages in count():
+            if answer.status != 200:
+                raise self._http.refused("GET", path, answer)
+            if is_endless(len(found), pages, began, self._reach.per_second):
+                problem, cure = f"the list of {key} does not end", "name what matters in registry.repositories"
+                raise self._http.error("GET", first, problem, cure)
+            names = answer.names(key)
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise self._http.error("GET", path, f"no JSON list of {key}", "check what is between here and there")
+            if odd := [name for name in names if not _GRAMMAR[key](name)]:
+                problem = f"the list of {key} holds {one_line(odd[0])!r}, which no registry can have"
+                raise self._http.error("GET", path, problem, "take it out of the registry's storage")
+            following = self._http.next_page(path, answer)
+            if found.issuperset(names) and (names or following):
+                problem, cure = f"the list of {key} repeats itself", "it can't be trusted"
+                raise self._http.error("GET", path, problem, cure)
+            found.update(names)
+            if following is None:
+                break
+            path = following
+            answer = self._http.send("GET", path, most=LIST)
+        return sorted(found)
