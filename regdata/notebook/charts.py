@@ -6,6 +6,8 @@ colour-blind people can tell apart, and a team has the same one in every chart o
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 import squarify
@@ -20,23 +22,26 @@ from regdata.notebook.drawing import (
     BLUE,
     DARK,
     GREY,
+    OTHER,
     PALE,
     RED,
     SKY,
-    TILES,
     WIDTH,
     Part,
     bars,
+    by_month,
     figure,
     legend,
     nothing,
-    periods,
     sizes_on,
     team_colour,
     top,
 )
 from regdata.planning.plan import Plan
 from regdata.show.words import count, percent, shorten, size
+
+MAP = 4.4  # inches of height of the treemap
+TILES = 200  # what is smaller than one of so many is not drawn by itself
 
 
 def goes_and_stays(plan: Plan) -> Axes:
@@ -89,22 +94,25 @@ def size_by_image(images: pd.DataFrame) -> Axes:
     if shown.empty:
         return nothing(title, "There is no image.")
     # Summed up over images, what they share would be counted more than once.
-    shared = shown["shared"].where(~shown["image_name"].str.startswith("other ("), 0)
+    shared = shown["shared"].where(~shown["image_name"].str.startswith(OTHER), 0)
     labels = [size(own) + (f" + {size(more)}" if more else "") for own, more in zip(shown["own"], shared, strict=True)]
     parts = [Part("only this image holds it", BLUE, shown["own"]), Part("others hold it, too", SKY, shared)]
     return bars(title, shown["image_name"], parts, labels)
 
 
-def size_by_age(months: pd.DataFrame) -> Axes:
-    """What is stored by the month in which it came, stacked by team; a frame of space.by_month."""
+def size_by_age(months: pd.DataFrame, now: int | None = None) -> Axes:
+    """What is stored by the month in which it came, stacked by team; a frame of space.by_month.
+
+    The month of ``now`` (UTC epoch seconds) has not ended and is drawn paler.
+    """
     title = "Bytes stored, by when they came"
     if months.empty:
         return nothing(title, "Nothing is stored.")
-    dates = pd.PeriodIndex(months["month"].dropna(), freq="M")
-    names, place = periods(dates)
+    names, place = by_month(pd.PeriodIndex(months["month"].dropna(), freq="M"))
     when = [place[date] if isinstance(date, str) else len(names) for date in months["month"]]
     if months["month"].isna().any():
         names = [*names, "unknown"]
+    running = place.get(f"{pd.Timestamp(now, unit='s'):%Y-%m}") if now else None
     table = months.assign(when=when).pivot_table(
         index="when", columns="team", values="bytes", aggfunc="sum", observed=True
     )
@@ -112,8 +120,12 @@ def size_by_age(months: pd.DataFrame) -> Axes:
     with figure(3.4) as axes:
         bottom = np.zeros(len(names), dtype="int64")
         for team in table:
-            axes.bar(range(len(names)), table[team], bottom=bottom, color=team_colour(team, months["team"]), width=0.85)
+            columns = axes.bar(
+                range(len(names)), table[team], bottom=bottom, color=team_colour(team, months["team"]), width=0.85
+            )
             bottom += table[team].to_numpy()
+            if running is not None:
+                columns[running].set_alpha(0.45)
         peak = int(bottom.argmax())
         axes.annotate(size(int(bottom[peak])), (peak, bottom[peak]), (0, 2), textcoords="offset points", ha="center")
         axes.set_ylim(0, max(1.1 * bottom[peak], 1))
@@ -122,6 +134,8 @@ def size_by_age(months: pd.DataFrame) -> Axes:
         shown = [*range(0, len(names) - every, every), len(names) - 1]
         axes.set_xticks(shown, [names[place] for place in shown])
         sizes_on(axes)
+        if running is not None:
+            axes.set_xlabel(f"{names[running]}, which is paler, has not ended.")
         legend(
             axes,
             title,
@@ -198,15 +212,14 @@ def treemap(paths: pd.DataFrame) -> Axes:
     if paths.empty:
         return nothing(title, "Nothing is stored.")
     tiles = _tiles(paths)
-    height = 4.2
-    with figure(height) as axes:
-        axes.set(xlim=(0, WIDTH), ylim=(0, height))
+    with figure(MAP + 0.6) as axes:
+        axes.set(xlim=(0, WIDTH), ylim=(0, MAP))
         axes.set_axis_off()
         teams = tiles.groupby("team", observed=True)["bytes"].sum().sort_values(ascending=False)
-        for team, area in zip(teams.index, _squares(teams, 0, 0, WIDTH, height), strict=True):
+        for team, area in zip(teams.index, _squares(teams, 0, 0, WIDTH, MAP), strict=True):
             inside = tiles[tiles["team"] == team]
             for row, tile in zip(rows(inside), _squares(inside["bytes"], *area), strict=True):
-                _tile(axes, row.image_name, row.bytes, tile, team_colour(team, paths["team"]))
+                _tile(axes, row.image_name.removeprefix(f"{team}/"), row.bytes, tile, team_colour(team, paths["team"]))
         legend(
             axes,
             title,
@@ -219,12 +232,19 @@ def treemap(paths: pd.DataFrame) -> Axes:
 
 
 def _tiles(paths: pd.DataFrame) -> pd.DataFrame:
-    """The largest rows, and one of the others for each team."""
-    rest = paths.iloc[TILES:].groupby("team", observed=True)["bytes"].agg(["sum", "size"]).reset_index()
-    rest["image_name"] = [
-        f"{team}: other ({number:,})" for team, number in zip(rest["team"], rest["size"], strict=True)
-    ]
-    return pd.concat([paths.head(TILES), rest.rename(columns={"sum": "bytes"})], ignore_index=True)
+    """The images that are large enough to be seen; what is smaller together, by path where that is, or by team."""
+    tiles, rest = [], paths.assign(path=paths["image_name"].str.split("/").str[0], images=1)
+    least = int(paths["bytes"].sum()) / TILES
+    for keys in ["team", "path", "image_name"], ["team", "path"], ["team"]:
+        found = rest.groupby(keys, observed=True)[["bytes", "images"]].sum().reset_index()
+        seen = found["bytes"] >= (least if len(keys) > 1 else 0)
+        tiles.append(found[seen])
+        rest = rest.merge(found[~seen][keys], on=keys)
+    whole = pd.concat(tiles, ignore_index=True)
+    of = whole["path"].where(whole["path"] != whole["team"].astype(str)).fillna("other")
+    together = of + " (" + whole["images"].astype(str) + ")"
+    whole["image_name"] = whole["image_name"].fillna(together)
+    return whole.sort_values("bytes", ascending=False, kind="stable")
 
 
 def _squares(
@@ -236,12 +256,30 @@ def _squares(
 
 def _tile(axes: Axes, name: str, bytes_: int, tile: tuple[float, float, float, float], colour: str) -> None:
     x, y, width, height = tile
-    area = axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="white", linewidth=1.5))
-    letters = int((width - 0.1) / 0.08)  # that fit, at this size of them
-    if letters >= 9 and height > 0.45:
+    gap = min(0.015, width / 4, height / 4)
+    area = axes.add_patch(Rectangle((x + gap, y + gap), width - 2 * gap, height - 2 * gap, color=colour, linewidth=0))
+    if label := _label(name, size(bytes_), width - 0.1, height - 0.1):
+        words, points = label
         ink = "white" if colour in (BLUE, DARK) else "black"
-        words = f"{shorten(name, letters)}\n{size(bytes_)}"
-        axes.text(x + 0.06, y + height - 0.06, words, color=ink, va="top", fontsize=8.5).set_clip_path(area)
+        axes.text(
+            x + 0.05, y + height - 0.05, words, color=ink, va="top", fontsize=points, linespacing=1.1
+        ).set_clip_path(area)
+
+
+def _label(name: str, bytes_: str, width: float, height: float) -> tuple[str, float] | None:
+    """What fits into a tile of so many inches, and the size of its letters: the name and the size, or the name, whole
+    if it can be, on several lines."""
+    found = None
+    for points in (9.0, 8.0, 7.0, 6.0):
+        letters, lines = int(width * 72 / points / 0.62), int(height * 72 / points / 1.25)
+        wrapped = textwrap.wrap(name, letters, break_on_hyphens=True) if letters >= 3 and lines else []
+        if wrapped and len(wrapped) < lines and len(bytes_) <= letters:
+            return "\n".join([*wrapped, bytes_]), points
+        if wrapped and found is None and len(wrapped) <= lines:
+            found = "\n".join(wrapped), points
+    if found is None and letters >= 3 and lines:
+        found = shorten(name, letters), points
+    return found
 
 
 def stored_over_time(past: pd.DataFrame) -> Axes:

@@ -17,15 +17,25 @@ from matplotlib.ticker import FuncFormatter
 from regdata.show.words import shorten, size
 
 TOP = 20  # bars
-TILES = 60
-PERIODS = 36  # columns of a chart over time
-WIDTH = 7.0  # inches: a phone still shows letters that can be read
+OTHER = "other ("  # begins the name of a row of sums
+NAME = 30  # letters of an image's name beside a bar
+WIDTH = 5.6  # inches: a phone still shows letters that can be read
+DOTS = 96  # an inch
 
-BLUE, SKY, RED, GREY, PALE, DARK = "#0072B2", "#56B4E9", "#D55E00", "#999999", "#CCCCCC", "#555555"
+BLUE, SKY, RED, GREY, PALE, DARK = "#0072B2", "#56B4E9", "#D55E00", "#999999", "#BBBBBB", "#777777"
 TEAMS = (BLUE, "#E69F00", "#009E73", "#CC79A7", SKY, RED)
+INK = "#757575"  # can be read on white and on black: a figure has no background of its own
+FAINT = "#8c959f55"
 
 STYLE: Any = {
     "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
@@ -46,9 +56,9 @@ class Part(NamedTuple):
 
 @contextmanager
 def figure(height: float) -> Iterator[Axes]:
-    """Axes of a new figure, white on JupyterLab's dark theme, too; within, STYLE holds."""
+    """Axes of a new figure, which what is behind it shines through; within, STYLE holds."""
     # Before the style: a notebook's backend makes settings of its own as it loads, for the first figure.
-    figure = plt.figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    figure = plt.figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained", facecolor="none")
     with mpl.rc_context(STYLE):
         yield figure.subplots()
 
@@ -58,35 +68,30 @@ def top(frame: pd.DataFrame) -> pd.DataFrame:
     if len(frame) <= TOP:
         return frame
     rest = frame.iloc[TOP - 1 :]
-    other = rest.select_dtypes("number").sum().to_frame().T.assign(image_name=f"other ({len(rest):,})")
+    other = rest.select_dtypes("number").sum().to_frame().T.assign(image_name=f"{OTHER}{len(rest):,})")
     return pd.concat([frame.iloc[: TOP - 1], other], ignore_index=True).convert_dtypes()
 
 
 def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part], labels: Sequence[str]) -> Axes:
-    """Horizontal bars, the first on top, each with its label at its end."""
-    places = range(len(labels))
+    """Horizontal bars, the first on top, each with its label at its end.
+
+    What "other (k)" come to may be so much that no bar beside it could be seen: then it is written, not drawn.
+    """
+    places, values = range(len(labels)), [np.asarray(part.values, dtype="int64") for part in parts]
+    ends = np.sum(values, axis=0)
+    most = max(end for end, name in zip(ends, names, strict=True) if not name.startswith(OTHER))
+    drawn = ends <= 1.5 * most
     with figure(0.8 + 0.27 * len(labels)) as axes:
-        ends = np.zeros(len(labels), dtype="int64")
-        for part in parts:
-            values = np.asarray(part.values, dtype="int64")
-            axes.barh(places, values, left=ends, color=part.colour, height=0.75)
-            ends += values
-        # What the others come to may be so much that no bar beside it could be seen.
-        single = [end for end, name in zip(ends, names, strict=True) if not name.startswith("other (")]
-        most = max(min(int(ends.max()), int(1.5 * max(single))), 1)
-        for place, end, label in zip(places, ends, labels, strict=True):
-            cut = end > most
-            axes.annotate(
-                f"{label} (bar cut off)" if cut else label,
-                (most if cut else end, place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-            )
-        axes.set_yticks(places, [shorten(name) for name in names])
+        begin = np.zeros_like(ends)
+        for part, lengths in zip(parts, values, strict=True):
+            axes.barh(places, lengths * drawn, left=begin, color=part.colour, height=0.75)
+            begin += lengths * drawn
+        for place, end, label, fits in zip(places, begin, labels, drawn, strict=True):
+            said = label if fits else f"{label} together"
+            axes.annotate(said, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.set_yticks(places, [shorten(name, NAME) for name in names])
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlim(0, most)
+        axes.set_xlim(0, max(begin.max(), 1))
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(left=False)
@@ -124,7 +129,7 @@ def legend(axes: Axes, title: str, entries: Sequence[tuple[str, str]]) -> None:
 
 def sizes_on(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: size(int(value))))
-    axes.grid(axis="y", color=PALE, linewidth=0.5)
+    axes.grid(axis="y", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
 
 
@@ -136,19 +141,8 @@ def team_colour(team: object, teams: pd.Series[str]) -> str:
     return TEAMS[place] if place < len(TEAMS) else GREY
 
 
-def periods(dates: pd.PeriodIndex) -> tuple[list[str], dict[str, int]]:
-    """Names of the periods from the first to the last date, and each month's place among them.
-
-    Periods are months, or quarters or years where there would be too many.
-    """
-    if dates.empty:
-        return [], {}
-    for unit in ("M", "Q", "Y"):
-        periods = dates.asfreq(unit)
-        every = pd.period_range(periods.min(), periods.max(), freq=unit)
-        if len(every) <= PERIODS:
-            break
-    places = {period: place for place, period in enumerate(every)}
-    return [str(period) for period in every], {
-        str(date): places[period] for date, period in zip(dates, periods, strict=True)
-    }
+def by_month(dates: pd.PeriodIndex) -> tuple[list[str], dict[str, int]]:
+    """Names of the months from the first to the last date, and each one's place among them."""
+    every = pd.period_range(dates.min(), dates.max(), freq="M") if len(dates) else dates
+    names = [str(month) for month in every]
+    return names, {name: place for place, name in enumerate(names)}

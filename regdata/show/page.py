@@ -41,7 +41,6 @@ tbody tr:nth-child(even) { background: #f6f8fa; }
   .output_error pre { background: #3c1618; }
   th, td { border-color: #30363d; }
   .ansi-red-fg, .ansi-red-intense-fg { color: #ff7b72; }
-  img { filter: invert(.93) hue-rotate(180deg); } /* charts are dark on white; their hues stay */
 }
 @media print {
   @page { margin: 15mm; }
