@@ -33,6 +33,7 @@ from regdata.records.record import FOLDER_VARIABLE, Record
 from regdata.records.summary import box, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
+from regdata.sources.bounds import Waited
 from regdata.sources.progress import Tell, now, watched
 from regdata.sources.site import Site
 from regdata.tables import process
@@ -78,6 +79,7 @@ class Run(Shown):
         self.result: Result | None = None
         self._progress, self._note, self._watch, self._open_site = progress, note, watch, open_site
         self._tick = tick
+        self._waited: Waited | None = None
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -126,10 +128,11 @@ class Run(Shown):
 
     def _opened(self) -> Site:
         site = self._open_site(self.config)
-        note = self._note
+        http, note = site.registry.http, self._note
+        http.waited = self._waited = self._waited or http.waited  # for slow answers, once in a run
         if note:
             said = "the registry puts requests off (429 or 503): regdata waits, and goes on more slowly"
-            site.registry.http.pace.slowed = lambda: note(said)
+            http.pace.slowed = lambda: note(said)
         return site
 
     def scan(self) -> Inventory:

@@ -6,6 +6,7 @@ import io
 import socket
 import time
 from http.client import HTTPResponse
+from threading import Lock
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -23,6 +24,9 @@ LIST = 16 << 20
 LATE, UNBOUNDED = "late", "unbounded"
 # Names of a list at most, and seconds for all of its pages.
 NAMES, LISTED = 2_000_000, 60.0
+# By the seconds that a server may be silent: from when on an answer is a slow one (after a second at least), what slow
+# ones may take in all, and what each that is not slow gives back of that.
+SLOW, ALLOWED, QUICK = 1 / 3, 5 / 2, 1 / 120
 
 
 class Unbounded(ValueError):
@@ -89,10 +93,52 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
 
+class Waited:
+    """How long slow answers, and those that never came, have kept everybody waiting: seconds in which any was due.
+
+    One deadline is not enough where each of many answers comes just before it. ``last``: what was asked for last that
+    was slow. Safe to use from many threads.
+    """
+
+    def __init__(self, silent: float) -> None:
+        """``silent``: the seconds that a server may be silent."""
+        self.most, self._least, self._quick = silent * ALLOWED, silent * SLOW, silent * QUICK
+        self._slow = max(self._least, 1.0)
+        self._seconds = self._counted = 0.0
+        self._lock = Lock()
+        self.last = ""
+
+    @property
+    def left(self) -> float:
+        """The seconds that another answer may take; 0 where they are too few to ask for one."""
+        left = self.most - self._seconds
+        return left if left > self._least else 0.0
+
+    def took(self, what: str, began: float, *, failed: bool) -> None:
+        """An answer that was asked for then has come by now, or has ``failed`` to."""
+        with self._lock:
+            now = time.monotonic()
+            if failed or now - began > self._slow:
+                self._seconds += now - max(began, self._counted)
+                self._counted, self.last = now, what
+            else:
+                self._seconds = max(self._seconds - self._quick, 0.0)
+
+
 class Until(Retry):
     """Tries again until a moment; then what went wrong is raised."""
 
     until = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether that moment has come."""
+        return time.monotonic() >= self.until
+
+    @property
+    def silent(self) -> float:
+        """The seconds that a server may be silent, so that what it sends is whole by then."""
+        return max(self.until - time.monotonic(), 0.01) / WHOLE
 
     def new(self, **changes: Any) -> Until:
         made = super().new(**changes)
@@ -101,7 +147,7 @@ class Until(Retry):
 
     def increment(self, *values: Any, **options: Any) -> Until:
         error = options.get("error")
-        if error and time.monotonic() >= self.until:
+        if error and self.is_over:
             raise error
         return super().increment(*values, **options)
 

@@ -14,8 +14,13 @@ from regdata.sources.answers import Answer
 TOO_MUCH = (429, 503)
 # Seconds: the shortest interval when slowed down, the longest, the first pause after a refusal, the longest one.
 _FIRST, _LONGEST, _PAUSE, _LONGEST_PAUSE = 0.02, 5.0, 0.2, 60.0
-# How often one request is put off before its refusal is taken for an answer.
-PATIENCE = 12
+# How often one request is put off before its refusal is taken for an answer, and for how many seconds in all.
+PATIENCE, PUT_OFF = 12, 75.0
+
+
+def is_patient(tries: int, began: float) -> bool:
+    """Whether what was first sent then, and so often was put off, may be sent again."""
+    return tries < PATIENCE and time.monotonic() - began < PUT_OFF / 2
 
 
 class Pace:
@@ -27,6 +32,7 @@ class Pace:
         self._next = 0.0
         self._slowed = 0.0
         self._in_a_row = 0
+        self._refused = 0.0  # since when nothing else came
         self._free = not per_second
         self._lock = Lock()
         self.slowed: Callable[[], object] | None = None
@@ -65,13 +71,14 @@ class Pace:
         with self._lock:
             now = time.monotonic()
             self._free = False
+            self._refused = self._refused if self._in_a_row else now
             if sent >= self._slowed:  # what was sent before knew nothing of the slower pace
                 self._slowed = now
                 self._interval = min(max(self._interval * 1.5, _FIRST), _LONGEST)
                 pause = _PAUSE * 2 ** min(self._in_a_row, 5) if asked is None else asked
                 self._next = max(self._next, now + min(pause, _LONGEST_PAUSE))
                 self._in_a_row += 1
-        return tries < PATIENCE
+            return tries < PATIENCE and max(self._next, now) - self._refused <= PUT_OFF
 
     def sleep(self, seconds: float) -> None:
         """Waits."""

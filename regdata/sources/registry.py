@@ -8,6 +8,7 @@ What the registry says is not taken on trust: contents are hashed, listings that
 """
 
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,7 +21,7 @@ from regdata.sources.answers import TOO_LARGE, Answer
 from regdata.sources.bounds import DOCUMENT, UNBOUNDED
 from regdata.sources.lists import Lists
 from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches, sha256_of
-from regdata.sources.pace import PATIENCE, TOO_MUCH
+from regdata.sources.pace import TOO_MUCH, is_patient
 from regdata.sources.tls import Tls, mistaken
 from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
 
@@ -165,7 +166,7 @@ class Registry:
         One that was put off (429, 503) is sent again, each time after a look: it may have been carried out.
         """
         path = self.http.path(repository, "manifests", reference)
-        tries = 0
+        began, tries = time.monotonic(), 0
         while True:
             tries += 1
             try:
@@ -181,7 +182,7 @@ class Registry:
             put_off = answer.status in TOO_MUCH
             if (put_off or not 0 < answer.status < 500) and self.digest(repository, reference) is None:
                 return Answer(202, {}, b"")
-            if not put_off or tries == PATIENCE:
+            if not (put_off and is_patient(tries, began)):
                 raise problem
 
     def _not_deleted(self, repository: str, path: str, answer: Answer) -> RegistryError:
@@ -221,12 +222,13 @@ class Registry:
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
         """Push a manifest under a tag or its digest; what it refers to must be there."""
         path = self.http.path(repository, "manifests", reference)
+        began = time.monotonic()
         for tries in count(1):
             answer = self.http.send("PUT", path, {"Content-Type": media_type}, data)
             if answer.status == 201:
                 return
             # It may have been carried out, and the tag moved on since: then it is not for us to move it back.
-            if answer.status not in TOO_MUCH or tries == PATIENCE:
+            if answer.status not in TOO_MUCH or not is_patient(tries, began):
                 raise self.http.refused("PUT", path, answer)
             if self.digest(repository, reference) == sha256_of(data):
                 return
@@ -242,11 +244,9 @@ class Registry:
 
     def _patiently(self, method: str, path: str) -> Answer:
         """The answer to a write that does no harm when it is carried out twice."""
-        answer = self.http.send(method, path)
-        for _ in range(1, PATIENCE):
-            if answer.status not in TOO_MUCH:
-                break
-            answer = self.http.send(method, path)
+        began, tries = time.monotonic(), 1
+        while (answer := self.http.send(method, path)).status in TOO_MUCH and is_patient(tries, began):
+            tries += 1
         return answer
 
     @contextmanager

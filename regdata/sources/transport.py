@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
+from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -21,7 +22,7 @@ from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
 from regdata.sources import progress
 from regdata.sources.answers import Answer, one_line
-from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, kind, received
+from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, Waited, kind, received
 from regdata.sources.pace import Pace
 from regdata.sources.tls import Tls, cause, mistaken
 from regdata.sources.tokens import Authorization, need
@@ -41,8 +42,6 @@ _ELSEWHERE = _READS.new(status_forcelist=())
 _READING = ("GET", "HEAD")
 REDIRECTS = (301, 302, 303, 307, 308)
 HOPS = 5
-# How many answers may be too late, by and large, before nothing is asked any more.
-_LATE = 6.0
 # What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB; how often one is asked that breaks.
 _MOST = 1 << 20
 _TRIES = 4
@@ -80,13 +79,12 @@ class Transport:
         self._url = url
         self._server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._seconds = timeout
-        self._timeout = Timeout(connect=timeout[0], read=timeout[1])
         self._base = self._server + parts.path
         self.display = concealed(self._base)
         self.root = f"{parts.path}/v2/"
         self.pace, self._token_pace = Pace(reach.per_second), Pace()
         self.authorization = Authorization(url, self._ask)
-        self._late = 0.0
+        self.waited = Waited(timeout[1])
         self._connect(reach)
 
     def _connect(self, reach: Reach) -> None:
@@ -171,20 +169,43 @@ class Transport:
     ) -> Answer:
         given = {**self._headers, **headers} if headers else self._headers
         given = {**given, "Authorization": signed} if signed else given
-        if self._late > _LATE:
-            raise self.error(method, path, "too many answers came too late", "see what the registry does")
-        retries = retries.new()
-        retries.until = time.monotonic() + self._seconds[1] * WHOLE
+        with self._waiting(method, self._server + path) as until:
+            retries = retries.new()
+            retries.until = until
+            try:
+                return self._tried(method, path, given, content, retries, most, cut)
+            except (HTTPError, OSError, ValueError) as error:
+                problem, cure = cause(error, self.display, self._seconds, shown=self._shown)
+                raised = self.error(method, path, problem, cure)
+                raised.kind = kind(error, problem)
+                raise raised from None
+
+    @contextmanager
+    def _waiting(self, method: str, url: str) -> Iterator[float]:
+        """Until when an answer has to be whole. RegistryError where too many came late: nothing is asked any more.
+
+        A write may take its time, 2.x reads every tag's link for a DELETE, and is not cut short for what was before.
+        """
+        began, reads = time.monotonic(), method in _READING
+        if not self.waited.left:
+            raise self._kept_waiting()
         try:
-            answer = self._tried(method, path, given, content, retries, most, cut)
-        except (HTTPError, OSError, ValueError) as error:
-            problem, cure = cause(error, self.display, self._seconds, shown=self._shown)
-            raised = self.error(method, path, problem, cure)
-            raised.kind = kind(error, problem)
-            self._late += raised.kind == LATE
-            raise raised from None
-        self._late = max(self._late - 0.02, 0.0)
-        return answer
+            yield began + min(self._seconds[1] * WHOLE, self.waited.left if reads else inf)
+        except RegistryError as error:
+            self.waited.took(f"{method} {url}", began, failed=True)
+            if error.kind == LATE and not self.waited.left:
+                raise self._kept_waiting() from None
+            raise
+        if reads:
+            self.waited.took(f"{method} {url}", began, failed=False)
+
+    def _kept_waiting(self) -> RegistryError:
+        raised = RegistryError(
+            f"{self.waited.last}: its answer came late or not at all, and so did others, for {self.waited.most:g} s "
+            "together: nothing more is asked; see what the registry does, and what is between here and there"
+        )
+        raised.kind = LATE
+        return raised
 
     def _tried(
         self,
@@ -198,25 +219,24 @@ class Transport:
     ) -> Answer:
         """The answer, after some tries where it may be asked for again. Raises urllib3's errors, and Unbounded."""
         while True:
-            response = self._pool.urlopen(
-                method,
-                self._origin + path,
-                body=content,
-                headers=headers,
-                retries=retries.new(status_forcelist=()),
-                redirect=False,
-                assert_same_host=False,
-                timeout=self._timeout,
-                preload_content=False,
-            )
-            left = retries.new(total=response.retries.total) if response.retries else retries
             try:
+                response = self._pool.urlopen(
+                    method,
+                    self._origin + path,
+                    body=content,
+                    headers=headers,
+                    retries=False,
+                    redirect=False,
+                    assert_same_host=False,
+                    timeout=Timeout(connect=self._seconds[0], read=min(self._seconds[1], retries.silent)),
+                    preload_content=False,
+                )
                 answer = Answer(response.status, response.headers, received(response, most, cut=cut))
-                if not retries.is_retry(method, response.status) or not left.total:
+                if not retries.is_retry(method, response.status) or not retries.total or retries.is_over:
                     return answer
-                retries = left.increment(method, path, response=response, _pool=self._pool)
+                retries = retries.increment(method, path, response=response, _pool=self._pool)
             except HTTPError as error:
-                retries = left.increment(method, path, error=error, _pool=self._pool)
+                retries = retries.increment(method, path, error=error, _pool=self._pool)
             retries.sleep()
 
     def read(
@@ -277,25 +297,26 @@ class Transport:
         body: str | None = None,
     ) -> Iterator[requests.Response]:
         """The answer of another server, of which nothing is read yet; what goes wrong is an error of ``who``."""
-        try:
-            with session.request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                timeout=self._seconds,
-                allow_redirects=False,
-                stream=True,
-                verify=self._verify,
-                proxies=get_environ_proxies(url),
-            ) as response:
-                yield response
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            problem, cure = cause(error, url, self._seconds, shown=self._shown)
-            cure = cure.replace("that the registry runs and that registry.url is right", "that it runs")
-            raised = RegistryError(self.authorization.redacted(f"{who}: {problem}; {cure}"))
-            raised.kind = kind(error, problem)
-            raise raised from None
+        with self._waiting("GET", _place(url)) as until:
+            try:
+                with session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    timeout=(self._seconds[0], min(self._seconds[1], (until - time.monotonic()) / WHOLE)),
+                    allow_redirects=False,
+                    stream=True,
+                    verify=self._verify,
+                    proxies=get_environ_proxies(url),
+                ) as response:
+                    yield response
+            except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+                problem, cure = cause(error, url, self._seconds, shown=self._shown)
+                cure = cure.replace("that the registry runs and that registry.url is right", "that it runs")
+                raised = RegistryError(self.authorization.redacted(f"{who}: {problem}; {cure}"))
+                raised.kind = kind(error, problem)
+                raise raised from None
 
     def path(self, repository: str, *rest: str) -> str:
         """The path of something in a repository; what is odd in a name is quoted."""

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from regdata.demo.samples import make_image, make_layer
 from regdata.errors import RegistryError
+from regdata.sources import bounds
 from regdata.sources.api import Api
 from regdata.sources.registry import Registry
 from tests.support.fakes import FakeRegistry, serve
@@ -106,9 +108,50 @@ def test_all_manifests_drop_by_drop(fake: FakeRegistry, client: Registry) -> Non
     for number in range(200):
         fake.push("app", f"t{number}", IMAGE)
         fake.on(f"GET /v2/app/manifests/t{number}", Reply(stream=drops(b"{")), forever=True)
-    with pytest.raises(RegistryError, match="too late"):
+    with pytest.raises(RegistryError, match=r"manifests/t\d+: its answer came late .*, for 2\.5 s together"):
         Api(client).read(Api(client).split(1)[0])
-    assert sum("manifests/t" in line for line in fake.seen) < 60
+    assert sum("manifests/t" in line for line in fake.seen) < 100
+
+
+def just_in_time(body: bytes) -> Callable[[], Iterator[bytes]]:
+    """The whole answer, some time after its first line."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n"
+        time.sleep(0.6)
+        yield b"X-A: b\r\n"
+        time.sleep(0.6)
+        yield b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    return pieces
+
+
+def test_answers_just_in_time(fake: FakeRegistry, client: Registry) -> None:
+    """Where each answer comes just before it would be too late there is an end to it, though many come at a time."""
+    for number in range(40):
+        fake.push("app", f"t{number}", IMAGE)
+        fake.on(f"GET /v2/app/manifests/t{number}", Reply(stream=just_in_time(IMAGE.manifest)), forever=True)
+    with pytest.raises(RegistryError, match=r"manifests/t\d+: its answer came late or not at all, and so did others"):
+        Api(client).read(Api(client).split(1)[0])
+
+
+def test_slow_answers_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some that are slow among many are no reason to give up, nor is one that many wait for at the same time."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(bounds, "time", clock)
+    waited = bounds.Waited(30.0)
+    for _ in range(100):
+        clock.now += 20
+        waited.took("GET a", clock.now - 20, failed=False)
+        for _ in range(100):
+            waited.took("GET b", clock.now, failed=False)
+    clock.now += 30
+    for _ in range(8):
+        waited.took("GET c", clock.now - 30, failed=True)
+    assert (waited.last, waited.left) == ("GET c", 75.0 - 30)
+    clock.now += 10
+    waited.took("GET d", clock.now - 20, failed=False)
+    assert waited.left == 75.0 - 40
 
 
 def test_a_large_manifest(fake: FakeRegistry, client: Registry) -> None:

@@ -111,6 +111,18 @@ def test_gives_up(clock: SimpleNamespace) -> None:
     assert 20 < clock.now - 1000 < 60
 
 
+@pytest.mark.parametrize("retry_after", ["20", "60", "86400"])
+def test_gives_up_in_time(clock: SimpleNamespace, retry_after: str) -> None:
+    """Whatever the registry asks for: where nothing but refusals comes, that is the answer after a minute or so."""
+    mine = Pace()
+    served(mine, clock, lambda now: Answer(429, {"Retry-After": retry_after}, b""))
+    assert 59 < clock.now - 1000 < pace.PUT_OFF
+    began = clock.now
+    while pace.is_patient(1, began):
+        mine.too_much(Answer(429, {"Retry-After": retry_after}, b""), mine.wait(), 1)
+    assert clock.now - began < pace.PUT_OFF + 61
+
+
 def test_many_refused_at_once(clock: SimpleNamespace) -> None:
     """Requests that were on their way together slow down once, not each; it is told once."""
     mine, told = Pace(), []
