@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from regdata.sources.manifest import is_digest
 
@@ -61,3 +62,12 @@ class Answer(NamedTuple):
 def one_line(text: str) -> str:
     """Strangers' text on one short line, safe for a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)[:200]
+
+
+def place(url: str) -> str:
+    """A URL without what may be secret in it: a query's signature, a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return one_line(url.partition("?")[0])
+    return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

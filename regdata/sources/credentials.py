@@ -58,6 +58,13 @@ class Credential:
         """For messages and reports: the user, if there is one, and where it comes from."""
         return f"{self.username} ({self.origin})" if self.username else f"token of {self.origin}"
 
+    @property
+    def what(self) -> str:
+        """The same for a message that says that it is refused."""
+        if self.identity_token or self.registry_token:
+            return f"the {self.user}" if not self.username else f"the token of {self.user}"
+        return f"the user or password of {self.user}"
+
 
 class Credentials:
     """The credentials for the registry at a URL. They are looked up only when they are asked for."""
@@ -248,8 +255,10 @@ def _decoded(auth: str, path: str, name: str) -> tuple[str, str]:
 
 def _ask(ask: Ask, helper: object, servers: list[str], where: str) -> Credential | None:
     """What a credential helper has for the first of the servers that it knows."""
+    if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
+        _refuse(where, "names no credential helper", "log in anew, or mend it")
     program = f"docker-credential-{helper}"
-    path = shutil.which(program) if isinstance(helper, str) else None
+    path = shutil.which(program)
     if path is None:
         _refuse(program, f"is named by {where}, but is no program on PATH", "install it, or take the entry out")
     for server in servers:

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain, count, pairwise
 from urllib.parse import quote
 
-from regdata.errors import RegistryError
+from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import Answer, one_line
 from regdata.sources.bounds import LATE, LIST, is_endless
 from regdata.sources.names import hides, is_repository, is_tag
@@ -50,6 +50,8 @@ class Lists:
         path = f"{self._http.root}_catalog"
         try:
             answer = self._http.send("GET", f"{path}?n=1000", retry=False, most=LIST)
+        except AccessError:
+            raise
         except RegistryError as error:
             if error.kind == LATE:
                 raise

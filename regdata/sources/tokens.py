@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
 from requests.utils import parse_list_header, unquote_header_value
 
 from regdata.errors import AccessError
-from regdata.sources.answers import Answer, one_line
+from regdata.sources.answers import Answer, place
 from regdata.sources.credentials import Credential, Credentials, places
 
 # What a token server means that says nothing (spec/auth/token.md), and how much of a token's time is used.
@@ -157,7 +157,7 @@ class Authorization:
         if credential is None:
             return self._nobody("the registry wants to know who asks")
         if error == "invalid_token":
-            realm = self._wanted[need].realm if need in self._wanted else credential.origin
+            realm = place(self._wanted[need].realm) if need in self._wanted else credential.origin
             cure = "see whether the two trust each other (issuer, service, certificate) and their clocks agree"
             return AccessError(f"the registry does not take the token that {realm} gave to {credential.user}; {cure}")
         return self._wrong(credential, "the registry")
@@ -210,14 +210,15 @@ class Authorization:
     def _check(self, realm: str) -> None:
         """Passwords go nowhere in the clear that the registry itself is not asked in the clear."""
         try:
-            scheme, host = urlsplit(realm).scheme, urlsplit(realm).hostname
+            parts = urlsplit(realm)
+            scheme, host, _ = parts.scheme, parts.hostname, parts.port
         except ValueError:
             scheme, host = "", None
         if scheme not in ("http", "https") or not host:
-            raise AccessError(f"the registry names no token server, but {one_line(realm)!r}; mend its auth.token.realm")
+            raise AccessError(f"the registry names no token server, but {place(realm)!r}; mend its auth.token.realm")
         if scheme == "http" and urlsplit(self._url).scheme == "https":
             raise AccessError(
-                f"the registry's token server {one_line(realm)} has no TLS, which the registry has, so no password is "
+                f"the registry's token server {place(realm)} has no TLS, which the registry has, so no password is "
                 "sent there; set auth.token.realm to its https:// address"
             )
 
@@ -239,7 +240,7 @@ class Authorization:
 
     def _token(self, wanted: Wanted, credential: Credential | None) -> Token:
         asked = self._clock()
-        where = wanted.realm.partition("?")[0]
+        where = place(wanted.realm)
         methods = (self._post, self._get) if credential and credential.identity_token else (self._get, self._post)
         reply = methods[0](wanted, credential)
         if reply.status in (404, 405) and credential:
@@ -303,8 +304,8 @@ class Authorization:
 
     def _wrong(self, credential: Credential, where: str, words: str = "") -> AccessError:
         return AccessError(
-            f"{where} does not take the user or password of {credential.user}{words}; log in anew by docker login, "
-            "podman login or skopeo login, or correct them there"
+            f"{where} does not take {credential.what}{words}; log in anew by docker login, podman login or "
+            "skopeo login, or correct it there"
         )
 
     def _lacks(self, need: Need, credential: Credential | None) -> AccessError:

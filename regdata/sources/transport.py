@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
 from regdata.sources import progress
-from regdata.sources.answers import Answer, one_line
+from regdata.sources.answers import Answer, one_line, place
 from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, Waited, kind, received
 from regdata.sources.pace import Pace
 from regdata.sources.tls import Tls, cause, mistaken
@@ -257,7 +257,7 @@ class Transport:
             if answer.status not in REDIRECTS:
                 return answer
             where = urljoin(where, answer.headers.get("Location", ""))
-            with self._asked(f"{method} {_place(where)}", self._elsewhere, method, where, headers) as response:
+            with self._asked(f"{method} {place(where)}", self._elsewhere, method, where, headers) as response:
                 data = b"" if response.status_code in REDIRECTS else received(response.raw, most, cut=cut)
                 answer = Answer(response.status_code, response.headers, data)
         raise self.error(method, path, "it is redirected on and on", "check what is between here and the registry")
@@ -282,7 +282,7 @@ class Transport:
         return answer
 
     def _ask_once(self, method: str, url: str, headers: Mapping[str, str], body: str | None) -> Answer:
-        who = f"{_place(url)}: the registry's token server"
+        who = f"{place(url)}: the registry's token server"
         with self._asked(who, self._own, method, url, headers, body) as response:
             return Answer(response.status_code, response.headers, received(response.raw, _MOST))
 
@@ -297,7 +297,7 @@ class Transport:
         body: str | None = None,
     ) -> Iterator[requests.Response]:
         """The answer of another server, of which nothing is read yet; what goes wrong is an error of ``who``."""
-        with self._waiting("GET", _place(url)) as until:
+        with self._waiting("GET", place(url)) as until:
             try:
                 with session.request(
                     method,
@@ -371,15 +371,6 @@ class Transport:
 
 def _challenge(answer: Answer) -> str:
     return answer.headers.get("WWW-Authenticate", "")
-
-
-def _place(url: str) -> str:
-    """A URL without what may be secret in it: a query's signature, a password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return one_line(url.partition("?")[0])
-    return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def _no_url(url: str, error: Any) -> RegistryError:
