@@ -1,7 +1,9 @@
-"""What a cell shows while it runs: a line of progress, and notes beside its result."""
+"""What a cell shows while it runs: a line of progress, notes beside its result; and whether somebody is there to be
+asked."""
 
 from __future__ import annotations
 
+from IPython import get_ipython
 from IPython.display import DisplayHandle, Markdown, display
 
 from regdata.show.blocks import Document
@@ -52,6 +54,18 @@ class Box:
             self._shown.update(said)
         else:
             self._shown = display(said, display_id=True)
+
+
+def attended() -> bool:
+    """Whether somebody sits in front of this notebook. papermill and nbconvert take no questions from a kernel
+    (allow_stdin of Jupyter's execute_request); JupyterLab does."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
+
+
+def ask(question: str) -> str:
+    """What somebody answers."""
+    return input(question).strip()
 
 
 def note(said: str) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -33,6 +34,7 @@ from regdata.records.record import FOLDER_VARIABLE, Record
 from regdata.records.summary import box, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
+from regdata.show.words import count, size
 from regdata.sources.bounds import Waited
 from regdata.sources.progress import Tell, now, watched
 from regdata.sources.site import Site
@@ -42,6 +44,7 @@ ACTIONS = ("del", "none")
 
 Note = Callable[[str], None]
 Watch = Callable[[Document], None]
+Ask = Callable[[str], str]
 OpenSite = Callable[[Config], Site]
 
 
@@ -66,6 +69,7 @@ class Run(Shown):
         note: Note | None = None,
         watch: Watch | None = None,
         tick: Tell | None = None,
+        ask: Ask | None = None,
         open_site: OpenSite = Site.open,
     ) -> None:
         self.config, self.sql_id, self.action, self.gc, self.force = config, sql_id, action, gc, force
@@ -78,7 +82,7 @@ class Run(Shown):
         self.planned: Plan | None = None
         self.result: Result | None = None
         self._progress, self._note, self._watch, self._open_site = progress, note, watch, open_site
-        self._tick = tick
+        self._tick, self._ask = tick, ask
         self._waited: Waited | None = None
         self.record = Record.open(
             config,
@@ -256,12 +260,19 @@ class Run(Shown):
         return made
 
     def apply(self) -> Result:
-        """Carries the plan out, or says why nothing is changed."""
+        """Carries the plan out, or says why nothing is changed. Where somebody is there to be asked, the plan has to
+        have been made before, and they to confirm it; what is done is not done again."""
+        if self.result:
+            return self.result
+        shown = self.planned is not None
         made = self.planned or self.plan()
+        if self.deletes and not self._confirmed(made, shown=shown):
+            self.action = "none"
+            self.record.write(action="none")
+            return self._unchanged(made, "it was not confirmed" if shown else "the plan had not been shown yet")
         if not self.deletes:
             why = "action is none" if self.action == "none" else "sql_id is none, which stands for no clean-up"
-            self.result = Result.unchanged(made, f"{why}: nothing was changed", *unlisted(made.inventory))
-            return self.result
+            return self._unchanged(made, why)
         with self._step():
             site = self._opened()
             how = {"gc": self.gc, "force": self.force, "empty_trash": self.empty_trash}
@@ -272,6 +283,18 @@ class Run(Shown):
             finishes = [f"this run finished the work of another: {told(past)}" for past in self.interrupted]
             self.result = replace(self.result, notes=[*finishes, *self.result.notes])
             self.record.write(notes=self.result.notes)
+        return self.result
+
+    def _confirmed(self, made: Plan, *, shown: bool) -> bool:
+        if not self._ask:
+            return True
+        tags = int((made.tags["action"] != "keep").sum())
+        number = f"{count(tags, 'tag')} and {count(len(made.manifests), 'manifest')} go, {size(made.reclaimable)}"
+        asked = f"{number}. Type {self.sql_id} to delete them; anything else deletes nothing: "
+        return shown and self._ask(asked) == self.sql_id
+
+    def _unchanged(self, made: Plan, why: str) -> Result:
+        self.result = Result.unchanged(made, f"{why}: nothing was changed", *unlisted(made.inventory))
         return self.result
 
     def explain(self, reference: str) -> Document:
@@ -324,13 +347,15 @@ def start(
     note: Note | None = None,
     watch: Watch | None = None,
     tick: Tell | None = None,
+    ask: Ask | None = None,
     open_site: OpenSite = Site.open,
 ) -> Run:
     """Checks a run's parameters and opens its record.
 
     ``progress`` is told how many manifests of how many are deleted, ``note`` what is to be said beside a step's result
     (regdata.notebook.live has both), ``watch`` what the record says, again and again, ``tick`` twice a second how far
-    it is; ``open_site`` reaches the registry. Raises ConfigError; nothing has been asked of the registry by then.
+    it is; ``ask`` gives somebody's answer to a question, where somebody is there; ``open_site`` reaches the registry.
+    Raises ConfigError; nothing has been asked of the registry by then.
     """
     try:
         check_flags(gc=gc, force=force, empty_trash=empty_trash)
@@ -340,10 +365,9 @@ def start(
         config = load_config(conf)
         process.prepare()
         check_early(config, sql_id, action, gc=gc)
-        how = {"gc": gc, "force": force, "empty_trash": empty_trash}
-        return Run(
-            config, sql_id, action, progress=progress, note=note, watch=watch, tick=tick, open_site=open_site, **how
-        )
+        how: dict[str, Any] = {"gc": gc, "force": force, "empty_trash": empty_trash}
+        how |= {"progress": progress, "note": note, "watch": watch, "tick": tick, "ask": ask, "open_site": open_site}
+        return Run(config, sql_id, action, **how)
     except RegdataError as error:
         if watch:
             watch(not_begun(str(error)))

@@ -341,7 +341,9 @@ def test_a_figure_reads_on_every_page(page: str) -> None:
     assert figure is not None
     assert to_rgba(figure.get_facecolor())[3] == 0
     assert to_rgba(axes.get_facecolor())[3] == 0
-    words = [*axes.texts, *axes.get_yticklabels(), axes.get_legend().get_title()]
+    legend = axes.get_legend()
+    assert legend is not None
+    words = [*axes.texts, *axes.get_yticklabels(), legend.get_title()]
     for text in words:
         dark, light = sorted([luminance(text.get_color()), luminance(page)])
         assert (light + 0.05) / (dark + 0.05) >= 4

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from jupyter_client.manager import start_new_kernel
 
 from regdata.demo.local import LocalRegistry
 from regdata.notebook import run
@@ -50,7 +54,65 @@ def test_it_tells_how_far_it_is_and_what_is_to_be_noted(
     assert [note.partition(": ")[0] for note in notes] == [f"no snapshot could be saved in {tmp_path / 'snapshots'}"]
 
 
+def answering(answer: str, asked: list[str]) -> Callable[[str], str]:
+    def ask(question: str) -> str:
+        asked.append(question)
+        return answer
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("shown", "answer", "said"),
+    [(True, "no", "it was not confirmed"), (False, "autobuild", "the plan had not been shown")],
+)
+def test_nothing_goes_unless_it_is_confirmed(
+    demo_registry: LocalRegistry, conf: Conf, *, shown: bool, answer: str, said: str
+) -> None:
+    """Where somebody can be asked, a run deletes only what was shown and confirmed; else it is a listing."""
+    before, asked = store_bytes(demo_registry.base_path), list[str]()
+    this_run = run.start(sql_id="autobuild", conf=str(conf(demo_registry)), ask=answering(answer, asked))
+    if shown:
+        this_run.plan()
+    assert said in this_run.apply().notes[0]
+    this_run.finish()
+    assert store_bytes(demo_registry.base_path) == before
+    assert [bool(re.match(r"\d+ tags and \d+ manifests go, ", question)) for question in asked] == [True] * shown
+    assert "would go" in str(this_run)
+
+
+def test_what_is_confirmed_goes_once(demo_registry: LocalRegistry, conf: Conf) -> None:
+    """The condition's name confirms the plan; the step made again gives what came of it, and asks nothing."""
+    asked = list[str]()
+    this_run = run.start(sql_id="autobuild", conf=str(conf(demo_registry)), ask=answering("autobuild", asked))
+    this_run.plan()
+    result = this_run.apply()
+    assert result.bytes_freed == result.bytes_predicted > 0
+    assert this_run.apply() is result
+    assert len(asked) == 1
+
+
 def test_it_needs_no_notebook() -> None:
     """What draws and what shows in a cell is not loaded by a run."""
     code = f"import sys, {run.__name__}; print(sorted({{'IPython', 'matplotlib', 'ipywidgets'}} & {{*sys.modules}}))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_whether_somebody_is_there(*, attended: bool) -> None:
+    """A kernel that may ask for input is somebody's; one that papermill runs is not, and nothing is asked there."""
+    code = "from regdata.notebook import live\nlive.ask('Go? ') if live.attended() else 'nobody'"
+    manager, client = start_new_kernel()
+    told = list[str]()
+    try:
+        client.execute_interactive(
+            code,
+            allow_stdin=attended,
+            stdin_hook=lambda message: client.input(f"answer to {message['content']['prompt']}"),
+            output_hook=lambda message: told.append(message["content"].get("data", {}).get("text/plain", "")),
+            timeout=60,
+        )
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert ("'answer to Go?'" if attended else "'nobody'") in told
