@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.commands import check_commands
-from regdata.collecting.own import check_collector
+from regdata.collecting.own import check_collector, stops
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
@@ -41,12 +41,27 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
     if images:
-        _check_deletes(site, images)
+        linked = _linked(plan, site, heals=not config.gc_command) if gc and not stops(config) else set()
+        _check_deletes(site, sorted({*images, *linked}))
         site.check_written(images[0])
     _check_clock(plan.inventory, site)
     if gc:
         check_collector(config, site, images)
     check_uses(plan, config)
+
+
+def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:
+    """The repositories with a link to what a collection beside the registry takes, or (``heals``) an earlier one has
+    taken: the registry is told there to forget it, which takes the right to delete."""
+    if not site.from_store:
+        return set()
+    inventory, going = plan.inventory, {*plan.blobs["blob_hash"]}
+    staying = {*inventory.blobs.loc[inventory.stored, "blob_hash"]} - going
+
+    def tells(digests: set[str]) -> bool:
+        return bool(digests - staying if heals else digests & going)
+
+    return {image for image in site.store.repositories() if tells({*site.store.links(image)})}
 
 
 def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:

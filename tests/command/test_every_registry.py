@@ -24,7 +24,7 @@ import regdata
 from regdata.errors import AccessError, CleanupError, ConfigError, RegdataError, RegistryError
 from tests.support.fronted import FrontedRegistry, htpasswd, nginx, s3
 from tests.support.helpers import ROOT
-from tests.support.scene import CONDITION, Finished, Store, broken, push_scene, read_store
+from tests.support.scene import CONDITION, OLD, Finished, Store, broken, push_scene, read_store
 from tests.support.tokenserver import EVERYTHING, TokenServer, User, token_server
 
 NAME, PASSWORD = "pöss", "p€ss w:ö"
@@ -74,7 +74,7 @@ class Ground:
             "sql": {"none": "2=1", "scene": CONDITION},
             "gc-command": made.registry.gc_command,
         }
-        path.write_text(json.dumps(settings | more))
+        path.write_text(json.dumps({key: value for key, value in (settings | more).items() if value is not None}))
         return path
 
 
@@ -265,6 +265,30 @@ def test_rights(
     assert problem in str(error.value)
     assert f"{NAME} ({ground.home}/.docker/config.json)" in str(error.value)
     assert read_store(made.registry.base_path) == before
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("own", [True, False])
+def test_right_where_only_links_go(ground: Ground, guarded: tuple[TokenServer, SetUp], own: bool) -> None:
+    """Where another repository has a link to what is collected, the right to have it forgotten there is tried, too."""
+    server, made = guarded
+    server.users[NAME] = User(
+        PASSWORD, EVERYTHING | {"repository:*": {"pull"}, "repository:prod/*": {"push", "delete"}}
+    )
+    made.more = {"base_path": str(made.registry.base_path)}
+    conf = ground.conf(made, **{"gc-command": None if own else made.registry.gc_command})
+    layer = OLD.blobs[-1].digest
+    link = made.registry.base_path / f"docker/registry/v2/repositories/base/lib/_layers/{layer.replace(':', '/')}/link"
+    link.parent.mkdir(parents=True)
+    link.write_text(layer)
+    before = read_store(made.registry.base_path)
+    with pytest.raises(CleanupError, match="has not the right to delete in base/lib"):
+        clean(conf)
+    assert read_store(made.registry.base_path) == before
+    if not own:
+        shutil.rmtree(link.parent)
+        clean(conf)
+        assert read_store(made.registry.base_path).lacks(before).tags
 
 
 @pytest.mark.real
