@@ -26,7 +26,7 @@ LATE, UNBOUNDED = "late", "unbounded"
 NAMES, LISTED = 2_000_000, 60.0
 # By the seconds that a server may be silent: from when on an answer is a slow one (after a second at least), what slow
 # ones may take in all, and what each that is not slow gives back of that.
-SLOW, ALLOWED, QUICK = 1 / 3, 5 / 2, 1 / 120
+SLOW, ALLOWED, QUICK = 1 / 3, 2, 1 / 120
 
 
 class Unbounded(ValueError):
@@ -105,20 +105,31 @@ class Waited:
         self.most, self._least, self._quick = silent * ALLOWED, silent * SLOW, silent * QUICK
         self._slow = max(self._least, 1.0)
         self._seconds = self._counted = 0.0
+        self._due: list[float] = []
         self._lock = Lock()
         self.last = ""
 
     @property
     def left(self) -> float:
         """The seconds that another answer may take; 0 where they are too few to ask for one."""
-        left = self.most - self._seconds
+        with self._lock:
+            due = time.monotonic() - max(min(self._due), self._counted) if self._due else 0.0
+            left = self.most - self._seconds - max(due, 0.0)
         return left if left > self._least else 0.0
 
-    def took(self, what: str, began: float, *, failed: bool) -> None:
+    def begin(self) -> float:
+        """Something is asked for; when that is."""
+        began = time.monotonic()
+        with self._lock:
+            self._due.append(began)
+        return began
+
+    def took(self, what: str, began: float, *, failed: bool, may_be_slow: bool = False) -> None:
         """An answer that was asked for then has come by now, or has ``failed`` to."""
         with self._lock:
             now = time.monotonic()
-            if failed or now - began > self._slow:
+            self._due.remove(began)
+            if failed or (now - began > self._slow and not may_be_slow):
                 self._seconds += now - max(began, self._counted)
                 self._counted, self.last = now, what
             else:

@@ -17,6 +17,7 @@ from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import Answer, one_line
 from regdata.sources.bounds import LATE, LIST, is_endless
 from regdata.sources.names import hides, is_repository, is_tag
+from regdata.sources.pace import TOO_MUCH
 from regdata.sources.transport import Reach, Transport
 
 _GRAMMAR = {"repositories": is_repository, "tags": is_tag}
@@ -56,6 +57,8 @@ class Lists:
             if error.kind == LATE:
                 raise
             answer = Answer(0, {}, b"")
+        if answer.status in TOO_MUCH:
+            raise self._http.refused("GET", path, answer)
         if answer.status not in (200, 400):
             self._check()  # says best what is wrong with the registry as a whole
             answer = self._http.send("GET", f"{path}?n=1000", most=LIST)

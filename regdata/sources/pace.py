@@ -32,7 +32,8 @@ class Pace:
         self._next = 0.0
         self._slowed = 0.0
         self._in_a_row = 0
-        self._refused = 0.0  # since when nothing else came
+        self._refused = self._over = 0.0  # since when nothing else came, and until when nothing is to be asked
+        self._status = 0
         self._free = not per_second
         self._lock = Lock()
         self.slowed: Callable[[], object] | None = None
@@ -78,7 +79,15 @@ class Pace:
                 pause = _PAUSE * 2 ** min(self._in_a_row, 5) if asked is None else asked
                 self._next = max(self._next, now + min(pause, _LONGEST_PAUSE))
                 self._in_a_row += 1
-            return tries < PATIENCE and max(self._next, now) - self._refused <= PUT_OFF
+            if max(self._next, now) - self._refused > PUT_OFF:
+                self._over, self._status = now + _LONGEST_PAUSE, answer.status
+                return False
+        return tries < PATIENCE
+
+    @property
+    def refuses(self) -> int:
+        """The status (0: none) of what was refused for so long that for a minute nothing more is to be asked."""
+        return self._status if time.monotonic() < self._over else 0
 
     def sleep(self, seconds: float) -> None:
         """Waits."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
-from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -138,6 +137,8 @@ class Transport:
         them off; writes are not.
         """
         progress.now.requests += 1
+        if status := self.pace.refuses:
+            raise self.error(method, path, f"HTTP {status} for whatever is asked, again and again", _CURES[status])
         retries = _READS if retry and method in _READING else _WRITES
         needed = need(method, path[len(self.root) :]) if self.authorization.active else None
         signed = self.authorization.header(needed) if needed else None
@@ -186,23 +187,26 @@ class Transport:
 
         A write may take its time, 2.x reads every tag's link for a DELETE, and is not cut short for what was before.
         """
-        began, reads = time.monotonic(), method in _READING
-        if not self.waited.left:
-            raise self._kept_waiting()
+        what, left = f"{method} {url}", self.waited.left
+        if not left:
+            raise self._kept_waiting(what)
+        began, failed, writes = self.waited.begin(), True, method not in _READING
+        whole = self._seconds[1] * WHOLE
         try:
-            yield began + min(self._seconds[1] * WHOLE, self.waited.left if reads else inf)
+            yield began + (whole if writes else min(whole, left))
+            failed = False
         except RegistryError as error:
-            self.waited.took(f"{method} {url}", began, failed=True)
             if error.kind == LATE and not self.waited.left:
-                raise self._kept_waiting() from None
+                raise self._kept_waiting(what) from None
             raise
-        if reads:
-            self.waited.took(f"{method} {url}", began, failed=False)
+        finally:
+            self.waited.took(what, began, failed=failed, may_be_slow=writes)
 
-    def _kept_waiting(self) -> RegistryError:
+    def _kept_waiting(self, what: str) -> RegistryError:
         raised = RegistryError(
-            f"{self.waited.last}: its answer came late or not at all, and so did others, for {self.waited.most:g} s "
-            "together: nothing more is asked; see what the registry does, and what is between here and there"
+            f"{self.waited.last or what}: its answer came late or not at all, and so did others, for "
+            f"{self.waited.most:g} s together: nothing more is asked; see what the registry does, and what is between "
+            "here and there"
         )
         raised.kind = LATE
         return raised

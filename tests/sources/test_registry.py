@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -264,11 +265,30 @@ def test_deletion_put_off_and_done(fake: FakeRegistry, client: Registry, tag: st
 def test_a_registry_that_always_puts_off(fake: FakeRegistry, client: Registry, naps: list[float]) -> None:
     """There is an end to waiting, and the error says what could help."""
     fake.push("app", "1", AMD)
-    for method, read in (("GET", client.manifest), ("DELETE", client.delete)):
+    for method, read in (("DELETE", client.delete), ("GET", client.manifest)):
         fake.on(f"{method} /v2/app/manifests/{AMD.digest}", error_reply(503), forever=True)
         with pytest.raises(RegistryError, match=r"HTTP 503 .* registry.requests.per_second"):
             read("app", AMD.digest)
         assert fake.seen.count(f"{method} /v2/app/manifests/{AMD.digest}") == pace.PATIENCE
+
+
+def test_a_registry_that_puts_off_for_an_hour(
+    fake: FakeRegistry, client: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing comes but refusals that ask for an hour, a run ends after about a minute, whoever asks."""
+    clock = SimpleNamespace(now=0.0, time=lambda: 1e9)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(pace.Pace, "sleep", lambda pace, seconds: setattr(clock, "now", clock.now + seconds))
+    fake.on("HEAD /v2/app/manifests/1", Reply(429, headers={"Retry-After": "3600"}), forever=True)
+    for _ in range(100):
+        with pytest.raises(RegistryError, match="HTTP 429") as error:
+            client.digest("app", "1")
+    assert "again and again" in str(error.value)
+    assert clock.now < pace.PUT_OFF
+    assert len(fake.seen) < 10
+    clock.now += 100
+    assert client.tags("app") == []
 
 
 # Not what it should be
