@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from regdata.cleaning.order import pairs
@@ -37,7 +38,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
         check_commands(config)
     site.registry.check()
     if gc and config.gc_command:
-        _check_collectable(plan, site)
+        _check_plan_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
     if images:
@@ -97,11 +98,10 @@ def _check_deletes(site: Site, images: list[str]) -> None:
         raise CleanupError(f"nothing was deleted: {error}") from None
 
 
-def _check_collectable(plan: Plan, site: Site) -> None:
+def _check_plan_collectable(plan: Plan, site: Site) -> None:
     """The registry's own collector takes nothing that is needed, and does not stop on the way."""
     inventory, going = plan.inventory, plan.manifests[["image_name", "manifest_hash"]]
-    names = inventory.repositories["image_name"]
-    version = site.version(names.iloc[0]) if len(names) else "2.x"
+    version = site.version(list(inventory.repositories["image_name"]))
     told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
     staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
     try:
@@ -114,6 +114,13 @@ def _check_collectable(plan: Plan, site: Site) -> None:
         told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
     if told:
         raise CleanupError(told[0])
+
+
+def check_collectable(fresh: Inventory, version: str, cured: Iterable[str]) -> None:
+    """The same of what came since: ``fresh`` is the registry after the deletions. Nothing is asked of it."""
+    nothing = fresh.manifests[["image_name", "manifest_hash"]].iloc[:0]
+    for told in objections(fresh, nothing, version=version, cured=cured, undone="collected"):
+        raise CleanupError(told)
 
 
 def _check_limits(plan: Plan, config: Config) -> None:

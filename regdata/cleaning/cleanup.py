@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Collection as Several
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,15 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from regdata.cleaning.checks import check_plan
+from regdata.cleaning.checks import check_collectable, check_plan
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import states
 from regdata.cleaning.revival import Revival
-from regdata.cleaning.verification import Verdict, verify, verify_gone, verify_pushed
+from regdata.cleaning.verification import Verdict, needed_again, verify, verify_gone, verify_pushed
 from regdata.collecting.aftermath import remove_empty
-from regdata.collecting.commands import Collection, collect
+from regdata.collecting.commands import Collection, Goes, collect
 from regdata.collecting.flight import Flight, in_flight
 from regdata.collecting.own import (
     Promise,
@@ -35,7 +36,7 @@ from regdata.collecting.own import (
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import scan_site
+from regdata.inventory.scan import read_site, scan_site
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed, manifests_left
 from regdata.records.reading import uncollected
@@ -141,11 +142,13 @@ def clean_up(
         return work.run(lambda: deletion.run(batch=batch, progress=progress))
 
 
-def _make_layers(plan: Plan, site: Site, record: Record) -> None:
+def _make_layers(fresh: Inventory, site: Site, record: Record) -> list[str]:
     """An empty folder ``_layers`` where a repository has none: without one the collector does not find it."""
-    for repository in site.without_layers(plan.inventory.oddities):
+    bare = site.without_layers(fresh.oddities)
+    for repository in bare:
         record.journal({"event": "making layers", "image": repository})
         site.store.make_layers(repository)
+    return bare
 
 
 class _Work:
@@ -272,15 +275,38 @@ class _Work:
                 *(config, site, record, fresh, self.expected), held=held, began=began, empty_trash=self.empty_trash
             )
         elif self._has_landed(fresh):
-            _make_layers(self.plan, site, record)
-            self.collected = collect(config, site, record, self._links(), manifests_left(fresh))
+            version = site.version(list(fresh.repositories["image_name"]))
+            self.collected = collect(config, site, record, lambda: self._ready(fresh, version))
         self._say(Verdict(self.collected.notes, self.collected.errors))
-        if not self.collected.ran or self.collected.errors:  # the registry may be stopped
+        if self.collected.ran and self.collected.errors:  # the registry may be stopped
             return
         if self.collected.freed and config.gc_command:
             self._say(verify_pushed(scan_site(site, config, since=fresh), self.collected.freed))
-        if self.outcome.deleted:
+        if not self.collected.ran:
+            with suppress(RegdataError):  # gc-after may not have started it
+                self._revive()
+        elif self.outcome.deleted:
             self._revive()  # what was inside the registry all the time
+
+    def _ready(self, fresh: Inventory, version: str) -> Goes:
+        """What gc-command is to take. Where gc-before has been run nothing comes any more: all is looked at once more,
+        by the store alone, since the registry may be stopped. Raises CleanupError where something would be lost."""
+        if fresh.from_store:
+            if self.config.gc_before:
+                fresh, was = read_site(self.site, self.config, since=fresh), self.expected
+                self._check_last(self._in_flight(fresh), self._revival.missed(fresh))
+                self.notes += needed_again(was, self.expected)
+            check_collectable(fresh, version, _make_layers(fresh, self.site, self.record))
+        return Goes(self._links(), manifests_left(fresh))
+
+    def _check_last(self, flight: Flight, missed: Several[Manifest]) -> None:
+        if missed:
+            raise CleanupError(
+                f"what was pushed right before gc-before ended needs {count(len(missed), 'manifest')} that had been "
+                f"deleted, such as {'@'.join(min(missed))}, so gc-command was not run: run again to collect"
+            )
+        if flight and self._waits_for(flight):
+            raise CleanupError(self._told(flight))
 
     def _links(self) -> list[tuple[str, str]]:
         """By which images have the blobs that are to be freed; over the API, those that this run deleted from."""
@@ -300,15 +326,21 @@ class _Work:
             _, fresh = self._revive()
         if self.site.from_store and self._expects_only(flight):
             return False
-        if flight and (config.gc_wait or (flight.blobs and not stops(config))):
-            self.errors.append(
-                f"{flight}. Not collected after {config.gc_wait:g} s: run again later, have gc-wait wait longer, stop "
-                "the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself collects "
-                "beside pushes)"
-            )
+        if flight and self._waits_for(flight):
+            self.errors.append(self._told(flight))
         elif flight:
             self.notes.append(f"{flight}: a push that is not finished may have to be repeated")
         return not self.errors
+
+    def _waits_for(self, flight: Flight) -> bool:
+        return bool(self.config.gc_wait or (flight.blobs and not stops(self.config)))
+
+    def _told(self, flight: Flight) -> str:
+        return (
+            f"{flight}. Not collected after {self.config.gc_wait:g} s: run again later, have gc-wait wait longer, stop "
+            "the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself collects "
+            "beside pushes)"
+        )
 
     def _in_flight(self, fresh: Inventory) -> Flight:
         if fresh.from_store:

@@ -31,13 +31,14 @@ Deleted = dict[Manifest, tuple[PastRun, str]]
 @dataclass
 class Revival:
     """Gives back what this run deleted, or one before it since the last collection. ``back``: what it gave back so far;
-    notes, errors: what there is to say of it."""
+    ``hopeless``: what it could not; notes, errors: what there is to say of it."""
 
     outcome: Outcome
     site: Site
     record: Record
     past: Iterable[PastRun]
     back: set[Manifest] = field(default_factory=set)
+    hopeless: set[Manifest] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -61,11 +62,9 @@ class Revival:
 
     def look(self, fresh: Inventory) -> set[Manifest]:
         """Puts back what tags, indexes and referrers of ``fresh`` miss; returns it. By the outcome it is moved."""
-        own = self._own
-        there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
-        deleted = {one: of for one, of in (self._earlier | own).items() if one not in there}
+        own, deleted = self._own, self._deleted(fresh)
         back: set[Manifest] = set()
-        for manifest in sorted(self._missed(fresh, deleted)):
+        for manifest in sorted(_missed(fresh, deleted) | self._missed_by_links(fresh, deleted)):
             try:
                 self._bring(manifest, deleted, back)
             except (RegistryError, OSError) as error:
@@ -76,21 +75,27 @@ class Revival:
         self.back |= back
         return back
 
+    def missed(self, fresh: Inventory) -> set[Manifest]:
+        """What `look` would try to put back; the registry is not asked, and what could not be put back is not told."""
+        return _missed(fresh, self._deleted(fresh)) - self.hopeless
+
+    def _deleted(self, fresh: Inventory) -> Deleted:
+        """What was deleted and is not there."""
+        there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
+        return {one: of for one, of in (self._earlier | self._own).items() if one not in there}
+
     def _told(self, manifest: Manifest, error: Exception, *, own: bool) -> None:
         said = (
             f"{'@'.join(manifest)}, which {'this' if own else 'an earlier'} run deleted, is needed by what was pushed "
             f"meanwhile and can't be put back ({error}): push it again"
         )
         (self.errors if own else self.notes).append(said)
+        self.hopeless.add(manifest)
 
-    def _missed(self, fresh: Inventory, deleted: Deleted) -> set[Manifest]:
-        if not deleted:
-            return set()
-        tags = fresh.images[fresh.images["tag_hash"].notna()]
-        subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
-        named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, deleted)}
-        missed = {Manifest(*pair) for pair in named} & deleted.keys()
-        for image, tag in pairs(fresh.images[fresh.images["tag_hash"].isna()], "tag_name"):
+    def _missed_by_links(self, fresh: Inventory, deleted: Deleted) -> set[Manifest]:
+        """By tags whose digest the registry alone may tell."""
+        missed: set[Manifest] = set()
+        for image, tag in pairs(fresh.images[fresh.images["tag_hash"].isna()], "tag_name") if deleted else ():
             missed |= {Manifest(image, digest) for digest in _on(self.site.registry, image, tag)} & deleted.keys()
         return missed
 
@@ -111,6 +116,16 @@ def _on(registry: Registry, image: str, tag: str) -> set[str]:
     """The digests that a 404 for a tag names: distribution says on which manifest it is that is not there."""
     answer = registry.http.read("GET", registry.http.path(image, "manifests", tag), ACCEPT)
     return digests_in(answer.data) if answer.status == 404 else set()
+
+
+def _missed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
+    """What tags, indexes and referrers of ``fresh`` name."""
+    if not deleted:
+        return set()
+    tags = fresh.images[fresh.images["tag_hash"].notna()]
+    subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
+    named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, deleted)}
+    return {Manifest(*pair) for pair in named} & deleted.keys()
 
 
 def _deleted(run: PastRun) -> Deleted:

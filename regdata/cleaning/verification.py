@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -82,14 +82,27 @@ def verify(
             f"no manifest refers to them"
         )
     if left:
-        explained = f"{sum(left.values())} bytes that were predicted were not freed ({len(left)} blobs)"
+        explained = _not_freed(left)
         if _needed_now(site.source, left):
-            notes.append(f"{explained}: manifests pushed after the scan refer to them")
+            notes.append(f"{explained}{_NEEDED}")
         else:
             errors.append(
                 f"{explained}, though nothing refers to them: is gc-command's configuration that of this registry?"
             )
     return measured
+
+
+_NEEDED = ": manifests pushed after the scan refer to them"
+
+
+def _not_freed(left: Mapping[str, int]) -> str:
+    return f"{sum(left.values())} bytes that were predicted were not freed ({len(left)} blobs)"
+
+
+def needed_again(was: pd.DataFrame, now: pd.DataFrame) -> list[str]:
+    """A note on blobs that were expected to be freed, and are no more."""
+    left = was[~was["blob_hash"].isin(now["blob_hash"])]
+    return [_not_freed(dict(zip(left["blob_hash"], left["blob_size"], strict=True))) + _NEEDED] if len(left) else []
 
 
 def verify_pushed(fresh: Inventory, freed: Collection[str]) -> Verdict:

@@ -59,7 +59,7 @@ def clear(site: Site, blobs: Iterable[tuple[str, str]]) -> tuple[Claimed, Blobs]
     that are not gone. Raises CleanupError where it does not answer."""
     claims, blobs = Claims(site.registry), list(blobs)
     try:
-        _check_up(site)
+        check_up(site)
         with ThreadPoolExecutor(site.registry.workers) as pool:
             there, gone = _told(pool, site.presence(), blobs)
             claimed, _ = _told(pool, site.registry.blob_exists, gone)
@@ -104,7 +104,7 @@ def held(blobs: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]]) -> l
     ]
 
 
-def _check_up(site: Site) -> None:
+def check_up(site: Site) -> None:
     """Gives a registry that gc-after has just started the time to answer."""
     deadline = time.monotonic() + site.start_time
     while True:

@@ -11,16 +11,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from regdata.collecting.aftermath import Claimed, clear, held
-from regdata.collecting.twins import twins_of
+from regdata.collecting.aftermath import Claimed, check_up, clear, held
+from regdata.collecting.twins import Twins, twins_of
 from regdata.config import Config
-from regdata.errors import CleanupError, StorageError
+from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
 from regdata.inventory.scan import can_set_aside, leaves_manifests
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
@@ -90,32 +90,41 @@ def check_commands(config: Config) -> None:
             )
 
 
-def collect(
-    config: Config, site: Site, record: Record, links: Sequence[tuple[str, str]], manifests: Sequence[str] = ()
-) -> Collection:
+class Goes(NamedTuple):
+    """What gc-command is to take. links: by which images (image, digest) have the blobs that are to be freed; the
+    registry's cache is made to forget them. manifests: digests of manifests' bytes, which are put back where the
+    registry is not restarted by gc-after: its cache knows them, and it would not store the same again."""
+
+    links: Sequence[tuple[str, str]]
+    manifests: Sequence[str] = ()
+
+
+def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes]) -> Collection:
     """gc-before, gc-command, gc-after.
 
-    ``links``: by which images (image, digest) have the blobs that are to be freed; the registry's cache is made to
-    forget them. ``manifests``: digests of manifests' bytes that the collection takes. They are put back where the
-    registry is not restarted by gc-after: its cache knows them, and it would not store the same again.
+    ``ready`` is asked after gc-before; where it raises a RegdataError gc-command is not run.
     """
     commands, storage = Commands(config, record), changeable(config, site)
-    for start in range(0, max(len(links), 1), _LINKS):
-        record.journal({"event": "collecting", "blobs": links[start : start + _LINKS]})
-    measured = _unknown
-    with interrupts_held_back() as interrupted, twins_of(storage, record.folder.name, manifests) as twins:
+    measured, goes, twins = _unknown, None, Twins(None, ())
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(interrupts_held_back())
         try:
-            if commands.run("gc-before") and not interrupted():
+            if commands.run("gc-before") and not interrupted() and (goes := _told(ready, commands.errors)):
+                for start in range(0, max(len(goes.links), 1), _LINKS):
+                    record.journal({"event": "collecting", "blobs": goes.links[start : start + _LINKS]})
+                twins = stack.enter_context(twins_of(storage, record.folder.name, goes.manifests))
                 measured = site.measuring()
                 commands.run("gc-command")
         finally:
-            commands.run("gc-after")
+            ended = commands.run("gc-after")
             if not config.gc_after:
                 twins.put_back()
         record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
+        if goes is None:
+            return _put_off(commands, site, started=ended and bool(config.gc_after))
         freed, errors, notes = measured(), commands.errors, list[str]()
         try:
-            gone = links if freed is None else [one for one in links if one[1] in freed]
+            gone = goes.links if freed is None else [one for one in goes.links if one[1] in freed]
             claimed, left = (Claimed(), []) if errors else clear(site, gone)
         except CleanupError as error:
             claimed, left, errors = Claimed(), [], [str(error)]
@@ -123,9 +132,25 @@ def collect(
             twins.put_back()
             errors = claimed.error
         else:
-            notes = claimed.note + (held(links, left) if freed is None else [])
+            notes = claimed.note + (held(goes.links, left) if freed is None else [])
     freed = freed and {digest: size for digest, size in freed.items() if digest not in twins.back}
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors, spared=twins.back)
+
+
+def _told(ready: Callable[[], Goes], errors: list[str]) -> Goes | None:
+    try:
+        return ready()
+    except RegdataError as error:
+        errors.append(str(error))
+        return None
+
+
+def _put_off(commands: Commands, site: Site, *, started: bool) -> Collection:
+    """gc-command was not run; the registry, where gc-after ``started`` it, is waited for."""
+    with suppress(RegistryError):
+        if started:
+            check_up(site)
+    return Collection(output=commands.output, errors=commands.errors)
 
 
 def changeable(config: Config, site: Site) -> Storage | None:

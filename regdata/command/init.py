@@ -71,7 +71,7 @@ def _looked_at(config: Config) -> Iterator[tuple[str, str]]:
         yield "repositories", f"can't be listed: {error}"
     else:
         yield "repositories", f"{len(names):,}{f', such as {names[0]}' if names else ': the registry is empty'}"
-    yield "kind", f"distribution {site.version(names[0])}, as it answers" if names else UNTRIED
+    yield "kind", f"distribution {site.version(names)}, as it answers" if names else UNTRIED
     yield "who am I", site.registry.user
     if site.from_store:
         site.check_same()

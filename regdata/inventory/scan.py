@@ -58,6 +58,18 @@ def scan_site(
     """The same of a site at hand, without what access logs and lists of what runs say."""
     progress.now.begin("reading")
     site.check_same()
+    return read_site(site, config, executor=executor, since=since, known=known)
+
+
+def read_site(
+    site: Site,
+    config: Config,
+    *,
+    executor: Executor | None = None,
+    since: Inventory | None = None,
+    known: Iterable[tuple[str, str]] = (),
+) -> Inventory:
+    """The same where the source is known to be the registry's: a folder is read though nobody serves it."""
     parts, can_untag = site.work(
         SHARES if executor else processes.cores(),
         least=0 if executor else TAGS_PER_PROCESS,

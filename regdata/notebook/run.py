@@ -315,7 +315,7 @@ class Run(Shown):
 def _kind(site: Site, found: Inventory) -> str:
     """What kind of registry it is, as it answers, and how it was read."""
     names = found.repositories["image_name"]
-    kind = f"distribution {site.version(names.iloc[0])} as it answers" if len(names) else "empty"
+    kind = f"distribution {site.version(list(names))} as it answers" if len(names) else "empty"
     return f"{kind}, read {f'from its folder {site.store.base}' if found.from_store else 'over the API alone'}"
 
 

@@ -22,11 +22,19 @@ _CURE = (
 AS_BLOB = f"the registry's garbage collection would take what they refer to, so nothing was deleted: {_CURE}"
 
 
-def objections(inventory: Inventory, manifests: pd.DataFrame, *, version: str, cured: Iterable[str] = ()) -> list[str]:
+def objections(
+    inventory: Inventory,
+    manifests: pd.DataFrame,
+    *,
+    version: str,
+    cured: Iterable[str] = (),
+    undone: str = "deleted",
+) -> list[str]:
     """Why the registry's own collector must not run once ``manifests`` (image_name, manifest_hash) are gone.
 
     ``version``: "2.x" or "3.x" of distribution. ``cured``: repositories without a folder ``_layers`` that get an empty
-    one before. Each is a sentence that says what, where and how to cure it. Empty where it may run.
+    one before. ``undone``: what is not done then. Each is a sentence that says what, where and how to cure it. Empty
+    where it may run.
     """
     taken, stopping = obstacles(inventory, manifests, cured)
     if not inventory.from_store:  # bytes that came in pieces say nothing of those that are stored
@@ -44,7 +52,7 @@ def objections(inventory: Inventory, manifests: pd.DataFrame, *, version: str, c
         found = stopping[(stopping["what"] == what) & ((what == "stray") | stopping["said"].isin(["all", version]))]
         if len(found):
             told.append(f"{len(found)} {said.format(_name(found.iloc[0]))} at them")
-    return [f"{one}, so nothing was deleted: {_CURE}" for one in told]
+    return [f"{one}, so nothing was {undone}: {_CURE}" for one in told]
 
 
 _STOPS = {

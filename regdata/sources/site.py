@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -144,9 +144,9 @@ class Site(ABC):
     def measuring(self) -> Callable[[], dict[str, int] | None]:
         """Tells what is freed from now on, the bytes of each blob that went; None: it can't be seen."""
 
-    def version(self, repository: str) -> str:
-        """Of distribution, "2.x" or "3.x", asked in a way that they answer differently."""
-        return "3.x" if self.registry.tags_unpaged(repository) is None else "2.x"
+    def version(self, repositories: Sequence[str]) -> str:
+        """Of distribution, "2.x" or "3.x", asked of one of these in a way that they answer differently."""
+        return "3.x" if repositories and self.registry.tags_unpaged(repositories[0]) is None else "2.x"
 
     @abstractmethod
     def without_layers(self, oddities: pd.DataFrame) -> list[str]:

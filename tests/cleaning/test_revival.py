@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from regdata.demo.samples import Image, make_index
 from tests.cleaning.test_changes import at
+from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
 from tests.support.scene import INDEX, LATEST, NewScene, Scene, broken, repositories
 
@@ -19,9 +22,13 @@ lands = pytest.mark.parametrize("what", LANDS)
 
 def land(scene: Scene, image: Image) -> None:
     """Writes what a registry writes last of a push that it has checked: a manifest's bytes, its link, its tag."""
-    root = scene.base_path / "docker/registry/v2"
+    write(scene.base_path, image)
+
+
+def write(base_path: Path, image: Image) -> None:
+    root = base_path / "docker/registry/v2"
     hex_ = image.digest[7:]
-    manifests = repositories(scene.base_path) / "prod/app/_manifests"
+    manifests = repositories(base_path) / "prod/app/_manifests"
     written = {manifests / "tags/late/current/link": image.digest.encode()}
     if image.digest != CHILD.digest:
         written[root / f"blobs/sha256/{hex_[:2]}/{hex_}/data"] = image.manifest
@@ -29,6 +36,12 @@ def land(scene: Scene, image: Image) -> None:
     for path, data in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def late_before(scene: Scene, *, stops: bool = True) -> list[str]:
+    """A gc-before in which what lies in the folder ``late`` lands, before it stops the registry."""
+    landing = f"cp -r {scene.folder}/late/docker {scene.base_path}"
+    return ["sh", "-c", f"{landing}; touch {scene.stopped}" if stops else landing]
 
 
 def after_deletion(scene: Scene, do: Callable[[], object]) -> None:
@@ -41,12 +54,12 @@ def after_deletion(scene: Scene, do: Callable[[], object]) -> None:
     scene.proxy.on("DELETE", CHILD.digest, Fault(carried_out=True, body=answered), times=1)
 
 
-def check(scene: Scene, what: str) -> None:
+def check(scene: Scene, what: str, status: str = "ok") -> None:
     """The tag that landed leads to something whole, which the record of the last run speaks of."""
     assert broken(scene.base_path) == []
     assert ("prod/app", "late", LANDS[what].digest) in scene.store().tags
     record = json.loads((scene.records()[-1] / "record.json").read_bytes())
-    assert record["status"] == "ok"
+    assert record["status"] == status
     assert any("put back" in note for note in record["notes"])
 
 
@@ -93,4 +106,31 @@ def test_what_can_not_be_put_back(new_scene: NewScene) -> None:
     error = scene.clean()
     assert f"prod/app@{CHILD.digest}, which this run deleted, is needed" in error
     assert "push it again" in error
+    assert blobs <= scene.store().blobs
+
+
+@pytest.mark.parametrize(("what", "stops"), [*((what, True) for what in LANDS), ("index", False)])
+def test_landed_before_the_registry_stopped(new_scene: NewScene, what: str, stops: bool) -> None:
+    """What landed after the last look, before gc-before had stopped the registry, is whole: gc-command is not run, what
+    it needs is put back, and the next run collects."""
+    scene = new_scene()
+    write(scene.folder / "late", LANDS[what])
+    scene.set(gc_before=late_before(scene, stops=stops), gc_after=scene.settings["gc-after"] if stops else None)
+    error = scene.clean()
+    assert "so gc-command was not run" in error
+    assert broken(scene.base_path) == []
+    assert not scene.stopped.exists()
+    check(scene, what, "failed")
+    assert scene.clean() == ""
+    assert broken(scene.base_path) == []
+
+
+def test_pushed_before_the_registry_stopped(new_scene: NewScene) -> None:
+    """What was pushed after the last look, and which the registry's own collector would take, keeps it from running."""
+    scene = new_scene()
+    pushing = "from tests.support.odd import push_image_by as push; "
+    pushing += f"push('{scene.registry.url}', 'prod/new', '1', 0.5, 'sha512'); open('{scene.stopped}', 'w')"
+    scene.set(gc_before=["env", f"PYTHONPATH={ROOT}", sys.executable, "-c", pushing])
+    blobs = scene.store().blobs
+    assert "which names it by another digest" in scene.clean()
     assert blobs <= scene.store().blobs

@@ -9,7 +9,7 @@ import pytest
 from tests.support.soak import soak
 
 
-@pytest.mark.parametrize(("how", "seconds"), [("own", 20), ("later", 10)])
+@pytest.mark.parametrize(("how", "seconds"), [("own", 20), ("later", 10), ("gc-command", 10)])
 def test_soak(tools: None, tmp_path: Path, how: str, seconds: float) -> None:
     """Clients push images that share layers, indexes and referrers, mount, upload slowly, are stopped and continued;
     clean-ups delete and collect all the while: nothing that was accepted is broken, and each run ends well."""
