@@ -137,6 +137,7 @@ class Run(Shown):
         if note:
             said = "the registry puts requests off (429 or 503): regdata waits, and goes on more slowly"
             http.pace.slowed = lambda: note(said)
+            site.say = note
         return site
 
     def scan(self) -> Inventory:

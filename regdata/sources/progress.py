@@ -22,16 +22,19 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Progress:
-    """What is being done, and of how many (0: nobody knows) how much is done; the requests of the whole run."""
+    """What is being done, and of how many (0: nobody knows) how much is done; the requests of the whole run; ``how``:
+    what is to be known of this stage."""
 
     stage: str = "starting"
     unit: str = ""
     done: int = 0
     total: int = 0
     requests: int = 0
+    how: str = ""
 
     def begin(self, stage: str, unit: str = "", total: int = 0) -> None:
         """Another piece of work begins."""
+        self.how = self.how if stage == self.stage else ""
         self.stage, self.unit, self.done, self.total = stage, unit, 0, total
 
     def step(self, number: int = 1) -> None:
@@ -41,7 +44,7 @@ class Progress:
     def __str__(self) -> str:
         counted = f": {self.done:,} of {self.total:,} {self.unit}" if self.total else ""
         asked = f", {self.requests:,} requests so far" if self.requests else ""
-        return f"{self.stage}{counted}{asked}"
+        return f"{self.stage}{self.how}{counted}{asked}"
 
 
 now = Progress()

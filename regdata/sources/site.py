@@ -8,6 +8,7 @@ the methods of `regdata.sources.source.Store`, a line in `Site.open`, and a line
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from regdata.sources.registry import TIMEOUT, Registry
 from regdata.sources.registrylock import lock_registry
 from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
 from regdata.sources.storage import Storage
+from regdata.sources.upstream import say_if_cache
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,15 +55,16 @@ class Site(ABC):
     ``from_store``: whether the source shows everything that is stored, with its size and date. ``batch``: how many
     manifests may be deleted between two looks at their repositories. ``start_time``: the seconds that the registry may
     take to start. ``ahead``: by how many seconds the clock that dates what is stored is ahead of ours (below 0: behind
-    it), as far as `see_clock` and `check_written` have seen that.
+    it), as far as `see_clock` and `check_written` have seen that. ``say``: is told what is to be known before a scan.
     """
 
     registry: Registry
     source: Source
     from_store: bool
-    batch: int
+    batch = 200
     start_time: float
     ahead = 0
+    say: Callable[[str], object] = staticmethod(warnings.warn)
 
     @staticmethod
     def open(config: Config, *, timeout: tuple[float, float] = TIMEOUT, start_time: float = START_TIME) -> Site:
@@ -173,7 +176,6 @@ class ApiSite(Site):
 
     source: Api
     from_store = False
-    batch = 200
 
     def __init__(self, source: Api, reports: Path, *, start_time: float = START_TIME) -> None:
         """``reports``: the folder whose lock keeps other runs off that write their records into it."""
@@ -194,6 +196,7 @@ class ApiSite(Site):
 
     def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
         names = self.source.repositories()
+        say_if_cache(self.registry, names[:1], self.say)
         # Asked in the way that 3.x answers otherwise, which can delete a tag alone.
         unpaged = {name: self.registry.tags_unpaged(name) for name in names[:1]}
         tags = {name: found for name, found in unpaged.items() if found is not None}
@@ -257,7 +260,6 @@ class StoreSite(Site):
 
     source: Store
     from_store = True
-    batch = 200
 
     def __init__(self, registry: Registry, source: Store, *, start_time: float = START_TIME) -> None:
         self.registry, self.source, self.start_time = registry, source, start_time

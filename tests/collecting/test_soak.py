@@ -9,13 +9,12 @@ import pytest
 from tests.support.soak import soak
 
 
-@pytest.mark.parametrize(("how", "seconds"), [("own", 20), ("later", 10), ("gc-command", 10)])
-def test_soak(tools: None, tmp_path: Path, how: str, seconds: float) -> None:
+@pytest.mark.parametrize(("how", "runs"), [("own", 3), ("later", 2), ("gc-command", 3)])
+def test_soak(tools: None, tmp_path: Path, how: str, runs: int) -> None:
     """Clients push images that share layers, indexes and referrers, mount, upload slowly, are stopped and continued;
     clean-ups delete and collect all the while: nothing that was accepted is broken, and each run ends well."""
-    outcome = soak(tmp_path, seconds, how=how)
+    outcome = soak(tmp_path, runs, how=how)
     assert (outcome.broken, outcome.errors) == ([], [])
     assert outcome.accepted > 50
-    assert outcome.runs > 1
     assert outcome.gone > 0
     assert outcome.freed > 0

@@ -23,6 +23,7 @@ from regdata.sources.api import Api
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns, merge
 from regdata.sources.registry import Registry
+from regdata.sources.site import ApiSite
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
 from tests.support.fakes import FakeRegistry, error_reply, rows, serve
@@ -104,6 +105,33 @@ def test_budget(pages: bool) -> None:
     assert not any([*columns["contents"]["error"], *columns["tags"]["error"]])
     assert {row["platform"] for row in rows(columns["contents"])} >= {"linux/amd64", "linux/arm64"}
     assert len(pairs(columns)) == 5 + 5 + 4
+
+
+PROBE = "GET /v2/app/manifests/sha256:"
+
+
+class PullThrough(FakeRegistry):
+    """As distribution's pull-through cache answers, whose registry behind it does not know a digest."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        reply = super().answer(method, target)
+        return error_reply(500) if reply.status == 404 and "/manifests/sha256:" in target else reply
+
+
+@pytest.mark.parametrize(("make", "told"), [(FakeRegistry, 0), (PullThrough, 1)])
+def test_a_cache_is_told_before_it_is_listed(make: type[FakeRegistry], told: int, tmp_path: Path) -> None:
+    """That reading through a pull-through cache reads the registry behind it is said before any tag is listed."""
+    said: list[tuple[str, list[str]]] = []
+    with serve(make()) as fake:
+        fake.push("app", "1.0", AMD)
+        site = ApiSite(Api(Registry(fake.url)), tmp_path)
+        site.say = lambda text: said.append((text, [line for line in fake.seen if "_catalog" not in line]))
+        work = site.work(1)
+        assert [site.source.read(part)["tags"]["tag_name"] for part in work.parts] == [["1.0"]]
+    assert len(said) == told
+    for text, seen in said:
+        assert "answers as a pull-through cache does" in text
+        assert [line[: len(PROBE)] for line in seen] == [PROBE]
 
 
 def test_child_of_another_repository(fake: FakeRegistry, api: Api) -> None:

@@ -1,11 +1,12 @@
 """Clean-ups in a loop beside clients that push all the time, and are stopped and continued at random.
 
-``python -m tests.support.soak 600`` does so for so many seconds, and prints what came of it.
+``python -m tests.support.soak 50`` makes so many clean-ups, in turn by each of the `WAYS`, and prints what came of it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,49 +27,59 @@ from regdata.demo.local import LocalRegistry
 from tests.support.pushers import LAYERS, REPOSITORIES, pushed, pushers
 from tests.support.sweeping import data_path, link_path
 
-CONDITIONS = ("tag_name <> 'latest'", "tag_name like '%1'", "image_name like 'team-1%'", "1=1", "2=1")
-FEWEST, FEWEST_RUNS = 60, 2  # pushes before the first clean-up, and clean-ups
+ORPHANS = "2=1"
+CONDITIONS = ("tag_name <> 'latest'", "tag_name like '%1'", "image_name like 'team-1%'", "1=1", ORPHANS)
+FEWEST = 60  # pushes before the first clean-up
+# regdata collects; every other time, what the run before deleted; gc-command does, between a stop and a start; the same
+# where only the API is known.
+WAYS = ("own", "later", "gc-command", "api")
 _DIGEST_BEGINS = len("sha256:")
 
 
 @dataclass
 class Outcome:
     """What came of it. accepted, refused: manifests that were pushed; runs: clean-ups, with their errors; gone:
-    manifests that they deleted; freed: blobs; broken: what was accepted and is not whole, or is claimed and gone."""
+    manifests that they deleted; back: those that were put back; freed: blobs; broken: what was accepted and is not
+    whole, or is claimed and gone."""
 
     accepted: int = 0
     refused: int = 0
     runs: int = 0
     gone: int = 0
+    back: int = 0
     freed: int = 0
     spared: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
-def soak(folder: Path, seconds: float, *, how: str = "own", clients: int = 3, seed: int = 0) -> Outcome:
-    """Pushers and clean-ups for so long, on a registry of its own in ``folder``, with its cache.
-
-    ``how``: regdata collects (own), every other time (later), or gc-command does, between a stop and a start.
-    """
+def soak(folder: Path, runs: int, *, how: str = "own", clients: int = 3, seed: int = 0) -> Outcome:
+    """Pushers and so many clean-ups, on a registry of its own in ``folder``, with its cache; ``how``: one of `WAYS`."""
     outcome, chance = Outcome(), random.Random(seed)
     with at_command(LocalRegistry(folder / "registry", cache=True), folder) as (registry, commands):
         conf = folder / "conf.json"
+        where = {} if how == "api" else {"base_path": str(registry.base_path)}
         settings = {
-            "registry": {"url": registry.url, "base_path": str(registry.base_path)},
+            "registry": {"url": registry.url} | where,
             "engine": "duckdb",
             "sql": {},
             "reports": "reports",
-        } | (commands if how == "gc-command" else {})
-        deadline = time.monotonic() + seconds
+        } | (commands if how in ("gc-command", "api") else {})
         with pushers(registry.url, folder, clients, seed=seed) as processes, _stopping(processes, seed):
             while len(pushed(folder)) < FEWEST:
                 time.sleep(0.1)
-            while time.monotonic() < deadline or outcome.runs < FEWEST_RUNS:
+            while outcome.runs < runs:
                 conf.write_text(json.dumps(settings | {"trash_days": chance.choice([0, 0, 7])}))
-                gc = how != "later" or outcome.runs % 2 == 1
-                _clean(regdata.load_config(conf), CONDITIONS[outcome.runs % len(CONDITIONS)], outcome, gc=gc)
+                condition = CONDITIONS[outcome.runs % len(CONDITIONS)]
+                if how == "later":
+                    condition = ORPHANS if outcome.runs % 2 else CONDITIONS[outcome.runs // 2 % len(CONDITIONS)]
+                gc = how != "later" or condition == ORPHANS
+                if how == "later" and gc:
+                    _age(registry)
+                _clean(regdata.load_config(conf), condition, outcome, gc=gc)
         answers = Counter(line["status"] for line in pushed(folder))
+        journals = [journal.read_text() for journal in folder.glob("reports/*/journal.jsonl")]
+        outcome.back = sum(journal.count("brought back") for journal in journals)
         outcome.accepted, outcome.refused = answers[201], answers.total() - answers[201]
         outcome.broken = _broken(registry)
     return outcome
@@ -100,6 +111,14 @@ def at_command(registry: LocalRegistry, folder: Path) -> Iterator[tuple[LocalReg
     finally:
         ended.set()
         thread.join()
+
+
+def _age(registry: LocalRegistry) -> None:
+    """Everything that is stored becomes a week older, pushes in flight as well: those may be refused, and no more."""
+    for path in (registry.base_path / "docker").rglob("*"):
+        with suppress(OSError):
+            date = path.stat().st_mtime - 7 * 86400
+            os.utime(path, (date, date))
 
 
 def _clean(config: regdata.config.Config, condition: str, outcome: Outcome, *, gc: bool) -> None:
@@ -173,5 +192,8 @@ def _missing(registry: LocalRegistry, name: str, digest: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as made:
-        print(soak(Path(made), float(sys.argv[1]), clients=3, seed=int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    for number, way in enumerate(WAYS):
+        with tempfile.TemporaryDirectory() as made:
+            print(
+                way, soak(Path(made), len(range(number, int(sys.argv[1]), len(WAYS))), how=way, seed=number), flush=True
+            )
