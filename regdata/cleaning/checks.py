@@ -30,8 +30,9 @@ def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
         check_commands(config)
 
 
-def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> None:
-    """Everything that can be known before the first deletion. Raises RegdataError; changes nothing."""
+def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> set[str]:
+    """Everything that can be known before the first deletion; the images whose tags alone can be deleted, no manifest.
+    Raises RegdataError; changes nothing."""
     if not force:
         _check_limits(plan, config)
     if gc and config.gc_command:
@@ -41,14 +42,16 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
         _check_plan_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
+    by_tag: set[str] = set()
     if images:
         linked = _linked(plan, site, heals=not config.gc_command) if gc and not stops(config) else set()
-        _check_deletes(site, sorted({*images, *linked}))
+        by_tag = _check_deletes(site, sorted({*images, *linked}))
         site.check_written(images[0])
     _check_clock(plan.inventory, site)
     if gc:
         check_collector(config, site, images)
     check_uses(plan, config)
+    return by_tag
 
 
 def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:
@@ -89,11 +92,12 @@ def _check_clock(inventory: Inventory, site: Site) -> None:
         )
 
 
-def _check_deletes(site: Site, images: list[str]) -> None:
-    """That each image's manifests may be deleted, and that we have the right to."""
+def _check_deletes(site: Site, images: list[str]) -> set[str]:
+    """That each image's manifests may be deleted, and that we have the right to; those of which tags alone may."""
     try:
         with ThreadPoolExecutor(site.registry.workers) as pool:
-            list(pool.map(site.registry.check_deletes, images))
+            whole = zip(images, pool.map(site.registry.check_deletes, images), strict=True)
+            return {image for image, manifests in whole if not manifests}
     except RegistryError as error:
         raise CleanupError(f"nothing was deleted: {error}") from None
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from regdata.cleaning.bytag import by_tag, left, told
 from regdata.cleaning.checks import check_collectable, check_plan
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
@@ -130,15 +131,17 @@ def clean_up(
     """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock(str(record.folder)):
         site.see_clock()
-        check_plan(plan, config, site, gc=gc, force=force)
+        images = check_plan(plan, config, site, gc=gc, force=force)
         if empty_trash and not (gc and collects_itself(config, site)):
             raise CleanupError(
                 "only a run that collects by itself empties the trash, so nothing was deleted: leave gc-command out of "
                 f"{config.path}, and run with collection; or leave empty_trash out"
             )
-        outcome = Outcome(plan)
+        outcome = Outcome(by_tag(plan, images))
         deletion = Deletion(outcome, site, record)
         work = _Work(config, site, record, outcome, gc=gc, empty_trash=empty_trash)
+        work.left = left(plan, images)
+        work.notes += told(work.left)
         return work.run(lambda: deletion.run(batch=batch, progress=progress))
 
 
@@ -166,6 +169,7 @@ class _Work:
         self.looked_at: dict[str, int] = {}
         self.stored: int | None = None
         self._others = Members(set(), set())
+        self.left: set[Manifest] = set()  # to the registry's own collection
         self._revival = Revival(outcome, site, record, uncollected(config, besides=record.folder))
 
     def run(self, delete: Callable[[], list[str]]) -> Result:
@@ -230,7 +234,8 @@ class _Work:
             now.begin("collecting")
             self._collect(began, fresh)
         now.begin("verifying")
-        self._say(verify(self.plan, self._gone, self.expected, self.collected, self.site))
+        gone = self._gone._replace(manifests=self._gone.manifests | self.left)
+        self._say(verify(self.plan, gone, self.expected, self.collected, self.site))
         if self.gc and not self.errors:
             before, among = self.plan.inventory.scanned_at, self.collected.emptied
             removed = remove_empty(self.site, self.record, before=before, among=among, unlinked=among is not None)

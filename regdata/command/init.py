@@ -11,10 +11,10 @@ from regdata.collecting.own import check_collector
 from regdata.command.program import Program
 from regdata.config import Config, check_config
 from regdata.errors import ConfigError, RegdataError
+from regdata.sources.abilities import UNTRIED, abilities
 from regdata.sources.site import Site
 
 CONDITION = "old"
-UNTRIED = "not tried: there is no repository to try it on"
 FIRST: dict[str, Any] = {
     "engine": "duckdb",
     "protect": "tag_name in ('latest', 'stable')",
@@ -71,14 +71,16 @@ def _looked_at(config: Config) -> Iterator[tuple[str, str]]:
         yield "repositories", f"can't be listed: {error}"
     else:
         yield "repositories", f"{len(names):,}{f', such as {names[0]}' if names else ': the registry is empty'}"
-    yield "kind", f"distribution {site.version(names)}, as it answers" if names else UNTRIED
+    can = abilities(site, names, tries=True)
+    yield "kind", can.kind
     yield "who am I", site.registry.user
     if site.from_store:
         site.check_same()
         yield "its folder", f"yes, {config.written('registry', 'base_path')}"
     else:
         yield "its folder", "not given: no push dates, no orphans, no exact bytes; give it where it can be read"
-    yield "may I delete", _tried(lambda: site.registry.check_deletes(names[0])) if names else UNTRIED
+    yield "may I delete", can.deletes
+    yield "a tag alone", can.untags
     yield "collection", _tried(lambda: check_collector(config, site, names[:1])) if names else UNTRIED
 
 

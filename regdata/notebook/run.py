@@ -35,6 +35,7 @@ from regdata.records.summary import box, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
 from regdata.show.words import count, size
+from regdata.sources.abilities import abilities
 from regdata.sources.bounds import Waited
 from regdata.sources.progress import Tell, now, watched
 from regdata.sources.site import Site
@@ -155,7 +156,7 @@ class Run(Shown):
             self.record.write(
                 tags_total=len(found.images),
                 from_store=found.from_store,
-                registry_kind=_kind(site, found),
+                **_registry(site, found, tries=self.deletes),
                 bytes_stored=_stored(found),
                 registry_user=site.registry.user,
                 can_untag=bool(found.can_untag),
@@ -313,11 +314,12 @@ class Run(Shown):
         return Document((Line("", f"The record is in {self.record.folder}"),))
 
 
-def _kind(site: Site, found: Inventory) -> str:
-    """What kind of registry it is, as it answers, and how it was read."""
-    names = found.repositories["image_name"]
-    kind = f"distribution {site.version(list(names))} as it answers" if len(names) else "empty"
-    return f"{kind}, read {f'from its folder {site.store.base}' if found.from_store else 'over the API alone'}"
+def _registry(site: Site, found: Inventory, *, tries: bool) -> dict[str, Any]:
+    """What the record says of the registry: its kind, as it answers, how it was read, and what can be done there."""
+    can = abilities(site, list(found.repositories["image_name"]), tries=tries)
+    read = f"read {f'from its folder {site.store.base}' if found.from_store else 'over the API alone'}"
+    told = {"can delete": can.deletes, "can untag": can.untags, "catalog": can.catalog}
+    return {"registry_kind": f"{can.kind}, {read}", "registry_can": told}
 
 
 def _stored(found: Inventory) -> int:

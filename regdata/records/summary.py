@@ -135,6 +135,8 @@ def not_begun(error: str) -> Document:
 def _who(facts: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
     kind = f", {facts['registry_kind']}" if facts.get("registry_kind") else ""
     yield "registry", f"{facts.get('registry', 'unknown')}{kind}"
+    can = facts.get("registry_can")
+    yield from ((str(what), str(said)) for what, said in (can.items() if isinstance(can, dict) else ()))
     asked = f", asked the registry as {facts['registry_user']}" if facts.get("registry_user") else ""
     yield "run by", f"{facts.get('user', 'unknown')}{asked}"
     yield "from, to", f"{moment(facts.get('started'))} to {moment(facts.get('finished'))} UTC"

@@ -172,6 +172,7 @@ class _Reading:
                 revisions[pair] = None
                 contents.setdefault(pair[1], known)
         self._read_children(revisions, contents)
+        self._read_referrers(revisions, contents)
         self._read_configs(revisions, contents)
         self.cache.flush()
         columns = Columns()
@@ -270,6 +271,22 @@ class _Reading:
                     contents[digest] = content
             level = [(name, digest) for digest, names in listed.items() for name in names]
             revisions.update(dict.fromkeys(level))
+
+    def _read_referrers(self, revisions: dict[tuple[str, str], None], contents: dict[str, Content]) -> None:
+        """Add what belongs to a manifest and has no tag, from a registry that tells: signatures, SBOMs, and theirs."""
+        level = list(revisions)
+        if not level or self.registry.referrers(*level[0]) is None:
+            return
+        while level:
+            asked = self._each(lambda pair: self.registry.referrers(*pair) or [], level, "referrers")
+            listed = [(name, digest) for (name, _), found in zip(level, asked, strict=True) for digest in found]
+            level = [pair for pair in dict.fromkeys(listed) if pair not in revisions]
+            unknown = {digest: [name] for name, digest in level if digest not in contents}
+            children = self._each(self._read_child, list(unknown.items()), "referrers")
+            contents.update({digest: one for digest, (one, _) in zip(unknown, children, strict=True) if one})
+            level = [pair for pair in level if pair[1] in contents]
+            revisions.update(dict.fromkeys(level))
+            self._read_children(revisions, contents)
 
     def _read_child(self, wanted: tuple[str, list[str]]) -> tuple[Content | None, list[str]]:
         """The content, and the repositories that have it or were not asked."""

@@ -16,11 +16,13 @@ from urllib.parse import quote
 from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import Answer, one_line
 from regdata.sources.bounds import LATE, LIST, is_endless
+from regdata.sources.manifest import is_digest
 from regdata.sources.names import hides, is_repository, is_tag
 from regdata.sources.pace import TOO_MUCH
 from regdata.sources.transport import Reach, Transport
 
 _GRAMMAR = {"repositories": is_repository, "tags": is_tag}
+_PAGES = 1000  # of referrers of one manifest, at most
 ONE_PAGE = 100  # tags; distribution gives as many or more at a time
 
 
@@ -30,6 +32,7 @@ class Lists:
     def __init__(self, http: Transport, reach: Reach, check: Callable[[], None]) -> None:
         self._http, self._reach, self._check = http, reach, check
         self._lists_all = False
+        self._refers: bool | None = None
         self._hiding: dict[str, set[str]] = defaultdict(set)
 
     def repositories(self) -> list[str]:
@@ -119,6 +122,42 @@ class Lists:
         if answer.status == 200 and answer.member("tags") == []:
             return None
         return [] if answer.status == 404 else self._listing(path, answer, "tags")
+
+    def referrers(self, repository: str, digest: str) -> list[str] | None:
+        """The digests of what names a manifest as its subject (distribution-spec, "Listing Referrers"); None from a
+        registry without that API, as distribution is, which is asked once."""
+        if self._refers is False:
+            return None
+        path = self._http.path(repository, "referrers", digest)
+        try:
+            answer = self._http.send("GET", path, most=LIST)
+        except AccessError:
+            if self._refers:
+                raise
+            answer = Answer(0, {}, b"")
+        if self._refers is None:
+            self._refers = answer.status == 200 and isinstance(answer.member("manifests"), list)
+        return self._subjects(path, answer) if self._refers else None
+
+    def _subjects(self, path: str, answer: Answer) -> list[str]:
+        found: dict[str, None] = {}
+        for _ in range(_PAGES):
+            if answer.status == 404:
+                break
+            if answer.status != 200:
+                raise self._http.refused("GET", path, answer)
+            listed = answer.member("manifests")
+            entries = listed if isinstance(listed, list) else [listed]
+            digests = [one.get("digest") if isinstance(one, dict) else None for one in entries]
+            if not all(map(is_digest, digests)):
+                raise self._http.error("GET", path, "no list of referrers", "check what is between here and there")
+            following = self._http.next_page(path, answer)
+            known = len(found)
+            found.update(dict.fromkeys(map(str, digests)))
+            if following is None or len(found) == known:
+                break
+            path, answer = following, self._http.send("GET", following, most=LIST)
+        return list(found)
 
     def _listing(self, path: str, answer: Answer, key: str) -> list[str]:
         """The names on all pages, from the first one on."""

@@ -28,6 +28,8 @@ from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
 # Without all four types distribution answers an index tag with its amd64 child, or 404.
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
+# How registries answer a kind of DELETE that they don't have.
+_UNSUPPORTED = (400, 405, 501)
 
 
 class Manifest(NamedTuple):
@@ -112,6 +114,10 @@ class Registry:
     def tags_unpaged(self, repository: str) -> list[str] | None:
         """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too."""
         return self._lists.tags_unpaged(repository)
+
+    def referrers(self, repository: str, digest: str) -> list[str] | None:
+        """The digests of the manifests that name this one as their subject; None from a registry without that API."""
+        return self._lists.referrers(repository, digest)
 
     def digest(self, repository: str, reference: str) -> str | None:
         """The digest that a tag (or digest) stands for; None where there is none (404)."""
@@ -235,12 +241,27 @@ class Registry:
 
     # Finding out what this registry can do
 
-    def check_deletes(self, repository: str) -> None:
-        """RegistryError where nothing can be deleted there; tried on a random digest, which nothing can have."""
+    def check_deletes(self, repository: str) -> bool:
+        """Whether manifests can be deleted there, or tags alone. RegistryError where neither can.
+
+        Tried on a random digest, which nothing can have.
+        """
         path = self.http.path(repository, "manifests", f"sha256:{secrets.token_hex(32)}")
         answer = self._patiently("DELETE", path)
-        if answer.status not in (202, 404):
-            raise self._not_deleted(repository, path, answer)
+        if answer.status in (202, 404):
+            return True
+        if answer.status in _UNSUPPORTED and self.untags(repository):
+            return False
+        raise self._not_deleted(repository, path, answer)
+
+    def untags(self, repository: str) -> bool:
+        """Whether a tag can be deleted there while its digest stays; tried on a random one. RegistryError where we may
+        not."""
+        path = self.http.path(repository, "manifests", f"regdata-{secrets.token_hex(16)}")
+        answer = self._patiently("DELETE", path)
+        if answer.status in (401, 403):
+            raise self.http.refused("DELETE", path, answer)
+        return answer.status in (202, 404)
 
     def _patiently(self, method: str, path: str) -> Answer:
         """The answer to a write that does no harm when it is carried out twice."""

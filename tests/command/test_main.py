@@ -78,7 +78,7 @@ def test_from_nothing_to_a_listing(demo_registry: LocalRegistry, regdata: Call, 
     assert (done.returncode, complaints(done.stderr)) == (0, "")
     said = dict(line.split(maxsplit=1) for line in done.stdout.replace("who am I", "who").splitlines())
     assert (said["kind"], said["who"]) == ("distribution 2.x, as it answers", "anonymous")
-    assert "may I delete  yes\ncollection    yes\n" in done.stdout
+    assert "may I delete  yes\na tag alone   yes, in its folder\ncollection    yes\n" in done.stdout
     assert load_config(tmp_path).registry.base_path == demo_registry.base_path
     done = regdata("list", "old")
     assert (done.returncode, complaints(done.stderr)) == (0, "")

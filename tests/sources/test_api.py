@@ -88,7 +88,7 @@ def test_pickle(registry: LocalRegistry) -> None:
 
 @pytest.mark.parametrize("pages", [False, True])
 def test_budget(pages: bool) -> None:
-    """A scan asks once for each page, tag, distinct child and distinct config, and nothing else."""
+    """A scan asks once for each page, tag, distinct child and distinct config, and once for referrers."""
     with serve(FakeRegistry(pages=pages)) as fake:
         for repository in ("a", "b"):
             fake.push(repository, "1", INDEX)
@@ -100,7 +100,7 @@ def test_budget(pages: bool) -> None:
     assert set(Counter(fake.seen).values()) == {1}
     kinds = Counter(request.split("?")[0].split("/")[-2] for request in fake.seen)
     tags, children = 7, 4  # ARM, two attestations, the nested index; AMD was a tag's
-    assert kinds == {"v2": 1, "tags": 4, "manifests": tags + children, "blobs": 2}
+    assert kinds == {"v2": 1, "tags": 4, "manifests": tags + children, "blobs": 2, "referrers": 1}
     assert columns["repositories"]["image_name"] == ["a", "b", "empty", "nested"]
     assert not any([*columns["contents"]["error"], *columns["tags"]["error"]])
     assert {row["platform"] for row in rows(columns["contents"])} >= {"linux/amd64", "linux/arm64"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -164,7 +165,7 @@ def scan(url: str, folder: Path | None, workers: int = 8) -> Columns:
 def manifests_asked(fake: FakeRegistry) -> Counter[str]:
     """The methods of the requests for anything but lists; forgets them."""
     methods = Counter(
-        request.split()[0] for request in fake.seen if "tags/list" not in request and "?n=" not in request
+        request.split()[0] for request in fake.seen if not re.search(r"/tags/list|\?n=|/referrers/", request)
     )
     fake.seen.clear()
     return methods
@@ -189,7 +190,7 @@ def test_second_scan(fake: FakeRegistry, folder: Path) -> None:
 @pytest.mark.parametrize("pages", [False, True], ids=["2.x", "3.x"])
 def test_a_whole_scan(tmp_path: Path, pages: bool) -> None:
     """A scan asks for its lists and contents, each once, and for nothing else but one digest that nothing has (a
-    pull-through cache's answer to that is another one); 3.x also whether it lists in pages."""
+    pull-through cache's answer to that is another one), and referrers; 3.x also whether it lists in pages."""
     conf = tmp_path / "conf.json"
     with serve(FakeRegistry(pages=pages)) as fake:
         for repository in ("a", "b", "c"):
@@ -200,8 +201,8 @@ def test_a_whole_scan(tmp_path: Path, pages: bool) -> None:
             fake.seen.clear()
             found = regdata.scan(regdata.load_config(conf))
             assert (found.can_untag, len(found.images)) == (pages, 6)
-            lists = [one for one in fake.seen if "/tags/list" in one or "_catalog" in one]
-            assert len(lists) == 1 + 3 + pages
+            lists = [one for one in fake.seen if re.search("/tags/list|_catalog|/referrers/", one)]
+            assert len(lists) == 1 + 3 + 1 + pages
             contents = {"GET": 6 + 3 + 2, "HEAD": 6}[request]  # tags, children without tags, configs; then tags
             assert len(fake.seen) == len(lists) + 1 + contents
 

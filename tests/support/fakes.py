@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from regdata.demo.samples import Image
+from regdata.demo.samples import OCI_INDEX, Image
 from tests.support.server import Reply, Request, serving
 
 
@@ -26,10 +26,15 @@ def error_reply(status: int, code: str = "UNKNOWN", message: str = "unknown erro
 
 
 class FakeRegistry:
-    """Distribution 2.x, or 3.x if ``pages``; `on` overrides what it answers, `seen` is its log."""
+    """Distribution 2.x, or 3.x if ``pages``; `on` overrides what it answers, `seen` is its log.
 
-    def __init__(self, *, pages: bool = False) -> None:
-        self.pages = pages
+    ``deletes``: what it deletes, if that is not what distribution does: digests, tags; nothing: it answers 202 to both.
+    ``refers``: it has the referrers API.
+    """
+
+    def __init__(self, *, pages: bool = False, deletes: Collection[str] | None = None, refers: bool = False) -> None:
+        self.pages, self.refers = pages, refers
+        self.deletes = deletes if deletes is not None else ("digests", "tags") if pages else ("digests",)
         self.manifests: dict[str, dict[str, Image]] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.blobs: dict[str, bytes] = {}
@@ -69,6 +74,9 @@ class FakeRegistry:
             repository, found, reference = path.partition(part)
             if found:
                 return kept(method, repository, reference)
+        repository, found, digest = path.partition("/referrers/")
+        if found and self.refers:
+            return self._referrers(repository, digest)
         repository = path.removesuffix("/tags/list")
         if repository not in self.tags:
             return error_reply(404, "NAME_UNKNOWN")
@@ -81,8 +89,8 @@ class FakeRegistry:
         tags, manifests = self.tags.get(repository, {}), self.manifests.get(repository, {})
         digest = tags.get(reference, reference)
         image = manifests.get(digest)
-        if method == "DELETE" and digest != reference and not self.pages:
-            return error_reply(400, "DIGEST_INVALID")
+        if method == "DELETE" and (refused := self._refused(reference)):
+            return refused
         if image is None:
             return error_reply(404, "MANIFEST_UNKNOWN")
         if method == "DELETE" and digest != reference:
@@ -94,6 +102,20 @@ class FakeRegistry:
             return Reply(202)
         headers = {"Docker-Content-Digest": digest, "Content-Type": image.media_type}
         return Reply(200, image.manifest, headers)
+
+    def _refused(self, reference: str) -> Reply | None:
+        is_digest = reference.startswith("sha256:")
+        if not self.deletes:
+            return Reply(202)
+        if ("digests" if is_digest else "tags") in self.deletes:
+            return None
+        return error_reply(405, "UNSUPPORTED") if is_digest else error_reply(400, "DIGEST_INVALID")
+
+    def _referrers(self, repository: str, digest: str) -> Reply:
+        images = self.manifests.get(repository, {}).values()
+        named = [image for image in images if json.loads(image.manifest).get("subject", {}).get("digest") == digest]
+        listed = [{"mediaType": one.media_type, "digest": one.digest, "size": len(one.manifest)} for one in named]
+        return json_reply({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed})
 
     def _blobs(self, method: str, repository: str, digest: str) -> Reply:
         data = self.blobs.get(digest)

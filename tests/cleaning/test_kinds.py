@@ -1,0 +1,123 @@
+"""Registries that delete otherwise than distribution does, or tell more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from regdata.demo.samples import make_image, make_layer, make_referrer
+from regdata.notebook import run
+from regdata.records.reading import PastRun
+from regdata.records.summary import box
+from tests.support.fakes import FakeRegistry, serve
+
+IMAGES = [make_image([make_layer(("kinds", number), 90)], oci=True) for number in range(3)]
+Job = Callable[..., run.Run]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    """`job(fake)` serves it with three images, and opens a run that deletes tags 0, 1 and 2; 1 shares with `same`."""
+    with ExitStack() as stack:
+
+        def opened(fake: FakeRegistry, action: str = "del") -> run.Run:
+            if not fake.url:
+                stack.enter_context(serve(fake))
+                for tag, image in {"0": IMAGES[0], "1": IMAGES[1], "same": IMAGES[1], "2": IMAGES[2]}.items():
+                    fake.push("app", tag, image)
+            conf = {"registry": {"url": fake.url}, "engine": "duckdb", "sql": {"some": "tag_name < 'a'"}}
+            (tmp_path / "conf.json").write_text(json.dumps(conf | {"cache": False}))
+            return run.start(sql_id="some", action=action, conf=str(tmp_path / "conf.json"), gc=False)
+
+        yield opened
+
+
+def done(job: run.Run) -> dict[str, str]:
+    """What became of each tag."""
+    job.scan()
+    job.plan()
+    result = job.apply()
+    job.finish()
+    return dict(zip(result.tags["tag_name"], result.tags["outcome"], strict=True))
+
+
+def told(job: run.Run) -> dict[str, str]:
+    """What was found out of the registry, as the run's table has it."""
+    can: dict[str, str] = job.record.facts["registry_can"]
+    text = str(box(job.record.folder))
+    assert all(f"{what}" in text and said in text for what, said in can.items())
+    return can
+
+
+@pytest.mark.parametrize("pages", [True, False])
+def test_tags_only(job: Job, pages: bool) -> None:
+    """Where tags alone can be deleted they are, and their manifests are left to the registry."""
+    fake = FakeRegistry(pages=pages, deletes={"tags"})
+    mine = job(fake)
+    expected = {"0": "untagged", "1": "untagged" if pages else "kept", "2": "untagged"}
+    assert done(mine) == expected
+    assert fake.tags["app"].keys() == {"same"} | {tag for tag, became in expected.items() if became == "kept"}
+    assert len(fake.manifests["app"]) == 3
+    assert told(mine) == {"can delete": "no, but tags", "can untag": "yes", "catalog": "yes"}
+    facts = PastRun(mine.record.folder).facts
+    assert "2 manifests are left to its own collection" in " ".join(facts["notes"])
+    assert (facts["bytes_predicted"], facts["errors"]) == (0, [])
+
+
+def test_a_registry_that_collects_at_once(job: Job) -> None:
+    """What such a registry takes with the last tag was not to stay."""
+    fake = FakeRegistry(pages=True, deletes={"tags"})
+    mine = job(fake)
+    answer = fake.answer
+
+    def collecting(method: str, target: str) -> object:
+        reply = answer(method, target)
+        kept = set(fake.tags["app"].values())
+        fake.manifests["app"] = {digest: one for digest, one in fake.manifests["app"].items() if digest in kept}
+        return reply
+
+    fake.answer = collecting  # type: ignore[assignment, method-assign]
+    assert done(mine) == {"0": "untagged", "1": "untagged", "2": "untagged"}
+
+
+def test_digests_only(job: Job) -> None:
+    """Where a tag can't be deleted alone, though the lists look like those of one where it can, it is kept."""
+    fake = FakeRegistry(pages=True, deletes={"digests"})
+    mine = job(fake)
+    assert done(mine) == {"0": "deleted", "1": "kept", "2": "deleted"}
+    assert fake.tags["app"].keys() == {"1", "same"}
+    assert told(mine)["can untag"] == "no"
+
+
+def test_a_list_tries_nothing(job: Job) -> None:
+    """A run that only lists asks by GET and HEAD alone, and its table says what was not tried."""
+    fake = FakeRegistry(pages=True)
+    mine = job(fake, action="none")
+    done(mine)
+    assert {line.split()[0] for line in fake.seen} <= {"GET", "HEAD"}
+    assert told(mine)["can delete"].startswith("not tried")
+
+
+def test_referrers(job: Job) -> None:
+    """Where the registry lists referrers, those without a tag go with their subject, theirs first, and stay with it."""
+    fake = FakeRegistry(pages=True, refers=True)
+    mine = job(fake)
+    going, staying = make_referrer(IMAGES[0]), make_referrer(IMAGES[1])
+    above = make_referrer(going)
+    for image in (going, staying, above):
+        fake.push("app", None, image)
+    assert done(mine) == {"0": "deleted", "1": "untagged", "2": "deleted"}
+    assert fake.manifests["app"].keys() == {IMAGES[1].digest, staying.digest}
+    deleted = [line.rpartition("/")[2] for line in fake.seen if line.startswith("DELETE") and "sha256:" in line]
+    assert deleted.index(above.digest) < deleted.index(going.digest) < deleted.index(IMAGES[0].digest)
+
+
+def test_no_referrers(job: Job) -> None:
+    """A registry without the referrers API is asked for it once."""
+    fake = FakeRegistry()
+    done(job(fake, action="none"))
+    assert len([line for line in fake.seen if "/referrers/" in line]) == 1
