@@ -201,7 +201,7 @@ def costly_layers(layers: pd.DataFrame) -> Axes:
     for row in rows(layers):
         more = f" + {row.images - 1:,}" if row.images > 1 else ""
         digest = row.blob_hash.partition(":")[2][:8]
-        names.append(f"{shorten(row.users.split(', ')[0], 28 - len(more))}{more}  {digest}")
+        names.append(f"{shorten(row.users.split(', ')[0], 20 - len(more))}{more}  {digest}")
     labels = [f"{size(row.blob_size)}, {count(row.tags, 'tag') if row.tags else 'no tag'}" for row in rows(layers)]
     return bars(title, names, [Part("", BLUE, layers["blob_size"])], labels)
 

@@ -89,7 +89,7 @@ def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part
         for place, end, label, fits in zip(places, begin, labels, drawn, strict=True):
             said = label if fits else f"{label} together"
             axes.annotate(said, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
-        axes.set_yticks(places, [shorten(name, NAME) for name in names])
+        axes.set_yticks(places, [name if " " in name else shorten(name, NAME) for name in names])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlim(0, max(begin.max(), 1))
         axes.set_xticks([])

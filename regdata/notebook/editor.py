@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import ipywidgets
+import pandas as pd
 
 from regdata.config import Config
 from regdata.errors import ConditionError, RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.notebook import preview_views
 from regdata.notebook.confedit import add_condition
+from regdata.notebook.live import attended
 from regdata.planning.bench import workbench
 from regdata.planning.previews import EXAMPLE, ORDERS, Preview, preview
 from regdata.show.blocks import Line, Tone
 
 T = TypeVar("T")
 
+CHOOSE = "choose a condition …"
+HINTS = 8
+_WORD = re.compile(r"[A-Za-z_]\w*$")
 DELAY = 0.4  # seconds without a key, after which what was typed is read
 
 
@@ -40,6 +47,11 @@ class Editor:
         self.text = ipywidgets.Textarea(
             condition, rows=3, placeholder=f"a condition, such as {EXAMPLE}", layout=wide
         ).add_class("regdata-condition")
+        self.choice = ipywidgets.Dropdown(
+            options=[(CHOOSE, ""), *((name, name) for name in config.sql)], description="conf.json"
+        ).add_class("regdata-choice")
+        self.hints = ipywidgets.HBox(layout=ipywidgets.Layout(width="100%", flex_flow="row wrap", min_height="2.4em"))
+        self.hints.add_class("regdata-hints")
         self.order = ipywidgets.Dropdown(options=list(ORDERS), description="list tags by")
         self.output = ipywidgets.HTML(layout=wide).add_class("regdata-preview")
         self.name = ipywidgets.Text(placeholder="name, such as old_builds", description="add as").add_class(
@@ -54,14 +66,49 @@ class Editor:
         ).add_class("regdata-add")
         self.saved = ipywidgets.HTML(layout=wide).add_class("regdata-saved")
         self.box = ipywidgets.VBox(
-            [self.text, ipywidgets.HBox([self.name, self.replace, self.button]), self.saved, self.order, self.output]
+            [
+                *(self.choice, self.text, self.hints),
+                ipywidgets.HBox([self.name, self.replace, self.button]),
+                *(self.saved, self.order, self.output),
+            ]
         )
+        self.choice.observe(self._choose, "value")
         self.text.observe(self._type, "value")
         self.order.observe(lambda _: self._show(self._shown), "value")
         self.button.on_click(lambda _: self._later(self._add()))
         self._show(self._shown)
 
+    @property
+    def condition(self) -> str:
+        """What is typed, as it was last read."""
+        return self._shown.condition
+
+    @property
+    def tags(self) -> pd.DataFrame:
+        """The tags that it selects; see Preview.tags."""
+        return self._shown.tags
+
+    def _choose(self, change: dict[str, Any]) -> None:
+        """A condition of conf.json, to be looked at or changed."""
+        if name := change["new"]:
+            self.text.value, self.name.value = self._config.sql[name], name
+
+    def _hint(self) -> None:
+        """A button for each column that the word being typed may become."""
+        words = completions(self.text.value, self._inventory.images.columns)
+        buttons = [
+            ipywidgets.Button(description=word, layout=ipywidgets.Layout(width="auto"), button_style="info")
+            for word in words
+        ]
+        for button in buttons:
+            button.on_click(lambda pressed: self._complete(pressed.description))
+        self.hints.children = buttons
+
+    def _complete(self, column: str) -> None:
+        self.text.value = f"{_WORD.sub('', self.text.value)}{column} "
+
     def _type(self, change: dict[str, Any]) -> None:
+        self._hint()
         if self._typed:
             self._typed.cancel()
         loop = asyncio.get_running_loop()
@@ -112,7 +159,17 @@ class Editor:
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = self.box._repr_mimebundle_(**options)
-        return bundle | {"text/plain": str(self._shown)}
+        shown = {"text/plain": str(self._shown), "text/html": self._shown._repr_html_()}
+        return bundle | shown if attended() else shown
+
+
+def completions(typed: str, columns: Collection[str]) -> list[str]:
+    """The columns that the last word of what was typed may be the begin of; or those that it resembles."""
+    word = _WORD.search(typed)
+    if not word or word[0] in columns:
+        return []
+    begun = [column for column in columns if column.startswith(word[0].lower())]
+    return begun[:HINTS] or get_close_matches(word[0].lower(), columns, HINTS)
 
 
 def editor(inventory: Inventory, config: Config, condition: str = EXAMPLE) -> Editor:

@@ -307,26 +307,6 @@ def _text(value: object) -> str:
     return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
 
 
-def changed(frame: pd.DataFrame) -> Document:
-    """The first rows of a frame of Changes: teams, tags or blobs."""
-    if frame.empty:
-        return Document((Line("", "Nothing changed."),))
-    sizes = [name.startswith("bytes_") or "size" in name for name in frame.columns]
-    rows: list[Sequence[Cell]] = [
-        [_changed_cell(value, size=is_size) for value, is_size in zip(row, sizes, strict=True)]
-        for row in space.rows(frame.head(TAGS))
-    ]
-    table = Table([name.removesuffix("_name").replace("_", " ") for name in frame.columns], rows)
-    more = len(frame) - len(rows)
-    return Document((table, Line("", f"… and {more:,} more."))) if more else Document((table,))
-
-
-def _changed_cell(value: Any, *, size: bool) -> Cell:
-    if size:
-        return "" if pd.isna(value) else Bytes(value)
-    return shorten(str(value))
-
-
 def cleaned(shown: Changes, config: Config) -> Document:
     """The clean-ups between the two inventories."""
     begin, end = (datetime.fromtimestamp(one.scanned_at, UTC) for one in (shown.before, shown.after))

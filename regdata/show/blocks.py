@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from numbers import Integral
+from math import isnan
+from numbers import Integral, Real
 from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ from regdata.show.words import shorten, size
 LINES_SHOWN = 3  # of a command's output, before one unfolds it
 LINES_KEPT = 1000
 LINE_KEPT = 2000  # characters
-ROWS = 1000  # of a frame
+ROWS = 100  # of a frame
 SHORT = 16  # letters, such as those of a date and a time
 BAR = 30  # characters, in plain text
 COLOUR = "#D55E00"  # of bars: that of what goes, in the charts, too
@@ -161,20 +162,34 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """What is to be unfolded."""
+
+    title: str
+    inside: Document
+
+    def html(self) -> str:
+        return f"<details><summary>{escape(plain(self.title))}</summary>{self.inside.html}</details>"
+
+    def text(self) -> str:
+        return f"{plain(self.title)}\n{self.inside.text}"
+
+
+@dataclass(frozen=True)
 class Bars:
-    """A bar for each row: name, bytes, what is written beside the size."""
+    """A bar for each row: name, bytes, what is written beside the size. "other (k)" that would dwarf the rest have no
+    bar."""
 
     title: str
     rows: Sequence[tuple[str, int, str]]
 
     def html(self) -> str:
-        most = self._most
         cells = "".join(
             f'<div style="overflow-wrap:anywhere;text-align:right" title="{escape(printable(name))}">'
             f"{escape(shorten(printable(name)))}</div>"
             f'<div style="white-space:nowrap;min-width:0"><span style="display:inline-block;'
             f"vertical-align:middle;height:.9em;background:{COLOUR};"
-            f'width:calc({bytes_ / most:.4f} * (100% - 13em))"></span>'
+            f'width:calc({self._part(bytes_):.4f} * (100% - 13em))"></span>'
             f" {escape(size(bytes_))}{escape(said)}</div>"
             for name, bytes_, said in self.rows
         )
@@ -186,16 +201,16 @@ class Bars:
         )
 
     def text(self) -> str:
-        most, width = self._most, max(len(shorten(name)) for name, _, _ in self.rows)
+        width = max(len(shorten(name)) for name, _, _ in self.rows)
         bars = (
-            f"{shorten(printable(name)):>{width}}  {'█' * round(BAR * bytes_ / most)} {size(bytes_)}{said}"
+            f"{shorten(printable(name)):>{width}}  {'█' * round(BAR * self._part(bytes_))} {size(bytes_)}{said}"
             for name, bytes_, said in self.rows
         )
         return "\n".join([self.title, *bars])
 
-    @property
-    def _most(self) -> int:
-        return max(bytes_ for _, bytes_, _ in self.rows) or 1
+    def _part(self, bytes_: int) -> float:
+        most = max((bytes_ for name, bytes_, _ in self.rows if not name.startswith("other (")), default=0) or 1
+        return bytes_ / most if bytes_ <= most else 0
 
 
 @dataclass(frozen=True)
@@ -279,7 +294,7 @@ class Frame(Protocol):
 
 
 def frame(shown: Frame) -> Document:
-    """The rows of a frame; columns that end in "size" as sizes, and long names shortened."""
+    """The first rows of a frame; bytes as sizes, and long names shortened."""
     cells = [
         [_cell(name, value) for name, value in zip(shown.columns, row, strict=True)]
         for row in shown.head(ROWS).itertuples(index=False)
@@ -292,9 +307,18 @@ def frame(shown: Frame) -> Document:
     return Document((table, Line("", f"… and {len(shown) - ROWS:,} more.")))
 
 
+def is_size(column: str) -> bool:
+    """Whether a frame's column holds bytes, by its name."""
+    return column.endswith("size") or column.startswith("bytes") or column in ("own", "shared", "goes", "stays")
+
+
 def _cell(name: str, value: object) -> Cell:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Integral):
-        return Bytes(value) if name.endswith("size") else int(value)
+        return Bytes(value) if is_size(name) else int(value)
     if isinstance(value, str):
         return value if " " in value else shorten(value)
-    return "unknown"
+    if isinstance(value, Real):
+        return "unknown" if isnan(value) else f"{value:,g}"
+    return "unknown" if value is None or str(value) == "<NA>" else str(value)

@@ -88,11 +88,23 @@ def test_a_condition_from_typing_to_conf_json(lab: str, page: Page, tmp_path: Pa
     page.get_by_role("link", name="conditions.ipynb").click()
     _run_all(page)
 
+    tags = page.locator(".dt-container").first
+    expect(tags.locator("tbody tr")).to_have_count(10)
+    tags.locator("input[type=search]").fill("prod-api")
+    expect(tags.locator("tbody tr").first).to_contain_text("prod-api")
+    size = tags.get_by_role("columnheader", name="tag_size")
+    size.get_by_role("button").click()
+    expect(size).to_have_attribute("aria-sort", "ascending")
+    expect(tags.locator("tbody tr").first).to_contain_text(re.compile(r"\d [kM]?B"))
+
     preview = page.locator(".regdata-preview")
     typing = page.locator(".regdata-condition textarea")
     expect(typing).to_have_value("age_days > 90")
     before = _headline(preview)
 
+    typing.fill("tag_name != 'stable' and newest_r")
+    page.locator(".regdata-hints").get_by_role("button", name="newest_rank").click()
+    expect(typing).to_have_value("tag_name != 'stable' and newest_rank ")
     typing.fill("newest_rank > 10 and tag_name != 'stable'")
     expect(preview).not_to_contain_text(before)
     expect(preview).to_contain_text("tags selected")

@@ -305,6 +305,48 @@ def test_it_shows_something_at_once(editor: Editor) -> None:
     assert editor._repr_mimebundle_()["text/plain"].startswith("0 tags selected")
 
 
+def test_a_condition_of_conf_json_is_chosen(editor: Editor) -> None:
+    """It is put where one types, under its name, and shown."""
+
+    async def choosing() -> None:
+        editor.choice.value = "a"
+        await until(lambda: "30 tags selected" in editor.output.value)
+
+    asyncio.run(choosing())
+    assert (editor.text.value, editor.name.value, editor.condition) == ("1=1", "a", "1=1")
+    assert len(editor.tags) == 30
+
+
+@pytest.mark.parametrize(
+    ("typed", "hints"),
+    [
+        ("age_days > 5 and newest_r", ["newest_rank"]),
+        ("tag_s", ["tag_size"]),
+        ("exclusive_sise", ["exclusive_size"]),
+        ("PULLS_", ["pulls_30d", "pulls_total"]),
+        ("age_days", []),
+        ("age_days > ", []),
+        ("", []),
+    ],
+)
+def test_completions(inventory: Inventory, typed: str, hints: list[str]) -> None:
+    """The columns that the last word begins, or resembles; none where it is one."""
+    assert widgets.completions(typed, inventory.images.columns) == hints
+
+
+def test_a_column_is_completed(editor: Editor) -> None:
+    """A button for each column that the word may become; it puts it there."""
+
+    async def typing() -> None:
+        editor.text.value = "age_days > 5 and newest_r"
+        (button,) = editor.hints.children
+        button.click()
+        await asyncio.sleep(0)
+
+    asyncio.run(typing())
+    assert editor.text.value == "age_days > 5 and newest_rank "
+
+
 def test_the_last_that_is_typed_is_shown(editor: Editor) -> None:
     """Each key starts the wait again; only what was typed last is read."""
     read: list[str] = []
