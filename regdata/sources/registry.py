@@ -93,6 +93,8 @@ class Registry:
             cure = "set registry.url to where it redirects to"
         elif self.url.endswith("/v2"):
             cure = "leave /v2 out of registry.url"
+        elif "/v2/" in self.url:
+            cure = "leave /v2 and what follows it out of registry.url"
         problem = f"{answer.error}, which is not how a registry answers"
         raise self.http.error("GET", path, *mistaken(answer) or (problem, cure))
 

@@ -28,6 +28,7 @@ from regdata.sources.bounds import BoundedAdapter, Unbounded
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
+PROXY_CURE = "check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or name the registry's host in NO_PROXY"
 _WANTED = ("the registry wants a client's certificate", "set registry.cert and registry.key")
 _UNTRUSTED = (
     "the registry does not take our certificate",
@@ -164,8 +165,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _proxy(url: str, problem: ProxyError) -> tuple[str, str]:
     proxy = urlsplit(select_proxy(url, get_environ_proxies(url)) or "")
     told = one_line(str(problem.original_error).rpartition(": ")[2])
-    cure = "check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or name the registry's host in NO_PROXY"
-    return f"the proxy {proxy.hostname}:{proxy.port} does not let us through ({told})", cure
+    return f"the proxy {proxy.hostname}:{proxy.port} does not let us through ({told})", PROXY_CURE
 
 
 def _tls(problem: ssl.SSLError, url: str, shown: bool) -> tuple[str, str]:
@@ -174,6 +174,9 @@ def _tls(problem: ssl.SSLError, url: str, shown: bool) -> tuple[str, str]:
     reason = problem.reason or ""
     if any(word in reason for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "HTTP_REQUEST", "PACKET_LENGTH")):
         return "the port speaks no TLS", "write http:// in registry.url"
+    if "NO_CERTIFICATE" in reason or "PEM" in reason:
+        name = next((name for name in BUNDLES if os.environ.get(name)), "the usual bundle")
+        return f"{name} holds no CA's certificate in PEM form", "correct it, or set registry.ca"
     about_ours = "ALERT" in reason and any(
         word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
     )
@@ -191,8 +194,8 @@ def _untrusted(problem: ssl.SSLCertVerificationError, url: str) -> tuple[str, st
         cure = "set registry.ca in conf.json to the CA's certificate (or REQUESTS_CA_BUNDLE, or SSL_CERT_FILE)"
         return f"its certificate is of a CA that is not known here ({told})", cure
     if code in (62, 64):  # of a name, of an address
-        cure = "write a name that the certificate has, or give it this one as subjectAltName (a CN does not count)"
-        return f"its certificate is not for {urlsplit(url).hostname}", f"{cure} in registry.url"
+        cure = "write a name that it has in registry.url, or give it this one as subjectAltName (a CN does not count)"
+        return f"its certificate is not for {urlsplit(url).hostname}", cure
     if code in (9, 10):
         return f"its certificate is not valid now ({told})", "renew it, or set this machine's clock"
     return f"its certificate can't be trusted ({told})", "mend the certificate, or see what registry.ca holds"

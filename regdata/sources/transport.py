@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, parse_header_links
+from requests.utils import get_environ_proxies, parse_header_links, select_proxy
 from urllib3 import Timeout
 from urllib3.exceptions import HTTPError
 
@@ -23,7 +23,7 @@ from regdata.sources import progress
 from regdata.sources.answers import Answer, one_line, place
 from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, Waited, kind, received
 from regdata.sources.pace import Pace
-from regdata.sources.tls import Tls, cause, mistaken
+from regdata.sources.tls import PROXY_CURE, Tls, cause, mistaken
 from regdata.sources.tokens import Authorization, need
 
 # Reading twice does no harm; a write that may have been carried out is never sent again by itself.
@@ -99,12 +99,18 @@ class Transport:
         try:
             request = requests.Request("GET", self._base + "/v2/").prepare()
             url = request.url or ""
-            proxies = get_environ_proxies(url)
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise _no_url(self._base, error) from error
+        proxies = get_environ_proxies(url)
+        try:
             self._pool = adapter.get_connection_with_tls_context(request, self._verify, proxies)
             adapter.cert_verify(self._pool, url, self._verify, None)
             # A plain HTTP proxy wants the whole URL on the request line.
             target = adapter.request_url(request, proxies)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            if proxy := select_proxy(url, proxies):
+                told = f"the proxy {place(proxy)} can't be used ({one_line(str(error)).rstrip('.')}); {PROXY_CURE}"
+                raise RegistryError(told) from None
             raise _no_url(self._base, error) from error
         self._origin = target.removesuffix(request.path_url)
         # Compressing a few KB costs the registry and us more than it saves.

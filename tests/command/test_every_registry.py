@@ -88,8 +88,11 @@ def ground(servers: None, scene_folder: Path, home: Path, tmp_path: Path) -> Ite
 
 
 def passwords(ground: Ground) -> SetUp:
+    """With the login that skopeo leaves, as podman does."""
     registry = ground.registry(more={"auth": htpasswd(ground.folder / "htpasswd", {NAME: PASSWORD})})
-    ground.log_in(registry.url)
+    login = ["skopeo", "login", "--tls-verify=false", "-u", NAME, "--password-stdin", registry.url[len("http://") :]]
+    (ground.home / "run").mkdir()
+    subprocess.run(login, input=PASSWORD.encode(), check=True, capture_output=True)
     return SetUp(registry, registry.url, {"base_path": str(registry.base_path)}, lambda: [PASSWORD, basic()])
 
 
@@ -189,7 +192,8 @@ def test_the_whole_job(ground: Ground, finished: Finished, set_up: Callable[[Gro
     said += run(ground, clear, "scene", "del", "--no-gc", "--conf", conf)
     folder = max(path.parent for path in (ground.folder / "reports").glob("*/record.json"))
     user = json.loads((folder / "record.json").read_text())["registry_user"]
-    assert user.endswith("/.docker/config.json)" if set_up in (passwords, tokens) else ("config.json", "anonymous"))
+    logins = {passwords: f"{NAME} ({ground.home}/run/containers/auth.json)", tokens: "/.docker/config.json)"}
+    assert user.endswith(logins.get(set_up, ("config.json", "anonymous")))
     restore, delete = str(ROOT / "notebooks/restore.ipynb"), str(ROOT / "notebooks/delete.ipynb")
     said += run(ground, *papermill, restore, "out/restore.ipynb", "-p", "run", str(folder), "-p", "conf", conf)
     assert not on_files or store().tags == before.tags  # type: ignore[union-attr]
@@ -379,6 +383,9 @@ def test_errors_of_tls(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, str(ground.folder / "other.pem"))
         assert len(regdata.scan(regdata.load_config(ground.conf(SetUp(made.registry, url, good)))).images) > 3
         monkeypatch.delenv(variable)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ground.folder / "client.key"))
+    with pytest.raises(RegistryError, match="REQUESTS_CA_BUNDLE holds no CA's certificate in PEM form; correct it"):
+        regdata.scan(regdata.load_config(ground.conf(SetUp(made.registry, url, rest))))
 
 
 @pytest.mark.real
@@ -386,6 +393,7 @@ def test_errors_of_tls(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ("address", "problem"),
     [
         ("{url}/v2", "leave /v2 out of registry.url"),
+        ("{url}/v2/prod/app", "leave /v2 and what follows it out of registry.url"),
         ("https://{host}", "the port speaks no TLS; write http://"),
         ("http://no.such.host.invalid", "there is no host no.such.host.invalid"),
     ],
@@ -399,6 +407,21 @@ def test_mistaken_addresses(ground: Ground, address: str, problem: str) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("how", ["ipv6", "prefix"])
+def test_addresses(ground: Ground, how: str) -> None:
+    """By an IPv6 address, and below a path of the registry's own with relative URLs, a clean-up is as any other."""
+    if how == "ipv6":
+        registry = ground.registry(host="::1")
+        url = registry.url
+    else:
+        registry = ground.registry(more={"http": {"prefix": "/deep/er/", "relativeurls": True}})
+        url = f"{registry.url}/deep/er/"
+    clean(ground.conf(SetUp(registry, url, {"base_path": str(registry.base_path)})))
+    assert {(name, tag) for name, tag, _ in read_store(registry.base_path).tags} >= {("prod/app", "stable")}
+    assert not {tag for _, tag, _ in read_store(registry.base_path).tags} & {"1.0", "2.0", "old"}
+
+
+@pytest.mark.real
 def test_dead_proxy(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that is not there is told by its name, without its password."""
     registry = ground.registry()
@@ -406,6 +429,11 @@ def test_dead_proxy(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RegistryError, match=r"the proxy 127\.0\.0\.1:9 does not let us through") as error:
         regdata.scan(regdata.load_config(ground.conf(SetUp(registry, registry.url))))
     assert "secret" not in str(error.value)
+    for proxy, problem in (("socks5://u:secret@127.0.0.1:9", "Missing dependencies"), ("::::", "not a valid")):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with pytest.raises(RegistryError, match=f"the proxy .* can't be used .*{problem}.*check HTTP_PROXY") as error:
+            regdata.scan(regdata.load_config(ground.conf(SetUp(registry, registry.url))))
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.real

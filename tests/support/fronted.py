@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,37 @@ from regdata.demo.local import LocalRegistry, die_with_parent
 
 class FrontedRegistry(LocalRegistry):
     """A registry with more in its configuration; ``tls``: it answers with https, and wants a client's certificate where
-    that has `clientcas`."""
+    that has `clientcas`; ``host``: where it listens."""
 
-    def __init__(self, folder: Path, *, more: dict[str, Any] | None = None, tls: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        more: dict[str, Any] | None = None,
+        tls: dict[str, Any] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         super().__init__(folder)
-        self.more, self.tls = more or {}, tls
+        self.more, self.tls, self.host = more or {}, tls, host
 
     @property
     def url(self) -> str:
-        return f"https://localhost:{self.port}" if self.tls else super().url
+        if self.tls:
+            return f"https://localhost:{self.port}"
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else super().url
 
     def _config(self) -> dict[str, Any]:
         made = merged(super()._config(), self.more)
+        if ":" in self.host:
+            made = merged(made, {"http": {"addr": f"[{self.host}]:{self.port}"}})
         return merged(made, {"http": {"tls": self.tls}}) if self.tls else made
 
     def _answers(self) -> bool:
-        if not self.tls:
+        if not self.tls and self.host == "127.0.0.1" and "prefix" not in self.more.get("http", {}):
             return super()._answers()
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port or 0)) == 0
+        with suppress(OSError), socket.create_connection((self.host, self.port or 0)):
+            return True
+        return False
 
 
 def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
