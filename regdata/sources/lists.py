@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from functools import partial
 from itertools import chain, count, pairwise
 from urllib.parse import quote
 
@@ -78,39 +77,51 @@ class Lists:
         path = self._http.path(repository, "tags/list")
         answer = self._http.send("GET", path, most=LIST)
         listed = [] if answer.status == 404 else self._listing(path, answer, "tags")
-        return sorted({*listed, *chain.from_iterable(self._after(repository, tag) for tag in self._hiding[repository])})
+        hidden = (self._behind(repository, tag, listed) for tag in self._hiding[repository])
+        return sorted({*listed, *chain.from_iterable(hidden)})
 
     def every_tag(self, repository: str) -> list[str]:
         """The same, with those that 3.1.0 and 3.1.1 leave out of the list where they store on S3.
 
-        There a tag's folder hides those that extend its name: 0.1.20 beside 0.1.2 (s3-aws/s3.go, doWalk), unless the
-        list is asked to start behind the folder. A list of one page that holds two such tags is whole, as are all.
+        There a tag's folder hides those that extend its name: 0.1.20 and 0.1.21 beside 0.1.2 (s3-aws/s3.go, doWalk),
+        unless the list is asked to start behind the folder. A list of one page that holds two such tags is whole, as
+        are all.
         """
         tags = self.tags(repository)
         if len(tags) < ONE_PAGE and any(hides(*pair) for pair in pairwise(tags)):
             self._lists_all = True
-        asked: set[str] = set()
         with ThreadPoolExecutor(self._reach.at_once) as pool:
-            while not self._lists_all and (rest := [tag for tag in tags if tag not in asked]):
-                for tag, found in zip(rest, pool.map(partial(self._after, repository), rest), strict=True):
-                    asked.add(tag)
-                    hidden = [name for name in found if name not in tags]
-                    if hidden:
-                        self._hiding[repository].add(tag)
-                        tags += hidden
-        return sorted(tags)
+            found = list(pool.map(lambda tag: self._behind(repository, tag, tags), tags))
+        self._hiding[repository] |= {tag for tag, hidden in zip(tags, found, strict=True) if hidden}
+        return sorted({*tags, *chain.from_iterable(found)})
 
-    def _after(self, repository: str, tag: str) -> list[str]:
-        """The tag behind this one's folder, if its name extends this one's; none from 2.x, which knows no `last`."""
+    def _behind(self, repository: str, tag: str, listed: list[str]) -> list[str]:
+        """The tags that this one hides, from the one behind its folder on to the first that is listed."""
+        hidden: list[str] = []
+        began = time.monotonic()
+        while not self._lists_all:
+            name = self._next(repository, hidden[-1] if hidden else tag)
+            if name is None or not hides(tag, name) or name in listed:
+                break
+            hidden.append(name)
+            if is_endless(len(hidden), len(hidden), began, self._reach.per_second) or name in hidden[:-1]:
+                problem, cure = "the list of tags does not end", "it can't be trusted"
+                raise self._http.error("GET", self._http.path(repository, "tags/list"), problem, cure)
+        return hidden
+
+    def _next(self, repository: str, tag: str) -> str | None:
+        """The tag behind this one's folder; None from 2.x, which knows no `last`."""
         path = self._http.path(repository, "tags/list")
         answer = self._http.send("GET", f"{path}?n=1&last={quote(tag, safe='')}%2F~")
+        if answer.status in (401, 403, *TOO_MUCH) or answer.status >= 500:  # there may be some, and nobody knows
+            raise self._http.refused("GET", path, answer)
         names = answer.member("tags")
         if answer.status != 200 or not isinstance(names, list):
-            return []
+            return None
         if tag in names:
             self._lists_all = True
-            return []
-        return [name for name in names[:1] if isinstance(name, str) and hides(tag, name)]
+            return None
+        return next((name for name in names if is_tag(name)), None)
 
     def tags_unpaged(self, repository: str) -> list[str] | None:
         """Every tag, from a registry that can only list all: 2.x. None from 3.x, which can delete a tag alone, too.
