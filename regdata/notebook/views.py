@@ -31,6 +31,7 @@ IMAGES_OF_INVENTORY = 15
 IMAGES_OF_PLAN = 20
 IMAGES_OF_CHANGES = 20
 PLACES_OF_AILMENT = 20
+BASES = 15
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TAGS = 50
 DIGEST = 12  # of a digest's letters
@@ -316,6 +317,31 @@ def cleaned(shown: Changes, config: Config) -> Document:
         if deletes(run.facts) and begin.isoformat() <= str(run.facts.get("started")) <= end.isoformat()
     ]
     return runs_table(runs) if runs else Document((Line("", "No clean-up was run in between."),))
+
+
+def bases(found: pd.DataFrame) -> Document:
+    """On what most stands, what is left on old builds, and the first rows; a frame of analysis.bases."""
+    if found.empty:
+        return Document((Line("", "No two images begin with the same layers."),))
+    first, old = found.iloc[0], found[found["newest"].eq(False).fillna(False)]
+    on = f"what no tag holds alone ({count(int(first.layers), 'layer')})" if pd.isna(first.base) else first.base
+    number = f"{count(int(first.tags), 'tag')} of {count(int(first.images), 'image')}"
+    said = f"{number} {'stands' if first.tags == 1 else 'stand'} on {on}, {size(int(first.bytes))}"
+    if left := int(old["tags"].sum()):
+        stand = f"{count(left, 'tag')} {'stands' if left == 1 else 'stand'}"
+        said += f"; {stand} on a base that has a newer build, such as {old.iloc[0].such_as} on {old.iloc[0].base}"
+    rows: list[Sequence[Cell]] = [
+        (
+            "(no tag)" if pd.isna(row.base) else shorten(row.base),
+            "" if pd.isna(row.newest) or row.newest else "yes",
+            *(int(row.tags), int(row.images), int(row.layers), Bytes(row.bytes)),
+            shorten(row.such_as),
+        )
+        for row in space.rows(found.head(BASES))
+    ]
+    table = Table(("base", "has a newer build", "tags", "images", "layers", "size", "such as"), rows)
+    more = len(found) - len(rows)
+    return Document((Line("", f"{said}."), table, *([Line("", f"… and {more:,} more.")] if more else [])))
 
 
 def who_pays(shares: pd.DataFrame) -> Document:

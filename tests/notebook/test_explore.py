@@ -34,7 +34,7 @@ def test_its_figures_are_those_of_the_frames(demo_registry: LocalRegistry, conf:
     expected = [str(getattr(findings, name)(found[name])) for name in FRAMES]
     assert [unaged(said) for said in done.sentences] == [unaged(said) for said in expected]
     assert len(done.pictures) == len(FRAMES)
-    assert len(done.outputs) == 3 * len(FRAMES)
+    assert len(done.outputs) == 3 * len(FRAMES) + 1
     assert "team  " in done.said
     assert str(views.who_pays(space.who_pays(inventory))) in done.said
     assert ("can't be seen without `registry.base_path`" in expected[0]) is not base_path
