@@ -177,6 +177,7 @@ class Sweep:
     def _advance(self, group: _Group) -> None:
         """The next step, if the wait was one: a registry or a disk that stalled let nobody through."""
         begun = time.monotonic()
+        self.aside.flush()
         self._now = self.aside.now()
         if self.claims:
             self.claims.ping()
@@ -254,8 +255,9 @@ class Sweep:
         self._tidy(group.items.values())
 
     def _look(self, group: _Group) -> None:
-        seen = self.watch.look(group.links, self._now)
         items = group.items.values()
+        names = [name for item in items for name in item.names]
+        seen = self.watch.look(group.links, names, self._now)
         self._spare(
             group,
             {item: "mentioned" for item in items if item.names & seen.mentioned}
@@ -285,9 +287,9 @@ class Sweep:
 
     def _tidy(self, items: Collection[Item]) -> None:
         """Removes the folders that are empty now."""
-        for item in items:
-            for path in [*(link.path for link in item.links), *([blob_path(item.digest)] if item.frees else [])]:
-                self.aside.remove_empty(dirname(path))
+        links = [link.path for item in items for link in item.links]
+        data = [blob_path(item.digest) for item in items if item.frees]
+        list(self._pool.map(self.aside.remove_empty, map(dirname, [*links, *data])))
 
     def _journal(self, event: str, group: _Group, **more: Any) -> None:
         self.record.journal({"event": event, "batch": group.aside.number} | more)

@@ -3,8 +3,10 @@
 It lies beside the registry's own folder, in the same file system::
 
     regdata-aside/README.txt
-    regdata-aside/<run>/<number>-<state>/blobs/…            laid out like docker/registry/v2
-    regdata-aside/<run>/<number>-<state>/repositories/…
+    regdata-aside/<run>/<number>-<state>/<path below docker/registry/v2, with + for each />
+
+All of a batch lies in one folder, since making and removing folders is what a collection would take most time for. What
+else may not stand in a name is quoted as in a URL, and a name that would be too long goes on in a folder below.
 
 A batch that is ``open`` is undecided: whatever was taken can be put back at any time, and is, by the next run, if its
 run was interrupted. One that is ``kept`` was collected, and waits to be freed; one that is ``freed`` is being removed.
@@ -17,23 +19,28 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from urllib.parse import quote, unquote
 
 from regdata.errors import StorageError
 from regdata.sources.files import ABSENT, told
-from regdata.sources.paths import blob_path
+from regdata.sources.paths import blob_path, digest_of
 from regdata.sources.storage import Storage
 
 NAME = "regdata-aside"
 README = """\
-What regdata took out of the registry beside this folder (docker/registry/v2), laid out as it was there.
+What regdata took out of the registry beside this folder (docker/registry/v2). A file's name is the path that it had
+there, with + for each /; a long one goes on in a folder below.
 
 Nothing that an image needs is in here. A folder ...-open belongs to a clean-up that is at work or was interrupted; the
 next one puts its files back. A folder ...-kept was collected; conf.json's trash_days says for how many days it is kept,
 and restore.ipynb brings its images back. Don't change anything in here while regdata runs.
 
-By hand: a file goes back by moving it to the same place below docker/registry/v2. To free the space, delete a folder
-...-kept or ...-freed.
+By hand: a file goes back by moving it to the path below docker/registry/v2 that its name says, for example
+repositories+shop+web+_layers+sha256+0a1b…+link to repositories/shop/web/_layers/sha256/0a1b…/link.
+To free the space, delete a folder ...-kept or ...-freed.
 """
+# A file system takes names of 255 bytes.
+_PIECE = 240
 _BATCH = re.compile(r"(\d+)-(open|kept|freed)")
 
 
@@ -62,7 +69,7 @@ class Aside:
         """Makes the folder, and one for the run in it. StorageError where that can't be done."""
         with told(self.folder):
             self.files.make(f"{self.folder}/{run}")
-            self.files.write(f"{self.folder}/README.txt", README.encode())
+        self.flush()
 
     def batch(self, run: str, number: int) -> Batch:
         """A new batch of the run, which is open."""
@@ -97,12 +104,17 @@ class Aside:
             self.files.remove_empty(f"{self.root}/{path}")
 
     def now(self) -> int:
-        """The time of the store's file system (UTC epoch seconds). Asking makes the disk take what was written."""
+        """The time of the store's file system (UTC epoch seconds)."""
         path = f"{self.folder}/README.txt"
         with told(path):
-            self.files.write(path, README.encode())
-            written = self.files.stat(path)
-        return written.mtime if written else 0
+            self.files.touch(path)
+            touched = self.files.stat(path)
+        return touched.mtime if touched else 0
+
+    def flush(self) -> None:
+        """Returns when the disk has taken what was written."""
+        with told(self.folder):
+            self.files.write(f"{self.folder}/README.txt", README.encode())
 
     def close(self) -> None:
         """Removes what is empty: runs' folders, and with the last one all of it."""
@@ -136,44 +148,69 @@ class Batch:
         return self._set_aside(path, self.files.twin)
 
     def _set_aside(self, path: str, how: Callable[[str, str], None]) -> bool:
+        own = f"{self.folder}/{_name(path)}"
         with told(path):
-            self.files.make(os.path.dirname(f"{self.folder}/{path}"))
+            if len(own) > len(self.folder) + _PIECE + 1:
+                self.files.make(os.path.dirname(own))
             try:
-                how(f"{self.aside.root}/{path}", f"{self.folder}/{path}")
+                how(f"{self.aside.root}/{path}", own)
             except ABSENT:
                 return False
             return True
 
     def give_back(self, path: str) -> bool:
         """Puts a file back where it was, unless it is there anew; False where this batch does not have it."""
-        place, own = f"{self.aside.root}/{path}", f"{self.folder}/{path}"
-        with told(place), suppress(*ABSENT):
-            if self.files.exists(place):
-                self.files.remove_file(own)
-            else:
-                self.files.make(os.path.dirname(place))
-                self.files.move(own, place)
-            return True
+        place = f"{self.aside.root}/{path}"
+        for own in self._places(path):
+            with told(place), suppress(*ABSENT):
+                if self.files.exists(place):
+                    self.files.remove_file(own)
+                else:
+                    if not self.files.exists(own):
+                        continue
+                    self.files.make(os.path.dirname(place))
+                    self.files.move(own, place)
+                return True
         return False
 
     def discard(self, path: str) -> None:
         """Frees a file."""
-        own = f"{self.folder}/{path}"
-        with told(own), suppress(*ABSENT):
-            self.files.remove_file(own)
+        for own in self._places(path):
+            with told(own), suppress(*ABSENT):
+                self.files.remove_file(own)
+
+    def _places(self, path: str) -> tuple[str, str]:
+        """Where a file of the store may lie: regdata's first versions laid it out as it was there."""
+        return f"{self.folder}/{_name(path)}", f"{self.folder}/{path}"
+
+    def _held(self) -> Iterator[tuple[str, str]]:
+        """Each file that is here: its path in the store, and where it lies."""
+        with told(self.folder):
+            folders = {*self.files.folders(self.folder)}
+            for name in self.files.names(self.folder):
+                if name in ("blobs", "repositories"):
+                    yield from ((path, f"{self.folder}/{path}") for path in self._files(name))
+                elif name in folders:
+                    for rest in self._files(name):
+                        yield _path(rest), f"{self.folder}/{rest}"
+                else:
+                    yield _path(name), f"{self.folder}/{name}"
+
+    def _files(self, path: str) -> Iterator[str]:
+        folders = self.files.folders(f"{self.folder}/{path}")
+        for name in folders:
+            yield from self._files(f"{path}/{name}")
+        for name in {*self.files.names(f"{self.folder}/{path}")}.difference(folders):
+            yield f"{path}/{name}"
 
     def data(self) -> dict[str, str]:
         """The paths of blobs' bytes, by digest."""
-        folder = f"{self.folder}/blobs/sha256"
-        with told(folder):
-            hexes = [hex_ for prefix in self.files.folders(folder) for hex_ in self.files.folders(f"{folder}/{prefix}")]
-            paths = {f"sha256:{hex_}": blob_path(f"sha256:{hex_}") for hex_ in hexes}
-            return {digest: path for digest, path in paths.items() if self.files.exists(f"{self.folder}/{path}")}
+        return {digest: path for path, _ in self._held() if (digest := digest_of(path))}
 
     def sizes(self) -> dict[str, int]:
         """Bytes of the blobs that are here."""
         with told(self.folder):
-            stats = {digest: self.files.stat(f"{self.folder}/{path}") for digest, path in self.data().items()}
+            stats = {digest: self.files.stat(own) for path, own in self._held() if (digest := digest_of(path))}
             return {digest: stat.size for digest, stat in stats.items() if stat}
 
     def date(self) -> int:
@@ -186,17 +223,10 @@ class Batch:
         """The paths of links, by the digest that they hold."""
         found = defaultdict(list)
         with told(self.folder):
-            for path in self._files("repositories"):
-                if (content := self.files.first(f"{self.folder}/{path}", 256)) is not None:
+            for path, own in self._held():
+                if path.startswith("repositories/") and (content := self.files.first(own, 256)) is not None:
                     found[content[0].decode("ascii", "replace").strip()].append(path)
         return found
-
-    def _files(self, path: str) -> Iterator[str]:
-        folders = self.files.folders(f"{self.folder}/{path}")
-        for name in folders:
-            yield from self._files(f"{path}/{name}")
-        for name in {*self.files.names(f"{self.folder}/{path}")}.difference(folders):
-            yield f"{path}/{name}"
 
     def undo(self) -> list[str]:
         """Puts everything back, bytes before links; a link whose bytes are gone is dropped. Returns the digests of
@@ -222,3 +252,14 @@ class Batch:
         before, self.state = self.folder, state
         with told(before), suppress(*ABSENT):
             self.files.move(before, self.folder)
+
+
+def _name(path: str) -> str:
+    """A path of the store as a file's name, or several, one below the other."""
+    name = quote(path, errors="surrogateescape").replace("/", "+")
+    return "/".join(name[start : start + _PIECE] for start in range(0, len(name), _PIECE))
+
+
+def _path(name: str) -> str:
+    """The path of the store that `_name` made a name of."""
+    return unquote(name.replace("/", "").replace("+", "/"), errors="surrogateescape")

@@ -9,6 +9,14 @@ def blob_path(digest: str) -> str:
     return f"blobs/{algorithm}/{hex_[:2]}/{hex_}/data"
 
 
+def digest_of(path: str) -> str | None:
+    """The digest of the blob whose bytes a path is that of."""
+    match path.split("/"):
+        case ["blobs", algorithm, _, hex_, "data"]:
+            return f"{algorithm}:{hex_}"
+    return None
+
+
 def layers_path(repository: str) -> str:
     """The folder of a repository's links to layers and configs."""
     return f"repositories/{repository}/_layers"

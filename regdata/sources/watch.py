@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from regdata.sources.dates import is_before
 from regdata.sources.files import ABSENT, Files, told
+from regdata.sources.manifest import parse_manifest
 from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
 from regdata.sources.storage import Storage
 
@@ -68,6 +69,20 @@ class Seen(NamedTuple):
     mentioned: frozenset[str]
 
 
+class _Bare(NamedTuple):
+    """A manifest that the reading did not see."""
+
+    repository: str
+    digest: str
+
+
+class _Said(NamedTuple):
+    """The digests in a document; parts: those of them that it lists as its config and layers, which say nothing."""
+
+    digests: set[str]
+    parts: set[str]
+
+
 class Watch:
     """Watches a store for what is pushed to it.
 
@@ -83,9 +98,12 @@ class Watch:
         self._looked: dict[str, tuple[int, int]] = {}  # a folder's date, and when it was looked at
         self._listed: dict[str, list[str]] = {}
         self._bare: dict[str, set[str]] = defaultdict(set)
+        self._naming: dict[str, set[_Bare]] = defaultdict(set)  # by what they mention
+        self._unread: set[_Bare] = set()
+        self._read: dict[str, _Said] = {}
         self._linked: set[str] = set()
         self._mentioned: set[str] = set()
-        self.look((), now)
+        self.look((), (), now)
         self._linked.clear()  # what is linked from the beginning is no news
 
     def expect(self, wanted: Collection[str], links: Iterable[Link]) -> None:
@@ -94,15 +112,17 @@ class Watch:
         self.wanted = frozenset(wanted)
         self._old = frozenset((link.repository, link.name) for link in links)
 
-    def look(self, taken: Collection[Link], now: int) -> Seen:
+    def look(self, taken: Collection[Link], names: Iterable[str], now: int) -> Seen:
         """What is needed by now. ``taken``: links that were taken away, which are looked for one by one: their folders
-        are no news."""
+        are no news. ``names``: the digests that are asked for, by what manifests may mention."""
         with told(self.root):
             linked = {link.target or link.name for link in taken if self.is_linked(link, now)}
             for name in self._repositories("", now):
                 self._linked |= self._new_links(name, now)
-                for digest in self._new_manifests(name, now):
-                    self._mention(digest)
+                self._find_bare(name, now)
+            for bare in self._unread.union(*(self._naming.get(name, ()) for name in names)):
+                if self._is_written(revision_path(bare.repository, bare.digest), now):
+                    self._mentioned |= self._mentions(bare.digest)[0]
         return Seen(frozenset(linked | (self.wanted & self._linked)), frozenset(self._mentioned))
 
     def is_linked(self, link: Link, now: int) -> bool:
@@ -146,34 +166,53 @@ class Watch:
                         found.add(link.target or digest)
         return found
 
-    def _new_manifests(self, name: str, now: int) -> Iterator[str]:
-        """The manifests that a repository got since the reading. What was deleted leaves its folder behind, which may
-        be used again."""
+    def _find_bare(self, name: str, now: int) -> None:
+        """The manifests of a repository that the reading did not see: new ones, and what was deleted, which leaves its
+        folder behind that may be used again. Each is looked at again only for what it mentions: they may be many."""
         known, bare = self.known.get(name, frozenset()), self._bare[name]
         for algorithm in self._names(revisions_path(name), now):
-            bare |= {*self._news(revisions_path(name), algorithm, now)} - known
-        for digest in bare:
-            if self._is_written(revision_path(name, digest), now):
-                yield digest
+            for digest in {*self._news(revisions_path(name), algorithm, now)} - known - bare:
+                bare.add(digest)
+                mentioned, whole = self._mentions(digest)
+                for one in mentioned:
+                    self._naming[one].add(_Bare(name, digest))
+                if not whole:
+                    self._unread.add(_Bare(name, digest))
 
-    def _mention(self, digest: str) -> None:
-        """A manifest needs what it mentions, and what that mentions: children may be pushed as blobs."""
-        todo = [digest]
+    def _mentions(self, digest: str) -> tuple[set[str], bool]:
+        """A manifest needs what it mentions, and what that mentions: children may be pushed as blobs. The other:
+        whether all is there that could mention more."""
+        todo, found, whole = [(digest, True)], set[tuple[str, bool]](), True
         while todo:
-            digest = todo.pop()
-            if digest not in self._mentioned:
-                self._mentioned.add(digest)
-                todo += digests_in(self._document(digest))
+            one, tells = todo.pop()
+            if (one, tells) in found:
+                continue
+            found.add((one, tells))
+            if (said := self._said(one)) is not None:
+                todo += [(other, tells and other not in said.parts) for other in said.digests]
+            elif tells:
+                whole = False
+        return {one for one, _ in found}, whole
 
-    def _document(self, digest: str) -> bytes:
-        """The bytes of what may be a manifest or an index."""
+    def _said(self, digest: str) -> _Said | None:
+        """What stands in what may be a manifest or an index; None where it is not there."""
+        if digest not in self._read:
+            data = self._document(digest)
+            if data is None:
+                return None
+            self._read[digest] = _Said(digests_in(data), _parts(digest, data))
+        return self._read[digest]
+
+    def _document(self, digest: str) -> bytes | None:
+        """The bytes of what may be a manifest or an index, none of anything else; None where there is nothing."""
         path = f"{self.root}/{blob_path(digest)}"
         begin = self.files.first(path, 64)
+        if begin is None:
+            return None
         try:
-            looks_like_one = begin is not None and begin[0].lstrip().startswith(b"{")
-            return (looks_like_one and self.files.read(path, _MAX_MANIFEST)) or b""
+            return (begin[0].lstrip().startswith(b"{") and self.files.read(path, _MAX_MANIFEST)) or b""
         except ABSENT:
-            return b""
+            return None
 
     def _is_written(self, path: str, now: int) -> bool:
         folder = f"{self.root}/{path}".removesuffix("/link")
@@ -212,3 +251,8 @@ def digests_in(document: bytes) -> set[str]:
     with suppress(ValueError, RecursionError):
         text += json.dumps(json.loads(text))  # written out again: an escape can't hide a digest then
     return {*_ANY_DIGEST.findall(text)}
+
+
+def _parts(digest: str, document: bytes) -> set[str]:
+    found = parse_manifest(digest, document, None).references if b"layers" in document.lower() else ()
+    return {one.hash for one in found if one.kind in ("config", "layer")}

@@ -99,6 +99,9 @@ class MemoryFiles:
         self.file[path] = (data, int(time.time()))
         self._listed(path, True)
 
+    def touch(self, path: str) -> None:
+        self.file[path] = (self.file[path][0], int(time.time()))
+
     def is_together(self, path: str, other: str) -> bool:
         return True
 

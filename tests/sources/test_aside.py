@@ -1,0 +1,71 @@
+"""What is set aside lies under names that say where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from regdata.sources.aside import Aside
+from regdata.sources.paths import blob_path, layer_path
+from regdata.sources.storage import Storage
+
+DIGEST = f"sha256:{'ab' * 32}"
+PATHS = (
+    blob_path(DIGEST),
+    layer_path("shop/web", DIGEST),
+    layer_path("/".join(["a-long-name" * 4] * 5), f"sha512:{'cd' * 64}"),
+    layer_path("shop/web", "sha256+b64u.v%2F_1:" + "ab" * 32),
+)
+
+
+@pytest.fixture
+def aside(tmp_path: Path) -> Aside:
+    """That of a store with those files, each of which holds the blob's digest."""
+    root = tmp_path / "docker/registry/v2"
+    for path in PATHS:
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text(DIGEST)
+    return Aside(Storage(tmp_path))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_file_comes_back(aside: Aside, path: str) -> None:
+    """Whatever its path, be it longer than a file's name can be, a file is found by the next run, and comes back."""
+    root = Path(aside.root)
+    aside.open("run")
+    assert aside.batch("run", 1).take(path)
+    assert not (root / path).exists()
+    (batch,) = aside.batches()
+    assert [*batch.data().values(), *(one for of in batch.links().values() for one in of)] == [path]
+    batch.undo()
+    assert (root / path).read_text() == DIGEST
+    aside.close()
+    assert not Path(aside.folder).exists()
+
+
+def test_files_of_a_batch_lie_in_one_folder(aside: Aside) -> None:
+    """A batch makes no folders of its own: removing them would take longer than all else."""
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    for path in PATHS[:2]:
+        batch.take(path)
+    assert all(path.is_file() for path in Path(batch.folder).iterdir())
+    assert batch.sizes() == {DIGEST: len(DIGEST)}
+
+
+def test_as_first_versions_laid_it_out(aside: Aside) -> None:
+    """What a run of an earlier version set aside, laid out as in the store, counts, comes back and goes."""
+    for run in ("first", "second"):
+        for path in PATHS[:2]:
+            place = Path(aside.folder) / run / "0001-kept" / path
+            place.parent.mkdir(parents=True)
+            (Path(aside.root) / path).rename(place) if run == "first" else place.write_text(DIGEST)
+    first, second = aside.batches()
+    assert first.sizes() == second.sizes() == {DIGEST: len(DIGEST)}
+    assert first.links() == {DIGEST: [PATHS[1]]}
+    second.discard(PATHS[0])
+    assert second.sizes() == {}
+    second.drop()
+    assert first.undo() == [DIGEST]
+    assert all((Path(aside.root) / path).exists() for path in PATHS)
