@@ -23,8 +23,9 @@ BEHIND = 300
 
 
 def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
-    """What is wrong with a run whatever the registry holds: its conditions and, if it collects, its commands.
-    Raises ConfigError, ConditionError or CleanupError; nothing is asked of the registry."""
+    """What is wrong with a run whatever the registry holds: how it is to be reached, the conditions and, if it
+    collects, its commands. Raises RegdataError; nothing is asked of the registry."""
+    Site.open(config)
     check_conditions(config, sql_id)
     if gc and deletes({"sql_id": sql_id, "action": action}):
         check_commands(config)

@@ -80,6 +80,7 @@ def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> i
         from regdata.command.saying import say
         from regdata.records.closing import close_killed
         from regdata.records.index import write_index
+        from regdata.records.reading import PastRun
         from regdata.records.record import new_folder
         from regdata.records.summary import box
 
@@ -103,8 +104,12 @@ def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> i
             lambda: write_index(config.reports),
         ]
         notes = [str(error) for error in map(_tried, steps) if error]
-    code, page = program.failed(problem), notebook.with_suffix(".html")
-    errors = say(folder, page if page.is_file() else None, as_json=arguments.json, csv=arguments.csv)
+    html = notebook.with_suffix(".html")
+    page = html if html.is_file() else None
+    # Where nothing was done or found out there is nothing to be said but why.
+    in_vain = problem is not None and PastRun(folder).was_in_vain
+    code = program.failed(problem, page if in_vain else None)
+    errors = say(folder, page, as_json=arguments.json, csv=arguments.csv, in_vain=in_vain)
     for note in notes:
         program.fail(f"note: {note}")
     for error in errors if code == 0 else ():

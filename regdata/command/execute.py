@@ -64,7 +64,7 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> Problem |
     except KeyboardInterrupt:  # the second signal: the kernel was stopped at once
         pass
     except (RuntimeError, OSError) as error:  # no kernel, or it died; the disk is full
-        return Problem(f"{error}; the report shows how far the run got")
+        return Problem(f"{error}: how far the run got is in its report")
     else:
         return None  # also where a signal came too late to stop anything
     return Problem("interrupted", interrupted=True)

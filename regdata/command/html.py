@@ -8,6 +8,7 @@ from nbconvert import HTMLExporter
 from papermill.execute import ERROR_MARKER_TAG
 from traitlets.config import Config as Traits
 
+from regdata import errors
 from regdata.show.blocks import Document, Line
 from regdata.show.page import page
 
@@ -38,6 +39,7 @@ def _body(notebook_path: Path, box: Document | None) -> str:
     notebook = nbformat.read(notebook_path, as_version=4)  # type: ignore[no-untyped-call]
     if box:
         _open_with(notebook, box)
+        _say_once(notebook, box)
     for cell in notebook.cells:
         if "outputs" in cell:
             cell.outputs = [output for output in cell.outputs if output.get("data") != NOTHING]
@@ -53,6 +55,16 @@ def _body(notebook_path: Path, box: Document | None) -> str:
     )
     body: str = exporter.from_notebook_node(notebook)[0]
     return body
+
+
+def _say_once(notebook: nbformat.NotebookNode, box: Document) -> None:
+    """What the box says is wrong is not said once more by the cell that failed: that one shows where it was."""
+    said = " ".join(box.text.split())
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        ours = output.output_type == "error" and hasattr(errors, output.ename)
+        # The last cell joins what went wrong by "; ".
+        if ours and " ".join(output.evalue.partition("; ")[0].split()) in said:
+            output.traceback = [f"{output.ename}: see above"]
 
 
 def _open_with(notebook: nbformat.NotebookNode, box: Document) -> None:

@@ -96,9 +96,13 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _restore(arguments: argparse.Namespace) -> int:
     from regdata.command.pages import told
+    from regdata.records.reading import find_run
+    from regdata.sources.site import Site
 
-    config = PROGRAM.load(arguments.conf)
-    return told(PROGRAM, config, "restore", -1, run=_folder(arguments.run), force=arguments.force)
+    config, run = PROGRAM.load(arguments.conf), _folder(arguments.run)
+    find_run(run, config)
+    Site.open(config)
+    return told(PROGRAM, config, "restore", -1, run=run, force=arguments.force)
 
 
 def _folder(run: str) -> str:
@@ -108,8 +112,10 @@ def _folder(run: str) -> str:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from regdata.command.pages import told
+    from regdata.sources.site import Site
 
     config = PROGRAM.load(arguments.conf)
+    Site.open(config)
     return told(PROGRAM, config, "doctor", 0, repair=arguments.repair, digests=arguments.digests)
 
 

@@ -10,22 +10,24 @@ import nbformat
 
 from regdata.command.execute import NOTEBOOKS, execute
 from regdata.command.html import export_html
-from regdata.command.program import INTERRUPTED, Program
+from regdata.command.program import Program
 from regdata.command.ticker import Ticker
 from regdata.config import Config
 from regdata.inventory.snapshot import saved
 from regdata.records.record import new_folder
+from regdata.sources.site import Site
 
 PAGES = ("explore", "capacity")
 
 
 def report(program: Program, config: Config) -> int:
     """Runs the notebooks that tell about the registry, and prints the paths of their pages; the exit code."""
+    Site.open(config)  # what is wrong with conf.json is told before there is a folder
     folder, codes = new_folder(config.reports, "report"), [0]
     changes = ("changes",) if config.snapshots and saved(config.snapshots) else ()
     for name in (*PAGES, *changes):
         codes.append(_page(program, folder, name, {"conf": str(config.path)}))
-        if codes[-1] == INTERRUPTED:
+        if codes[-1]:  # the next one would fail as well
             break
     return max(codes)
 
@@ -40,12 +42,16 @@ def _page(program: Program, folder: Path, name: str, parameters: dict[str, Any],
     notebook = folder / f"{name}.ipynb"
     with Ticker(name):
         problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
-    code = program.failed(problem)
-    if code != INTERRUPTED and notebook.is_file():
-        if cell is not None and code == 0:
+    page = None
+    try:
+        page = export_html(notebook) if notebook.is_file() and not (problem and problem.interrupted) else None
+    except OSError as error:
+        program.fail(f"note: {error}")
+    if problem is None and page:
+        if cell is not None:
             print(_shown(notebook, cell))
-        print(os.path.relpath(export_html(notebook)))
-    return code
+        print(os.path.relpath(page))
+    return program.failed(problem, page)
 
 
 def _shown(notebook: Path, cell: int) -> str:

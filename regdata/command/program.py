@@ -8,6 +8,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regdata._version import __version__
@@ -61,9 +62,12 @@ class Program:
         print(plain(f"{self.name}: {problem}"), file=sys.stderr)
         return code
 
-    def failed(self, problem: "Problem | None") -> int:
-        """The same for what became of a notebook: 0 where nothing went wrong."""
-        return self.fail(problem.said, code=INTERRUPTED if problem.interrupted else 1) if problem else 0
+    def failed(self, problem: "Problem | None", page: Path | None = None) -> int:
+        """The same for what became of a notebook: 0 where nothing went wrong. ``page``: where more is to be read."""
+        if problem is None:
+            return 0
+        more = f" (report: {page})" if page else ""
+        return self.fail(problem.said + more, code=INTERRUPTED if problem.interrupted else 1)
 
     def load(self, path: str) -> "Config":
         """The conf.json at ``path``, or the one that is found; what it warns of is said in one line."""

@@ -14,16 +14,17 @@ from regdata.records.summary import outcome, texts
 PLAN = "plan"  # the tag of the cell that shows what goes and what stays
 
 
-def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None) -> list[str]:
+def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_vain: bool = False) -> list[str]:
     """Prints what the run in ``folder`` came to, and the path of its page; returns the errors that its record has.
 
-    Raises OSError where ``csv`` can't be written.
+    ``in_vain``: nothing was changed or found out, so that there is nothing to print but JSON. Raises OSError where
+    ``csv`` can't be written.
     """
     run = PastRun(folder)
     rows = folder / "tags.csv"
     if as_json:
         print(json.dumps(run.facts | {"record": str(folder), "tags": _tags(rows)}, indent=2))
-    elif csv != "-":
+    elif csv != "-" and not in_vain:
         _print(run, page)
     if csv and rows.is_file():  # a run that failed may not have got so far
         if csv == "-":

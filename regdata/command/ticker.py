@@ -17,7 +17,7 @@ from tqdm import tqdm
 from regdata.sources.progress import FILE_VARIABLE, Progress, read
 
 TERMINAL = 0.5  # seconds between two looks
-SOON, PLAIN = 2.0, 10.0  # seconds between two plain lines: of two stages, of one
+SOON, PLAIN = 2.0, 10.0  # seconds between two plain lines: of two stages, of one; a run that is shorter has none
 
 
 class Ticker(threading.Thread):
@@ -75,6 +75,6 @@ class Ticker(threading.Thread):
     def _say(self, how_far: Progress) -> None:
         """A line for each stage of a run that lasts, and after some seconds another."""
         passed = time.monotonic()
-        if passed - self._said >= (PLAIN if how_far.stage == self._stage else SOON):
+        if passed - self._said >= (PLAIN if how_far.stage == self._stage or not self._stage else SOON):
             print(f"[{passed - self._began:3.0f} s] {how_far}", file=sys.stderr, flush=True)
             self._stage, self._said = how_far.stage, passed

@@ -85,6 +85,7 @@ class Run(Shown):
         self._progress, self._note, self._watch, self._open_site = progress, note, watch, open_site
         self._tick, self._ask = tick, ask
         self._waited: Waited | None = None
+        self._raised = False  # whether what went wrong is said where it was raised
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -111,10 +112,12 @@ class Run(Shown):
     @contextmanager
     def _step(self) -> Iterator[None]:
         """The record says what ended it, and whoever watches sees what the record says by then."""
+        self._raised = False
         try:
             with self.record.closed_on_error(), watched(self._tick):
                 yield
         except BaseException:
+            self._raised = True
             self._ended()
             raise
         finally:
@@ -129,7 +132,7 @@ class Run(Shown):
     def tell(self) -> None:
         """Shows what the record says by now to whoever watches."""
         if self._watch:
-            self._watch(box(self.record.folder, linked=FOLDER_VARIABLE in os.environ))
+            self._watch(box(self.record.folder, linked=FOLDER_VARIABLE in os.environ, raised=self._raised))
 
     def _opened(self) -> Site:
         site = self._open_site(self.config)
@@ -308,8 +311,10 @@ class Run(Shown):
         """Closes the record, and says where it is. Raises CleanupError when the run did not end as planned."""
         self.record.finish()
         self._ended()
+        errors = self.record.facts["errors"]
+        self._raised = bool(errors)
         self.tell()
-        if errors := self.record.facts["errors"]:
+        if errors:
             raise CleanupError("; ".join(errors))
         return Document((Line("", f"The record is in {self.record.folder}"),))
 
@@ -371,7 +376,7 @@ def start(
         how: dict[str, Any] = {"gc": gc, "force": force, "empty_trash": empty_trash}
         how |= {"progress": progress, "note": note, "watch": watch, "tick": tick, "ask": ask, "open_site": open_site}
         return Run(config, sql_id, action, **how)
-    except RegdataError as error:
+    except RegdataError:
         if watch:
-            watch(not_begun(str(error)))
+            watch(not_begun())
         raise

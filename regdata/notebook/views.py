@@ -152,10 +152,10 @@ def _plan_rows(shown: Plan) -> Iterator[Sequence[Cell]]:
 
 
 @view.register
-def result(shown: Result) -> Document:
-    """Whether it went as planned: predicted beside freed bytes, outcomes, notes and errors."""
+def result(shown: Result, *, errors: bool = True) -> Document:
+    """Whether it went as planned: predicted beside freed bytes, outcomes, notes and, if wanted, errors."""
     blocks: list[Block] = [_verdict(shown)]
-    if shown.errors:
+    if shown.errors and errors:
         blocks.append(Line("Errors\n" if len(shown.errors) > 1 else "Error: ", "\n".join(shown.errors), "bad"))
     blocks += [Line("Note: ", note, "note") for note in shown.notes]
     said: list[tuple[str, int | None]] = [("predicted by the plan", shown.bytes_predicted)]

@@ -85,6 +85,11 @@ class PastRun:
         return any(event.get("event") in ("taking", "deleting", "running", "unlinking") for event in self.events)
 
     @property
+    def was_in_vain(self) -> bool:
+        """Whether it neither changed anything nor, if it only lists, came to a plan."""
+        return not self.began_to_change and (deletes(self.facts) or "tags_planned" not in self.facts)
+
+    @property
     def began_to_collect(self) -> bool:
         """Whether something may have been collected."""
         return any(event.get("step") == "gc-command" or event.get("event") == "unlinking" for event in self.events)

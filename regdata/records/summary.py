@@ -16,6 +16,7 @@ from regdata.show.words import count, size
 
 _LAST = 253402300799  # the last second that a date can say
 INTERRUPT = "KeyboardInterrupt"  # what a record says of Ctrl-C or SIGTERM
+BELOW = "the cell that failed says what is wrong"
 HASHED = ("plan.parquet", "journal.jsonl", "tags.csv")
 FILES = ("record.json", *HASHED, "manifests", "delete.ipynb")
 
@@ -116,20 +117,21 @@ def _counted(tags: int, manifests: int) -> str:
     return f"{count(tags, 'tag')} and {count(manifests, 'manifest')}"
 
 
-def box(folder: Path, *, linked: bool = False, problem: str | None = None) -> Document:
+def box(folder: Path, *, linked: bool = False, problem: str | None = None, raised: bool = False) -> Document:
     """What the report opens with. ``linked``: whether it is shown in a page that lies in the record's folder;
-    ``problem``: what went wrong with a run that could not write it down."""
+    ``problem``: what went wrong with a run that could not write it down; ``raised``: whether a cell below says it."""
     run = PastRun(folder)
     told = [error for error in texts(run.facts, "errors") if error != INTERRUPT]
-    errors = [Line("Error: ", error, "bad") for error in told or ([problem] if problem and not run.facts else [])]
+    told = told or ([problem] if problem and not run.facts else [])
+    errors = [Line("Error: ", error, "bad") for error in ([BELOW] if told and raised else told)]
     notes = [Line("Note: ", note, "note") for note in texts(run.facts, "notes")]
     rows: list[Sequence[Cell]] = [*_who(run.facts), *_what(run.facts), *_after(run), *_files(folder, linked=linked)]
     return Document((Box((outcome(run), *errors, Table((), rows), *notes)),))
 
 
-def not_begun(error: str) -> Document:
-    """What stands there instead where a run ended before it had a record."""
-    return Document((Box((Line("✗ The run was not begun", ": nothing was deleted.", "bad"), Line("Error: ", error))),))
+def not_begun() -> Document:
+    """What stands there instead where a run ended before it had a record; the cell's own error says why."""
+    return Document((Box((Line("✗ The run was not begun", ": nothing was deleted.", "bad"),)),))
 
 
 def _who(facts: dict[str, Any]) -> Iterator[tuple[str, Cell]]:

@@ -135,7 +135,9 @@ def test_restore(demo_registry: LocalRegistry, conf: Conf, regdata: Call, tmp_pa
     assert "restored" in done.stdout.splitlines()[0]
     assert (tmp_path / done.stdout.splitlines()[-1]).read_text("utf-8")
     assert store_tags(demo_registry.base_path) == tags
+    before = {*(tmp_path / "reports").iterdir()}
     done = regdata("restore", "nine")
+    assert {*(tmp_path / "reports").iterdir()} == before
     assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
     assert "nine is not the record of a run" in complaints(done.stderr)
 

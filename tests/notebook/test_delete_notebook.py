@@ -77,6 +77,15 @@ def opening(notebook: Path) -> str:
     return said
 
 
+def shown(notebook: Path) -> str:
+    """What an executed notebook shows, as text: of each output what is seen of it."""
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    return "\n".join(
+        "\n".join(o.traceback) if "traceback" in o else o.get("data", {}).get("text/plain", "") for o in outputs
+    )
+
+
 def selected(name: str) -> bool:
     """What `autobuild` of the demo selects."""
     return "prod" in name.split(":")[0] and not name.endswith(":latest")
@@ -225,7 +234,8 @@ def test_wrong_parameters(
     done = call("papermill", "notebooks/delete.ipynb", "out.ipynb", *parameters)
     assert done.returncode == 1
     assert re.match(message, last_line(done)), done.stderr
-    assert opening(tmp_path / "out.ipynb").startswith("✗ The run was not begun: nothing was deleted.\nError: ")
+    assert opening(tmp_path / "out.ipynb") == "✗ The run was not begun: nothing was deleted."
+    assert shown(tmp_path / "out.ipynb").count(last_line(done)) == 1
     assert listing(demo_registry.base_path) == before
     assert list((tmp_path / "reports").iterdir()) == []
 
@@ -242,14 +252,31 @@ def test_registry_down(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp
     record = record_of(tmp_path)
     assert record["status"] == "failed"
     assert len(record["errors"]) == 1
-    said = opening(tmp_path / "out.ipynb")
-    assert said.startswith("✗ Refused: nothing was deleted.\nError: GET http://127.0.0.1")
-    assert "can't connect" in said
+    said = "✗ Refused: nothing was deleted.\nError: the cell that failed says what is wrong"
+    assert opening(tmp_path / "out.ipynb").startswith(said)
+    assert shown(tmp_path / "out.ipynb").count("can't connect") == 1
     assert ">refused<" in (tmp_path / "reports/index.html").read_text("utf-8")
     assert (record["tags_selected"], record["bytes_predicted"], record["bytes_freed"]) == (0, 0, None)
 
 
 # clear.py
+
+
+@pytest.mark.parametrize("action", ["none", "del"])
+def test_clear_of_a_registry_that_is_down(call: Call, tmp_path: Path, action: str) -> None:
+    """A registry that is down is one line, on stdout and stderr together; its page and notebook say so once."""
+    conf = {"registry": {"url": "http://127.0.0.1:1"}, "sql": {"all": "1=1"}}
+    (tmp_path / "conf.json").write_text(json.dumps(conf))
+    done = call("clear.py", "all", action)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = complaints(done.stderr).splitlines()
+    said = "GET http://127.0.0.1:1/v2/: can't connect: Connection refused"
+    assert line.startswith(f"clear.py: RegistryError: {said}; ")
+    (page,) = tmp_path.glob("reports/*/delete.html")
+    assert line.endswith(f" (report: {page})")
+    assert plain(page).count("can't connect") == 1
+    assert said in first_screen(page)
+    assert shown(page.with_suffix(".ipynb")).count("can't connect") == 1
 
 
 def test_clear(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_path: Path) -> None:
@@ -309,5 +336,7 @@ def test_clear_fails(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp_p
     page = Path(done.stdout.splitlines()[-1].removeprefix("report").strip())
     assert re.search(r"✗ It did not go as planned: .* were deleted, a collection had begun", first_screen(page))
     assert re.search(r"Error: .*exit code 9: no space left", first_screen(page))
+    assert plain(page).count("gc-command failed with exit code 9") == 1
+    assert shown(page.with_suffix(".ipynb")).count("gc-command failed with exit code 9") == 1
     for path in (page, page.with_suffix(".ipynb")):
         assert "An Exception was encountered" not in path.read_text("utf-8")
