@@ -158,6 +158,23 @@ def test_empty_repositories_with_layers(new_scene: NewScene, own: bool) -> None:
     assert [path.name for path in (repositories(scene.base_path) / "new").iterdir()] == ["1"]
 
 
+def test_a_repository_that_is_empty_by_the_end_alone(new_scene: NewScene) -> None:
+    """One in which an upload was open when regdata began to collect is left to the next run: nobody has taken its links
+    away, and the registry's cache may claim them."""
+    scene = new_scene()
+    folder, layer = repositories(scene.base_path) / "new/busy", BASE.digest.removeprefix("sha256:")
+    for path, text in ((f"_layers/sha256/{layer}/link", BASE.digest), ("_uploads/1/startedat", "2020-01-01T00:00:00Z")):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(text)
+        os.utime(folder / path, (time.time() - 3 * 3600,) * 2)
+    scene.set(gc_before=["rm", "-r", str(folder / "_uploads")], gc_command=None, gc_after=None)
+    assert scene.clean() == ""
+    assert (folder / f"_layers/sha256/{layer}/link").exists()
+    scene.set(gc_before=None)
+    assert scene.clean() == ""
+    assert not folder.exists()
+
+
 def test_a_run_that_failed_leaves_empty_repositories(new_scene: NewScene) -> None:
     """They go with the first run that ends well."""
     scene = new_scene()

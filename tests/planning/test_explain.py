@@ -15,6 +15,7 @@ from regdata.demo.samples import make_signature, referrers_tag, signature_tag
 from regdata.sources.columns import merge
 from regdata.sources.storage import Storage
 from tests.support.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED
+from tests.support.small import DAY, NOW, Small, digest
 
 NewPlan = Callable[..., Plan]
 
@@ -115,3 +116,18 @@ def test_one_image_at_a_time(new_plan: NewPlan) -> None:
     plan = new_plan("image_name = 'prod/old'")
     assert plan.explain(f"prod/old@{OLD.digest}").endswith("goes: the condition selects it.")
     assert plan.explain("prod/app:1.0").endswith("stays: the condition does not select it.")
+
+
+def test_tags_that_name_one_another() -> None:
+    """Of two signatures in a ring, by their tags' names, each stays, and none is its own reason."""
+    made, names = Small(), {"a": f"sha256-{digest('b')[7:]}.sig", "b": f"sha256-{digest('a')[7:]}.sig"}
+    made.repository("app")
+    for name, tag in names.items():
+        made.row("revisions", image_name="app", manifest_hash=digest(name), pushed=NOW - 90 * DAY)
+        made.row("tags", image_name="app", tag_name=tag, tag_hash=digest(name), pushed=NOW - 90 * DAY)
+        made.row("contents", manifest_hash=digest(name), media_type="m", manifest_size=1, kind="signature")
+    plan = regdata.plan(made.inventory(), "1 = 1")
+    for name in (f"app:{tag}" for tag in names.values()):
+        assert plan.explain(name) == (
+            f"{name} stays although the condition selects it: it belongs to a manifest that stays."
+        )
