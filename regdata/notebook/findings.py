@@ -69,9 +69,11 @@ def by_month(months: pd.DataFrame) -> Finding:
     if dated.empty:
         return Finding("Nothing that is stored has a known date.")
     last = pd.Period(dated.index.max(), freq="M")
-    year = int(dated[dated.index > str(last - 12)].sum())
     unknown = int(months["bytes"].sum() - dated.sum())
     rest = f"; {size(unknown)} have no known date" if unknown else ""
+    if len(dated) == 1:
+        return Finding(f"What is stored came in **{last}**, {size(int(dated.sum()))}{rest}.")
+    year = int(dated[dated.index > str(last - 12)].sum())
     return Finding(
         f"**{dated.idxmax()}** brought most of what is still stored, {size(int(dated.max()))}; the 12 months to {last} "
         f"brought {size(year)}, {percent(year, int(dated.sum()))} of all{rest}."
@@ -101,7 +103,8 @@ def by_tag(tags: pd.DataFrame) -> Finding:
     if unknown < len(tags):
         oldest = tags.sort_values("age_days").dropna(subset="age_days").iloc[-1]
         name = _code(f"{oldest.image_name}:{oldest.tag_name}")
-        said += f"; the oldest, {name}, is {count(int(oldest.age_days), 'day')} old"
+        age = f"{count(int(oldest.age_days), 'day')} old" if oldest.age_days >= 1 else "younger than a day"
+        said += f"; the oldest, {name}, is {age}"
     return Finding(f"{said}{f'; {unknown:,} have no known date' if unknown else ''}.")
 
 
@@ -140,6 +143,8 @@ def past(study: Study) -> Finding:
     if not now:
         return Finding("The registry is empty: it stores no blob at all.")
     back = min(365 * DAY, past.now - past.oldest)
+    if back < DAY:
+        return Finding(f"**{size(now)}** are stored, all of it for less than a day: there is no past to be shown yet.")
     before = size(int(past.at([past.now - back])[0]))
     ago = f"{count(back // DAY, 'day')} ago"
     if past.now - back >= past.first:
@@ -163,9 +168,12 @@ def growth(study: Study) -> Finding:
     known = min(12, (last - pd.Period(months["month"].min(), freq="M")).n + 1)
     by_month, by_team = (year.groupby(key, observed=True)["bytes"].sum() for key in ("month", "team"))
     first = f"of it {size(by_team.max())} for {_code(str(by_team.idxmax()))}"
+    share = f"{first} ({by_team.max() / by_team.sum():.0%})"
+    if known == 1:
+        return Finding(f"In {last}, the first month, **{size(int(by_month.sum()))}** came and stayed; {share}.")
     return Finding(
         f"In the {known} months to {last} **{size(int(by_month.sum() / known))} a month** came and stayed, most of it "
-        f"in {by_month.idxmax()} ({size(by_month.max())}); {first} ({by_team.max() / by_team.sum():.0%})."
+        f"in {by_month.idxmax()} ({size(by_month.max())}); {share}."
     )
 
 

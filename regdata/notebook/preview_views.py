@@ -97,7 +97,7 @@ def tags_table(tags: pd.DataFrame, order: str) -> Table:
     rows = [
         (
             shorten(f"{image}:{tag}", 60),
-            "" if pd.isna(age) else f"{age:,.0f} days",
+            "" if pd.isna(age) else count(int(age), "day"),
             Bytes(tag_size),
             Bytes(exclusive_size),
             ACTIONS[action],

@@ -377,3 +377,20 @@ def test_snapshots_of_the_other_source(demo_registry: LocalRegistry, conf: Conf,
         replace(earlier, scanned_at=earlier.scanned_at + number * DAY, **other).save(tmp_path / "snapshots")
     found = study(conf=str(config.path), disk_bytes=10**12)
     assert found.past.frame.query("measured")["time"].tolist() == [earlier.scanned_at, found.inventory.scanned_at]
+
+
+def test_a_registry_that_is_a_day_old() -> None:
+    """No sentence about it speaks of 0 days or of twelve months."""
+    made = inventory_of([Push("a/app", str(number), NOW - 3600, {f"l{number}": 1000}) for number in range(3)])
+    found = look(made, {})
+    said = [
+        findings.past(found),
+        findings.growth(found),
+        findings.by_month(space.by_month(made)),
+        findings.by_tag(space.by_tag(made)),
+    ]
+    assert "all of it for less than a day" in said[0]
+    assert "the first month" in said[1]
+    assert said[2].startswith("What is stored came in")
+    assert "younger than a day" in said[3]
+    assert not any(word in " ".join(said) for word in ("0 days", "12 months", "1 months"))
