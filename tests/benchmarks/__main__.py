@@ -40,6 +40,7 @@ from regdata.sources.source import NONE_UNCHANGED
 from regdata.sources.storage import Storage
 from regdata.sources.transport import PLAIN, Transport
 from tests.benchmarks import collecting
+from tests.benchmarks.logs import logs
 from tests.benchmarks.scale import plans, starts
 from tests.benchmarks.timing import Way, compare, serving
 from tests.support.stores import big_store
@@ -339,7 +340,7 @@ def describe(folder: Path) -> None:
 
 JOBS = {"store": store, "api": api, "delete": delete, "collect": collecting.collect, "doctor": collecting.doctor}
 LARGEST = {"api": API_LIMIT, "delete": API_LIMIT, "collect": API_LIMIT}
-SCALE = ("plan", "start", "repository")
+SCALE = ("plan", "start", "repository", "logs")
 
 
 def main() -> None:
@@ -363,6 +364,8 @@ def main() -> None:
             plans([int(tags) for tags in options.plan_tags.split(",")], options.runs, work)
         if "repository" in wanted:
             collecting.repositories(options.runs, work)
+        if "logs" in wanted:
+            logs(options.runs, work)
     for tags in map(int, options.tags.split(",")):
         for name in (name for name in JOBS if name in wanted):
             if tags <= LARGEST.get(name, tags):

@@ -96,13 +96,15 @@ def _cpu_of(process: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(title: str, tags: int, ways: Sequence[Way], runs: int, server: int | None = None) -> None:
-    """Measures the ways in turn and prints a table; `times` is beside the first way."""
+def compare(
+    title: str, tags: int, ways: Sequence[Way], runs: int, server: int | None = None, *, of: str = "tags"
+) -> None:
+    """Measures the ways in turn and prints a table; `times` is beside the first way, `per s` so many ``of`` these."""
     samples: list[list[Sample]] = [[] for _ in ways]
     for _ in range(runs):
         for number, way in enumerate(ways):
             samples[number].append(measure(way, server))
-    print(f"\n{title}, {tags:,} tags" if tags else f"\n{title}")
+    print(f"\n{title}, {tags:,} {of}" if tags else f"\n{title}")
     print(f"{'':40}{'min':>8}{'median':>8}{'max':>8} s{'times':>7}{'per s':>8}{'CPU s':>8}{'MB':>6}", end="")
     print(f"{'requests':>10}{'/tag':>6}{'CPU ms':>8}{'registry':>9}" if server else "", flush=True)
     middles = [statistics.median(sample.seconds for sample in own) for own in samples]
