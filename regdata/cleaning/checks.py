@@ -16,6 +16,7 @@ from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
 from regdata.records.reading import deletes
+from regdata.sources.names import means
 from regdata.sources.site import Site
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
@@ -36,6 +37,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
     Raises RegdataError; changes nothing."""
     if not force:
         _check_limits(plan, config)
+    _check_within(plan, config)
     if gc and config.gc_command:
         check_commands(config)
     site.registry.check()
@@ -90,6 +92,15 @@ def _check_clock(inventory: Inventory, site: Site) -> None:
             f"the clock that dates the files of {site.store.base} is {behind} seconds behind this machine's, and the "
             "plan was made without knowing it, so nothing was deleted: set the clocks right, or have regdata run as a "
             "user who may write into base_path (delete.ipynb then sees the clock before it scans)"
+        )
+
+
+def _check_within(plan: Plan, config: Config) -> None:
+    """A plan may be older than conf.json, or made by hand."""
+    going = {*plan.manifests["image_name"], *plan.tags.query("action != 'keep'")["image_name"]}
+    if outside := sorted(image for image in going if not means(config.registry.repositories, image)):
+        raise CleanupError(
+            f"{outside[0]} is outside registry.repositories of {config.path}, so nothing was deleted: plan anew"
         )
 
 

@@ -317,7 +317,12 @@ class _Work:
         """By which images have the blobs that are to be freed; over the API, those that this run deleted from."""
         going, store = set(self.expected["blob_hash"]), self.site.store if self.site.from_store else None
         if store is None:
-            return sorted(pair for pair in _held(self.plan.inventory, self._gone.manifest_rows) if pair[1] in going)
+            gone, inventory = self._gone.manifest_rows, self.plan.inventory
+            if not inventory.collector.sees_all:  # nothing is expected, and much may go
+                names = ["image_name", "manifest_hash"]
+                staying = inventory.manifests[names].merge(gone, how="left_anti")
+                going = {digest for _, digest in _held(inventory, gone) - _held(inventory, staying)}
+            return sorted(pair for pair in _held(inventory, gone) if pair[1] in going)
         return [(image, digest) for image in store.repositories() for digest in store.links(image) if digest in going]
 
     def _has_landed(self, fresh: Inventory) -> bool:

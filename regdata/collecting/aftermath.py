@@ -99,7 +99,8 @@ def held(blobs: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]]) -> l
         return []
     return [
         f"{len(left)} of {len(blobs)} blobs that were to be freed are still stored, such as {left[0][1]}: manifests "
-        "that no tag leads to, which the API does not show, hold them, or gc-command collects another store. Without "
+        "that no tag leads to, which the API does not show, or what is outside registry.repositories hold them, or "
+        "gc-command collects another store. Without "
         "base_path the bytes predicted are the most that can be freed"
     ]
 

@@ -23,6 +23,7 @@ from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
 from regdata.sources.guard import undo
 from regdata.sources.interrupts import interrupts_held_back
+from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
@@ -47,7 +48,8 @@ def check_collector(config: Config, site: Site, images: list[str]) -> None:
             "clear.py --no-gc)"
         )
     if not stops(config):
-        names = images or site.source.repositories()
+        within = site.registry.reach.repositories
+        names = images or [name for name in site.source.repositories() if means(within, name)]
         for name in names[:1]:
             site.registry.check_deletes(name)
             site.check_written(name)

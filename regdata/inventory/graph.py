@@ -22,11 +22,12 @@ GRACE = 2 * 3600
 
 class Collector(NamedTuple):
     """Who collects: regdata itself (``own``) or the registry's own command; whether manifests' bytes go, too; for how
-    many days what was collected is kept."""
+    many days what was collected is kept; whether all is seen that may need a blob (``sees_all``)."""
 
     own: bool = False
     takes_manifests: bool = True
     keeps_days: float = 0
+    sees_all: bool = True
 
 
 REGISTRY = Collector()
@@ -60,6 +61,7 @@ class Graph:
                 "from_store": [from_store],
                 "own": [collector.own],
                 "manifests_go": [collector.takes_manifests],
+                "sees_all": [collector.sees_all],
             }
         )
         self.keep("inventory/numbers.sql", edge=references.resolved, tags=tags, manifests=manifests, oddities=oddities)

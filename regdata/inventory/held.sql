@@ -1,6 +1,7 @@
 -- What each manifest keeps in the store: itself and all that it refers to; shared by inventory.sql, bytes.sql and space.sql,
 -- so that all count the same bytes. Reads the tables of numbers.sql, blobs, descriptor(digest, media_type) and
--- setting(from_store, own, manifests_go, scanned_at, grace): whether regdata's own collector runs, and whether manifests' bytes go, too.
+-- setting(from_store, own, manifests_go, sees_all, scanned_at, grace): whether regdata's own collector runs, whether manifests' bytes go,
+-- too, and whether all repositories were read.
 
 -- What takes space there. Layers of some types are fetched from elsewhere and usually not pushed (OCI image-spec,
 -- "Non-Distributable Layers").
@@ -40,12 +41,14 @@ select manifest, s.blob from (from aliased union from mentioned) join stored s u
 create table written as
 select digest as blob from node union select digest from odd where what = 'manifest';
 
--- What no collection takes, whatever goes: blobs of a repository that holds something unreadable, and, while the registry is not
+-- What no collection is known to take, whatever goes: anything that a repository which was not read may share; blobs of a repository that holds something unreadable, and, while the registry is not
 -- restarted, manifests' bytes (without them the registry would answer 201 to the same manifest pushed again, and not store it).
 create table staying as
 select o.digest as blob from odd o semi join opaque using (image) where what = 'link' and (select own from setting)
 union
-select blob from written where not (select manifests_go from setting);
+select blob from written where not (select manifests_go from setting)
+union
+select blob from stored where not (select sees_all from setting);
 
 -- What no manifest refers to goes with any collection.
 create table unheld as

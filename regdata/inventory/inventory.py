@@ -39,6 +39,7 @@ class Inventory(Shown):
     oddities: image_name, what, hash, target; what few stores hold (regdata.sources.columns.ODDITIES). ``collector``:
     what a collection takes. ``ahead``: by how many seconds the clock that dates what is stored was seen to be ahead of
     ours; ``scanned_at`` is that clock's time.
+    ``within``: the repositories, by names and patterns, that may be touched (None: all).
     ``once`` keeps what is made of it, for as long as it lives.
     """
 
@@ -58,6 +59,7 @@ class Inventory(Shown):
     oddities: pd.DataFrame = field(default_factory=lambda: NO_ODDITIES)
     collector: Collector = REGISTRY
     ahead: int = 0
+    within: tuple[str, ...] | None = None
     once: Once = field(default_factory=Once, init=False)
 
     def __repr__(self) -> str:

@@ -91,6 +91,7 @@ def read_site(
         can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,
+        within=config.registry.repositories,
         collector=collector,
     )
 
@@ -122,7 +123,8 @@ def _parts(descriptors: Mapping[str, Sequence[str]]) -> set[str]:
 
 def _collector(config: Config, site: Site) -> Collector:
     own = not config.gc_command and config.registry.base_path is not None
-    return Collector(own, not leaves_manifests(config, site), keeps_days=config.trash_days if own else 0)
+    days = config.trash_days if own else 0
+    return Collector(own, not leaves_manifests(config, site), days, site.from_store or site.registry.sees_all)
 
 
 def leaves_manifests(config: Config, site: Site) -> bool:

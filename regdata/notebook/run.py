@@ -163,6 +163,7 @@ class Run(Shown):
                 bytes_stored=_stored(found),
                 registry_user=site.registry.user,
                 can_untag=bool(found.can_untag),
+                sees_all=found.collector.sees_all,
                 pulls_since=found.pulls_since,
                 tags_in_use=int(found.images["in_use"].sum()) if self.config.in_use else None,
             )

@@ -78,7 +78,9 @@ def plan(shown: Plan, *, would: bool = False) -> Document:
         return Document((nothing, *noted))
     days = shown.inventory.collector.keeps_days
     freed = f"{bytes_} {verb} be {f'set aside for {days:g} days' if days else 'freed'}"
-    if not shown.inventory.from_store:
+    if not shown.inventory.collector.sees_all:
+        freed = f"an unknown number of bytes {verb} be freed"
+    elif not shown.inventory.from_store:
         freed = f"at most {freed} (exact with base_path)"
 
     def does(number: int, verb: str) -> str:

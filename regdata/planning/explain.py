@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from regdata.errors import RegdataError
 from regdata.inventory.usage import users
 from regdata.planning.rules import BECAUSE_OF_OTHERS, REASONS, Decision, holders, reasons
+from regdata.sources.names import means
 
 # How many names a sentence lists.
 SHOWN = 3
@@ -82,7 +84,11 @@ def _holders(plan: Decision, image: str, digest: str, *, besides: str = "") -> s
 
 
 def _unknown(plan: Decision, name: str) -> RegdataError:
-    images = plan.inventory.images
+    images, within = plan.inventory.images, plan.inventory.within
+    if not means(within, re.split("[:@]", name)[0]):
+        return RegdataError(
+            f"{name} is outside registry.repositories ({', '.join(within or ())}): it was not looked at"
+        )
     near = difflib.get_close_matches(name, list(images["image_name"] + ":" + images["tag_name"]), n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ". Write image:tag or image@sha256:…"
     return RegdataError(f"the registry had no {name} when it was scanned{hint}")

@@ -27,6 +27,11 @@ def notes(plan: Decision, condition: str) -> Iterator[str]:
             f"the clock that dates what is stored is {abs(inventory.ahead):,} seconds {side} this machine's: ages are "
             "counted by it"
         )
+    if not inventory.collector.sees_all:
+        yield (
+            f"what is outside registry.repositories ({', '.join(inventory.within or ())}) is unknown, and may share "
+            "any blob: no bytes are predicted, whatever is freed"
+        )
     if not inventory.from_store:
         yield from _by_build_dates(condition, plan.inventory.protect or "")
     yield from _of_other_repositories(plan)

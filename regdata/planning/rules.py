@@ -15,6 +15,7 @@ import duckdb
 import pandas as pd
 
 from regdata.inventory.inventory import Inventory
+from regdata.sources.names import means
 from regdata.tables.workspace import frame, run_file
 
 # Why a tag or a manifest goes or stays, in words.
@@ -23,6 +24,7 @@ REASONS = {
     "orphan": "no tag reaches it",
     "child": "only a deleted index lists it",
     "referrer": "it belongs to a manifest that goes",
+    "outside": "it is outside registry.repositories, where nothing is touched",
     "protected": "`protect` matches it",
     "in-use": "it is in use",
     "shared-digest": "another tag that stays is on the same digest",
@@ -37,6 +39,24 @@ REASONS = {
 
 # For these a tag or its digest stays because of something else that stays.
 BECAUSE_OF_OTHERS = {"shared-digest", "index-child", "signs-kept-image", "has-kept-referrer"}
+
+
+def tags_outside(inventory: Inventory) -> pd.DataFrame:
+    """Keep-rule: the tags of repositories that registry.repositories does not mean."""
+    return inventory.images.loc[_outside(inventory, inventory.images), ["id"]].assign(reason="outside")
+
+
+def manifests_outside(inventory: Inventory) -> pd.DataFrame:
+    """Keep-rule: their manifests, whether a tag leads to them or not."""
+    rows = inventory.manifests.loc[_outside(inventory, inventory.manifests), ["image_name", "manifest_hash"]]
+    return rows.assign(reason="outside")
+
+
+def _outside(inventory: Inventory, frame: pd.DataFrame) -> pd.Series[bool]:
+    if inventory.within is None:
+        return pd.Series(False, index=frame.index)
+    names = frame["image_name"].drop_duplicates()
+    return frame["image_name"].isin([name for name in names if not means(inventory.within, name)])
 
 
 def protected(inventory: Inventory) -> pd.DataFrame:
@@ -60,7 +80,13 @@ def manifests_in_use(inventory: Inventory) -> pd.DataFrame:
 
 # What must stay whatever is selected: id (of Inventory.images), reason; or, of manifests, image_name, manifest_hash,
 # reason. Where several rules spare the same, the first says why, by a key of REASONS.
-KEEP_RULES: tuple[Callable[[Inventory], pd.DataFrame], ...] = (protected, tags_in_use, manifests_in_use)
+KEEP_RULES: tuple[Callable[[Inventory], pd.DataFrame], ...] = (
+    tags_outside,
+    manifests_outside,
+    protected,
+    tags_in_use,
+    manifests_in_use,
+)
 
 _TAG_COLUMNS = {"id": "int64", "reason": "str"}
 _MANIFEST_COLUMNS = {"image_name": "str", "manifest_hash": "str", "reason": "str"}

@@ -60,9 +60,11 @@ def planned(facts: dict[str, Any]) -> str:
         return "the registry was not read to the end"
     would = _counted(number(facts, "tags_planned"), number(facts, "manifests_planned"))
     most = "" if facts.get("from_store") else "at most "
-    kept, freed = number(facts, "tags_kept"), size(number(facts, "bytes_predicted"))
+    kept, freed = number(facts, "tags_kept"), f"{most}{size(number(facts, 'bytes_predicted'))}"
+    if facts.get("sees_all") is False:
+        freed = "an unknown number of bytes"
     aside = f", {size(number(facts, 'bytes_to_set_aside'))} set aside" if facts.get("bytes_to_set_aside") else ""
-    return f"{would} would go, {count(kept, 'selected tag')} would stay, {most}{freed} would be freed{aside}"
+    return f"{would} would go, {count(kept, 'selected tag')} would stay, {freed} would be freed{aside}"
 
 
 def _done(facts: dict[str, Any]) -> Line:

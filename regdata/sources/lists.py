@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
 from itertools import chain, count, pairwise
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import Answer, one_line
 from regdata.sources.bounds import LATE, LIST, is_endless
 from regdata.sources.manifest import is_digest
-from regdata.sources.names import hides, is_repository, is_tag
+from regdata.sources.names import hides, is_repository, is_tag, means
 from regdata.sources.pace import TOO_MUCH
 from regdata.sources.transport import Reach, Transport
 
@@ -32,6 +31,7 @@ class Lists:
         self._http, self._reach, self._check = http, reach, check
         self._lists_all = False
         self._refers: bool | None = None
+        self.sees_all = True  # whether `repositories` left none out
         self._hiding: dict[str, set[str]] = defaultdict(set)
 
     def repositories(self) -> list[str]:
@@ -46,7 +46,8 @@ class Lists:
         if not patterns:
             self._check()  # an address that is none would know no name, either
         listed = self._catalog() if patterns else []
-        met = [name for name in listed if any(fnmatchcase(name, pattern) for pattern in patterns)]
+        met = [name for name in listed if means(patterns, name)]
+        self.sees_all = bool(patterns) and all(means(wanted, name) for name in listed)
         return sorted({*met, *wanted} - {*patterns})
 
     def _catalog(self) -> list[str]:

@@ -1,6 +1,8 @@
 """What repositories and tags may be called: distribution/reference's grammar (regexp.go)."""
 
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -10,6 +12,11 @@ _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 def is_repository(name: object) -> bool:
     """Whether a registry can have a repository of that name."""
     return isinstance(name, str) and len(name) <= 255 and _REPOSITORY.fullmatch(name) is not None
+
+
+def means(names: Iterable[str] | None, repository: str) -> bool:
+    """Whether registry.repositories, names and patterns in which * crosses /, means a repository; None means all."""
+    return names is None or any(fnmatchcase(repository, name) for name in names)
 
 
 def hides(tag: str, other: str) -> bool:

@@ -105,6 +105,11 @@ class Registry:
         """
         return self._lists.repositories()
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether `repositories` left none out, as far as that is known."""
+        return self._lists.sees_all
+
     def tags(self, repository: str) -> list[str]:
         """A repository's tags, sorted; none where the registry does not know it (404)."""
         return self._lists.tags(repository)

@@ -13,17 +13,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regdata.errors import AccessError, CleanupError, ConfigError, RegistryError, StorageError
+from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
 from regdata.sources.dates import ahead
 from regdata.sources.locks import lock_folder
 from regdata.sources.manifest import matches
+from regdata.sources.names import means
 from regdata.sources.registry import TIMEOUT, Registry
 from regdata.sources.registrylock import lock_registry
 from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
@@ -70,11 +71,6 @@ class Site(ABC):
     def open(config: Config, *, timeout: tuple[float, float] = TIMEOUT, start_time: float = START_TIME) -> Site:
         """The site that conf.json names; nothing is asked of the registry. StorageError for an unusable base_path."""
         registry = Registry.open(config.registry, timeout=timeout)
-        if config.registry.base_path and config.registry.repositories:
-            raise ConfigError(
-                f"{config.path}: registry.repositories and registry.base_path don't go together: the folder shows all "
-                "repositories, and `protect` or the conditions say what stays; leave one of the two out"
-            )
         if config.registry.base_path:
             # Read without the cache: damage is to be seen, and reading a folder is fast.
             return StoreSite(registry, Storage(config.registry.base_path), start_time=start_time)
@@ -269,8 +265,11 @@ class StoreSite(Site):
         return self.source
 
     def check_same(self) -> None:
-        served, stored = set(self.registry.repositories()), set(self.store.repositories())
-        strange = sorted(served - stored) or (sorted(stored) if stored and not served else [])
+        wanted = self.registry.reach.repositories
+        stored = set(filter(partial(means, wanted), self.store.repositories()))
+        # What is wanted by its name may not be there yet, or any more.
+        served = {name for name in self.registry.repositories() if name in stored or name not in (wanted or ())}
+        strange = sorted(served - stored) or ([] if served else sorted(stored))
         if strange:
             where = "the registry serves" if served else "the folder holds"
             raise StorageError(
@@ -393,7 +392,8 @@ class StoreSite(Site):
 
     def empty_repositories(self, *, before: int) -> Iterator[str]:
         busy = {upload.repository for upload in self.uploads()}
-        for repository in self.store.repositories() if self.store.writable else ():
+        names = self.store.repositories() if self.store.writable else ()
+        for repository in filter(partial(means, self.registry.reach.repositories), names):
             tags, revisions = self.store.state(repository)
             held = tags or revisions or repository in busy
             if not held and self.store.rests(repository, before):

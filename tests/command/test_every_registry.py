@@ -21,7 +21,7 @@ import pytest
 import trustme
 
 import regdata
-from regdata.errors import AccessError, CleanupError, ConfigError, RegdataError, RegistryError
+from regdata.errors import AccessError, CleanupError, RegdataError, RegistryError
 from tests.support.fronted import FrontedRegistry, htpasswd, nginx, s3
 from tests.support.helpers import ROOT
 from tests.support.scene import CONDITION, OLD, Finished, Store, broken, push_scene, read_store
@@ -318,14 +318,6 @@ def test_wrong_or_no_password(ground: Ground, guarded: tuple[TokenServer, SetUp]
         (ground.home / ".docker/config.json").unlink()
     with pytest.raises(AccessError, match="does not take the user or password" if password else "log in as somebody"):
         clean(ground.conf(made))
-
-
-def test_repositories_and_folder(tmp_path: Path) -> None:
-    """A folder shows every repository: registry.repositories beside it is refused, not passed over."""
-    registry = {"url": "http://127.0.0.1:9", "base_path": str(tmp_path), "repositories": ["a"]}
-    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {"none": "2=1"}}))
-    with pytest.raises(ConfigError, match=r"registry.repositories and registry.base_path don't go together"):
-        regdata.scan(regdata.load_config(tmp_path))
 
 
 # What can't be deleted from

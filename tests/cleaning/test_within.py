@@ -1,0 +1,109 @@
+"""registry.repositories: what is outside is not touched, and what is not known of it is not predicted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import regdata
+from regdata.demo.samples import make_image, make_layer
+from regdata.errors import CleanupError, RegdataError
+from regdata.planning.plan import Plan
+from tests.support.fakes import FakeRegistry, serve
+from tests.support.scene import BASE, OLD, NewScene, Scene, read_store
+
+SHARED = make_layer("within-shared", 50)
+ONE, TWO, APART = (make_image([SHARED, make_layer(("within", number), 90)], oci=True) for number in range(3))
+Planned = Callable[..., tuple[FakeRegistry, Plan]]
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Iterator[Planned]:
+    """`planned(*patterns)`: the plan, over the API, of all tags of what these mean of team/one, team/two and apart."""
+    with ExitStack() as stack:
+
+        def plan(*patterns: str) -> tuple[FakeRegistry, Plan]:
+            fake = stack.enter_context(serve(FakeRegistry()))
+            for name, image in {"team/one": ONE, "team/two": TWO, "apart": APART}.items():
+                fake.push(name, "1", image)
+            registry = {"url": fake.url, "repositories": list(patterns)}
+            (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}, "cache": False}))
+            return fake, regdata.plan(regdata.scan(regdata.load_config(tmp_path)), "1=1")
+
+        yield plan
+
+
+@pytest.mark.parametrize(
+    ("patterns", "images", "known"),
+    [
+        (["*"], 3, True),
+        (["team/*", "apart"], 3, True),
+        (["team/*"], 2, False),
+        (["t*"], 2, False),
+        (["team/one"], 1, False),
+        (["team/one", "a*"], 2, False),
+        (["team/one", "team/two", "apart"], 3, False),
+    ],
+)
+def test_over_the_api(planned: Planned, patterns: list[str], images: int, known: bool) -> None:
+    """Bytes are predicted only where the catalog shows that nothing is outside; else that is said to be unknown."""
+    fake, plan = planned(*patterns)
+    assert len(plan.tags) == images
+    assert bool(plan.reclaimable) is known
+    assert bool(plan.inventory.images["exclusive_size"].max()) is known
+    assert ("outside registry.repositories" in " ".join(plan.notes)) is not known
+    outside = {"team/one", "team/two", "apart"} - {*plan.inventory.repositories["image_name"]}
+    assert not [line for line in fake.seen for name in outside if f"/{name}/" in line]
+    for name in outside:
+        with pytest.raises(RegdataError, match=f"{name}:1 is outside registry.repositories"):
+            plan.explain(f"{name}:1")
+
+
+def test_a_plan_from_before(planned: Planned, tmp_path: Path) -> None:
+    """A plan that was made when conf.json meant more is refused."""
+    fake, plan = planned("*")
+    registry = {"url": fake.url, "repositories": ["team/*"]}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+    with pytest.raises(CleanupError, match=r"apart is outside registry\.repositories of .*: plan anew"):
+        regdata.apply(plan, regdata.load_config(tmp_path), gc=False)
+    assert len(fake.tags["apart"]) == 1
+
+
+def within(scene: Scene, *patterns: str) -> None:
+    scene.set(registry={**scene.settings["registry"], "repositories": list(patterns)})
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_beside_a_folder(new_scene: NewScene, own: bool) -> None:
+    """Beside base_path all is read, so that bytes are exact; outside neither tags nor orphans go, and the plan says
+    why."""
+    scene = new_scene()
+    within(scene, "prod/ol*", "prod/none")
+    if own:
+        scene.set(gc_before=None, gc_command=None, gc_after=None)
+    before = scene.store()
+    assert scene.clean() == ""
+    assert scene.run
+    plan, facts = scene.run.planned, scene.run.record.facts
+    assert plan
+    outside = plan.tags[plan.tags["image_name"] == "prod/app"]
+    assert set(outside["reason"]) == {"outside"}
+    assert "outside registry.repositories" in plan.explain("prod/app:1.0")
+    lacks = scene.store().lacks(before)
+    assert {name for name, _, _ in lacks.tags} == {name for name, _ in lacks.revisions} == {"prod/old"}
+    kept = {BASE.digest, *((OLD.digest,) if own else ())}  # manifests' bytes stay beside a running registry
+    assert lacks.blobs | kept == {OLD.digest, *(blob.digest for blob in OLD.blobs)} | kept
+    assert facts["bytes_freed"] == facts["bytes_predicted"] > 0
+
+
+def test_nothing_there(new_scene: NewScene) -> None:
+    """Names that mean nothing in the folder leave all of it alone."""
+    scene = new_scene()
+    within(scene, "nobody")
+    before = read_store(scene.base_path)
+    assert scene.clean(gc=False) == ""
+    assert read_store(scene.base_path) == before
