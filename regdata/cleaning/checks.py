@@ -9,6 +9,7 @@ from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.commands import check_commands
 from regdata.collecting.own import check_collector, stops
+from regdata.collecting.probes import Say
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
@@ -32,9 +33,9 @@ def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
         check_commands(config)
 
 
-def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool) -> set[str]:
+def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool, say: Say = lambda _: None) -> set[str]:
     """Everything that can be known before the first deletion; the images whose tags alone can be deleted, no manifest.
-    Raises RegdataError; changes nothing."""
+    ``say``: see `check_online`. Raises RegdataError; changes nothing."""
     if not force:
         _check_limits(plan, config)
     _check_within(plan, config)
@@ -52,7 +53,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool)
         site.check_written(images[0])
     _check_clock(plan.inventory, site)
     if gc:
-        check_collector(config, site, images)
+        check_collector(config, site, images, say)
     check_uses(plan, config)
     return by_tag
 

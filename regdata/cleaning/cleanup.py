@@ -131,7 +131,7 @@ def clean_up(
     """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock(str(record.folder)):
         site.see_clock()
-        images = check_plan(plan, config, site, gc=gc, force=force)
+        images = check_plan(plan, config, site, gc=gc, force=force, say=record.journal)
         if empty_trash and not (gc and collects_itself(config, site)):
             raise CleanupError(
                 "only a run that collects by itself empties the trash, so nothing was deleted: leave gc-command out of "

@@ -12,12 +12,13 @@ import pandas as pd
 from regdata.collecting import trash
 from regdata.collecting.commands import Collection, Commands, check_commands
 from regdata.collecting.online import Reading, collect
-from regdata.collecting.probes import check_online
+from regdata.collecting.probes import Say, check_online, remove_left
 from regdata.config import Config
 from regdata.errors import CleanupError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.planning.rules import freed
+from regdata.records.reading import past_runs
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
@@ -35,8 +36,11 @@ def collects_itself(config: Config, site: Site) -> bool:
     return not config.gc_command and site.from_store and site.store.writable
 
 
-def check_collector(config: Config, site: Site, images: list[str]) -> None:
-    """Raises CleanupError unless something can collect safely; ``images``: where something goes. Changes nothing."""
+def check_collector(config: Config, site: Site, images: list[str], say: Say = lambda _: None) -> None:
+    """Raises CleanupError unless something can collect safely; ``images``: where something goes. Changes nothing.
+
+    ``say``: see `check_online`.
+    """
     check_commands(config)
     if config.gc_command:
         return
@@ -53,7 +57,7 @@ def check_collector(config: Config, site: Site, images: list[str]) -> None:
         for name in names[:1]:
             site.registry.check_deletes(name)
             site.check_written(name)
-            check_online(Claims(site.registry), _folder(config), name)
+            check_online(Claims(site.registry), _folder(config), name, say)
 
 
 def stops(config: Config) -> bool:
@@ -147,8 +151,14 @@ def promised(config: Config, site: Site, unneeded: int, *, gc: bool, empty_trash
 
 
 def undo_own(config: Config, site: Site) -> list[str]:
-    """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs."""
-    return undo(Aside(_folder(config))) if site.from_store and site.store.writable else []
+    """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs. What runs
+    that were killed had stored to try the registry out is removed."""
+    if not (site.from_store and site.store.writable):
+        return []
+    for past in past_runs(config):
+        for image, digest in () if past.ended_well else past.probes:
+            remove_left(site.registry, _folder(config), image, digest)
+    return undo(Aside(_folder(config)))
 
 
 def bring_back_own(config: Config, site: Site, run: str) -> None:

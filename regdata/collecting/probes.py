@@ -1,6 +1,7 @@
 """What a registry has to do for its blobs to be collected while it runs: tried out before anything is deleted.
 
-Everything is tried on random digests and random bytes, which nobody else can have, and never on a tag.
+Everything is tried on random digests and random bytes, which nobody else can have, and never on a tag. What is stored
+for it is announced before, and says by its bytes what it is: the next run removes what a killed one left.
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from regdata.errors import CleanupError, RegistryError
 from regdata.sources.answers import Answer
@@ -22,19 +23,24 @@ from regdata.sources.storage import Storage
 
 # Asked so often, each of a few replicas will have been asked.
 _REPLICAS = 16
+# What a blob that is tried with begins with, and its bytes.
+_MARK, _SIZE = b"regdata's probe ", 32
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
+Say = Callable[[dict[str, Any]], object]
 
-def check_online(claims: Claims, storage: Storage, repository: str) -> None:
+
+def check_online(claims: Claims, storage: Storage, repository: str, say: Say) -> None:
     """Raises CleanupError where the registry's blobs can't be collected safely while it runs; nothing is changed.
 
-    ``storage`` has to be what it writes to, and deleting has to be allowed: that is tried out before.
+    ``storage`` has to be what it writes to, and deleting has to be allowed: that is tried out before. ``say`` writes
+    down, for `remove_left`, what is about to be stored.
     """
     registry = claims.registry
     for unfounded in _unfounded():
         _check_refused(registry, storage, repository, unfounded)
-    with _uploaded(registry, storage, repository) as digest:
+    with _uploaded(registry, storage, repository, say) as digest:
         for _ in range(_REPLICAS):  # so that every cache knows it
             claims.has(repository, digest)
         claims.forget(repository, digest)
@@ -89,10 +95,11 @@ def _check_refused(registry: Registry, storage: Storage, repository: str, unfoun
 
 
 @contextmanager
-def _uploaded(registry: Registry, storage: Storage, repository: str) -> Iterator[str]:
+def _uploaded(registry: Registry, storage: Storage, repository: str, say: Say) -> Iterator[str]:
     """A new blob in a repository, which is removed again."""
-    data = secrets.token_bytes(32)
+    data = _MARK + secrets.token_bytes(_SIZE - len(_MARK))
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    say({"event": "probing", "image": repository, "digest": digest})
     path = registry.http.path(repository, "blobs/uploads/")
     answer = registry.http.send("POST", path)
     if answer.status != 202:
@@ -104,9 +111,20 @@ def _uploaded(registry: Registry, storage: Storage, repository: str) -> Iterator
     try:
         yield digest
     finally:
-        with suppress(RegistryError):
-            registry.http.send("DELETE", registry.http.path(repository, "blobs", digest))
-        _remove(storage, layer_path(repository, digest), blob_path(digest))
+        _remove_blob(registry, storage, repository, digest)
+
+
+def remove_left(registry: Registry, storage: Storage, repository: str, digest: str) -> None:
+    """Removes a blob that a run was killed over; nothing that does not say by its bytes that it is one."""
+    begin = storage.files.first(f"{storage.root}/{blob_path(digest)}", _SIZE + 1)
+    if begin and len(begin[0]) == _SIZE and begin[0].startswith(_MARK):
+        _remove_blob(registry, storage, repository, digest)
+
+
+def _remove_blob(registry: Registry, storage: Storage, repository: str, digest: str) -> None:
+    with suppress(RegistryError):
+        registry.http.send("DELETE", registry.http.path(repository, "blobs", digest))
+    _remove(storage, layer_path(repository, digest), blob_path(digest))
 
 
 def _remove(storage: Storage, *paths: str) -> None:

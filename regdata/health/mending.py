@@ -118,7 +118,7 @@ class _Mender:
         name = next(iter(inventory.repositories["image_name"]))
         registry.check_deletes(name)
         self.site.check_written(name)
-        check_online(Claims(registry), self.storage, name)
+        check_online(Claims(registry), self.storage, name, self.record.journal)
         collect(
             self.storage,
             registry,

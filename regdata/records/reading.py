@@ -107,6 +107,12 @@ class PastRun:
         pairs = [pair for pairs in found if isinstance(pairs, list) for pair in pairs if _texts(pair, 2)]
         return [(name, digest) for name, digest, *_ in pairs if is_repository(name) and is_digest(digest)]
 
+    @property
+    def probes(self) -> list[tuple[str, str]]:
+        """Image and digest of what it was about to store, to try the registry out."""
+        pairs = ((event.get("image"), event.get("digest")) for event in self._of("probing"))
+        return [(str(image), str(digest)) for image, digest in pairs if is_repository(image) and is_digest(digest)]
+
     @cached_property
     def manifests(self) -> list[DeletedManifest]:
         """What it deleted, in that order. Raises CleanupError where the journal is damaged."""

@@ -128,6 +128,26 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
         scene.registry.stop()
 
 
+def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene) -> None:
+    """What a run had stored to try the registry out, and was killed over, is removed by the next run, before it scans;
+    what a record says of other blobs is not believed."""
+    before = scene.store()
+    assert runner(scene.conf, "upload") == KILLED
+    left = scene.store().blobs - before.blobs
+    assert len(left) == 1
+    (folder,) = scene.records()
+    with (folder / "journal.jsonl").open("a") as journal:
+        for digest in before.blobs:
+            journal.write(json.dumps({"event": "probing", "image": "prod/app", "digest": digest}) + "\n")
+    assert runner(scene.conf) == 0
+    assert not left & scene.store().blobs
+    assert broken(scene.base_path) == []
+    layers = scene.base_path / "docker/registry/v2/repositories/prod/app/_layers/sha256"
+    assert not left & {f"sha256:{name}" for name in os.listdir(layers)}
+    record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    assert (record["status"], record["bytes_freed"]) == ("ok", record["bytes_predicted"])
+
+
 def test_poisoned_before(scene: Scene) -> None:
     """Where the registry's own collector ran beside the running registry, so that its next pushes would be broken, a
     run heals that first: other images of the same layers that are pushed afterwards pull."""

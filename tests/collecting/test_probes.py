@@ -26,7 +26,7 @@ def filled(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
 
 
 def check(registry: LocalRegistry, url: str = "") -> None:
-    check_online(Claims(Registry(url or registry.url)), Storage(registry.base_path), "a")
+    check_online(Claims(Registry(url or registry.url)), Storage(registry.base_path), "a", dict)
 
 
 def test_a_sound_registry(filled: LocalRegistry) -> None:

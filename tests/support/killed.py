@@ -54,12 +54,25 @@ def kill_after_delete(number: int) -> None:
     Transport.send = ask  # type: ignore[method-assign, assignment]
 
 
+def kill_after_upload() -> None:
+    """Has this process kill itself when the first upload is whole."""
+
+    def ask(transport: Transport, method: str, path: str, *rest: Any, **options: Any) -> Any:
+        answer = send(transport, method, path, *rest, **options)
+        count_down(0 if method == "PUT" and "/blobs/uploads/" in path else 1)
+        return answer
+
+    Transport.send = ask  # type: ignore[method-assign, assignment]
+
+
 def steps(conf: str, moment: str, number: int) -> int:
     """The cells of delete.ipynb; the exit code."""
     if moment == "line":
         kill_after_line(number)
     if moment == "delete":
         kill_after_delete(number)
+    if moment == "upload":
+        kill_after_upload()
     try:
         this_run = run.start(sql_id="scene", conf=conf)
         this_run.scan()
