@@ -13,7 +13,7 @@ import requests
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, push
 from tests.support.helpers import age
-from tests.support.odd import push_empty_index
+from tests.support.odd import digest_of, push_empty_index
 
 DAY = 86400
 Found = set[tuple[str, str]]
@@ -139,6 +139,18 @@ def changed_manifest(store: Damaged) -> Steps:
     store.is_found("damaged bytes", f"changed-manifest@{image.digest}")
 
 
+def unreadable_manifest(store: Damaged) -> Steps:
+    store.push("unreadable")
+    data = b'{"schemaVersion": 2, "layers": 7}'  # whole, by its digest; no registry takes it
+    digest = digest_of(data)
+    yield
+    for path, content in ((store.data(digest), data), (store.revision("unreadable", digest), digest.encode())):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        _old(path)
+    store.is_found("unreadable manifest", f"unreadable@{digest}")
+
+
 def link_without_data(store: Damaged) -> Steps:
     image = store.push("dangling")
     path = store.layer("dangling", f"sha256:{'d' * 64}")
@@ -238,6 +250,7 @@ KINDS: tuple[Callable[[Damaged], Steps], ...] = (
     layer_not_linked,
     layer_cut_short,
     changed_manifest,
+    unreadable_manifest,
     link_without_data,
     stale_cache,
     empty_repository,
