@@ -51,9 +51,14 @@ class Revival:
                 found = _deleted(run) | found
         return found
 
+    @cached_property
+    def _begun(self) -> Deleted:
+        """What this run was about to delete, when it was done with that."""
+        return _deleted(PastRun(self.record.folder))
+
     @property
     def _own(self) -> Deleted:
-        return {one: of for one, of in _deleted(PastRun(self.record.folder)).items() if one in self.outcome.deleted}
+        return {one: of for one, of in self._begun.items() if one in self.outcome.deleted}
 
     @property
     def images(self) -> set[str]:
