@@ -77,7 +77,8 @@ class _Bare(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """The digests in a document; parts: those of them that it lists as its config and layers, which say nothing."""
+    """The digests in a document; parts: those of them that an image lists as its config and layers, which are read by
+    nobody for what they mention."""
 
     digests: set[str]
     parts: set[str]
@@ -182,17 +183,16 @@ class Watch:
     def _mentions(self, digest: str) -> tuple[set[str], bool]:
         """A manifest needs what it mentions, and what that mentions: children may be pushed as blobs. The other:
         whether all is there that could mention more."""
-        todo, found, whole = [(digest, True)], set[tuple[str, bool]](), True
+        todo, read, found, whole = [digest], set[str](), set[str](), True
         while todo:
-            one, tells = todo.pop()
-            if (one, tells) in found:
-                continue
-            found.add((one, tells))
-            if (said := self._said(one)) is not None:
-                todo += [(other, tells and other not in said.parts) for other in said.digests]
-            elif tells:
-                whole = False
-        return {one for one, _ in found}, whole
+            one = todo.pop()
+            if one not in read:
+                read.add(one)
+                said = self._said(one)
+                whole = whole and said is not None
+                found |= said.parts if said else set()
+                todo += said.digests - said.parts if said else ()
+        return read | found, whole
 
     def _said(self, digest: str) -> _Said | None:
         """What stands in what may be a manifest or an index; None where it is not there."""
@@ -254,5 +254,6 @@ def digests_in(document: bytes) -> set[str]:
 
 
 def _parts(digest: str, document: bytes) -> set[str]:
-    found = parse_manifest(digest, document, None).references if b"layers" in document.lower() else ()
-    return {one.hash for one in found if one.kind in ("config", "layer")}
+    content = parse_manifest(digest, document, None) if b"layers" in document.lower() else None
+    listed = content.references if content and content.kind != "index" else ()
+    return {one.hash for one in listed if one.kind in ("config", "layer")}
