@@ -23,8 +23,9 @@ report: $(INSTALLED)  ## explore and capacity as HTML pages, for the conf.json a
 pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample registry
 	@$(PYTHON) -m tests.benchmarks.pictures
 
+# Most tests wait, for a registry or a kernel, as long as they work; neighbours share what their module set up.
 test: $(INSTALLED) registry skopeo chromium nginx htpasswd
-	@$(PYTHON) -m pytest -q -n auto
+	@$(PYTHON) -m pytest -q -n $$((2 * $$(nproc))) --dist worksteal
 
 # Few examples, and nothing that starts a registry, a kernel or a browser, or takes seconds by itself.
 check: $(INSTALLED) style  ## what to run after each change: lint without the tests' types, and the quick tests
