@@ -58,7 +58,8 @@ class Part(NamedTuple):
 def figure(height: float) -> Iterator[Axes]:
     """Axes of a new figure, which what is behind it shines through; within, STYLE holds."""
     # Before the style: a notebook's backend makes settings of its own as it loads, for the first figure.
-    figure = plt.figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained", facecolor="none")
+    figure = plt.figure(figsize=(WIDTH, height), dpi=DOTS, layout="constrained", facecolor="white")
+    figure.patch.set_visible(False)  # where its colour were none, JupyterLab would put white behind it
     with mpl.rc_context(STYLE):
         yield figure.subplots()
 
