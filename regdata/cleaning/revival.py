@@ -85,9 +85,13 @@ class Revival:
         return _missed(fresh, self._deleted(fresh)) - self.hopeless
 
     def _deleted(self, fresh: Inventory) -> Deleted:
-        """What was deleted and is not there."""
+        """What was deleted and is not there. The API is asked again: a reading takes it that a child is there which it
+        knows from another image, or from the cache."""
         there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
-        return {one: of for one, of in (self._earlier | self._own).items() if one not in there}
+        deleted = self._earlier | self._own
+        if not fresh.from_store:
+            there = {one for one in there & deleted.keys() if self.site.registry.digest(*one)}
+        return {one: of for one, of in deleted.items() if one not in there}
 
     def _told(self, manifest: Manifest, error: Exception, *, own: bool) -> None:
         said = (

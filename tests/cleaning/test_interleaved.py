@@ -1,0 +1,153 @@
+"""Pushes of all kinds between any two requests of a clean-up over the API: whatever was accepted pulls at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import regdata
+from regdata.config import Config
+from regdata.demo.samples import Image, make_image, make_index, make_layer, make_referrer
+from tests.support.fakes import FakeRegistry, error_reply
+from tests.support.server import Reply, Request, serving
+
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "60"))
+BASE = make_layer("base", 40)
+ONE, TWO, THREE, AMD, ARM, KEPT = (make_image([BASE, make_layer(n, 40)], created=n, oci=True) for n in range(1, 7))
+INDEX = make_index([AMD, ARM])
+AT_FIRST = {"old-1": ONE, "old-2": TWO, "old-2b": TWO, "old-3": THREE, "stays": THREE, "old-4": INDEX, "kept": KEPT}
+GOING = [ONE, TWO, THREE, INDEX, AMD, ARM]
+
+
+class Push(NamedTuple):
+    """Of a tag; ``at``: before which request of the run, or which of its DELETEs; ``late``: it is answered so many
+    requests after it was found that all that it refers to is there."""
+
+    tag: str
+    image: Image
+    at: int
+    of_deletes: bool
+    late: int
+
+
+@st.composite
+def pushes(draw: st.DrawFn) -> list[Push]:
+    """A few, onto what goes or of what needs that, and of tags that go."""
+    made = []
+    for number in range(draw(st.integers(1, 4))):
+        going = draw(st.sampled_from(GOING))
+        kinds = [(f"new-{number}", going), (f"new-{number}", make_index([going])), ("old-1", KEPT), ("old-4", AMD)]
+        kinds.append((f"new-{number}", make_referrer(going)))
+        tag, image = draw(st.sampled_from(kinds))
+        of_deletes = draw(st.booleans())
+        at = draw(st.integers(0, 7 if of_deletes else 70))
+        made.append(Push(tag, image, at, of_deletes, draw(st.sampled_from([0, 0, 0, 1, 3]))))
+    return made
+
+
+class Busy(FakeRegistry):
+    """Others push while it is asked; ``accepted``: their tags. What they push onto a digest after the last look at the
+    tags before its DELETE can't be seen by anybody: ``unseen``."""
+
+    def begin(self, pushes: Sequence[Push]) -> None:
+        self.manifests, self.tags, self.seen = {}, {}, []
+        for tag, image in AT_FIRST.items():
+            self.push("app", tag, image)
+        self.waiting = list(pushes)
+        self.accepted: dict[str, Image] = {}
+        self.unseen: dict[str, Image] = {}
+        self.known = {image.manifest: image for push in pushes for image in _all(push.image)}
+        self.known |= {image.manifest: image for first in AT_FIRST.values() for image in _all(first)}
+
+    def reply(self, request: Request) -> Reply:
+        deletes = sum(line.startswith("DELETE") for line in self.seen)
+        for push in list(self.waiting):
+            if (push.of_deletes and request.method == "DELETE" and deletes == push.at) or (
+                not push.of_deletes and len(self.seen) == push.at
+            ):
+                self.waiting.remove(push)
+                self._begun(push)
+        reply = self._put(request) if request.method == "PUT" else self.answer(request.method, request.target)
+        if "/tags/list" in request.target:
+            self.unseen = {}
+        if request.method == "DELETE" and reply.status == 202:
+            digest = request.target.rpartition("/")[2]
+            for tag, image in self.unseen.items():
+                if image.digest == digest and self.accepted.get(tag) == image:
+                    del self.accepted[tag]
+        return reply
+
+    def _begun(self, push: Push) -> None:
+        """Its client brings what is not there; a late one is inside the registry by then."""
+        had = push.image.digest in self.manifests["app"]
+        self.push("app", None, push.image)
+        if not push.late:
+            return self._done(push)
+        if not had:
+            del self.manifests["app"][push.image.digest]
+        self.waiting.append(push._replace(at=len(self.seen) + push.late, of_deletes=False, late=0))
+
+    def _done(self, push: Push) -> None:
+        self.manifests["app"][push.image.digest] = push.image
+        self.tags["app"][push.tag] = push.image.digest
+        self.accepted[push.tag] = self.unseen[push.tag] = push.image
+
+    def _put(self, request: Request) -> Reply:
+        image = self.known[request.body]
+        if any(child.digest not in self.manifests["app"] for child in image.children):
+            return error_reply(400, "MANIFEST_BLOB_UNKNOWN")
+        self.manifests["app"][image.digest] = image
+        return Reply(201)
+
+    @property
+    def broken(self) -> list[str]:
+        """Tags that were accepted, or never to go, and are not whole."""
+        wanted = {tag: image for tag, image in AT_FIRST.items() if not tag.startswith("old")} | self.accepted
+        return [
+            tag
+            for tag, image in wanted.items()
+            if self.tags["app"].get(tag) != image.digest
+            or any(one.digest not in self.manifests["app"] for one in _all(image))
+        ]
+
+
+def _all(image: Image) -> list[Image]:
+    return [image, *(one for child in image.children for one in _all(child))]
+
+
+Ground = tuple[Busy, regdata.Plan, Config]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["2.x", "3.x"])
+def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    """The registry, the plan that deletes its old tags, and the config."""
+    folder: Path = tmp_path_factory.mktemp("interleaved")
+    busy = Busy(pages=request.param)
+    busy.begin([])
+    with serving(busy.reply) as busy.url:
+        registry = {"url": busy.url, "requests": {"at_once": 1}}
+        (folder / "conf.json").write_text(json.dumps({"registry": registry, "engine": "duckdb", "sql": {}}))
+        config = regdata.load_config(folder)
+        yield busy, regdata.plan(regdata.scan(config), "tag_name like 'old%'"), config
+
+
+@pytest.mark.slow
+@settings(max_examples=max(EXAMPLES // 6, 5), deadline=None, suppress_health_check=list(HealthCheck))
+@example(made=[Push("new-0", make_index([ONE]), 1, True, 0)], batch=200)  # whose child the cache knows
+@given(made=pushes(), batch=st.sampled_from([1, 2, 200]))
+def test_whatever_was_accepted_pulls(ground: Ground, made: list[Push], batch: int) -> None:
+    """New tags on what goes, indexes and referrers of it, tags that move, some of them inside the registry while it
+    deletes: whatever was answered 201 is whole at the end, but for a tag that came after the last look before the
+    DELETE of the very digest that it is on."""
+    busy, plan, config = ground
+    busy.begin(made)
+    result = regdata.apply(plan, config, gc=False, batch=batch)
+    assert busy.broken == []
+    assert result.errors == []
