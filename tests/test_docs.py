@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import sqlglot
+import yaml
 from sqlglot import exp
 
 from regdata.command import main
@@ -88,6 +89,21 @@ def test_shown_conf_is_valid(tmp_path: Path) -> None:
     assert shown
     (tmp_path / "conf.json").write_text(shown[1])
     assert load_config(tmp_path).limits == load_config(ROOT / "conf.json").limits
+
+
+def test_shown_recipes_are_valid(tmp_path: Path) -> None:
+    """What docs/registries.md shows of YAML and of conf.json is what it is meant to be, and calls what there is."""
+    text = (ROOT / "docs/registries.md").read_text("utf-8")
+    for shown in re.findall(r"```json\n(.*?)```", text, re.DOTALL):
+        (tmp_path / "conf.json").write_text(shown)
+        load_config(tmp_path)
+    compose, job = (yaml.safe_load(shown) for shown in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    assert {volume.partition(":")[0] for volume in compose["services"]["registry"]["volumes"]} == {*compose["volumes"]}
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    for command in (compose["services"]["regdata"]["command"], container["command"][-1]):
+        assert "clear.py autobuild del" in command
 
 
 def test_environment_has_no_list_of_its_own() -> None:

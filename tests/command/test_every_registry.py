@@ -192,7 +192,10 @@ def test_the_whole_job(ground: Ground, finished: Finished, set_up: Callable[[Gro
     said += run(ground, clear, "scene", "del", "--no-gc", "--conf", conf)
     folder = max(path.parent for path in (ground.folder / "reports").glob("*/record.json"))
     user = json.loads((folder / "record.json").read_text())["registry_user"]
-    logins = {passwords: f"{NAME} ({ground.home}/run/containers/auth.json)", tokens: "/.docker/config.json)"}
+    logins: dict[Callable[[Ground], SetUp], str] = {
+        passwords: f"{NAME} ({ground.home}/run/containers/auth.json)",
+        tokens: "/.docker/config.json)",
+    }
     assert user.endswith(logins.get(set_up, ("config.json", "anonymous")))
     restore, delete = str(ROOT / "notebooks/restore.ipynb"), str(ROOT / "notebooks/delete.ipynb")
     said += run(ground, *papermill, restore, "out/restore.ipynb", "-p", "run", str(folder), "-p", "conf", conf)

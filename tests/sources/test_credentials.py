@@ -222,6 +222,14 @@ def test_netrc(home: Path, text: str, expected: object) -> None:
     assert found() == expected
 
 
+def test_secret_of_kubernetes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Secret of type kubernetes.io/dockerconfigjson, as kubectl makes it, mounted where DOCKER_CONFIG says."""
+    secret = {"auths": {HOST: {"username": NAME, "password": SECRET, "auth": b64(f"{NAME}:{SECRET}")}}}
+    write(home / "login/config.json", secret)
+    monkeypatch.setenv("DOCKER_CONFIG", str(home / "login"))
+    assert found() == (NAME, SECRET, "", "")
+
+
 # Docker's SDK as the oracle
 
 _entries = st.one_of(
