@@ -37,6 +37,7 @@ from regdata.show.shown import Shown
 from regdata.show.words import count, size
 from regdata.sources.abilities import abilities
 from regdata.sources.bounds import Waited
+from regdata.sources.names import means
 from regdata.sources.progress import Tell, now, watched
 from regdata.sources.site import Site
 from regdata.tables import process
@@ -322,7 +323,8 @@ class Run(Shown):
 
 def _registry(site: Site, found: Inventory, *, tries: bool) -> dict[str, Any]:
     """What the record says of the registry: its kind, as it answers, how it was read, and what can be done there."""
-    can = abilities(site, list(found.repositories["image_name"]), tries=tries)
+    names = [name for name in found.repositories["image_name"] if means(found.within, name)]
+    can = abilities(site, names, tries=tries)
     read = f"read {f'from its folder {site.store.base}' if found.from_store else 'over the API alone'}"
     told = {"can delete": can.deletes, "can untag": can.untags, "catalog": can.catalog}
     return {"registry_kind": f"{can.kind}, {read}", "registry_can": told}

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from regdata.show.words import count
-from regdata.sources.names import hides
+from regdata.sources.names import hides, means
 
 if TYPE_CHECKING:
     from regdata.inventory.inventory import Inventory
@@ -31,6 +31,12 @@ def notes(plan: Decision, condition: str) -> Iterator[str]:
         yield (
             f"what is outside registry.repositories ({', '.join(inventory.within or ())}) is unknown, and may share "
             "any blob: no bytes are predicted, whatever is freed"
+        )
+    tagged = inventory.images["image_name"].unique()
+    if empty := [name for name in inventory.within or () if not any(means([name], image) for image in tagged)]:
+        yield (
+            f"registry.repositories: {', '.join(empty)} {'means' if len(empty) == 1 else 'mean'} nothing in which "
+            "there is a tag: see how the registry spells it"
         )
     if not inventory.from_store:
         yield from _by_build_dates(condition, plan.inventory.protect or "")

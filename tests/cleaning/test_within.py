@@ -61,6 +61,13 @@ def test_over_the_api(planned: Planned, patterns: list[str], images: int, known:
     for name in outside:
         with pytest.raises(RegdataError, match=f"{name}:1 is outside registry.repositories"):
             plan.explain(f"{name}:1")
+    assert "nothing in which there is a tag" not in " ".join(plan.notes)
+
+
+def test_a_name_that_means_nothing(planned: Planned) -> None:
+    """A name that the registry does not know, and a pattern that nothing fits, are said."""
+    _, plan = planned("team/one", "team/tow", "x*")
+    assert "registry.repositories: team/tow, x* mean nothing in which there is a tag" in " ".join(plan.notes)
 
 
 def test_a_plan_from_before(planned: Planned, tmp_path: Path) -> None:
