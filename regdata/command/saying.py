@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 
+from regdata.errors import StorageError
 from regdata.plain import plain
 from regdata.records.reading import PastRun, deletes
 from regdata.records.summary import outcome, texts
@@ -17,7 +18,7 @@ PLAN = "plan"  # the tag of the cell that shows what goes and what stays
 def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_vain: bool = False) -> list[str]:
     """Prints what the run in ``folder`` came to, and the path of its page; returns the errors that its record has.
 
-    ``in_vain``: nothing was changed or found out, so that there is nothing to print but JSON. Raises OSError where
+    ``in_vain``: nothing was changed or found out, so that there is nothing to print but JSON. Raises StorageError where
     ``csv`` can't be written.
     """
     run = PastRun(folder)
@@ -30,8 +31,15 @@ def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_v
         if csv == "-":
             print(rows.read_text("utf-8"), end="")
         else:
-            shutil.copyfile(rows, csv)
+            _copy(rows, csv)
     return [" ".join(error.split()) for error in texts(run.facts, "errors")]
+
+
+def _copy(rows: Path, csv: str) -> None:
+    try:
+        shutil.copyfile(rows, csv)
+    except OSError as error:
+        raise StorageError(f"--csv: {csv} can't be written ({error.strerror}): give another file, or -") from None
 
 
 def _print(run: PastRun, page: Path | None) -> None:

@@ -16,8 +16,10 @@ from regdata.inventory.inventory import Inventory
 from regdata.plain import plain
 from regdata.records.reading import PastRun
 from regdata.records.summary import outcome, status
+from regdata.usage.ending import TooMuch, ended
 
 TIMEOUT = 60  # seconds
+MOST = 1 << 24  # bytes that it may print
 
 
 def summary(config: Config, run: PastRun, inventory: Inventory | None) -> dict[str, Any]:
@@ -37,26 +39,29 @@ def notify(config: Config, run: PastRun, inventory: Inventory | None) -> str | N
     if not config.notify:
         return None
     said = json.dumps(summary(config, run, inventory), default=str).encode()
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+        given.write(said)
+        given.seek(0)
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 config.notify,
-                input=said,
+                stdin=given,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=config.path.parent,
                 env=environment(),
-                timeout=TIMEOUT,
                 start_new_session=True,
             )
-        except subprocess.TimeoutExpired:
-            return f"notify: {config.notify[0]} took more than {TIMEOUT} s"
         except OSError as error:
             return f"notify: {config.notify[0]}: {error.strerror}"
+        try:
+            code = ended(process, TIMEOUT, (output,), MOST)
+        except TooMuch as error:
+            return f"notify: {config.notify[0]} {error}"
         output.seek(0)
         printed = output.read(1 << 16).decode(errors="replace").strip().splitlines()
     last = f": {plain(printed[-1])}" if printed else ""
-    return f"notify: exit code {done.returncode}{last}" if done.returncode else None
+    return f"notify: exit code {code}{last}" if code else None
 
 
 def _orphans(inventory: Inventory | None) -> int | None:

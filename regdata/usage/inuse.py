@@ -7,24 +7,23 @@ have named must not be deleted.
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from regdata.errors import CleanupError
+from regdata.usage.ending import TooMuch, ended
 
 LIMIT = 120.0  # seconds that a command has
-POLL = 0.02
-LARGEST = 2**29  # bytes of a list
+LARGEST = 2**27  # bytes of a list: 10,000 pods as JSON
+PARTS = 10_000_000  # lines and parts of JSON that it may have, each of which takes memory
 SHOWN = 80  # characters of what is quoted in an error
 
 # distribution/reference: grammar.
@@ -76,8 +75,8 @@ def _refused(what: str, why: str, cure: str) -> CleanupError:
     return CleanupError(f"in-use: {what} {why}: {cure}. Nothing was deleted")
 
 
-def _too_large(what: str) -> CleanupError:
-    return _refused(what, f"is larger than {LARGEST} bytes", "let it list what runs, and nothing else")
+def _too_large(what: str, most: str = "") -> CleanupError:
+    return _refused(what, f"is larger than {most or f'{LARGEST} bytes'}", "let it list what runs, and nothing else")
 
 
 def _texts(lists: Sequence[Path | tuple[str, ...]], limit: float) -> Iterator[tuple[str, str]]:
@@ -119,29 +118,15 @@ def _output(argv: tuple[str, ...], limit: float) -> str:
         except (OSError, ValueError) as error:
             raise _refused(what, f"can't be run ({error})", "correct the command") from None
         try:
-            code = _ended(process, what, limit, (out, errors))
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            code = ended(process, limit, (out, errors), LARGEST)
+        except TooMuch as error:
+            raise _refused(what, str(error), "see why, or let it write a file of what runs") from None
         if code:
             errors.seek(0)
             said = errors.read(2000).decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
             raise _refused(what, f"failed (exit code {code}): {said[0][:SHOWN]}", "see to it that it runs")
         out.seek(0)
         return _decoded(what, out)
-
-
-def _ended(process: subprocess.Popen[bytes], what: str, limit: float, files: Sequence[IO[bytes]]) -> int:
-    """Its exit code, once it has ended; what it prints goes to ``files``."""
-    deadline = time.monotonic() + limit
-    while (code := process.poll()) is None:
-        if max(os.fstat(file.fileno()).st_size for file in files) > LARGEST:
-            raise _too_large(what)
-        if time.monotonic() > deadline:
-            raise _refused(what, f"took more than {limit:g} s", "see why it hangs, or let it write a file")
-        time.sleep(POLL)
-    return code
 
 
 def _decoded(what: str, file: IO[bytes]) -> str:
@@ -156,11 +141,13 @@ def _decoded(what: str, file: IO[bytes]) -> str:
 
 def _references(what: str, text: str) -> Iterator[tuple[str, str]]:
     """Each reference that a list has, with who uses it."""
+    if sum(map(text.count, "\n,[{")) > PARTS:
+        raise _too_large(what, f"{PARTS} lines or parts")
     if text.lstrip()[:1] in ("{", "["):
         for document in _documents(what, text):
             yield from _named(document)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(io.StringIO(text), 1):
         reference = line.strip()
         if not reference or reference.startswith("#"):
             continue

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from regdata.command.saying import say
+from regdata.errors import StorageError
 
 FACTS = {"status": "ok", "action": "none", "sql_id": "old", "tags_planned": 2, "errors": ["a blob\nis left"]}
 TAGS = "image_name,tag_name,action\na/app,1,delete\na/app,2,keep\n"
@@ -38,6 +39,14 @@ def test_csv(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.startswith("Nothing was changed: 2 tags and 0 manifests would go")
     say(folder, None, as_json=False, csv="-")
     assert capsys.readouterr().out == TAGS
+
+
+def test_csv_that_can_not_be_written(folder: Path) -> None:
+    """A file that can't be written is named, with the cure."""
+    with pytest.raises(
+        StorageError, match=r"--csv: .*/none/out\.csv can't be written \(No such file or directory\): give"
+    ):
+        say(folder, None, as_json=False, csv=str(folder / "none/out.csv"))
 
 
 def test_a_run_without_a_plan(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from regdata.demo.local import LocalRegistry
 from regdata.errors import CleanupError
-from regdata.notebook import run
+from regdata.notebook import notify, run
 from tests.support.helpers import ROOT
 
 Conf = Callable[..., Path]
@@ -52,9 +52,13 @@ def test_a_refused_run_is_told(demo_registry: LocalRegistry, conf: Conf, tmp_pat
     assert heard["record"] == str(this_run.record.folder)
 
 
-def test_what_goes_wrong_there_is_a_note(demo_registry: LocalRegistry, conf: Conf) -> None:
+def test_what_goes_wrong_there_is_a_note(
+    demo_registry: LocalRegistry, conf: Conf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command that fails, or is not there, is a note of the run, which is as good as before."""
+    monkeypatch.setattr(notify, "MOST", 1 << 16)
     for command, said in (
+        (["yes"], "notify: yes printed more than 65536 bytes"),
         ([sys.executable, "-c", "raise SystemExit('no pushgateway')"], "notify: exit code 1: no pushgateway"),
         (["/no/such"], "notify: /no/such: No such file or directory"),
     ):

@@ -277,8 +277,17 @@ def test_slow_command(tmp_path: Path) -> None:
 def test_endless_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that prints without end is ended before it fills the disk."""
     monkeypatch.setattr("regdata.usage.inuse.LARGEST", 2**20)
-    with pytest.raises(CleanupError, match="is larger than 1048576 bytes"):
+    with pytest.raises(CleanupError, match="printed more than 1048576 bytes"):
         read([("yes", "registry.prod.svc/a:1")], NAMES)
+
+
+@pytest.mark.parametrize("text", ["[" * 200, "[" + "1," * 200, "a\n" * 200])
+def test_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A list of very many parts is an error before each of them takes memory."""
+    monkeypatch.setattr("regdata.usage.inuse.PARTS", 100)
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(CleanupError, match="is larger than 100 lines or parts"):
+        read([tmp_path / "a.txt"], NAMES)
 
 
 def test_files(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""A command of conf.json's comes to its end: by itself, or because it takes too long, or prints too much."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
+
+POLL = 0.02  # seconds
+
+
+class TooMuch(Exception):
+    """Why a command was ended, as what it did."""
+
+
+def ended(process: subprocess.Popen[bytes], limit: float, files: Sequence[IO[bytes]], most: int) -> int:
+    """Its exit code, once it has ended, which it has with ``limit`` seconds and ``most`` bytes in each of the files to
+    which it prints: then it is ended with what it started, which it leads in a session of its own. Raises TooMuch."""
+    deadline = time.monotonic() + limit
+    try:
+        while (code := process.poll()) is None:
+            if max(os.fstat(file.fileno()).st_size for file in files) > most:
+                raise TooMuch(f"printed more than {most} bytes")
+            if time.monotonic() > deadline:
+                raise TooMuch(f"took more than {limit:g} s")
+            time.sleep(POLL)
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return code
