@@ -151,3 +151,14 @@ def test_whatever_was_accepted_pulls(ground: Ground, made: list[Push], batch: in
     result = regdata.apply(plan, config, gc=False, batch=batch)
     assert busy.broken == []
     assert result.errors == []
+
+
+def test_a_deletion_that_fails_after_a_push(ground: Ground) -> None:
+    """Where deleting fails half-way, too, an index that came right before its child's DELETE gets the child back."""
+    busy, plan, config = ground
+    busy.begin([Push("new", make_index([ONE]), 1, True, 0)])
+    busy.on(f"DELETE /v2/app/manifests/{INDEX.digest}", error_reply(403), forever=True)
+    result = regdata.apply(plan, config, gc=False, batch=1)
+    assert busy.broken == []
+    assert len(result.errors) == 1
+    busy.on(f"DELETE /v2/app/manifests/{INDEX.digest}")

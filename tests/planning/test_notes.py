@@ -9,7 +9,7 @@ import pytest
 from regdata.inventory.inventory import Inventory
 from regdata.planning.notes import unlisted
 from regdata.planning.plan import plan
-from tests.support.small import Small, digest, few
+from tests.support.small import NOW, Small, digest, few
 
 
 def signed_apart(*, beside: bool = False) -> Inventory:
@@ -62,6 +62,20 @@ def test_no_signatures_kept_apart(condition: str) -> None:
 def test_signatures_beside_what_they_sign() -> None:
     """A signature in its image's own repository stays with it, and needs no note."""
     assert plan(signed_apart(beside=True), "image_name = 'app' and tag_name like 'sha256-%'").notes == ()
+
+
+def test_signatures_of_what_is_elsewhere_as_well() -> None:
+    """A signature that goes with the image beside it is kept apart from nothing, though another repository has the same
+    image, too."""
+    made = few()
+    made.push("app", "1", days=9, x=1)
+    made.push("app", f"{digest('app1').replace(':', '-')}.sig", days=9, s=1)
+    made.columns["contents"]["kind"][-1] = "signature"
+    made.repository("other")
+    made.row("revisions", image_name="other", manifest_hash=digest("app1"), pushed=NOW)
+    made.row("tags", image_name="other", tag_name="1", tag_hash=digest("app1"), pushed=NOW)
+    found = plan(made.inventory(), "image_name = 'app'")
+    assert (len(found.manifests[found.manifests["image_name"] == "app"]), found.notes) == (2, ())
 
 
 def test_a_clock() -> None:

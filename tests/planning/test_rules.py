@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import regdata
+from regdata.planning.collectors import objections
 from regdata.planning.plan import Plan
 from regdata.planning.rules import REASONS, Spared, decide, protected, spared_again
 from tests.support.small import NOW, Small, digest, few, indexed
@@ -68,6 +69,7 @@ def test_protect_as_the_plan_was_told() -> None:
     assert (plan.inventory.protect, plan.inventory.engine) == ("tag_name = '1.0'", "sqlite")
     assert plan.inventory.graph is inventory.graph
     assert regdata.plan(inventory, "1=1").inventory is inventory
+    assert regdata.plan(few().inventory(protect="1=1"), "1=1", protect="").spared.tags.empty
 
 
 def test_what_was_spared_is_spared_again() -> None:
@@ -163,3 +165,15 @@ def test_a_tag_on_a_child(can_untag: bool) -> None:
     assert set(actions(plan).values()) == {("delete", "selected")}
     became = dict(zip(plan.manifests["manifest_hash"], plan.manifests["reason"], strict=True))
     assert became == {digest("multi"): "selected", digest("aamd64"): "selected", digest("aNone"): "child"}
+
+
+@pytest.mark.parametrize(("error", "told"), [("unknown media type application/x", 1), ("HTTP 500", 0), (None, 1)])
+def test_what_stops_a_collector_by_the_api(error: str | None, told: int) -> None:
+    """A manifest that the API served and at which a collector stops counts; what did not come whole says nothing."""
+    made = few()
+    made.columns["contents"]["error"][0] = error
+    made.row("oddities", what="stops", hash=digest("a/app1.0"), target="all")
+    found = objections(made.inventory(from_store=False), manifests(), version="2.x")
+    assert [one.partition(" (")[0][:52] for one in found] == [
+        "1 manifests can't be read by distribution, such as a"
+    ] * told

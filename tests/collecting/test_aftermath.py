@@ -1,0 +1,33 @@
+"""Asking for what a collection took, where others push meanwhile: a registry that answers as a test wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from regdata.collecting.aftermath import clear
+from regdata.demo.samples import make_layer
+from regdata.sources.api import Api
+from regdata.sources.registry import Registry
+from regdata.sources.site import ApiSite
+from tests.support.fakes import FakeRegistry, serve
+from tests.support.server import Reply
+
+BLOB = make_layer("blob", 20)
+
+
+class PushedWhenAsked(FakeRegistry):
+    """The blob comes back between the look whether it is gone and the question whether it is claimed."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        if method == "HEAD" and "/blobs/" in target:
+            self.blobs[BLOB.digest] = BLOB.data
+        return super().answer(method, target)
+
+
+def test_pushed_again_before_it_was_asked_for(tmp_path: Path) -> None:
+    """A blob that was pushed again is no stale claim: its link is not taken away to clear the registry's cache."""
+    with serve(PushedWhenAsked()) as fake:
+        fake.tags["app"] = {}
+        claimed, _ = clear(ApiSite(Api(Registry(fake.url)), tmp_path), [("app", BLOB.digest)])
+        assert (claimed.asked, claimed.cleared, claimed.left) == (1, [], [])
+        assert not [line for line in fake.seen if line.startswith("DELETE")]
