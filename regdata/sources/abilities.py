@@ -28,7 +28,7 @@ def abilities(site: Site, names: Sequence[str], *, tries: bool) -> Abilities:
     wanted = site.registry.reach.repositories
     catalog = "yes" if wanted is None else f"of it {', '.join(wanted)} (registry.repositories)"
     if not names:
-        return Abilities("empty", UNTRIED, UNTRIED, catalog)
+        return Abilities("kind not known", UNTRIED, UNTRIED, catalog)
     name, registry = names[0], site.registry
     version = site.version(names)
     kind = f"distribution {version}, as it answers"
