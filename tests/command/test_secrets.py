@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_IMODE
+from urllib.parse import quote
 
 import pytest
 
 from regdata.cleaning.undo import runs
 from regdata.command import cli
 from regdata.config import load_config
+from regdata.errors import RegdataError
+from regdata.notebook import run
 from regdata.records.reading import past_runs
+from regdata.show.blocks import Document
+from regdata.sources.site import Site
 from tests.support.helpers import ROOT
 from tests.support.proxy import FaultProxy
 from tests.support.scene import NewScene, Scene
@@ -116,3 +124,103 @@ def test_a_record_still_matches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
     assert runs(config).empty
     scene.set(registry={"url": "http://127.0.0.1:1/${PATH_TOKEN}"})
     assert past_runs(load_config(scene.conf)) == []
+
+
+# Runs that fail: everything that a server is told it says again, in its answer's body and headers.
+
+USER, PASSWORD, TOKEN = "robot$ci", 'pass/Kx81 ö="', "eyJ0b2tlbiI6.Zq81xKVb77"
+BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+HIDDEN = {"password": (PASSWORD, BASIC), "token": (TOKEN,)}
+
+
+def echo(request: Request, status: int, **headers: str) -> Reply:
+    said = f"{request.method} {request.target} {request.headers} {request.body.decode()}"
+    if "Authorization" in request.headers:
+        said += f" {PASSWORD if request.headers['Authorization'].startswith('Basic') else TOKEN}"
+    error = {"errors": [{"code": "DENIED", "message": said}], "error": "invalid", "error_description": said}
+    return Reply(status, json.dumps(error).encode(), {name.replace("_", "-"): text for name, text in headers.items()})
+
+
+def basic(status: int) -> Callable[[Request], Reply]:
+    """Asks for a password, and then says this to it."""
+
+    def answer(request: Request) -> Reply:
+        if "Authorization" in request.headers:
+            return echo(request, status, WWW_Authenticate=f'Basic realm="{request.headers["Authorization"]}"')
+        return echo(request, 401, WWW_Authenticate='Basic realm="here"')
+
+    return answer
+
+
+def token(given: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
+    """Wants a token, and does not take it."""
+
+    def answer(request: Request) -> Reply:
+        if "/token" in request.target:
+            return given(request)
+        error = 'error="invalid_token"' if "Authorization" in request.headers else ""
+        where = f"http://{request.headers['Host']}/token"
+        return echo(
+            request, 401, WWW_Authenticate=f'Bearer realm="{where}",service="r",scope="registry:catalog:*",{error}'
+        )
+
+    return answer
+
+
+FAILING: dict[str, Callable[[Request], Reply]] = {
+    "401": basic(401),
+    "403": basic(403),
+    "404": basic(404),
+    "500": basic(500),
+    "503": basic(503),
+    "redirect": lambda request: echo(request, 307, Location=f"/?{quote(PASSWORD)}"),
+    "late": lambda request: Reply(how="stall"),
+    "reset": lambda request: Reply(how="reset"),
+    "a token that is not taken": token(lambda request: Reply(200, json.dumps({"token": TOKEN}).encode())),
+    "no token": token(lambda request: echo(request, 401)),
+    "a right that is missing": token(lambda request: echo(request, 403)),
+    "a token server that is broken": token(lambda request: echo(request, 500)),
+    "a token server that is gone": token(lambda request: Reply(how="reset")),
+    "a token server that is late": token(lambda request: Reply(how="stall")),
+}
+
+
+@pytest.mark.parametrize("kind", [*FAILING, "TLS", "a condition"])
+@pytest.mark.parametrize("how", ["password", "token"])
+def test_nor_by_a_run_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naps: list[float], kind: str, how: str
+) -> None:
+    """Whatever a registry, a token server or what is between answers: no error, traceback, record or page holds a
+    password, a token, the two in base64, or what conf.json takes from the environment."""
+    given = {"REGDATA_USERNAME": USER, "REGDATA_PASSWORD": PASSWORD} if how == "password" else {"REGDATA_TOKEN": TOKEN}
+    for name, value in (given | SECRETS).items():
+        monkeypatch.setenv(name, value)
+    shown: list[Document] = []
+    with serving(FAILING.get(kind, basic(401))) as url:
+        conf = {
+            "registry": {"url": f"{url.replace('http:', 'https:' if kind == 'TLS' else 'http:')}/${{PATH_TOKEN}}"},
+            "sql": {"none": "2=1", "all": "tag_name = '${PROTECT_TOKEN}'" + (" or x" if kind == "a condition" else "")},
+            "cache": False,
+        }
+        (tmp_path / "conf.json").write_text(json.dumps(conf))
+        with pytest.raises(RegdataError) as caught:
+            run.start(
+                sql_id="all",
+                conf=str(tmp_path / "conf.json"),
+                watch=shown.append,
+                open_site=lambda config: Site.open(config, timeout=(1.0, 0.2)),
+            ).scan()
+    rendered = "\n".join([*caught.value._render_traceback_(), *(document.html for document in shown)])
+    said = f"{caught.value} {caught.value!s} {''.join(traceback.format_exception(caught.value))} {rendered}"
+    found = [("said", said.encode()), *((str(path), data) for path, data in written(tmp_path))]
+    assert len(found) > 2 or kind == "a condition"
+    for value in (*HIDDEN[how], SECRETS["PATH_TOKEN"], SECRETS["PROTECT_TOKEN"]):
+        for form in {
+            value,
+            json.dumps(value)[1:-1],
+            repr(value)[1:-1],
+            quote(value),
+            quote(value, safe=""),
+            html.escape(value),
+        }:
+            assert [name for name, data in found if form.encode() in data] == [], f"{form} in {said}"
