@@ -19,6 +19,8 @@ from regdata.sources.site import Site
 
 # Told how many manifests are decided, of how many.
 Progress = Callable[[int, int], None]
+# A look takes the longer the more an image holds: from so many looks on they are fewer.
+MANY = 20
 # How often an image that goes on changing is looked at again; what is left then stays.
 LOOKS = 3
 
@@ -38,11 +40,13 @@ class Deletion:
     def run(self, *, batch: int | None = None, progress: Progress | None = None) -> list[str]:
         """Deletes; returns what went wrong. After the first error nothing more is deleted.
 
-        ``batch``: how many manifests may go between two looks at their images; the site's own number if not given.
+        ``batch``: how many manifests may go between two looks at their images; the site's own number, or more where
+        there are many, if not given.
         """
+        size = batch or max(self.site.batch, len(self.outcome.planned) // MANY)
         try:
             with ThreadPoolExecutor(self.site.registry.workers) as pool:
-                for part in batches(levels_of(self.outcome.plan), self.outcome.alone, batch or self.site.batch):
+                for part in batches(levels_of(self.outcome.plan), self.outcome.alone, size):
                     self._batch(part, pool, progress or _untold)
         except RegdataError as error:
             self.record.journal({"event": "stopped", "error": str(error)})

@@ -49,7 +49,7 @@ def collect(base_path: Path, tags: int, runs: int, folder: Path) -> None:
 
 
 def cleaned(base_path: Path, folder: Path, own: bool, condition: str = OLD) -> float:
-    with serving(folder, twin(base_path, folder)) as (registry, _):
+    with serving(folder, linked(twin(base_path, folder))) as (registry, _):
         config = conf_of(registry, folder, own=own)
         planned = regdata.plan(regdata.scan(config), condition)
         start = time.perf_counter()
