@@ -9,7 +9,7 @@ all of these steps: tests/collecting/test_model.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -124,30 +124,37 @@ class Sweep:
         self.since, self.keeps, self.wait, self.size = since, keeps, wait if claims else 0, size
         self.swept = Swept()
         self._active: list[_Group] = []
+        self._decided: list[Item] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
         self._now = 0
 
     def run(self, items: Iterable[Item]) -> Swept:
         """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
-        self.swept = Swept()
+        self.swept, self._decided = Swept(), []
         todo = list(_batches(items, self.size))
         todo.reverse()
         try:
             with ThreadPoolExecutor(self.claims.registry.workers if self.claims else 1) as self._pool:
-                while todo or self._active:
-                    left = min((group.due for group in self._active), default=time.monotonic()) - time.monotonic()
-                    if self._active and left <= 0:
-                        self._advance(min(self._active, key=lambda group: group.due))
-                    elif todo and len(self._active) < AT_ONCE:
-                        self._begin(todo.pop())
-                    else:
-                        time.sleep(left)
+                try:
+                    self._work(todo)
+                finally:
+                    self._tidy()
         finally:
             with interrupts_held_back():
                 for group in self._active:
                     with suppress(RegdataError):
                         group.aside.undo()
         return self.swept
+
+    def _work(self, todo: list[list[Item]]) -> None:
+        while todo or self._active:
+            left = min((group.due for group in self._active), default=time.monotonic()) - time.monotonic()
+            if self._active and left <= 0:
+                self._advance(min(self._active, key=lambda group: group.due))
+            elif todo and len(self._active) < AT_ONCE:
+                self._begin(todo.pop())
+            else:
+                time.sleep(left)
 
     def _begin(self, items: list[Item]) -> None:
         """Takes the links away."""
@@ -252,7 +259,7 @@ class Sweep:
         self._active.remove(group)
         self.swept.freed |= freed
         self._journal("collected", group, count=len(freed), bytes=sum(freed.values()))
-        self._tidy(group.items.values())
+        self._decided += group.items.values()
 
     def _look(self, group: _Group) -> None:
         items = group.items.values()
@@ -285,10 +292,10 @@ class Sweep:
         if events:
             self.record.journal(*events)
 
-    def _tidy(self, items: Collection[Item]) -> None:
-        """Removes the folders that are empty now."""
-        links = [link.path for item in items for link in item.links]
-        data = [blob_path(item.digest) for item in items if item.frees]
+    def _tidy(self) -> None:
+        """Removes the folders that are empty now: at the end, since a folder of links that changes is listed again."""
+        links = [link.path for item in self._decided for link in item.links]
+        data = [blob_path(item.digest) for item in self._decided if item.frees]
         list(self._pool.map(self.aside.remove_empty, map(dirname, [*links, *data])))
 
     def _journal(self, event: str, group: _Group, **more: Any) -> None:
