@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import regdata
-from regdata.inventory.graph import GRACE
+from regdata.inventory.graph import GRACE, Collector
 from regdata.planning.plan import Plan
-from tests.support.small import NOW, Small, digest
+from tests.support.small import NOW, Small, digest, few
 
 pytestmark = pytest.mark.slow
 
@@ -149,3 +149,31 @@ def test_what_is_alive_in_another_image() -> None:
     every = regdata.plan(made.inventory(), "1=1")
     assert every.reclaimable == 100 + 7 + 3 * 11
     assert every.by_image.set_index("image_name")["bytes"]["(shared by several images)"] == 100
+
+
+def test_who_collects() -> None:
+    """The registry's collector takes whatever no manifest names; regdata's own leaves what is young or of unknown age,
+    and what a manifest that stays mentions; where the registry does not start anew manifests' bytes stay."""
+    made = few()
+    for name, days in (("young", HOUR), ("mentioned", 9)):
+        made.blob(name, 7, days)
+    made.row("blobs", blob_hash=digest("undated"), blob_size=7)
+    made.row("oddities", image_name="b/app", what="link", hash=digest("mentioned"))
+    made.row(
+        "references", manifest_hash=digest("b/app1.0"), reference_hash=digest("mentioned"), reference_kind="mention"
+    )
+    names = {digest(name): name for name in ("nobody", "young", "undated", "mentioned", "a/app1.0")}
+
+    def freed(**collector: bool) -> set[str]:
+        inventory = made.inventory(collector=Collector(**collector))
+        return {
+            names[one]
+            for one in regdata.plan(inventory, "image_name = 'a/app' and tag_name = '1.0'").blobs["blob_hash"]
+            if one in names
+        }
+
+    gone = {"nobody", "a/app1.0"}
+    assert freed() == gone | {"young", "undated", "mentioned"}
+    assert freed(own=True) == gone
+    assert freed(own=True, takes_manifests=False) == {"nobody"}
+    assert freed(takes_manifests=False) == {"nobody", "young", "undated", "mentioned"}
