@@ -292,7 +292,8 @@ class Authorization:
         if credential is None:
             raise self._nobody(f"{where} gives a token only to those whom it knows")
         if reply.status == 403:
-            raise AccessError(f"{where} gives {credential.user} no token for {wanted.scope}{words}; {_GRANT}")
+            cure = _REPOSITORIES if wanted.scope.startswith("registry:catalog:") else _GRANT
+            raise AccessError(f"{where} gives {credential.user} no token for {wanted.scope}{words}; {cure}")
         raise self._wrong(credential, where, words)
 
     def _nobody(self, problem: str) -> AccessError:
@@ -316,7 +317,8 @@ class Authorization:
             return AccessError(
                 f"{problem}; {_REPOSITORIES}{'' if credential else ', or log in as somebody who has it'}"
             )
-        return AccessError(f"{problem}; {_GRANT}") if credential else self._nobody(problem)
+        besides = ", or name only the others in registry.repositories" if need.action == "pull" else ""
+        return AccessError(f"{problem}; {_GRANT}{besides}") if credential else self._nobody(problem)
 
 
 _GRANT = "have it granted where the registry's rights are kept, or log in as somebody who has it"

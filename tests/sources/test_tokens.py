@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import werkzeug.datastructures
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regdata.errors import AccessError
@@ -99,6 +99,7 @@ _tokens = st.text("abXY09._~-", min_size=1, max_size=5)
 _quotable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\'), max_size=12)
 
 
+@settings(deadline=None)
 @given(
     scheme=st.text("abcXY", min_size=1, max_size=6),
     parameters=st.dictionaries(_tokens.map(str.lower), _quotable, min_size=1),
@@ -111,6 +112,7 @@ def test_challenges_as_werkzeug(scheme: str, parameters: dict[str, str]) -> None
     assert challenges(header) == [(theirs.type, theirs.parameters)]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_header(header: str) -> None:
     """No header breaks it."""
@@ -345,7 +347,9 @@ def test_refused(user: str, needed: Need, header: str, problem: str) -> None:
 
 def test_forbidden(user: str) -> None:
     """A 403 has no challenge: it is a missing right."""
-    assert "has not the right to pull in app" in str(Authorization(URL, Server()).refused(PULL, None))
+    told = str(Authorization(URL, Server()).refused(PULL, None))
+    assert "has not the right to pull in app; have it granted" in told
+    assert told.endswith("or name only the others in registry.repositories")
 
 
 def test_anonymous_lacks(user: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,6 +413,13 @@ def test_realms_that_get_nothing(user: str, realm: str, problem: str) -> None:
     with pytest.raises(AccessError, match=problem):
         Authorization(URL, server).challenged(PULL, bearer(realm=realm), None)
     assert server.asked == []
+
+
+def test_no_token_for_the_catalog(user: str) -> None:
+    """A token server that gives none for the catalog is told with what does without it."""
+    mine = Authorization(URL, Server(lambda *_: 403))
+    with pytest.raises(AccessError, match=r"for registry:catalog:\*; name the repositories in registry\.repositories"):
+        mine.challenged(Need("", "catalog"), bearer("registry:catalog:*"), None)
 
 
 def test_plain_registry_and_realm(user: str) -> None:
