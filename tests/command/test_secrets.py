@@ -134,9 +134,10 @@ HIDDEN = {"password": (PASSWORD, BASIC), "token": (TOKEN,)}
 
 
 def echo(request: Request, status: int, **headers: str) -> Reply:
-    said = f"{request.method} {request.target} {request.headers} {request.body.decode()}"
-    if "Authorization" in request.headers:
-        said += f" {PASSWORD if request.headers['Authorization'].startswith('Basic') else TOKEN}"
+    # An error shows the first 200 letters of it.
+    header = request.headers.get("Authorization", "")
+    sent = f"{header} {PASSWORD if header.startswith('Basic') else TOKEN}" if header else ""
+    said = f"{sent} {request.body.decode()} {request.target} {request.headers}"
     error = {"errors": [{"code": "DENIED", "message": said}], "error": "invalid", "error_description": said}
     return Reply(status, json.dumps(error).encode(), {name.replace("_", "-"): text for name, text in headers.items()})
 
@@ -208,7 +209,7 @@ def test_nor_by_a_run_that_fails(
                 sql_id="all",
                 conf=str(tmp_path / "conf.json"),
                 watch=shown.append,
-                open_site=lambda config: Site.open(config, timeout=(1.0, 0.2)),
+                open_site=lambda config: Site.open(config, timeout=(1.0, 0.5)),
             ).scan()
     rendered = "\n".join([*caught.value._render_traceback_(), *(document.html for document in shown)])
     said = f"{caught.value} {caught.value!s} {''.join(traceback.format_exception(caught.value))} {rendered}"
