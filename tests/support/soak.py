@@ -81,7 +81,7 @@ def soak(folder: Path, runs: int, *, how: str = "own", clients: int = 3, seed: i
         journals = [journal.read_text() for journal in folder.glob("reports/*/journal.jsonl")]
         outcome.back = sum(journal.count("brought back") for journal in journals)
         outcome.accepted, outcome.refused = answers[201], answers.total() - answers[201]
-        outcome.broken = _broken(registry)
+        outcome.broken = _broken(registry, tagged=how == "api")
     return outcome
 
 
@@ -153,12 +153,20 @@ class _stopping:
         self.thread.join()
 
 
-def _broken(registry: LocalRegistry) -> list[str]:
-    """By the files alone, and by what the registry says that it has."""
+def _broken(registry: LocalRegistry, *, tagged: bool) -> list[str]:
+    """By the files alone, and by what the registry says that it has; ``tagged``: of indexes, only those that a tag is
+    on. Over the API nobody sees the others, nor what they list."""
     root = registry.base_path / "docker/registry/v2/repositories"
     found = []
     for link in root.glob("**/_manifests/revisions/sha256/*/link"):
         name = str(link.parents[4].relative_to(root))
+        on = {tag.read_text() for tag in root.glob(f"{name}/_manifests/tags/*/current/link")}
+        if (
+            tagged
+            and link.read_text() not in on
+            and b'"manifests"' in data_path(registry, link.read_text()).read_bytes()
+        ):
+            continue
         found += [f"{name}@{link.read_text()}: {what}" for what in _missing(registry, name, link.read_text())]
     for link in root.glob("**/_manifests/tags/*/current/link"):
         name = str(link.parents[4].relative_to(root))
