@@ -1,0 +1,83 @@
+"""What comes into a store after it was read, as its files tell."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from regdata.demo.samples import Image, make_image, make_index, make_layer
+from regdata.sources.paths import blob_path, revision_path
+from regdata.sources.storage import Storage
+from regdata.sources.watch import Watch
+
+LAYER, OTHER = make_layer("layer", 100), make_layer("other", 100)
+CHILD = make_image([LAYER])
+INDEX = make_index([CHILD])
+
+
+class Pushed:
+    """A store in which the manifests of shop/web were deleted, whose bytes stay."""
+
+    def __init__(self, base_path: Path) -> None:
+        self.root = base_path / "docker/registry/v2"
+        for folder in ("blobs", "repositories/shop/web/_layers"):
+            (self.root / folder).mkdir(parents=True)
+        self.storage = Storage(base_path)
+
+    def deleted(self, image: Image, *, bytes_stay: bool = True) -> None:
+        (self.root / revision_path("shop/web", image.digest)).parent.mkdir(parents=True)
+        if bytes_stay:
+            self.write(blob_path(image.digest), image.manifest)
+
+    def pushed(self, image: Image) -> None:
+        self.write(blob_path(image.digest), image.manifest)
+        self.write(revision_path("shop/web", image.digest), image.digest.encode())
+
+    def write(self, path: str, data: bytes) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_bytes(data)
+
+    def watch(self) -> Watch:
+        return Watch(self.storage, {}, int(time.time()))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Pushed:
+    return Pushed(tmp_path)
+
+
+def needed(watch: Watch, digest: str) -> bool:
+    return digest in watch.look((), [digest], int(time.time())).mentioned
+
+
+@pytest.mark.parametrize("image", [CHILD, INDEX])
+def test_what_was_deleted_is_pushed_again(store: Pushed, image: Image) -> None:
+    """A layer is needed once a manifest that was deleted is there again: an image, or an index whose child was pushed
+    as a blob."""
+    store.deleted(image)
+    store.write(blob_path(CHILD.digest), CHILD.manifest)
+    watch = store.watch()
+    assert not needed(watch, LAYER.digest)
+    store.pushed(image)
+    assert needed(watch, LAYER.digest)
+    assert not needed(watch, OTHER.digest)
+
+
+@pytest.mark.parametrize("image", [CHILD, INDEX])
+def test_bytes_that_come_late(store: Pushed, image: Image) -> None:
+    """What a deleted manifest mentions is told, too, where its bytes, or its child's, came only after the reading."""
+    store.deleted(image, bytes_stay=image is INDEX)
+    watch = store.watch()
+    assert not needed(watch, LAYER.digest)
+    store.write(blob_path(CHILD.digest), CHILD.manifest)
+    store.pushed(image)
+    assert needed(watch, LAYER.digest)
+
+
+def test_a_new_manifest(store: Pushed) -> None:
+    """A manifest that was never there is as good as one that is there again."""
+    watch = store.watch()
+    store.pushed(CHILD)
+    assert needed(watch, LAYER.digest)
