@@ -26,5 +26,6 @@ def _is_cached(registry: Registry, repository: str) -> bool:
     registry behind it says (registry/proxy/proxymanifeststore.go, handlers/manifests.go), any other registry 404."""
     path = registry.http.path(repository, "manifests", f"sha256:{secrets.token_hex(32)}")
     with suppress(RegistryError):  # for the scan to tell
-        return registry.http.send("GET", path, ACCEPT, retry=False).status == 500
+        # Once may be chance.
+        return all(registry.http.send("GET", path, ACCEPT, retry=False).status == 500 for _ in range(2))
     return False
