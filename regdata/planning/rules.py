@@ -189,8 +189,12 @@ def needed(inventory: Inventory) -> set[str]:
 
 
 def manifests_left(inventory: Inventory) -> list[str]:
-    """Digests of manifests' bytes that are stored, and that no manifest of the inventory is or refers to."""
-    with inventory.graph.open() as work:
+    """Digests of manifests' bytes that are stored, and that no manifest of the inventory is or refers to; one that is
+    linked as a blob alone is there only as long as another lists it."""
+    nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
+    with inventory.graph.open(going=nothing) as work:
+        work.execute(_GONE)
+        run_file(work, "planning/bytes.sql")
         return [blob for (blob,) in work.execute(_LEFT).fetchall()]
 
 
@@ -271,8 +275,10 @@ select hash from digest semi join (from (select blob from held union select dige
 on digest.digest = blob"""
 
 _LEFT = """
-select hash from digest join (from (select blob from written) semi join stored using (blob) anti join held using (blob))
-on digest.digest = blob order by hash"""
+select hash from digest join (
+    from (select blob from written) semi join stored using (blob)
+    anti join (select blob from held semi join alive using (digest)) using (blob)
+) on digest.digest = blob order by hash"""
 
 _TAKEN = """
 select t.blob as blob_hash, i.image_name, t.digest as manifest_hash, t.why
