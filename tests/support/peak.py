@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,14 +14,18 @@ LOOK = 0.02  # seconds between two looks
 
 def run(argv: Sequence[str], *, cwd: Path) -> tuple[subprocess.CompletedProcess[str], int]:
     """What it came to, and the most bytes that each process of its tree had, together: at least what it had at once."""
-    process = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     peaks: dict[int, int] = {}
-    while process.poll() is None:
-        for pid in tree(process.pid):
-            peaks[pid] = max(peaks.get(pid, 0), peak(pid))
-        time.sleep(LOOK)
-    out, error = process.communicate()
-    return subprocess.CompletedProcess(argv, process.returncode, out, error), sum(peaks.values())
+    # Files: a pipe that nobody empties would hold it up.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+        process = subprocess.Popen(argv, cwd=cwd, stdout=out, stderr=error)
+        while process.poll() is None:
+            for pid in tree(process.pid):
+                peaks[pid] = max(peaks.get(pid, 0), peak(pid))
+            time.sleep(LOOK)
+        out.seek(0)
+        error.seek(0)
+        done = subprocess.CompletedProcess(list(argv), process.returncode, out.read(), error.read())
+    return done, sum(peaks.values())
 
 
 def tree(pid: int) -> Iterator[int]:
