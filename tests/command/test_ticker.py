@@ -52,9 +52,17 @@ def test_a_bar_on_a_terminal() -> None:
     assert len(times) > 3
 
 
+def test_a_short_run_says_nothing() -> None:
+    """Where there is no terminal, and a run ends soon, what it comes to is all that is said."""
+    code = CODE.replace("sleep(3)", "sleep(1)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_plain_lines_elsewhere() -> None:
     """Where there is no terminal they are whole lines, and what is drawn over itself is not among them."""
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True)
+    code = f"from regdata.command import ticker\nticker.PLAIN = 1.0\n{CODE}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == ""
     assert re.fullmatch(r"(\[ *\d+ s\] reading: 7 of 20 tags, 9 requests so far\n)+", done.stderr)
 
