@@ -114,6 +114,7 @@ def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]
     with workspace(
         **read,
         manifests=since.manifests,
+        linked=since.oddities.loc[since.oddities["what"] == "blob", ["hash"]].set_axis(["manifest_hash"], axis=1),
         digest=refers.digests,
         descriptor=refers.descriptors,
         edge=refers.edges.append_column("row", pa.array(np.arange(len(refers.edges)))),
