@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 # Each is a registry of one to six images. A few thousand may find what these don't:
 # PROPERTY_EXAMPLES=5000 pytest tests/planning/test_plan_properties.py
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "30"))
 property_of = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -43,7 +43,7 @@ class Pusher:
         while True:
             image, repository = self.any_image(), self.chance.choice(REPOSITORIES)
             reference = self.chance.choice(TAGS) if self.chance.random() < 0.8 else None
-            time.sleep(self.chance.random() * 0.1)
+            time.sleep(self.chance.random() * 0.3)
             for _ in range(3):
                 try:
                     self.push(repository, reference, image)
