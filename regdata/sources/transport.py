@@ -197,16 +197,19 @@ class Transport:
         if not left:
             raise self._kept_waiting(what)
         began, failed, writes = self.waited.begin(), True, method not in _READING
+        broke = False
         whole = self._seconds[1] * WHOLE
         try:
             yield began + (whole if writes else min(whole, left))
             failed = False
         except RegistryError as error:
-            if error.kind == LATE and not self.waited.left:
+            failed = error.kind == LATE
+            broke = not failed  # at once, and it was we who waited before we tried again
+            if failed and not self.waited.left:
                 raise self._kept_waiting(what) from None
             raise
         finally:
-            self.waited.took(what, began, failed=failed, may_be_slow=writes)
+            self.waited.took(what, began, failed=failed, may_be_slow=writes or broke)
 
     def _kept_waiting(self, what: str) -> RegistryError:
         raised = RegistryError(

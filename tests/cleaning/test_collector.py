@@ -34,7 +34,7 @@ from regdata.planning.plan import Plan
 from tests.support.helpers import pull_all, store_bytes, store_tags
 
 DAY = 86400
-STORES = 20
+STORES = 12
 LAYERS = [make_layer(("pool", number), 100 + 37 * number) for number in range(8)]
 IMAGES = ("shop/web", "shop/api", "shop/api/worker", "tools")
 TAGS = ("1", "2", "3", "latest", "stable")

@@ -131,7 +131,7 @@ def test_a_cache_is_told_before_it_is_listed(make: type[FakeRegistry], told: int
     assert len(said) == told
     for text, seen in said:
         assert "answers as a pull-through cache does" in text
-        assert [line[: len(PROBE)] for line in seen] == [PROBE]
+        assert {line[: len(PROBE)] for line in seen} == {PROBE}
 
 
 def test_child_of_another_repository(fake: FakeRegistry, api: Api) -> None:
@@ -213,7 +213,9 @@ def test_registry_goes_down(fake: FakeRegistry, api: Api, how: str) -> None:
     part = api.split(1)[0]
     for request in ("GET /v2/", MANIFEST.format("1")):
         fake.on(request, Reply(how=how), forever=True)
-    with pytest.raises(RegistryError, match=r"GET \S+/v2/: (the connection broke|no answer)"):
+    with pytest.raises(
+        RegistryError, match=r"(GET|HEAD) \S+/v2/\S*: (the connection broke|no answer|its answer came late)"
+    ):
         api.read(part)
 
 
