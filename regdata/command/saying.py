@@ -12,7 +12,8 @@ from regdata.plain import plain
 from regdata.records.reading import PastRun, deletes
 from regdata.records.summary import outcome, texts
 
-PLAN = "plan"  # the tag of the cell that shows what goes and what stays
+# The tags of the cells that show what is expected of the condition, and what goes and what stays.
+EXPECT, PLAN = "expect", "plan"
 
 
 def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_vain: bool = False) -> list[str]:
@@ -43,23 +44,22 @@ def _copy(rows: Path, csv: str) -> None:
 
 
 def _print(run: PastRun, page: Path | None) -> None:
-    listing = "" if deletes(run.facts) or page is None else _listing(page.with_suffix(".ipynb"))
+    shown = [EXPECT, PLAN] if run.facts.get("expectations") else [PLAN]
+    listing = "" if deletes(run.facts) or page is None else _listing(page.with_suffix(".ipynb"), shown)
     sentence = outcome(run).text() if run.facts else ""
     for said in filter(None, (listing, sentence, f"report  {page}" if page else "")):
         print(plain(said))
 
 
-def _listing(notebook: Path) -> str:
-    """What the notebook's plan says as text; nothing where the run did not get so far."""
+def _listing(notebook: Path, shown: list[str]) -> str:
+    """What the notebook's cells with these tags say as text; nothing where the run did not get so far."""
     try:
         cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
     except Exception:  # whatever is wrong with it, the page has said so
         return ""
-    for cell in cells:
-        outputs = cell.get("outputs") if PLAN in cell.metadata.get("tags", []) else None
-        if outputs and (said := outputs[-1].get("data", {}).get("text/plain")):
-            return f"{said}\n"
-    return ""
+    outputs = [cell.get("outputs") for cell in cells if {*shown} & {*cell.metadata.get("tags", [])}]
+    said = [last[-1].get("data", {}).get("text/plain") for last in outputs if last]
+    return "".join(f"{text}\n\n" for text in said if text).removesuffix("\n")
 
 
 def _tags(rows: Path) -> list[dict[str, str]]:

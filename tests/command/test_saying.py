@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from regdata.command.saying import say
 from regdata.errors import StorageError
@@ -55,3 +57,18 @@ def test_a_run_without_a_plan(folder: Path, tmp_path: Path, capsys: pytest.Captu
     say(folder, None, as_json=True, csv=str(tmp_path / "out.csv"))
     assert json.loads(capsys.readouterr().out)["tags"] == []
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("expectations", [0, 1])
+def test_a_listing(folder: Path, capsys: pytest.CaptureFixture[str], expectations: int) -> None:
+    """It says what is expected of the condition, where something is, then what would go, then the sentence."""
+    (folder / "record.json").write_text(json.dumps(FACTS | {"expectations": expectations}))
+    cells = [
+        new_code_cell("", metadata={"tags": [tag]}, outputs=[new_output("display_data", {"text/plain": said})])
+        for tag, said in (("expect", "It holds"), ("plan", "2 tags would go"))
+    ]
+    write(new_notebook(cells=cells), folder / "delete.ipynb")
+    say(folder, folder / "delete.html", as_json=False, csv=None)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == ("It holds" if expectations else "2 tags would go")
+    assert last == f"report  {folder / 'delete.html'}"
