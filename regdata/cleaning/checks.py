@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
-from regdata.collecting.own import check_collector, check_collects, stops
+from regdata.collecting.commands import check_commands
+from regdata.collecting.own import check_collector, stops
 from regdata.collecting.probes import Say
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
@@ -25,11 +26,11 @@ BEHIND = 300
 
 def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
     """What is wrong with a run whatever the registry holds: how it is to be reached, the conditions and, if it
-    collects, who does. Raises RegdataError; nothing is asked of the registry."""
-    site = Site.open(config)
+    collects, its commands. Raises RegdataError; nothing is asked of the registry."""
+    Site.open(config)
     check_conditions(config, sql_id)
     if gc and deletes({"sql_id": sql_id, "action": action}):
-        check_collects(config, site)
+        check_commands(config)
 
 
 def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool, say: Say = lambda _: None) -> set[str]:
@@ -38,8 +39,8 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     if not force:
         _check_limits(plan, config)
     _check_within(plan, config)
-    if gc:
-        check_collects(config, site)
+    if gc and config.gc_command:
+        check_commands(config)
     site.registry.check()
     if gc and config.gc_command:
         _check_plan_collectable(plan, site)

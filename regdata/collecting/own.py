@@ -36,26 +36,21 @@ def collects_itself(config: Config, site: Site) -> bool:
     return not config.gc_command and site.from_store and site.store.writable
 
 
-def check_collects(config: Config, site: Site) -> None:
-    """Raises CleanupError unless somebody is there to collect: asks nothing of the registry."""
+def check_collector(config: Config, site: Site, images: list[str], say: Say = lambda _: None) -> None:
+    """Raises CleanupError unless something can collect safely; ``images``: where something goes. Changes nothing.
+
+    ``say``: see `check_online`.
+    """
     check_commands(config)
-    if not config.gc_command and not collects_itself(config, site):
+    if config.gc_command:
+        return
+    if not collects_itself(config, site):
         raise CleanupError(
             f"{config.path} has no gc-command, and regdata can't collect by itself without "
             + ("being allowed to change registry.base_path" if site.from_store else "registry.base_path")
             + ", so nothing was deleted: give it that, or gc-command, or run without collection (-p gc False, "
             "clear.py --no-gc)"
         )
-
-
-def check_collector(config: Config, site: Site, images: list[str], say: Say = lambda _: None) -> None:
-    """Raises CleanupError unless something can collect safely; ``images``: where something goes. Changes nothing.
-
-    ``say``: see `check_online`.
-    """
-    check_collects(config, site)
-    if config.gc_command:
-        return
     if not stops(config):
         within = site.registry.reach.repositories
         names = images or [name for name in site.source.repositories() if means(within, name)]
