@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from regdata.sources.registry import Registry
 from regdata.sources.site import ApiSite
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
-from tests.support.fakes import FakeRegistry, error_reply, rows, serve
+from tests.support.fakes import PAGE, FakeRegistry, error_reply, rows, serve
 from tests.support.server import Reply
 
 BASE = make_layer("base", 50)
@@ -49,12 +48,6 @@ def content_rows(columns: Columns) -> dict[str, dict[str, Any]]:
 
 def pairs(columns: Columns) -> set[tuple[str, str]]:
     return {(row["image_name"], row["manifest_hash"]) for row in rows(columns["revisions"])}
-
-
-@pytest.fixture
-def fake(naps: list[float]) -> Iterator[FakeRegistry]:
-    with serve(FakeRegistry()) as server:
-        yield server
 
 
 @pytest.fixture(params=[(8, False), (1, True)], ids=["8 workers", "1 worker, cache"])
@@ -148,7 +141,6 @@ def test_child_of_another_repository(fake: FakeRegistry, api: Api) -> None:
 MANIFEST = "GET /v2/app/manifests/{}"
 OTHER = Reply(200, ARM.manifest, {"Content-Type": OCI_MANIFEST})
 LIAR = Reply(200, b"{}", {"Docker-Content-Digest": AMD.digest, "Content-Type": OCI_MANIFEST})
-PAGE = Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"})
 
 
 @pytest.mark.parametrize(

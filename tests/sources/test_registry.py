@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +23,7 @@ from regdata.sources import pace
 from regdata.sources.api import Api
 from regdata.sources.registry import Registry
 from regdata.sources.source import Going
-from regdata.sources.transport import Reach
-from tests.support.fakes import FakeRegistry, error_reply, json_reply, names, serve, sha256
+from tests.support.fakes import PAGE, FakeRegistry, error_reply, json_reply, serve, sha256
 from tests.support.server import Reply, serving
 
 BASE = make_layer("base", 50)
@@ -37,18 +35,6 @@ UNKNOWN = "sha256:" + "0" * 64
 MANIFEST = "GET /v2/app/manifests/{}"
 OTHER = Reply(200, ARM.manifest, {"Content-Type": OCI_MANIFEST})
 LIAR = Reply(200, b"{}", {"Docker-Content-Digest": AMD.digest, "Content-Type": OCI_MANIFEST})
-PAGE = Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"})
-
-
-@pytest.fixture
-def fake(naps: list[float]) -> Iterator[FakeRegistry]:
-    with serve(FakeRegistry()) as server:
-        yield server
-
-
-@pytest.fixture
-def client(fake: FakeRegistry) -> Registry:
-    return Registry(fake.url, timeout=(1, 0.6))
 
 
 # A real registry
@@ -116,72 +102,6 @@ def test_upload_probe(registry: LocalRegistry) -> None:
     with Registry(registry.url).upload_probe("app") as upload:
         assert (uploads / upload / "startedat").is_file()
     assert not (uploads / upload / "startedat").exists()
-
-
-# Listings
-
-
-@pytest.mark.parametrize("prefix", ["", "{url}", "http://127.0.0.1:1", "https://example.com:5000/inner"])
-def test_pages(fake: FakeRegistry, client: Registry, prefix: str) -> None:
-    """Links are followed on the registry's own host and path, whatever name and path it thinks that it has."""
-    fake.tags = {name: {} for name in names(range(5))}
-    link = prefix.format(url=fake.url) + "/v2/_catalog?last=r01&n=2"
-    page = json_reply({"repositories": names(range(2))}, Link=f'<{link}>; rel="next"')
-    fake.on("GET /v2/_catalog?n=1000", page)
-    assert client.repositories() == names(range(5))
-    assert fake.seen[1:] == ["GET /v2/_catalog?last=r01&n=2", "GET /v2/_catalog?last=r03&n=2"]
-
-
-def test_tags_in_pages(fake: FakeRegistry, client: Registry) -> None:
-    """Tags, too, may come in pages."""
-    page = json_reply({"tags": ["b"]}, Link='<list?last=b>; rel="next"')
-    fake.tags["app"] = {"a": AMD.digest, "b": AMD.digest}
-    fake.on("GET /v2/app/tags/list", page)
-    assert client.tags("app") == ["a", "b"]
-    assert fake.seen[1] == "GET /v2/app/tags/list?last=b"
-
-
-LOOP = json_reply({"repositories": ["a"]}, Link='</v2/_catalog?n=1000>; rel="next"')
-AWAY = json_reply({"repositories": ["a"]}, Link='<http://example.com/v2/a/tags/list?n=1>; rel="next"')
-HOLLOW = json_reply({"repositories": []}, Link='</v2/_catalog?last=a>; rel="next"')
-
-
-@pytest.mark.parametrize(
-    ("reply", "problem"),
-    [
-        (LOOP, "repeats itself"),
-        (HOLLOW, "repeats itself"),
-        (AWAY, "Link leads elsewhere, to http://example.com"),
-        (PAGE, "no JSON list"),
-        (json_reply({"repositories": "abc"}), "no JSON list"),
-        (json_reply({"repositories": [1]}), "no JSON list"),
-        (json_reply(["a"]), "no JSON list"),
-        (Reply(200, b'{"repositories": ["a", "b'), "no JSON list"),
-        (Reply(200, b'{"repositories": ["a", "b"]}', how="cut"), "the connection broke"),
-        (error_reply(404, "NOT_FOUND", "no\ncatalog\x1b[2J"), r"HTTP 404 NOT_FOUND: no catalog \["),
-        (Reply(how="stall"), r"no answer within 0\.6 s"),
-    ],
-)
-def test_listing_that_lies(fake: FakeRegistry, client: Registry, reply: Reply, problem: str) -> None:
-    """A list that can't be true or whole is an error of one line, never a shorter list."""
-    fake.on("GET /v2/_catalog?n=1000", reply, forever=True)
-    with pytest.raises(RegistryError, match=problem) as error:
-        client.repositories()
-    assert str(error.value).isprintable()
-    assert str(error.value).startswith(f"GET {fake.url}/v2/_catalog")
-
-
-def test_smaller_pages(fake: FakeRegistry, client: Registry) -> None:
-    """A registry that forbids pages of 1000 is asked for its own."""
-    fake.tags["app"] = {}
-    fake.on("GET /v2/_catalog?n=1000", error_reply(400, "PAGINATION_NUMBER_INVALID"))
-    assert client.repositories() == ["app"]
-
-
-def test_null_tags(fake: FakeRegistry, client: Registry) -> None:
-    """A repository whose last tag went has none."""
-    fake.on("GET /v2/app/tags/list", json_reply({"name": "app", "tags": None}))
-    assert client.tags("app") == []
 
 
 # Retries
@@ -405,45 +325,6 @@ def test_netrc(fake: FakeRegistry, home: Path) -> None:
     assert sent == [None, "Basic dXNlcjpzZWNyZXQ=", "Basic dXNlcjpzZWNyZXQ="]
 
 
-def test_tags_left_out_of_the_list() -> None:
-    """Tags that 3.1 on S3 leaves out of its list are asked for before something goes, and from then on."""
-    with serve(FakeRegistry(pages=True)) as fake:
-        hidden = ["10", "100", "101", "11", "1_"]
-        for tag in ("1", "1-rc", "2", *hidden):
-            fake.push("app", tag, AMD)
-        fake.on("GET /v2/app/tags/list", json_reply({"tags": ["1", "1-rc", "2"]}), forever=True)
-        client = Registry(fake.url)
-        assert client.tags("app") == ["1", "1-rc", "2"]
-        assert Api(client).state("app")[0].keys() == {"1", "1-rc", "2", *hidden}
-        assert client.tags("app") == ["1", "1-rc", *hidden, "2"]
-
-
-@pytest.mark.parametrize(("status", "told"), [(403, True), (500, True), (400, False), (404, False)])
-def test_a_registry_that_does_not_tell_what_its_list_leaves_out(status: int, told: bool) -> None:
-    """Where it is in trouble, nobody knows whether tags are left out, and that is an error; one that does not know how
-    to answer is no distribution 3.1."""
-    with serve(FakeRegistry(pages=True)) as fake:
-        fake.push("app", "1", AMD)
-        fake.on("GET /v2/app/tags/list?n=1&last=1%2F~", error_reply(status), forever=True)
-        client = Registry(fake.url)
-        with pytest.raises(RegistryError, match=r"GET .*/v2/app/tags/list: HTTP") if told else nullcontext():
-            assert client.every_tag("app") == ["1"]
-
-
-@pytest.mark.parametrize("pages", [True, False])
-def test_a_list_that_is_whole(pages: bool) -> None:
-    """A list with two tags of which one extends the other is whole, as are the others; 2.x is asked once."""
-    with serve(FakeRegistry(pages=pages)) as fake:
-        fake.push("app", "1", AMD)
-        fake.push("app", "10" if pages else "2", AMD)
-        fake.push("other", "1", AMD)
-        client = Registry(fake.url, reach=Reach(at_once=1))
-        assert [client.every_tag(name) for name in ("app", "other")] == [sorted(fake.tags["app"]), ["1"]]
-        lists = ["GET /v2/app/tags/list", "GET /v2/other/tags/list"]
-        asked = [request for request in fake.seen if request not in lists]
-        assert asked == ([] if pages else ["GET /v2/app/tags/list?n=1&last=1%2F~"])
-
-
 @pytest.mark.parametrize(
     "broken", [Reply(503), Reply(429, headers={"Retry-After": "1"}), Reply(500), Reply(how="reset")]
 )
@@ -460,14 +341,6 @@ def test_a_token_server_that_breaks_once(fake: FakeRegistry, client: Registry, b
         fake.on("GET /v2/other/tags/list", asks)
         with pytest.raises(AccessError, match="the registry's token server"):
             client.tags("other")
-
-
-def test_names_at_a_mistaken_address(fake: FakeRegistry) -> None:
-    """Where repositories are named and no catalog is asked for, an address that is none is told all the same."""
-    fake.push("app", "1", AMD)
-    client = Registry(f"{fake.url}/v2", reach=Reach(repositories=("app",)))
-    with pytest.raises(RegistryError, match="leave /v2 out of"):
-        client.repositories()
 
 
 def test_no_look(fake: FakeRegistry, client: Registry) -> None:

@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 from regdata.demo.samples import OCI_INDEX, Image
 from tests.support.server import Reply, Request, serving
 
+PAGE = Reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html"})
+
 
 def json_reply(document: Any, status: int = 200, **headers: str) -> Reply:
     """A JSON answer; in a header's name _ stands for -."""

@@ -93,11 +93,9 @@ def clean(config: regdata.config.Config, condition: str, **options: Any) -> Resu
 def check_registry(team: Team, gone: set[str], tmp_path: Path) -> None:
     """Every tag but those that are gone pulls as it was pushed; those answer 404."""
     assert store_tags(team.registry.base_path) == TAGS.keys() - gone
-    for number, name in enumerate(sorted(TAGS)):
-        if name in gone:
-            assert status(team.registry, name) == 404, name
-        else:
-            assert pull_all(team.registry, name, tmp_path / f"after-{number}") == team.pushed[name], name
+    for name in sorted(gone):
+        assert status(team.registry, name) == 404, name
+    check_others(team, gone, tmp_path)
 
 
 def status(registry: LocalRegistry, name: str) -> int:
