@@ -21,7 +21,7 @@ def bases(inventory: Inventory) -> pd.DataFrame:
     chains, ends = _chains(inventory)
     tags = _tags(inventory).merge(ends, on="manifest")
     own = tags.sort_values("date", na_position="first").drop_duplicates("chain", keep="last").set_index("chain")
-    latest = tags.sort_values("date", na_position="first").groupby("image_name")["date"].transform("max")
+    latest = tags.groupby("image_name")["date"].transform("max")
     newest = set(tags.loc[tags["date"].eq(latest) | latest.isna(), "chain"])
     standing = _standing(chains, tags)
     named = standing["chain"].map(own["image_name"].to_dict())

@@ -140,9 +140,7 @@ def clean_up(
         outcome = Outcome(by_tag(plan, images))
         deletion = Deletion(outcome, site, record)
         work = _Work(config, site, record, outcome, gc=gc, empty_trash=empty_trash)
-        work.left = left(plan, images)
-        work.notes += told(work.left)
-        return work.run(lambda: deletion.run(batch=batch, progress=progress))
+        return work.run(lambda: deletion.run(batch=batch, progress=progress), left(plan, images))
 
 
 def _make_layers(fresh: Inventory, site: Site, record: Record) -> list[str]:
@@ -169,13 +167,14 @@ class _Work:
         self.looked_at: dict[str, int] = {}
         self.stored: int | None = None
         self._others = Members(set(), set())
-        self.left: set[Manifest] = set()  # to the registry's own collection
         self._revival = Revival(outcome, site, record, uncollected(config, besides=record.folder))
 
-    def run(self, delete: Callable[[], list[str]]) -> Result:
-        """All steps; also when this is interrupted, the record says how far it came."""
+    def run(self, delete: Callable[[], list[str]], left: set[Manifest]) -> Result:
+        """All steps; also when this is interrupted, the record says how far it came. ``left``: manifests that the
+        registry itself collects."""
+        self.notes += told(left)
         try:
-            self._delete(delete)
+            self._delete(delete, left)
         except RegdataError as error:
             self.errors.append(str(error))
         finally:
@@ -214,7 +213,7 @@ class _Work:
         mine, others = self.outcome, self._others
         return Members(mine.deleted | others.manifests, mine.untagged | mine.taken | others.tags)
 
-    def _delete(self, delete: Callable[[], list[str]]) -> None:
+    def _delete(self, delete: Callable[[], list[str]], left: set[Manifest]) -> None:
         self._others = _vanished(self.plan.inventory, self.site)
         if number := len(self._others.manifests) + len(self._others.tags):
             self.notes.append(f"{number} tags and manifests had been deleted by others since the scan")
@@ -234,7 +233,7 @@ class _Work:
             now.begin("collecting")
             self._collect(began, fresh)
         now.begin("verifying")
-        gone = self._gone._replace(manifests=self._gone.manifests | self.left)
+        gone = self._gone._replace(manifests=self._gone.manifests | left)
         self._say(verify(self.plan, gone, self.expected, self.collected, self.site))
         if self.gc and not self.errors:
             before, among = self.plan.inventory.scanned_at, self.collected.emptied

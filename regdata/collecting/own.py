@@ -155,10 +155,11 @@ def undo_own(config: Config, site: Site) -> list[str]:
     that were killed had stored to try the registry out is removed."""
     if not (site.from_store and site.store.writable):
         return []
+    folder = _folder(config)
     for past in past_runs(config):
         for image, digest in () if past.ended_well else past.probes:
-            remove_left(site.registry, _folder(config), image, digest)
-    return undo(Aside(_folder(config)))
+            remove_left(site.registry, folder, image, digest)
+    return undo(Aside(folder))
 
 
 def bring_back_own(config: Config, site: Site, run: str) -> None:

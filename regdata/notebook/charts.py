@@ -22,7 +22,6 @@ from regdata.notebook.drawing import (
     BLUE,
     DARK,
     GREY,
-    OTHER,
     PALE,
     RED,
     SKY,
@@ -38,7 +37,7 @@ from regdata.notebook.drawing import (
     top,
 )
 from regdata.planning.plan import Plan
-from regdata.show.words import count, percent, shorten, size
+from regdata.show.words import count, is_other, percent, shorten, size
 
 MAP = 4.4  # inches of height of the treemap
 TILES = 200  # what is smaller than one of so many is not drawn by itself
@@ -94,7 +93,7 @@ def size_by_image(images: pd.DataFrame) -> Axes:
     if shown.empty:
         return nothing(title, "There is no image.")
     # Summed up over images, what they share would be counted more than once.
-    shared = shown["shared"].where(~shown["image_name"].str.startswith(OTHER), 0)
+    shared = shown["shared"].where(~shown["image_name"].map(is_other).astype(bool), 0)
     labels = [size(own) + (f" + {size(more)}" if more else "") for own, more in zip(shown["own"], shared, strict=True)]
     parts = [Part("only this image holds it", BLUE, shown["own"]), Part("others hold it, too", SKY, shared)]
     return bars(title, shown["image_name"], parts, labels)

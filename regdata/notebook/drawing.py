@@ -14,10 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from regdata.show.words import shorten, size
+from regdata.show.words import is_other, other, shorten, size
 
 TOP = 20  # bars
-OTHER = "other ("  # begins the name of a row of sums
 NAME = 30  # letters of an image's name beside a bar
 WIDTH = 5.6  # inches: a phone still shows letters that can be read
 DOTS = 96  # an inch
@@ -69,8 +68,8 @@ def top(frame: pd.DataFrame) -> pd.DataFrame:
     if len(frame) <= TOP:
         return frame
     rest = frame.iloc[TOP - 1 :]
-    other = rest.select_dtypes("number").sum().to_frame().T.assign(image_name=f"{OTHER}{len(rest):,})")
-    return pd.concat([frame.iloc[: TOP - 1], other], ignore_index=True).convert_dtypes()
+    sums = rest.select_dtypes("number").sum().to_frame().T.assign(image_name=other(len(rest)))
+    return pd.concat([frame.iloc[: TOP - 1], sums], ignore_index=True).convert_dtypes()
 
 
 def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part], labels: Sequence[str]) -> Axes:
@@ -80,7 +79,7 @@ def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part
     """
     places, values = range(len(labels)), [np.asarray(part.values, dtype="int64") for part in parts]
     ends = np.sum(values, axis=0)
-    most = max(end for end, name in zip(ends, names, strict=True) if not name.startswith(OTHER))
+    most = max(end for end, name in zip(ends, names, strict=True) if not is_other(name))
     drawn = ends <= 1.5 * most
     with figure(0.8 + 0.27 * len(labels)) as axes:
         begin = np.zeros_like(ends)

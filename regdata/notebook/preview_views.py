@@ -13,7 +13,7 @@ from regdata.planning.previews import Conditions, Difference, Preview, in_order
 from regdata.planning.rules import REASONS
 from regdata.show.blocks import Bars, Block, Bytes, Cell, Document, Line, Table
 from regdata.show.shown import view
-from regdata.show.words import count, shorten, size
+from regdata.show.words import count, other, shorten, size
 from regdata.tables.schema import Engine
 
 IMAGES = 20
@@ -120,7 +120,7 @@ def _bars(images: pd.DataFrame) -> list[tuple[str, int, str]]:
     rest = images.iloc[IMAGES:]
     if len(rest):
         said = _goes(int((rest["tags_deleted"] + rest["tags_untagged"]).sum()), int(rest["manifests"].sum()))
-        rows.append((f"other ({len(rest):,})", int(rest["bytes"].sum()), said))
+        rows.append((other(len(rest)), int(rest["bytes"].sum()), said))
     return rows
 
 

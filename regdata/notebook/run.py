@@ -31,10 +31,10 @@ from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.index import keep_index
 from regdata.records.reading import PastRun, deletes, unfinished
 from regdata.records.record import FOLDER_VARIABLE, Record
-from regdata.records.summary import box, not_begun
+from regdata.records.summary import box, counted, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
-from regdata.show.words import count, size
+from regdata.show.words import size
 from regdata.sources.abilities import abilities
 from regdata.sources.bounds import Waited
 from regdata.sources.names import means
@@ -295,9 +295,9 @@ class Run(Shown):
     def _confirmed(self, made: Plan, *, shown: bool) -> bool:
         if not self._ask:
             return True
-        tags = int((made.tags["action"] != "keep").sum())
-        number = f"{count(tags, 'tag')} and {count(len(made.manifests), 'manifest')} go, {size(made.reclaimable)}"
-        asked = f"{number}. Type {self.sql_id} to delete them; anything else deletes nothing: "
+        number = counted(self.record.facts["tags_planned"], self.record.facts["manifests_planned"])
+        go = f"{number} go, {size(made.reclaimable)}"
+        asked = f"{go}. Type {self.sql_id} to delete them; anything else deletes nothing: "
         return shown and self._ask(asked) == self.sql_id
 
     def _unchanged(self, made: Plan, why: str) -> Result:

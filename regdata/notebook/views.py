@@ -25,7 +25,7 @@ from regdata.records.reading import all_runs, deletes
 from regdata.records.summary import box
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view
-from regdata.show.words import count, percent, shorten, size
+from regdata.show.words import count, other, percent, shorten, size
 
 IMAGES_OF_INVENTORY = 15
 IMAGES_OF_PLAN = 20
@@ -55,7 +55,7 @@ def inventory(shown: Inventory) -> Document:
     ]
     if len(images) > len(rows):
         rest = images.iloc[len(rows) :]
-        rows.append((f"other ({len(rest):,})", int(rest["tags"].sum()), Bytes(rest["own"].sum()), ""))
+        rows.append((other(len(rest)), int(rest["tags"].sum()), Bytes(rest["own"].sum()), ""))
     table = Table(("image", "tags", "only here", "shared"), rows)
     where = f"{shown.registry or 'The registry'}: "
     sentence = Line(where, findings.totals(space.totals(shown)).plain)
@@ -147,7 +147,7 @@ def _plan_rows(shown: Plan) -> Iterator[Sequence[Cell]]:
     for name, freed, *numbers in top[["image_name", *columns]].itertuples(index=False):
         # What several images held, or nobody, has no tags.
         yield (name, Bytes(freed), *("" if name.startswith("(") else int(n) for n in numbers))
-    for name, some in ((f"other ({len(rest):,})", rest), ("total", images)):
+    for name, some in ((other(len(rest)), rest), ("total", images)):
         if len(some):
             freed, *sums = some[columns].sum()
             yield (name, Bytes(freed), *map(int, sums))

@@ -58,7 +58,7 @@ def planned(facts: dict[str, Any]) -> str:
     """What a run that only lists says: what would go, and what would stay."""
     if "tags_planned" not in facts:
         return "the registry was not read to the end"
-    would = _counted(number(facts, "tags_planned"), number(facts, "manifests_planned"))
+    would = counted(number(facts, "tags_planned"), number(facts, "manifests_planned"))
     most = "" if facts.get("from_store") else "at most "
     kept, freed = number(facts, "tags_kept"), f"{most}{size(number(facts, 'bytes_predicted'))}"
     if facts.get("sees_all") is False:
@@ -69,7 +69,7 @@ def planned(facts: dict[str, Any]) -> str:
 
 def _done(facts: dict[str, Any]) -> Line:
     freed, expected = facts.get("bytes_freed"), number(facts, "bytes_expected")
-    gone = f": {_counted(tags_gone(facts), number(facts, 'manifests_deleted'))} are gone"
+    gone = f": {counted(tags_gone(facts), number(facts, 'manifests_deleted'))} are gone"
     if facts.get("bytes_set_aside"):
         gone += f"; {number(facts, 'bytes_set_aside'):,} bytes are set aside"
     if not facts.get("gc", True):
@@ -95,7 +95,7 @@ def _deleted(run: PastRun) -> str:
     collected = "a collection had begun" if run.began_to_collect else "nothing was collected"
     if not (tags or manifests):
         return f"it had begun to delete; {collected}"
-    return f"{_counted(tags, manifests)} were deleted, {collected}"
+    return f"{counted(tags, manifests)} were deleted, {collected}"
 
 
 def number(facts: dict[str, Any], name: str) -> int:
@@ -115,7 +115,8 @@ def texts(facts: dict[str, Any], name: str) -> list[str]:
     return [str(one) for one in found] if isinstance(found, list) else []
 
 
-def _counted(tags: int, manifests: int) -> str:
+def counted(tags: int, manifests: int) -> str:
+    """So many of both, in words."""
     return f"{count(tags, 'tag')} and {count(manifests, 'manifest')}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
 from regdata.plain import plain, printable
-from regdata.show.words import shorten, size
+from regdata.show.words import is_other, shorten, size
 
 LINES_SHOWN = 3  # of a command's output, before one unfolds it
 LINES_KEPT = 1000
@@ -209,7 +209,7 @@ class Bars:
         return "\n".join([self.title, *bars])
 
     def _part(self, bytes_: int) -> float:
-        most = max((bytes_ for name, bytes_, _ in self.rows if not name.startswith("other (")), default=0) or 1
+        most = max((bytes_ for name, bytes_, _ in self.rows if not is_other(name)), default=0) or 1
         return bytes_ / most if bytes_ <= most else 0
 
 

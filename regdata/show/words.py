@@ -29,6 +29,19 @@ def percent(part: float, whole: float) -> str:
     return f"{part / whole:.0%}" if whole else "0%"
 
 
+_OTHER = "other ("
+
+
+def other(number: int) -> str:
+    """The name of a row that is the sum of so many that have none of their own."""
+    return f"{_OTHER}{number:,})"
+
+
+def is_other(name: str) -> bool:
+    """Whether a row's name is one of `other`."""
+    return name.startswith(_OTHER)
+
+
 def count(number: int, thing: str) -> str:
     """2 and "tag" as "2 tags"."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -196,20 +196,19 @@ class Transport:
         what, left = f"{method} {url}", self.waited.left
         if not left:
             raise self._kept_waiting(what)
-        began, failed, writes = self.waited.begin(), True, method not in _READING
-        broke = False
+        began, failed, may_be_slow = self.waited.begin(), True, method not in _READING
         whole = self._seconds[1] * WHOLE
         try:
-            yield began + (whole if writes else min(whole, left))
+            yield began + (whole if may_be_slow else min(whole, left))
             failed = False
         except RegistryError as error:
             failed = error.kind == LATE
-            broke = not failed  # at once, and it was we who waited before we tried again
+            may_be_slow = True  # what broke at once: it was we who waited before we tried again
             if failed and not self.waited.left:
                 raise self._kept_waiting(what) from None
             raise
         finally:
-            self.waited.took(what, began, failed=failed, may_be_slow=writes or broke)
+            self.waited.took(what, began, failed=failed, may_be_slow=may_be_slow)
 
     def _kept_waiting(self, what: str) -> RegistryError:
         raised = RegistryError(
