@@ -108,7 +108,6 @@ class Outcome:
             self.deleted.discard(manifest)
             self.moved.add(manifest)
             on = set(self.tags_on[manifest])
-            self.moved_tags |= on & tags
             self.taken = (self.taken | on) - (on & tags)
 
     @property

@@ -29,7 +29,7 @@ WAIT = 1.0
 # Links that are taken away at a time, and how many times as many are on their way: what turns out to be needed comes
 # back as soon as these are through.
 BATCH = 500
-AT_ONCE = 6
+AT_ONCE = 12
 # How often a cache is made to forget the same claim.
 ROUNDS = 3
 # How often it is asked whether it does on every connection.

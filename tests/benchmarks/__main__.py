@@ -338,8 +338,15 @@ def describe(folder: Path) -> None:
     print(f", load {os.getloadavg()[0]:.1f} at the start")
 
 
-JOBS = {"store": store, "api": api, "delete": delete, "collect": collecting.collect, "doctor": collecting.doctor}
-LARGEST = {"api": API_LIMIT, "delete": API_LIMIT, "collect": API_LIMIT}
+JOBS = {
+    "store": store,
+    "api": api,
+    "delete": delete,
+    "collect": collecting.collect,
+    "kept": collecting.kept,
+    "doctor": collecting.doctor,
+}
+LARGEST = {"api": API_LIMIT, "delete": API_LIMIT, "kept": API_LIMIT}
 SCALE = ("plan", "start", "repository", "logs")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,11 +14,11 @@ from pathlib import Path
 import regdata
 from regdata.demo.local import LocalRegistry
 from tests.benchmarks.timing import Way, compare, measure, serving
-from tests.support.stores import one_repository
+from tests.support.stores import DAY, NOW, TEAMS, one_repository
 
 KEPT = 50  # tags
 REPOSITORIES = (500, 2_000, 8_000)  # tags of one
-OLD = "age_days > 365"
+OLD = f"pushed < {NOW - 365 * DAY}"  # about half of them
 
 
 def twin(base_path: Path, folder: Path) -> Path:
@@ -40,19 +42,35 @@ def conf_of(registry: LocalRegistry, folder: Path, *, own: bool) -> regdata.conf
 
 
 def collect(base_path: Path, tags: int, runs: int, folder: Path) -> None:
-    """Whole clean-ups of what is old, after the scan: deletions, collection, verification."""
+    """Whole clean-ups of what is old: scan, deletions, collection, verification."""
     ways = [
         Way("garbage-collect, in a clean-up", cleaned, (base_path, folder, False)),
         Way("regdata collects by itself", cleaned, (base_path, folder, True)),
     ]
-    compare(f"Clean-ups of {OLD}, after the scan", tags, ways, runs)
+    compare("Whole clean-ups of the older half", tags, ways, runs)
 
 
-def cleaned(base_path: Path, folder: Path, own: bool, condition: str = OLD) -> float:
-    with serving(folder, linked(twin(base_path, folder))) as (registry, _):
+def kept(base_path: Path, tags: int, runs: int, folder: Path) -> None:
+    """Clean-ups of the same, one team's tags, where little or much else is kept; after the scan."""
+    condition = f"image_name like '{TEAMS[0]}/%'"
+    ways = [
+        Way(f"{others} other teams kept", cleaned, (base_path, folder, True, condition, others))
+        for others in ((len(TEAMS) - 1) // 2, len(TEAMS) - 1)
+    ]
+    compare("Clean-ups of one team's tags, after the scan", tags, ways, runs)
+
+
+def cleaned(base_path: Path, folder: Path, own: bool, condition: str = OLD, others: int | None = None) -> float:
+    """Seconds of a clean-up; with ``others``, in a store of so many more teams, without the time of the scan."""
+    store = linked(twin(base_path, folder))
+    for team in TEAMS[1 + others :] if others is not None else ():
+        shutil.rmtree(store / "docker/registry/v2/repositories" / team)
+    with serving(folder, store) as (registry, _):
         config = conf_of(registry, folder, own=own)
-        planned = regdata.plan(regdata.scan(config), condition)
         start = time.perf_counter()
+        planned = regdata.plan(regdata.scan(config), condition)
+        if others is not None:
+            start = time.perf_counter()
         result = regdata.apply(planned, config)
         seconds = time.perf_counter() - start
         assert not result.errors, result.errors
@@ -93,19 +111,23 @@ def looked_at(base_path: Path, folder: Path) -> float:
 def linked(base_path: Path) -> Path:
     """With the links to layers, which the stores of the other measurements do without."""
     root = base_path / "docker/registry/v2"
-    for revision in (root / "repositories").glob("**/_manifests/revisions/sha256/*"):
-        layers = revision.parents[3] / "_layers/sha256"
-        for hex_ in _layers(root, revision.name):
+    for revision in (root / "repositories").glob("**/_manifests/revisions/sha256/*/link"):
+        layers = revision.parents[4] / "_layers/sha256"
+        for hex_ in _layers(root, revision.parent.name):
             link = layers / hex_ / "link"
             if not link.exists() or not link.stat().st_size:
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.unlink(missing_ok=True)
-                link.write_text(f"sha256:{hex_}")
+                _write(link, hex_, revision.stat().st_mtime)
     for link in (root / "repositories").glob("**/_layers/sha256/*/link"):
         if not link.stat().st_size:
-            link.unlink()
-            link.write_text(f"sha256:{link.parent.name}")
+            _write(link, link.parent.name, link.stat().st_mtime)
     return base_path
+
+
+def _write(link: Path, hex_: str, when: float) -> None:
+    link.unlink(missing_ok=True)  # another store's as well
+    link.write_text(f"sha256:{hex_}")
+    os.utime(link, (when, when))
 
 
 def _layers(root: Path, manifest: str) -> Iterator[str]:
