@@ -42,7 +42,7 @@ class Challenge(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What a token is asked for, and where: tokens are kept by it."""
+    """What a token is asked for, and where."""
 
     realm: str
     service: str
@@ -55,6 +55,9 @@ class Token(NamedTuple):
     header: str
     until: float
 
+
+# Tokens are kept by what they are for and whose they are: a namespace may have a login of its own.
+Asked = tuple[Wanted, Credential | None]
 
 Ask = Callable[[str, str, Mapping[str, str], str | None], Answer]
 
@@ -109,9 +112,9 @@ class Authorization:
         self._basic = False
         self._wanted: dict[Need, Wanted] = {}
         self._forms: dict[str, Wanted] = {}  # by action: what is wanted in any repository, its name left open
-        self._tokens: dict[Wanted, Token] = {}
-        self._locks: dict[Wanted, Lock] = {}
-        self._failed: dict[Wanted, tuple[float, AccessError]] = {}
+        self._tokens: dict[Asked, Token] = {}
+        self._locks: dict[Asked, Lock] = {}
+        self._failed: dict[Asked, tuple[float, AccessError]] = {}
         self._refresh: dict[Credential, str] = {}  # where the server gives a new one each time
         self._secrets: set[str] = set()
         self.active = False  # whether the registry has ever asked who we are
@@ -123,7 +126,7 @@ class Authorization:
         wanted = self._wanted.get(need) or self._expected(need)
         if wanted is None:
             return None
-        token = self._tokens.get(wanted)
+        token = self._tokens.get((wanted, self.credentials.find(need.repository)))
         return token.header if token and self._clock() < token.until else self._renewed(need, wanted, token)
 
     def challenged(self, need: Need, header: str, sent: str | None) -> str | None:
@@ -204,7 +207,7 @@ class Authorization:
         name, open_name = f"repository:{need.repository}:", "repository:{}:"
         if need.repository and scope.startswith(name) and not re.search(r"[{}\s]", scope):
             self._forms[need.action] = wanted._replace(scope=scope.replace(name, open_name, 1))
-        token = self._tokens.get(wanted)
+        token = self._tokens.get((wanted, credential))
         return token.header if token and token.header != sent else self._renewed(need, wanted, token)
 
     def _check(self, realm: str) -> None:
@@ -225,27 +228,29 @@ class Authorization:
     def _renewed(self, need: Need, wanted: Wanted, before: Token | None) -> str:
         """A new token's header; of several threads that want it, one asks, and its failure is the others', too."""
         began = self._clock()
-        with self._locks.setdefault(wanted, Lock()):
-            token = self._tokens.get(wanted)
+        asked = wanted, self.credentials.find(need.repository)
+        with self._locks.setdefault(asked, Lock()):
+            token = self._tokens.get(asked)
             if token is None or token is before:
-                failed, problem = self._failed.get(wanted, (-math.inf, None))
+                failed, problem = self._failed.get(asked, (-math.inf, None))
                 if problem and failed >= began:
                     raise AccessError(str(problem))
                 try:
-                    token = self._tokens[wanted] = self._token(wanted, self.credentials.find(need.repository))
+                    token = self._tokens[asked] = self._token(need, *asked)
                 except AccessError as error:
-                    self._failed[wanted] = self._clock(), error
+                    self._failed[asked] = self._clock(), error
                     raise
         return token.header
 
-    def _token(self, wanted: Wanted, credential: Credential | None) -> Token:
+    def _token(self, need: Need, wanted: Wanted, credential: Credential | None) -> Token:
         asked = self._clock()
         where = place(wanted.realm)
-        methods = (self._post, self._get) if credential and credential.identity_token else (self._get, self._post)
-        reply = methods[0](wanted, credential)
-        if reply.status in (404, 405) and credential:
-            other = methods[1](wanted, credential)
-            reply = reply if other.status in (404, 405) else other
+        reply = self._answer(wanted, credential)
+        if reply.status in (400, 401) and credential:  # a helper, or somebody who logged in anew, may know a newer one
+            self.credentials.forget()
+            newer = self.credentials.find(need.repository)
+            if newer != credential:
+                credential, reply = newer, self._answer(wanted, newer)
         if reply.status in (400, 401, 403):
             self._not_given(where, wanted, credential, reply)
         if reply.status != 200:
@@ -261,6 +266,15 @@ class Authorization:
         lifetime = reply.member("expires_in")
         seconds = lifetime if isinstance(lifetime, int | float) and 0 < lifetime < 1e9 else LIFETIME
         return Token(self._secret(value, "Bearer "), asked + _USED * seconds)
+
+    def _answer(self, wanted: Wanted, credential: Credential | None) -> Answer:
+        """The token server's answer by the way that it takes."""
+        methods = (self._post, self._get) if credential and credential.identity_token else (self._get, self._post)
+        reply = methods[0](wanted, credential)
+        if reply.status in (404, 405) and credential:
+            other = methods[1](wanted, credential)
+            reply = reply if other.status in (404, 405) else other
+        return reply
 
     def _get(self, wanted: Wanted, credential: Credential | None) -> Answer:
         """The token server's plain way; without credentials it may give an anonymous token."""

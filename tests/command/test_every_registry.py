@@ -28,7 +28,6 @@ from tests.support.scene import CONDITION, OLD, Finished, Store, broken, push_sc
 from tests.support.tokenserver import EVERYTHING, TokenServer, User, token_server
 
 NAME, PASSWORD = "pöss", "p€ss w:ö"
-IMAGES = {"prod/app": {"latest", "stable"}, "base/lib": {"1"}}
 
 
 def basic() -> str:
@@ -309,6 +308,25 @@ def test_without_the_catalog(ground: Ground, guarded: tuple[TokenServer, SetUp])
     after = read_store(made.registry.base_path)
     assert {name for name, _, _ in after.tags} == {"prod/app", "base/lib"}
     assert {tag for tag in before.tags if tag[0] != "prod/old"} == after.tags
+
+
+@pytest.mark.real
+def test_a_login_for_each_namespace(ground: Ground, guarded: tuple[TokenServer, SetUp], finished: Finished) -> None:
+    """Two namespaces with a login each, of which none may pull what is the other's: one run cleans up both."""
+    server, made = guarded
+    names = {"prod": "prod/*", "base": "base/*"}
+    for name, pattern in names.items():
+        server.users[name] = User(f"of {name}", {f"repository:{pattern}": {"pull", "push", "delete"}})
+    host = made.url.partition("//")[2]
+    auths = {f"{host}/{name}": {"username": name, "password": f"of {name}"} for name in names}
+    (ground.home / ".docker/config.json").write_text(json.dumps({"auths": auths}))
+    made.more = {"repositories": ["prod/app", "prod/old", "base/lib"]}
+    clean(ground.conf(made))
+    assert read_store(made.registry.base_path).tags == finished[False].tags
+    assert {(name, scope.split(":")[1].partition("/")[0]) for _, name, scopes in server.asked for scope in scopes} == {
+        ("prod", "prod"),
+        ("base", "base"),
+    }
 
 
 @pytest.mark.real

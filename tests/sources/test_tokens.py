@@ -210,6 +210,36 @@ def test_renewal(user: str) -> None:
     assert len(server.asked) == 2
 
 
+def test_a_login_for_each_namespace(home: Path) -> None:
+    """A token is its login's alone, also where a registry's challenges say nothing of a repository."""
+    (home / ".docker").mkdir()
+    auths = {f"registry.example.com/{name}": {"username": name, "password": f"of {name}"} for name in ("a", "b")}
+    (home / ".docker/config.json").write_text(json.dumps({"auths": auths}))
+    server = Server()
+    mine = Authorization(URL, server)
+    for repository, expected in (("a/app", 1), ("b/app", 2), ("c/app", 3), ("a/lib", 1), ("b/lib", 2)):
+        need = Need(repository, "pull")
+        assert mine.challenged(need, bearer(scope=""), None) == f"Bearer token-{expected}"
+        assert mine.header(need) == f"Bearer token-{expected}"
+    assert [asked[2].get("account") for asked in server.asked] == [["a"], ["b"], None]
+
+
+def test_a_newer_login(home: Path) -> None:
+    """Who logs in anew amid a run, by a helper say, is known by the new password when the old one is refused."""
+    (home / ".docker").mkdir()
+    login = home / ".docker/config.json"
+    entry = {"username": "u", "password": "old"}
+    login.write_text(json.dumps({"auths": {"registry.example.com": entry}}))
+    good = "Basic " + base64.b64encode(b"u:new").decode()
+    server = Server()
+    mine = Authorization(URL, server)
+    mine.challenged(PULL, bearer(), None)
+    login.write_text(json.dumps({"auths": {"registry.example.com": entry | {"password": "new"}}}))
+    server.refuse = lambda *_: 200 if server.asked[-1][3].get("Authorization") == good else 401
+    assert mine.challenged(PULL, bearer(error="invalid_token"), "Bearer token-1") == "Bearer token-3"
+    assert mine.header(Need("other", "pull")) == "Bearer token-4"
+
+
 @pytest.mark.parametrize("lifetime", [None, "60", -1, 0, 1e300, [], True, float("inf")])
 def test_odd_lifetimes(user: str, lifetime: object) -> None:
     """A lifetime that can't be is taken for the 60 seconds of the specification, or the token is just renewed often."""
