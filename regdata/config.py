@@ -67,7 +67,7 @@ class Requests(_Section):
     """How hard the registry may be asked."""
 
     at_once: int = Field(default=8, ge=1, le=64, description="a whole number from 1 to 64")
-    per_second: float | None = Field(default=None, gt=0, description="a number above 0, or no such key")
+    per_second: float | None = Field(default=None, ge=0.01, description="a number, 0.01 or more, or no such key")
 
 
 class RegistryConfig(_Section):

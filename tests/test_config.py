@@ -334,6 +334,10 @@ class TestMistakes:
             ({"limits": {"max_tags": 1.5}}, "limits.max_tags: found 1.5, wanted a whole number"),
             ({"limits": {"max_tags": True}}, "limits.max_tags: found true, wanted a whole"),
             ({"limits": {"max_percent": 101}}, "limits.max_percent: found 101, wanted a number"),
+            (
+                {"registry": {"url": "http://a", "requests": {"per_second": 1e-300}}},
+                "registry.requests.per_second: found 1e-300, wanted a number, 0.01 or more",
+            ),
             ({"limits": {"max_percent": float("nan")}}, "limits.max_percent: found NaN, wanted"),
             ({"limits": {"max_bytes": -1}}, "limits.max_bytes: found -1, wanted"),
             ({"reports": 1}, "reports: found 1, wanted the folder for reports"),

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from regdata.sources.manifest import is_digest
 
 TOO_LARGE = -1
+REDIRECTS = (301, 302, 303, 307, 308)
 # A list of names has two; documents with very many take very much memory.
 _BRACKETS = 10
 _NONE = {0: "no complete answer", TOO_LARGE: "larger than such a document may be"}
@@ -70,4 +71,5 @@ def place(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return one_line(url.partition("?")[0])
-    return one_line(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    host = parts.netloc.rpartition("@")[2]
+    return one_line(urlunsplit((parts.scheme, host, parts.path, "", "")))

@@ -221,8 +221,8 @@ def _section(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 def _is(key: str, name: str) -> bool:
     """Whether an entry's name is the key. Docker wrote URLs, of which the host alone counts: https://host/v1/."""
-    bare = re.sub(r"^https?://", "", name)
-    if bare != name:
+    bare = re.sub(r"^https?://", "", name, flags=re.IGNORECASE)
+    if bare != name or re.fullmatch(r"[^/]+/v[12]/?", name):
         bare = bare.partition("/")[0]
     host, slash, rest = bare.rstrip("/").partition("/")
     return key == host.lower() + slash + rest
@@ -247,7 +247,9 @@ _ENTRY = ("auth", "username", "password", "identitytoken", "registrytoken")
 def _decoded(auth: str, path: str, name: str) -> tuple[str, str]:
     """User and password of an entry's ``auth``."""
     with suppress(ValueError, binascii.Error):
-        username, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+        # Go's decoder, which the container tools have, passes over line ends.
+        plain = base64.b64decode(re.sub(r"[\r\n]", "", auth), validate=True)
+        username, colon, password = plain.decode().partition(":")
         if colon:
             return username, password.strip("\0")  # Docker pads with it
     _refuse(path, f"has an auth for {name} that is not user:password in base64", "log in anew")
@@ -265,9 +267,9 @@ def _ask(ask: Ask, helper: object, servers: list[str], where: str) -> Credential
         answer = ask(path, server, f"{program} (named by {where})")
         if answer is not None:
             username, secret = answer
-            if username == "<token>":
+            if username == "<token>" and secret:
                 return Credential(program, identity_token=secret)
-            return Credential(program, username, secret)
+            return Credential(program, username, secret) if username not in ("", "<token>") else None
     return None
 
 
@@ -353,8 +355,8 @@ def _from_netrc(path: Path, hosts: list[str]) -> Credential | None:
     except ValueError:
         _refuse(str(path), "is not UTF-8", "mend it")
     plain = re.sub(r":\d+$", "", hosts[0]).strip("[]")
-    names = [name for name in (*reversed(hosts), plain) if name in entries.hosts]
-    found = entries.authenticators(names[0] if names else plain)
+    written = {name.lower(): entry for name, entry in reversed(entries.hosts.items())}
+    found = next((written[name] for name in (*reversed(hosts), plain, "default") if name in written), None)
     return Credential(str(path), found[0], found[2] or "") if found and found[0] else None
 
 

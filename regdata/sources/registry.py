@@ -17,13 +17,13 @@ from typing import Any, NamedTuple, Self
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
-from regdata.sources.answers import TOO_LARGE, Answer
+from regdata.sources.answers import REDIRECTS, TOO_LARGE, Answer
 from regdata.sources.bounds import DOCUMENT, UNBOUNDED
 from regdata.sources.lists import Lists
 from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches, sha256_of
 from regdata.sources.pace import TOO_MUCH, is_patient
 from regdata.sources.tls import Tls, mistaken
-from regdata.sources.transport import PLAIN, REDIRECTS, Reach, Transport
+from regdata.sources.transport import PLAIN, Reach, Transport
 
 # Without all four types distribution answers an index tag with its amd64 child, or 404.
 ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}

@@ -136,7 +136,10 @@ def cause(error: BaseException, url: str, timeout: tuple[float, float], *, shown
 
 
 def mistaken(answer: Answer) -> tuple[str, str] | None:
-    """The problem and cure that a server's words on a 400 mean: they come from below HTTP, and have no other form."""
+    """The problem and cure that a server's words on a 400 mean: they come from below HTTP, and have no other form; or
+    a proxy's 407."""
+    if answer.status == 407:
+        return "the proxy wants a user and a password", f"write them into its URL; {PROXY_CURE}"
     if answer.status != 400:
         return None
     text = answer.data[:2000].decode(errors="replace")

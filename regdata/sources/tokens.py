@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import NamedTuple, NoReturn
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urljoin, urlsplit
 
 from requests.utils import parse_list_header, unquote_header_value
 
 from regdata.errors import AccessError
-from regdata.sources.answers import Answer, place
+from regdata.sources.answers import REDIRECTS, Answer, one_line, place
 from regdata.sources.credentials import Credential, Credentials, places
 
 # What a token server means that says nothing (spec/auth/token.md), and how much of a token's time is used.
@@ -121,12 +121,15 @@ class Authorization:
 
     def header(self, need: Need) -> str | None:
         """What to send at once, as far as earlier challenges tell; a token that is about to expire is renewed."""
-        if self._basic:
-            return self._password(self.credentials.find(need.repository))
+        if not self.active:
+            return None
+        credential = self.credentials.find(need.repository)
+        if self._basic or (credential and credential.registry_token):
+            return self._password(credential)
         wanted = self._wanted.get(need) or self._expected(need)
         if wanted is None:
             return None
-        token = self._tokens.get((wanted, self.credentials.find(need.repository)))
+        token = self._tokens.get((wanted, credential))
         return token.header if token and self._clock() < token.until else self._renewed(need, wanted, token)
 
     def challenged(self, need: Need, header: str, sent: str | None) -> str | None:
@@ -136,12 +139,14 @@ class Authorization:
         """
         by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges(header))}
         self.active = True
-        if "realm" in by_scheme.get("bearer", {}):
-            return self._with_token(need, by_scheme["bearer"], sent)
-        if "basic" not in by_scheme:
-            return None
-        self._basic = True
-        header = self._password(self.credentials.find(need.repository)) or ""
+        credential = self.credentials.find(need.repository)
+        if not credential or not credential.registry_token:
+            if "realm" in by_scheme.get("bearer", {}):
+                return self._with_token(need, by_scheme["bearer"], credential, sent)
+            if "basic" not in by_scheme:
+                return None
+            self._basic = True
+        header = self._password(credential) or ""
         if header == sent:  # a helper may know a newer one
             self.credentials.forget()
             header = self._password(self.credentials.find(need.repository)) or ""
@@ -159,6 +164,15 @@ class Authorization:
             return self._lacks(need, credential)
         if credential is None:
             return self._nobody("the registry wants to know who asks")
+        if not self._secrets:
+            cure = "it, or what is before it, has to name Basic, or Bearer and its realm, in WWW-Authenticate"
+            named = one_line(header) or "none is named"
+            return AccessError(
+                f"the registry asks for credentials in no way that is known here ({named}), so none were sent: {cure}"
+            )
+        if credential.registry_token and not any(challenge.scheme == "bearer" for challenge in found):
+            cure = "set REGDATA_USERNAME and REGDATA_PASSWORD in its place, or log in by docker login"
+            return AccessError(f"the registry takes no token such as {credential.what}, but a user's password; {cure}")
         if error == "invalid_token":
             realm = place(self._wanted[need].realm) if need in self._wanted else credential.origin
             cure = "see whether the two trust each other (issuer, service, certificate) and their clocks agree"
@@ -195,11 +209,9 @@ class Authorization:
         form = self._forms.get(need.action) if need.repository else None
         return form and form._replace(scope=form.scope.format(need.repository))
 
-    def _with_token(self, need: Need, parameters: dict[str, str], sent: str | None) -> str | None:
-        credential = self.credentials.find(need.repository)
-        if credential and credential.registry_token:
-            header = self._secret(credential.registry_token, "Bearer ")
-            return None if header == sent else header
+    def _with_token(
+        self, need: Need, parameters: dict[str, str], credential: Credential | None, sent: str | None
+    ) -> str:
         scope = normalised(parameters.get("scope", ""))
         wanted = Wanted(parameters["realm"], parameters.get("service", ""), scope)
         self._check(wanted.realm)
@@ -253,9 +265,8 @@ class Authorization:
                 credential, reply = newer, self._answer(wanted, newer)
         if reply.status in (400, 401, 403):
             self._not_given(where, wanted, credential, reply)
-        if reply.status != 200:
-            problem = f"HTTP {reply.status}{reply.own_message(self.redacted)}"
-            raise AccessError(f"{where}: the registry's token server gives no token: {problem}; its log says why")
+        if not 200 <= reply.status < 300:
+            self._none_given(where, wanted, reply)
         value = reply.member("token") or reply.member("access_token")
         if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
             raise AccessError(f"{where}: the registry's token server answers without a token; its log says why")
@@ -309,6 +320,14 @@ class Authorization:
             cure = _REPOSITORIES if wanted.scope.startswith("registry:catalog:") else _GRANT
             raise AccessError(f"{where} gives {credential.user} no token for {wanted.scope}{words}; {cure}")
         raise self._wrong(credential, where, words)
+
+    def _none_given(self, where: str, wanted: Wanted, reply: Answer) -> NoReturn:
+        """What to raise where it is the token server's fault."""
+        problem, cure = f"HTTP {reply.status}{reply.own_message(self.redacted)}", "its log says why"
+        if reply.status in REDIRECTS and "Location" in reply.headers:
+            there = self.redacted(place(urljoin(wanted.realm, reply.headers["Location"])))
+            cure = f"it redirects to {there}, where no password is sent: set auth.token.realm to its own address"
+        raise AccessError(f"{where}: the registry's token server gives no token: {problem}; {cure}")
 
     def _nobody(self, problem: str) -> AccessError:
         host = urlsplit(self._url).netloc.rpartition("@")[2]

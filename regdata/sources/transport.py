@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
 from regdata.sources import progress
-from regdata.sources.answers import Answer, one_line, place
+from regdata.sources.answers import REDIRECTS, Answer, one_line, place
 from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, Waited, kind, received
 from regdata.sources.pace import Pace
 from regdata.sources.tls import PROXY_CURE, Tls, cause, mistaken
@@ -39,7 +39,6 @@ _WRITES = _READS.new(connect=0, read=0, other=0, status_forcelist=(), allowed_me
 # What is told by a status is read by ourselves: urllib3 would read what comes with it, however long it is.
 _ELSEWHERE = _READS.new(status_forcelist=())
 _READING = ("GET", "HEAD")
-REDIRECTS = (301, 302, 303, 307, 308)
 HOPS = 5
 # What a token server may answer at most, in bytes: a token of 200 scopes has 17 KB; how often one is asked that breaks.
 _MOST = 1 << 20
@@ -266,6 +265,8 @@ class Transport:
         """
         answer, where = self.send(method, path, headers, most=most, cut=cut), self._server + path
         for _ in range(HOPS):
+            if method == "HEAD" and answer.status in (405, 501):  # what is before the registry may know GET alone
+                return self.read("GET", path, headers, most=1, cut=True)
             if answer.status not in REDIRECTS:
                 return answer
             where = urljoin(where, answer.headers.get("Location", ""))
@@ -340,8 +341,9 @@ class Transport:
         Of the link only the query counts: a registry behind a proxy knows neither its name nor a path before /v2/. A
         link to another list is a RegistryError.
         """
-        links = parse_header_links(answer.headers.get("Link", ""))
-        link = next((link["url"] for link in links if link.get("rel") == "next"), None)
+        given = parse_header_links(answer.headers.get("Link", ""))
+        links = [{name.lower(): text for name, text in link.items()} for link in given]  # RFC 8288, 3: in any case
+        link = next((link["url"] for link in links if "next" in link.get("rel", "next").lower().split()), None)
         if link is None:
             return None
         here = path.partition("?")[0]

@@ -148,6 +148,8 @@ def test_url(home: Path) -> None:
         (URL, f"https://{HOST}"),
         (URL, f"https://{HOST}/v1/"),
         (URL, f"http://{HOST}/v2/"),
+        (URL, f"HTTPS://{HOST.upper()}"),
+        (URL, f"{HOST}/v2/"),
         ("http://[::1]:5000", "[::1]:5000"),
         (f"{URL}/sub/path", HOST),
         (f"{URL}/sub/path", f"{HOST}/sub/path"),
@@ -192,6 +194,7 @@ def test_most_specific_key(home: Path) -> None:
     ("fields", "expected"),
     [
         ({"auth": b64(f"{NAME}:{SECRET}\0\0")}, (NAME, SECRET, "", "")),
+        ({"auth": b64(f"{NAME}:{SECRET}")[:9] + "\n" + b64(f"{NAME}:{SECRET}")[9:] + "\n"}, (NAME, SECRET, "", "")),
         ({"username": NAME, "password": SECRET}, (NAME, SECRET, "", "")),
         ({"auth": b64("u:"), "identitytoken": "i.d"}, ("u", "", "i.d", "")),
         ({"identitytoken": "i.d"}, ("", "", "i.d", "")),
@@ -212,6 +215,7 @@ def test_entries(home: Path, fields: dict[str, str], expected: object) -> None:
         (f'machine registry.example.com login {NAME} password "{SECRET}"', (NAME, SECRET, "", "")),
         ("machine registry.example.com login a password b\nmachine {HOST} login c password d", ("c", "d", "", "")),
         ("default login anybody password else", ("anybody", "else", "", "")),
+        ("machine Registry.Example.COM login a password b\ndefault login c password d", ("a", "b", "", "")),
         ("machine registry.example.com:5001 login a password b", None),
         ("machine other login a password b", None),
     ],
@@ -286,6 +290,15 @@ def test_helper_that_has_none(home: Path) -> None:
     )
     docker_config(home, credsStore="old", auths={f"https://{HOST}/v1/": {}})
     assert found() == ("u", "s", "", "")
+
+
+@pytest.mark.parametrize("user", ["", "<token>"])
+def test_helper_that_prints_nothing(home: Path, user: str) -> None:
+    """An answer without a secret's owner, or without the token itself, is none: the next place is looked at."""
+    helper(home, "empty", f"cat >/dev/null; echo '{json.dumps({'Username': user, 'Secret': ''})}'")
+    docker_config(home, credsStore="empty")
+    write(home / ".netrc", f'machine {HOST} login {NAME} password "{SECRET}"')
+    assert found() == (NAME, SECRET, "", "")
 
 
 def test_helper_is_asked_once(home: Path) -> None:

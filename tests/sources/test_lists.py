@@ -37,6 +37,16 @@ def test_tags_in_pages(fake: FakeRegistry, client: Registry) -> None:
     assert fake.seen[1] == "GET /v2/app/tags/list?last=b"
 
 
+@pytest.mark.parametrize("rest", ['; Rel="next"', "; rel=NEXT", '; rel="last next"', "", '; title="x"; REL=next'])
+def test_any_link(fake: FakeRegistry, client: Registry, rest: str) -> None:
+    """However a registry writes that there is a next page (RFC 8288), no page is left out."""
+    fake.push("r01", None, AMD)
+    fake.on(
+        "GET /v2/_catalog?n=1000", json_reply({"repositories": ["r00"]}, Link=f"</v2/_catalog?last=r00&n=1000>{rest}")
+    )
+    assert client.repositories() == names(range(2))
+
+
 LOOP = json_reply({"repositories": ["a"]}, Link='</v2/_catalog?n=1000>; rel="next"')
 AWAY = json_reply({"repositories": ["a"]}, Link='<http://example.com/v2/a/tags/list?n=1>; rel="next"')
 HOLLOW = json_reply({"repositories": []}, Link='</v2/_catalog?last=a>; rel="next"')

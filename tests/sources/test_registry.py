@@ -222,6 +222,7 @@ def test_a_registry_that_puts_off_for_an_hour(
         (Reply(404), "HTTP 404, which is not how"),
         (error_reply(401, "UNAUTHORIZED"), "401 UNAUTHORIZED: .* no credentials for 127.0.0.1.* docker login"),
         (Reply(301, headers={"Location": "https://x/v2/"}), "registry.url to where it redirects"),
+        (Reply(407), "the proxy wants a user and a password; write them into its URL"),
         (Reply(how="reset"), "the connection broke"),
         (Reply(how="stall"), r"no answer within 0\.6 s; check that the registry runs"),
     ],
@@ -232,6 +233,19 @@ def test_check(fake: FakeRegistry, client: Registry, reply: Reply, problem: str)
     with pytest.raises(RegistryError, match=problem):
         client.check()
     assert fake.seen == ["GET /v2/"]
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_no_head(fake: FakeRegistry, client: Registry, status: int) -> None:
+    """Where HEAD is not allowed, GET tells the same; of a blob no more than a byte is read."""
+    fake.push("app", "1", AMD)
+    blob = AMD.blobs[0].digest
+    for path in ("app/manifests/1", f"app/blobs/{blob}", f"app/blobs/{UNKNOWN}"):
+        fake.on(f"HEAD /v2/{path}", Reply(status), forever=True)
+    assert client.digest("app", "1") == AMD.digest
+    assert Api(client).state("app") == ({"1": AMD.digest}, None)
+    assert client.blob_exists("app", blob)
+    assert not client.blob_exists("app", UNKNOWN)
 
 
 def test_plain_answer(fake: FakeRegistry, client: Registry) -> None:

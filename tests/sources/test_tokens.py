@@ -309,6 +309,21 @@ def test_registry_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.asked == []
 
 
+def test_registry_token_of_basic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry token goes to whoever asks, in whatever way, and from then on at once; one that wants a user's
+    password says so."""
+    monkeypatch.setenv("REGDATA_TOKEN", "as.it.is")
+    for challenge in ('Basic realm="x"', "", "Negotiate", bearer()):
+        mine = Authorization(URL, Server())
+        assert mine.header(PULL) is None
+        assert mine.challenged(PULL, challenge, None) == "Bearer as.it.is"
+        assert mine.challenged(PULL, challenge, "Bearer as.it.is") is None
+        assert mine.header(Need("other", "delete")) == "Bearer as.it.is"
+        wants_a_user = "takes no token such as the token of REGDATA_TOKEN, but a user's password; set REGDATA_USERNAME"
+        expected = "does not take the token of REGDATA_TOKEN" if "Bearer" in challenge else wants_a_user
+        assert expected in str(mine.refused(PULL, challenge))
+
+
 def test_basic(user: str) -> None:
     """Basic in UTF-8, sent from then on; refused once, it is not sent again."""
     mine = Authorization(URL, Server())
@@ -327,6 +342,8 @@ def test_nothing_to_answer(user: str) -> None:
     mine = Authorization(URL, Server())
     for header in ("", "Negotiate", 'Bearer error="x"', 'Digest realm="x"'):
         assert mine.challenged(PULL, header, None) is None
+        assert "in no way that is known here" in str(mine.refused(Need("", ""), header))
+        assert "password" not in str(mine.refused(Need("", ""), header))
     assert Authorization("http://x", Server()).challenged(PULL, "Basic", None) is not None
 
 
@@ -402,7 +419,7 @@ def test_anonymous_lacks(user: None, monkeypatch: pytest.MonkeyPatch) -> None:
         (403, {}, f"{REALM} gives pöss .* no token for repository:app:pull; have it granted"),
         (404, {}, "gives no token: HTTP 404"),
         (500, {"errors": [{"code": "A", "message": "b\nc"}]}, "gives no token: HTTP 500 A: b c; its log"),
-        (302, {}, "gives no token: HTTP 302"),
+        (302, {}, "gives no token: HTTP 302; its log"),
         (200, {"token": None}, "answers without a token"),
         (200, {"token": ""}, "answers without a token"),
         (200, {"token": f"a\r\n{SECRET}"}, "answers without a token"),
@@ -416,6 +433,21 @@ def test_token_server(user: str, status: int, reply: dict[str, Any], problem: st
         mine.challenged(PULL, bearer(), None)
     assert SECRET not in "".join(traceback.format_exception(error.value))
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("location", "there"), [("/x?a=b", "https://auth.example.com/x"), ("//u:p@e/y", "https://e/y")]
+)
+def test_a_server_that_redirects(user: str, location: str, there: str) -> None:
+    """A password follows no redirect; where it leads is told."""
+    mine = Authorization(URL, lambda *_: Answer(307, {"Location": location}, b""))
+    with pytest.raises(AccessError, match=f"HTTP 307; it redirects to {there}, where no password is sent: set auth"):
+        mine.challenged(PULL, bearer(), None)
+
+
+def test_created(user: str) -> None:
+    """A token server may say 201."""
+    assert Authorization(URL, Server(lambda *_: 201)).challenged(PULL, bearer(), None) == "Bearer token-1"
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"<html>", b"\xff", b"[" * 100_000, b'"token"'])
@@ -432,7 +464,7 @@ def test_rubbish(user: str, data: bytes) -> None:
         ("http://auth.example.com/token", "has no TLS, which the registry has, so no password is sent"),
         ("http://registry.example.com/token", "has no TLS"),
         ("file:///etc/passwd", "names no token server"),
-        ("/token", "names no token server"),
+        ("/token", "names no token server, but '/token'"),
         ("", "names no token server"),
         ("https://[::1", "names no token server"),
     ],
