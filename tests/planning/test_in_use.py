@@ -22,8 +22,8 @@ from tests.support.model import NOW, Model, Node, Tag, closure, models
 from tests.support.small import few, indexed
 
 REGISTRY = "registry.prod.svc:5000"
-CLUSTERS = 10  # on each registry
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "18")) * 100 // 60  # registries, ten clusters each; 60: a thousand
+CLUSTERS = 4  # on each registry
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "18")) * 100 // 60  # registries, four clusters each
 
 
 class Cluster(NamedTuple):
