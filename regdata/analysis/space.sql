@@ -104,7 +104,7 @@ share as (
            row_number() over (partition by blob order by path) as place
     from holding
 )
-select coalesce(p.path_name, '(nobody)') as team,
+select coalesce(p.path_name, '(nobody)') as payer,
        sum(case when s.blob is null then o.blob_size
                 else o.blob_size // s.teams + (s.place <= o.blob_size % s.teams)::integer end)::bigint as bytes
 from space.owned o left join share s using (blob) left join space.path p on p.path = s.path

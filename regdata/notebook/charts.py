@@ -22,7 +22,10 @@ from regdata.notebook.drawing import (
     BLUE,
     DARK,
     GREY,
+    LETTER,
+    NAME,
     PALE,
+    POINTS,
     RED,
     SKY,
     WIDTH,
@@ -39,8 +42,8 @@ from regdata.notebook.drawing import (
 from regdata.planning.plan import Plan
 from regdata.show.words import count, is_other, percent, shorten, size
 
-MAP = 4.4  # inches of height of the treemap
-TILES = 200  # what is smaller than one of so many is not drawn by itself
+MAP = 6.0  # inches of height of the treemap
+TILES = 100  # what is smaller than one of so many is not drawn by itself
 
 
 def goes_and_stays(plan: Plan) -> Axes:
@@ -82,7 +85,7 @@ def every_byte(parts: pd.DataFrame) -> Axes:
     if parts.empty:
         return nothing(title, "There is no file.")
     total = int(parts["bytes"].sum())
-    labels = [f"{size(row.bytes)}  ({percent(row.bytes, total)}, {count(row.files, 'file')})" for row in rows(parts)]
+    labels = [f"{size(row.bytes)}  ({percent(row.bytes, total)})" for row in rows(parts)]
     return bars(title, parts["what"], [Part("", BLUE, parts["bytes"])], labels)
 
 
@@ -128,7 +131,7 @@ def size_by_age(months: pd.DataFrame, now: int | None = None) -> Axes:
         peak = int(bottom.argmax())
         axes.annotate(size(int(bottom[peak])), (peak, bottom[peak]), (0, 2), textcoords="offset points", ha="center")
         axes.set_ylim(0, max(1.1 * bottom[peak], 1))
-        every = -(-len(names) // 8)
+        every = -(-len(names) // 5)
         # The last name is always shown: it may be "unknown".
         shown = [*range(0, len(names) - every, every), len(names) - 1]
         axes.set_xticks(shown, [names[place] for place in shown])
@@ -177,7 +180,6 @@ def tags_scatter(tags: pd.DataFrame) -> Axes:
             (5 if left else -5, 5),
             textcoords="offset points",
             ha="left" if left else "right",
-            fontsize=9,
         )
         left_out = len(tags) - len(known)
         axes.set_xlabel(
@@ -199,8 +201,8 @@ def costly_layers(layers: pd.DataFrame) -> Axes:
     names = []
     for row in rows(layers):
         more = f" + {row.images - 1:,}" if row.images > 1 else ""
-        digest = row.blob_hash.partition(":")[2][:8]
-        names.append(f"{shorten(row.users.split(', ')[0], 20 - len(more))}{more}  {digest}")
+        digest = row.blob_hash.partition(":")[2][:6]
+        names.append(f"{shorten(row.users.split(', ')[0], NAME - 8 - len(more))}{more}  {digest}")
     labels = [f"{size(row.blob_size)}, {count(row.tags, 'tag') if row.tags else 'no tag'}" for row in rows(layers)]
     return bars(title, names, [Part("", BLUE, layers["blob_size"])], labels)
 
@@ -258,27 +260,21 @@ def _tile(axes: Axes, name: str, bytes_: int, tile: tuple[float, float, float, f
     gap = min(0.015, width / 4, height / 4)
     area = axes.add_patch(Rectangle((x + gap, y + gap), width - 2 * gap, height - 2 * gap, color=colour, linewidth=0))
     if label := _label(name, size(bytes_), width - 0.1, height - 0.1):
-        words, points = label
         ink = "white" if colour in (BLUE, DARK) else "black"
-        axes.text(
-            x + 0.05, y + height - 0.05, words, color=ink, va="top", fontsize=points, linespacing=1.1
-        ).set_clip_path(area)
+        said = axes.text(x + 0.05, y + height - 0.05, label, color=ink, va="top", linespacing=1.1)
+        said.set_clip_path(area)
 
 
-def _label(name: str, bytes_: str, width: float, height: float) -> tuple[str, float] | None:
-    """What fits into a tile of so many inches, and the size of its letters: the name and the size, or the name, whole
-    if it can be, on several lines."""
-    found = None
-    for points in (9.0, 8.0, 7.0, 6.0):
-        letters, lines = int(width * 72 / points / 0.62), int(height * 72 / points / 1.25)
-        wrapped = textwrap.wrap(name, letters, break_on_hyphens=True) if letters >= 3 and lines else []
-        if wrapped and len(wrapped) < lines and len(bytes_) <= letters:
-            return "\n".join([*wrapped, bytes_]), points
-        if wrapped and found is None and len(wrapped) <= lines:
-            found = "\n".join(wrapped), points
-    if found is None and letters >= 3 and lines:
-        found = shorten(name, letters), points
-    return found
+def _label(name: str, bytes_: str, width: float, height: float) -> str:
+    """What fits into a tile of so many inches: the name and the size, or the name, whole if it can be, on several
+    lines."""
+    letters, lines = int(width * 72 / POINTS / LETTER), int(height * 72 / POINTS / 1.25)
+    if letters < 3 or not lines:
+        return ""
+    wrapped = textwrap.wrap(name, letters, break_on_hyphens=True)
+    if len(wrapped) < lines and len(bytes_) <= letters:
+        return "\n".join([*wrapped, bytes_])
+    return "\n".join(wrapped) if len(wrapped) <= lines else shorten(name, letters)
 
 
 def stored_over_time(past: pd.DataFrame) -> Axes:
@@ -346,9 +342,9 @@ def after_conditions(changes: pd.DataFrame, *, limit: int | None = None) -> Axes
     with figure(0.9 + 0.5 * len(changes)) as axes:
         for name, shift, colour in (("now", -0.2, SKY), ("monthly", 0.2, BLUE)):
             bars = axes.barh(places[1:] + shift, changes[name][1:], height=0.36, color=colour)
-            axes.bar_label(bars, [size(value) for value in changes[name][1:]], padding=4, fontsize=9)
+            axes.bar_label(bars, [size(value) for value in changes[name][1:]], padding=4)
         anyway = axes.barh(places[:1], changes["now"][:1], height=0.5, color=GREY)
-        axes.bar_label(anyway, [size(value) for value in changes["now"][:1]], padding=4, fontsize=9)
+        axes.bar_label(anyway, [size(value) for value in changes["now"][:1]], padding=4)
         key = [("no clean-up", GREY), ("run now", SKY), ("run every month", BLUE)]
         if limit is not None and limit <= 1.5 * most:
             axes.axvline(limit, color=RED, linewidth=1.5)

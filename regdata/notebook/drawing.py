@@ -17,8 +17,10 @@ from matplotlib.ticker import FuncFormatter
 from regdata.show.words import is_other, other, shorten, size
 
 TOP = 20  # bars
-NAME = 30  # letters of an image's name beside a bar
-WIDTH = 5.6  # inches: a phone still shows letters that can be read
+NAME = 24  # letters of an image's name beside a bar
+WIDTH = 5.0  # inches
+POINTS = 10  # of letters: on a phone's 390 pixels, where a figure is made a quarter smaller, still ten pixels
+LETTER = 0.6  # of its height: how wide one is, about
 DOTS = 96  # an inch
 
 BLUE, SKY, RED, GREY, PALE, DARK = "#0072B2", "#56B4E9", "#D55E00", "#999999", "#BBBBBB", "#777777"
@@ -27,7 +29,7 @@ INK = "#757575"  # can be read on white and on black: a figure has no background
 FAINT = "#8c959f55"
 
 STYLE: Any = {
-    "font.size": 10,
+    "font.size": POINTS,
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.facecolor": "none",
@@ -37,9 +39,6 @@ STYLE: Any = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
     "legend.frameon": False,
     "text.parse_math": False,  # a name may hold a $
 }
@@ -88,7 +87,7 @@ def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part
             begin += lengths * drawn
         for place, end, label, fits in zip(places, begin, labels, drawn, strict=True):
             said = label if fits else f"{label} together"
-            axes.annotate(said, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+            axes.annotate(said, (end, place), (4, 0), textcoords="offset points", va="center")
         axes.set_yticks(places, [name if " " in name else shorten(name, NAME) for name in names])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlim(0, max(begin.max(), 1))
@@ -102,29 +101,26 @@ def bars(title: str, names: Sequence[str] | pd.Series[str], parts: Sequence[Part
 def nothing(title: str, words: str) -> Axes:
     with figure(1) as axes:
         axes.set_axis_off()
-        axes.set_title(title)
         axes.text(0, 0.5, words)
+        legend(axes, title)
     return axes
 
 
-def legend(axes: Axes, title: str, entries: Sequence[tuple[str, str]]) -> None:
-    """The title, and what the colours mean below it."""
-    if not entries:
-        axes.set_title(title)
-        return
-    key = axes.legend(
+def legend(axes: Axes, title: str, entries: Sequence[tuple[str, str]] = ()) -> None:
+    """The title above the figure, and what the colours mean below it: in as many columns as there is room for."""
+    longest = max((len(name) for name, _ in entries), default=0)
+    key = axes.figure.legend(
         handles=[Patch(color=colour, label=name) for name, colour in entries],
         title=title,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=min(len(entries), 3),
+        loc="outside upper left",
+        ncols=max(1, min(len(entries), int(WIDTH * 72 / (LETTER * POINTS * longest + 2.5 * POINTS)))),
         alignment="left",
         handlelength=0.8,
         borderaxespad=0.2,
         borderpad=0,
         columnspacing=1.2,
     )
-    key.get_title().set(fontsize=11, fontweight="bold")
+    key.get_title().set(fontsize=POINTS + 1, fontweight="bold")
 
 
 def sizes_on(axes: Axes) -> None:

@@ -32,6 +32,7 @@ IMAGES_OF_PLAN = 20
 IMAGES_OF_CHANGES = 20
 PLACES_OF_AILMENT = 20
 BASES = 15
+PAYERS = 19
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TAGS = 50
 DIGEST = 12  # of a digest's letters
@@ -351,11 +352,15 @@ def who_pays(shares: pd.DataFrame) -> Document:
     if shares.empty:
         return Document((Line("", "Nothing is stored."),))
     priced, total = shares["price"].notna().all(), int(shares["bytes"].sum())
-    rows: list[Sequence[Cell]] = [
-        (row.team, Bytes(row.bytes), percent(row.bytes, total), *([f"{row.price:,.2f}"] if priced else []))
-        for row in space.rows(shares)
-    ]
-    rows.append(("total", Bytes(total), "", *([f"{shares['price'].sum():,.2f}"] if priced else [])))
+
+    def row(name: str, some: pd.DataFrame) -> Sequence[Cell]:
+        held = int(some["bytes"].sum())
+        return (name, Bytes(held), percent(held, total), *([f"{some['price'].sum():,.2f}"] if priced else []))
+
+    first, rest = shares.iloc[:PAYERS], shares.iloc[PAYERS:]
+    rows = [row(str(name), some) for name, some in first.groupby("team", sort=False)]
+    rows += [row(other(len(rest)), rest)] if len(rest) else []
+    rows.append(row("total", shares))
     table = Table(("team", "pays for", "share", *(["a month"] if priced else [])), rows, total=True)
     if priced:
         return Document((table,))

@@ -75,6 +75,18 @@ def test_who_pays() -> None:
     assert "price_per_gb_month" in str(views.who_pays(space.who_pays(two.inventory())))
 
 
+def test_who_pays_among_many() -> None:
+    """Each team has its own name, however many there are; what is beyond the first ones is summed up where shown."""
+    many = Small()
+    for number in range(30):
+        many.push(f"team{number}/app", "1", days=1, **{f"layer{number}": 1000 * (number + 1)})
+    shares = space.who_pays(many.inventory())
+    assert list(shares["team"]) == [f"team{number}" for number in reversed(range(30))]
+    shown = str(views.who_pays(shares)).splitlines()
+    assert shown[20].startswith("other (11)")
+    assert shown[21].startswith("total")
+
+
 def test_without_base_path(small: Small) -> None:
     """What only the store can tell is left out, in a sentence; the ages count no leftovers."""
     small.columns["blobs"] = no_rows()["blobs"]
