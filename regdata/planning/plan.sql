@@ -66,8 +66,7 @@ left join spared_tag p on p.id = t.id
 left join tag_node n on n.id = t.id
 left join attachment a on a.id = t.id
 left join (select id, subject from named union select id, subject from tag_node join referrer using (node)) s on s.id = t.id
-where t.id in (select id from selected) or a.subject in (select node from gone)
-qualify row_number() over (partition by t.id order by kept_because nulls last) = 1;
+where t.id in (select id from selected) or a.subject in (select node from gone);
 
 create temp table tag_plan as
 with leaving as (select id from touched where kept_because is null),

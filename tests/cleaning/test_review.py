@@ -16,7 +16,7 @@ from regdata.cleaning.review import Review
 from regdata.planning.plan import Plan
 from regdata.planning.rules import Spared
 from regdata.sources.columns import Columns
-from regdata.sources.source import Glance, Part
+from regdata.sources.source import Glance, Going, Part
 from tests.support.helpers import numbered
 from tests.support.small import DAY, NOW, Small, digest
 
@@ -73,11 +73,13 @@ def pushed_at(made: Small, table: str, name: str, when: int | None) -> None:
     made.columns[table]["pushed"][made.columns[table][column].index(key)] = when
 
 
-@pytest.mark.parametrize("told", [None, "newest_rank <= 2"], ids=["conf.json", "plan"])
-def test_protected_meanwhile(told: str | None) -> None:
-    """What `protect` matches only now, since another tag was deleted by others, stays; whoever said `protect`."""
-    inventory = store(*ALL).inventory(protect=None if told else "newest_rank <= 2")
-    plan = regdata.plan(inventory, "1=1", protect=told)
+@pytest.mark.parametrize("told", [False, True], ids=["conf.json", "plan"])
+def test_protected_meanwhile(told: bool) -> None:
+    """What `protect` matches only now, since another tag was deleted by others, stays; whoever said `protect`, and as
+    its engine reads it: LIKE ignores case in SQLite."""
+    protect = "newest_rank <= 2 and image_name like 'A/%'"
+    inventory = store(*ALL).inventory(protect=None if told else protect, engine="sqlite")
+    plan = regdata.plan(inventory, "1=1", protect=protect if told else None)
     assert still_goes(plan, *ALL) == {"1.0"}
     assert still_goes(plan, "1.0", "3.0") == set()
 
@@ -124,6 +126,52 @@ def test_an_index_by_digest_alone() -> None:
     outcome = Outcome(regdata.plan(store(*ALL).inventory(), "1=1"))
     assert names(agreed(outcome, store(*ALL))) == set(ALL)
     assert names(agreed(outcome, now)) == {"1.0", "3.0"}
+
+
+def test_a_child_whose_index_this_run_deleted() -> None:
+    """It goes, however young: it is an orphan by our own deletion, also where others have changed its image since."""
+    then, now = (indexed(images) for images in (True, False))
+    outcome = Outcome(regdata.plan(then.inventory(), "tag_name in ('1.0', '2.0', 'index')"))
+    outcome.deleted.add(Manifest(IMAGE, digest("index")))
+    assert names(agreed(outcome, now)) == {"2.0", "None"}
+
+
+def indexed(first: bool) -> Small:
+    """An index of a child that was pushed half an hour ago, beside two versions; or what is left without the index and
+    the first of them."""
+    made = store("1.0", "2.0") if first else store("2.0")
+    made.push(IMAGE, None, days=1 / 48, base=100)
+    if first:
+        made.row("contents", manifest_hash=digest("index"), media_type="m", manifest_size=1, kind="index")
+        made.row("revisions", image_name=IMAGE, manifest_hash=digest("index"), pushed=NOW - DAY)
+        made.row("tags", image_name=IMAGE, tag_name="index", tag_hash=digest("index"), pushed=NOW - DAY)
+        child = {"manifest_hash": digest("index"), "reference_hash": digest(f"{IMAGE}None")}
+        made.row("references", reference_kind="manifest", reference_size=1, **child)
+    return made
+
+
+def test_what_a_glance_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right before a manifest goes: is it as old as it was, in an image without tags, too; are on it the tags that are
+    left, and none that were taken; is what lists it gone, if this run deleted that. A tag that moved is not its own."""
+    then = indexed(True)
+    then.push("b/app", None, days=50, base=100)
+    then.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
+    then.row("tags", image_name=IMAGE, tag_name="moved", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
+    outcome = Outcome(regdata.plan(then.inventory(), "tag_name <> '2.0'"))
+    outcome.deleted.add(Manifest(IMAGE, digest("index")))
+    outcome.taken.add(Tag(IMAGE, "same"))
+    outcome.give_up(Members(set(), {Tag(IMAGE, "moved")}))
+    asked: list[Going] = []
+    monkeypatch.setattr(Now, "glance", lambda now, repository, digests: lambda going: asked.append(going) is None)
+    review = Review(outcome, Now(then))  # type: ignore[arg-type]
+    for image, name in (("b/app", "None"), (IMAGE, "1.0"), (IMAGE, "None")):
+        review.still_goes(image)
+        assert review.as_it_was(Manifest(image, digest(f"{image}{name}")))
+    assert asked == [
+        Going(digest("b/appNone"), NOW - 50 * DAY, tags=[], taken=[], above=[]),
+        Going(digest(f"{IMAGE}1.0"), NOW - 99 * DAY, tags=["1.0"], taken=["same"], above=[]),
+        Going(digest(f"{IMAGE}None"), NOW - DAY // 48, tags=[], taken=[], above=[digest("index")]),
+    ]
 
 
 def test_what_our_own_untagging_left() -> None:
