@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regdata.command.output import check_place
 from regdata.command.program import USAGE, Program, add_conf
 from regdata.errors import ConfigError, RegdataError
 
@@ -46,6 +48,10 @@ def add_sql_id(parser: argparse.ArgumentParser) -> None:
 
 def clean(program: Program, arguments: argparse.Namespace) -> int:
     """Runs delete.ipynb with sql_id, action, conf, gc and force; returns the exit code."""
+    if arguments.json and arguments.csv == "-":
+        return program.fail("--json and --csv - would both print on stdout: give --csv a file", code=USAGE)
+    if arguments.csv and arguments.csv != "-":
+        check_place(Path(arguments.csv), "--csv")
     config = program.load(arguments.conf)
     try:
         config.condition(arguments.sql_id)

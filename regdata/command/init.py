@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from regdata.collecting.own import check_collector
+from regdata.command.output import check_place
 from regdata.command.program import Program
 from regdata.config import Config, check_config
 from regdata.errors import ConfigError, RegdataError
@@ -33,6 +34,7 @@ def init(program: Program, url: str, base_path: str | None, file: Path) -> int:
     """
     file = file.absolute()
     _check_absent(file)
+    check_place(file, "--conf")
     if base_path is None and sys.stdin.isatty() and sys.stdout.isatty():
         base_path = input("The registry's folder, if it can be read here (Enter: none): ").strip()
     registry = {"url": url if "://" in url else f"{_scheme(url)}://{url}"}
@@ -88,5 +90,5 @@ def _tried(check: Callable[[], None]) -> str:
     try:
         check()
     except RegdataError as error:
-        return f"no: {error}"
+        return f"no: {error}".replace(", so nothing was deleted", "")  # nobody asked for it
     return "yes"

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from regdata.errors import StorageError
 from regdata.plain import plain
 
 
@@ -62,6 +63,14 @@ def tolerant_output() -> Iterator[None]:
         for stream in ours:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def check_place(file: Path, option: str) -> None:
+    """Raises StorageError where ``file``, which ``option`` names, can't be written: before anything else is done."""
+    folder = file.absolute().parent
+    if file.is_dir() or not (folder.is_dir() and os.access(file if file.exists() else folder, os.W_OK)):
+        why = "is a folder" if file.is_dir() else "can't be written" if folder.is_dir() else "has no folder"
+        raise StorageError(f"{option}: {file} {why}: give another file")
 
 
 def have_home() -> None:

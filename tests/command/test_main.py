@@ -71,6 +71,26 @@ def test_usage(arguments: list[str], expected: str, capsys: pytest.CaptureFixtur
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["list", "x", "--json", "--csv", "-"], 2, "--json and --csv - would both print on stdout"),
+        (["list", "x", "--csv", "none/x.csv"], 1, "none/x.csv has no folder"),
+        (["list", "x", "--csv", "."], 1, ". is a folder"),
+        (["init", "http://127.0.0.1:1", "--conf", "none/conf.json"], 1, "none/conf.json has no folder"),
+    ],
+)
+def test_where_to_write_is_looked_at_first(
+    arguments: list[str], code: int, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that can't be written is told before a registry is asked, a folder made or anything deleted."""
+    assert program.main(arguments) == code
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not list(Path.cwd().glob("reports"))
+
+
 def test_from_nothing_to_a_listing(demo_registry: LocalRegistry, regdata: Call, tmp_path: Path) -> None:
     """`init` says what can be done and writes a conf.json by which `list` lists; neither changes what is stored."""
     before = store_tags(demo_registry.base_path), store_bytes(demo_registry.base_path)
