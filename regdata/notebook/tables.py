@@ -39,6 +39,8 @@ class Behind:
         self.frame = shown
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        if self.frame.empty:  # the chart has said so
+            return {"text/plain": ""}
         rows = Document((Fold(f"The table behind it, {len(self.frame):,} rows", frame(readable(self.frame))),))
         return bundle(self.frame) | {"text/plain": "", "text/html": rows.html}
 

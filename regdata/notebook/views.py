@@ -112,19 +112,20 @@ def _would(said: str) -> str:
 
 
 def tags(shown: Plan) -> Document:
-    """The first tags of a plan, each with its dates, its size, its digest, and what becomes of it and why."""
+    """The first tags of a plan: dates, size, digest, what becomes of each, and why: by the reasons that the plan puts
+    into words."""
     rows = shown.explanations
     head = ("image", "tag", "pushed" if shown.inventory.from_store else "built", "age", "size", "digest", "goes", "why")
     cells: list[Sequence[Cell]] = [
         (
             shorten(row.image_name),
             shorten(row.tag_name),
-            _known(row.tag_timestamp, lambda time: f"{datetime.fromtimestamp(int(time), UTC):%Y-%m-%d %H:%M}"),
+            _known(row.tag_timestamp, _when),
             _known(row.age_days, lambda days: f"{int(days):,} d"),
             _known(row.tag_size, Bytes),
             Code(row.tag_hash.partition(":")[2][:DIGEST]),
             ACTIONS[row.action],
-            row.reason if row.reason == "selected" else f"{row.reason}: {row.why.replace('`', '')}",
+            row.reason if row.reason != "in-use" else f"{row.reason}: {row.why}",
         )
         for row in space.rows(rows.head(TAGS))
     ]

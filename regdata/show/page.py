@@ -16,11 +16,12 @@ a { color: #0550ae; }
 .output_subarea { margin: .6rem 0; overflow-x: auto; }
 img, svg { max-width: 100%; height: auto; }
 pre, code { font: .875em/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+code { overflow-wrap: anywhere; }
 pre { margin: 0; padding: .6rem .8rem; background: #f6f8fa; border-radius: 6px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 .output_error pre { border-left: 4px solid #cf222e; background: #fff1f0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid #d8dee4; text-align: right;
+th, td { padding: .3rem .5rem; border: 0; border-bottom: 1px solid #d8dee4; text-align: right;
   vertical-align: top; }
 thead th { border-bottom: 2px solid #8c959f; }
 tbody tr:nth-child(even) { background: #f6f8fa; }
@@ -47,8 +48,11 @@ tbody tr:nth-child(even) { background: #f6f8fa; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h1, h2, h3 { break-after: avoid; }
   img, svg, tr { break-inside: avoid; }
+  img { max-height: 11cm; width: auto; }
+  table { font-size: 8pt; }
+  th, td { padding: .15rem .35rem; }
   thead { display: table-header-group; }
-  .output_subarea { overflow: visible; }
+  main div { overflow: visible !important; }
 }
 """
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import start_new_kernel
+
+from regdata.notebook import tables
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FRAME = """pd.DataFrame({
@@ -68,3 +71,8 @@ def test_behind_a_chart(kernel: BlockingKernelClient, *, attended: bool) -> None
     data = shown(kernel, f"tables.Behind({FRAME})", attended=attended)
     assert (WIDGET in data) is attended
     assert "<details><summary>The table behind it, 2 rows</summary>" in data["text/html"]
+
+
+def test_behind_an_empty_chart() -> None:
+    """Where there is nothing the chart has said so, and no table does once more."""
+    assert tables.Behind(pd.DataFrame({"bytes": []}))._repr_mimebundle_() == {"text/plain": ""}
