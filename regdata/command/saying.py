@@ -46,8 +46,9 @@ def _copy(rows: Path, csv: str) -> None:
 def _print(run: PastRun, page: Path | None) -> None:
     shown = [EXPECT, PLAN] if run.facts.get("expectations") else [PLAN]
     listing = "" if deletes(run.facts) or page is None else _listing(page.with_suffix(".ipynb"), shown)
+    notes = [f"Note: {note}" for note in texts(run.facts, "notes") if listing and note not in listing]
     sentence = outcome(run).text() if run.facts else ""
-    for said in filter(None, (listing, sentence, f"report  {page}" if page else "")):
+    for said in filter(None, (listing, *notes, sentence, f"report  {page}" if page else "")):
         print(plain(said))
 
 

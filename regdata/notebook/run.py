@@ -87,6 +87,7 @@ class Run(Shown):
         self._tick, self._ask = tick, ask
         self._waited: Waited | None = None
         self._raised = False  # whether what went wrong is said where it was raised
+        self._said: list[str] = []  # what the registry is, as far as it is out of the ordinary
         self.record = Record.open(
             config,
             sql_id=sql_id,
@@ -142,8 +143,13 @@ class Run(Shown):
         if note:
             said = "the registry puts requests off (429 or 503): regdata waits, and goes on more slowly"
             http.pace.slowed = lambda: note(said)
-            site.say = note
+            site.say = lambda text: self._say(text, note)
         return site
+
+    def _say(self, text: str, note: Note) -> None:
+        if text not in self._said:
+            self._said.append(text)
+            note(text)
 
     def scan(self) -> Inventory:
         """What the registry holds. Before that, a run that deletes sees to what interrupted runs left."""
@@ -261,7 +267,7 @@ class Run(Shown):
                 tags_kept=int((tags["action"] == "keep").sum()),
                 bytes_predicted=promise.total,
                 bytes_to_set_aside=made.reclaimable - promise.unneeded,
-                notes=list(made.notes),
+                notes=[*self._said, *made.notes],
             )
         self.planned = made
         return made
@@ -288,7 +294,7 @@ class Run(Shown):
             for past in self.interrupted if not self.record.facts["errors"] else []:
                 settle(past, by=self.record.folder)
             finishes = [f"this run finished the work of another: {told(past)}" for past in self.interrupted]
-            self.result = replace(self.result, notes=[*finishes, *self.result.notes])
+            self.result = replace(self.result, notes=[*finishes, *self._said, *self.result.notes])
             self.record.write(notes=self.result.notes)
         return self.result
 

@@ -31,7 +31,7 @@ def abilities(site: Site, names: Sequence[str], *, tries: bool) -> Abilities:
         return Abilities("kind not known", UNTRIED, UNTRIED, catalog)
     name, registry = names[0], site.registry
     version = site.version(names)
-    kind = f"distribution {version}, as it answers"
+    kind = f"distribution {version}{' as a pull-through cache' if registry.is_cache else ''}, as it answers"
     in_folder = "yes, in its folder" if site.from_store and site.store.writable else ""
     if not tries:
         listing = "yes, as it lists its tags" if version == "3.x" else "no, as it lists its tags"

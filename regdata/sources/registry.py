@@ -54,6 +54,7 @@ class Registry:
         self.timeout = timeout
         self.http = Transport(self.url, reach, timeout=timeout)
         self.display = self.http.display  # without user and password
+        self.is_cache = False  # a pull-through cache, as far as it was found out (regdata.sources.upstream)
         self._lists = Lists(self.http, reach, self.check)
 
     @classmethod

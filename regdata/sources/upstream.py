@@ -12,7 +12,8 @@ from regdata.sources.registry import ACCEPT, Registry
 def say_if_cache(registry: Registry, repositories: Iterable[str], say: Callable[[str], object]) -> None:
     """Says what reading one of these repositories does, where it is in a pull-through cache."""
     progress.now.how = ""
-    if any(_is_cached(registry, repository) for repository in repositories):
+    registry.is_cache = any(_is_cached(registry, repository) for repository in repositories)
+    if registry.is_cache:
         progress.now.how = " through a pull-through cache"
         say(
             f"{registry.display} answers as a pull-through cache does: its lists are those of the registry behind it, "
