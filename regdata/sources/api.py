@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -142,6 +144,21 @@ class Api:
         return found
 
 
+def _unsigned(answer: Answer) -> bytes:
+    """A manifest's own bytes: schema 1 is served with signatures, which its digest leaves out (docker's libtrust,
+    jsonsign.go)."""
+    data = answer.data
+    if answer.headers.get("Content-Type", "").endswith(".manifest.v1+prettyjws"):
+        with suppress(ValueError, LookupError, TypeError, RecursionError):
+            described = json.loads(_decoded(json.loads(data)["signatures"][0]["protected"]))
+            return data[: described["formatLength"]] + _decoded(described["formatTail"])
+    return data
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
 def _counted(answer: _R) -> _R:
     progress.now.step()
     return answer
@@ -231,13 +248,14 @@ class _Reading:
         answer = self.registry.attempt(path, ACCEPT)
         digest = answer.digest
         if answer.status == 200:
-            known = digest or sha256_of(answer.data)
-            content = parse_manifest(known, answer.data, answer.headers.get("Content-Type"))
+            data = _unsigned(answer)
+            known = digest or sha256_of(data)
+            content = parse_manifest(known, data, answer.headers.get("Content-Type"))
             if digest is None and content.error:  # may be anybody's answer, an error page say
                 return _Tag(None, content.error, None)
-            self._keep(content, answer.data)
+            self._keep(content, data)
             self.cache.met(self._url(pair))
-            return _Tag(known, None if matches(known, answer.data) else content.error, content)
+            return _Tag(known, None if matches(known, data) else content.error, content)
         if digest is None and answer.status != 404:
             with suppress(RegistryError):
                 digest = self.registry.digest(*pair)
@@ -297,8 +315,9 @@ class _Reading:
                 continue
             media_type = answer.headers.get("Content-Type")
             if answer.status == 200:
-                content = parse_manifest(digest, answer.data, media_type)
-                self._keep(content, answer.data)
+                data = _unsigned(answer)
+                content = parse_manifest(digest, data, media_type)
+                self._keep(content, data)
                 return content, names[number:]
             return unreadable(digest, answer.error), names[number:]
         return None, []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import requests
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm
 
-from regdata.demo.samples import Image, make_layer
+from regdata.demo.samples import Blob, Image, make_layer
 from regdata.sources.manifest import OCI_INDEX, OCI_MANIFEST
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -43,6 +47,46 @@ def push_manifest(url: str, repository: str, reference: str | None, data: bytes,
         done = session.put(where, data=data, headers={"Content-Type": media_type})
         assert done.status_code == 201, done.text
     return digest
+
+
+def push_schema1(url: str, repository: str, tag: str, *layers: Blob) -> str:
+    """Pushes an image as Docker did until 2016, signed by a key of its own; returns its digest."""
+    for layer in layers:
+        push_blob(url, repository, layer.data)
+    history = json.dumps({"id": "a" * 64, "created": "2015-01-01T00:00:00Z", "architecture": "amd64", "os": "linux"})
+    manifest = {
+        "schemaVersion": 1,
+        "name": repository,
+        "tag": tag,
+        "architecture": "amd64",
+        "fsLayers": [{"blobSum": layer.digest} for layer in layers],
+        "history": [{"v1Compatibility": history} for _ in layers],
+    }
+    payload = json.dumps(manifest, indent=3).encode()
+    signed = payload[:-2] + b',\n   "signatures": [' + json.dumps(_signature(payload)).encode() + b"]\n}"
+    with requests.Session() as session:
+        session.trust_env = False
+        headers = {"Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}
+        done = session.put(f"{url}/v2/{repository}/manifests/{tag}", data=signed, headers=headers)
+        assert done.status_code == 201, done.text
+    return digest_of(payload)
+
+
+def _signature(payload: bytes) -> dict[str, Any]:
+    """As docker's libtrust signs JSON (jsonsign.go): all but the payload's last two bytes stand before it."""
+    key, algorithm = generate_private_key(SECP256R1()), ECAlgorithm(ECAlgorithm.SHA256)
+    described = {"formatLength": len(payload) - 2, "formatTail": _base64(payload[-2:]), "time": "2015-01-01T00:00:00Z"}
+    protected = _base64(json.dumps(described).encode())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    name = base64.b32encode(hashlib.sha256(public).digest()[:30]).decode()
+    jwk = {name: str(value) for name, value in ECAlgorithm.to_jwk(key.public_key(), as_dict=True).items()}
+    jwk["kid"] = ":".join(name[start : start + 4] for start in range(0, len(name), 4))
+    signature = algorithm.sign(f"{protected}.{_base64(payload)}".encode(), key)
+    return {"header": {"jwk": jwk, "alg": "ES256"}, "signature": _base64(signature), "protected": protected}
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def descriptor(data: bytes, media_type: str, algorithm: str = "sha256", **more: Any) -> dict[str, Any]:
