@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from regdata.collecting.aftermath import Claimed, check_up, clear, held
+from regdata.collecting.probes import canary
+from regdata.collecting.sweep import SPARED
 from regdata.collecting.twins import Twins, twins_of
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
@@ -25,6 +27,8 @@ from regdata.inventory.scan import can_set_aside, leaves_manifests
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.shown import Shown
+from regdata.show.words import count
+from regdata.sources.claims import Claims
 from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
@@ -109,6 +113,7 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
     with ExitStack() as stack:
         interrupted = stack.enter_context(interrupts_held_back())
         try:
+            lives = _canary(stack, config, site, storage, record)
             if commands.run("gc-before") and not interrupted() and (goes := _told(ready, commands.errors)):
                 for start in range(0, max(len(goes.links), 1), _LINKS):
                     record.journal({"event": "collecting", "blobs": goes.links[start : start + _LINKS]})
@@ -126,15 +131,28 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
         try:
             gone = goes.links if freed is None else [one for one in goes.links if one[1] in freed]
             claimed, left = (Claimed(), []) if errors else clear(site, gone)
-        except CleanupError as error:
-            claimed, left, errors = Claimed(), [], [str(error)]
-        if claimed.left or (claimed.cleared and (config.gc_after or not storage)):
+            survived = not errors and lives()
+        except (CleanupError, RegistryError) as error:
+            claimed, left, errors, survived = Claimed(), [], [str(error)], True
+        if claimed.left or survived or (claimed.cleared and (config.gc_after or not storage)):
             twins.put_back()
+        if claimed.left or (claimed.cleared and not survived and (config.gc_after or not storage)):
             errors = claimed.error
-        else:
+        elif not errors:
             notes = claimed.note + (held(goes.links, left) if freed is None else [])
+            notes += [f"{count(len(twins.back), 'blob')} stayed: {SPARED['lasting']}"] if survived else []
     freed = freed and {digest: size for digest, size in freed.items() if digest not in twins.back}
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors, spared=twins.back)
+
+
+def _canary(
+    stack: ExitStack, config: Config, site: Site, storage: Storage | None, record: Record
+) -> Callable[[], bool]:
+    """Tells whether the registry's cache survives gc-after, where that decides what becomes of manifests' bytes."""
+    names = site.store.repositories() if storage and config.gc_after else []
+    if not (storage and names):
+        return lambda: False
+    return stack.enter_context(canary(Claims(site.registry), storage, names[0], record.journal))
 
 
 def _told(ready: Callable[[], Goes], errors: list[str]) -> Goes | None:

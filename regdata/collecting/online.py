@@ -6,8 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Collection as Digests
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from typing import Any, Protocol, Self
 
 from regdata.collecting import trash
 from regdata.collecting.sweep import SPARED, WAIT, Item, Journal, Sweep, Swept
@@ -17,6 +19,7 @@ from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
 from regdata.sources.dates import is_before
 from regdata.sources.guard import guarded
+from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Link, Watch, read_links
@@ -30,7 +33,7 @@ class Reading:
     there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
     digest. empty: repositories that hold nothing and are to be removed. A link that was not surely written before
     ``young`` (UTC epoch seconds) is a push in flight, unless it is one of ``held``, repository and digest: a manifest
-    used it.
+    used it. lasting: those that are freed only if the registry restarts.
     """
 
     began: int
@@ -41,6 +44,7 @@ class Reading:
     empty: Digests[str] = frozenset()
     young: int | None = None
     held: Digests[tuple[str, str]] = frozenset()
+    lasting: Digests[str] = frozenset()
 
     @classmethod
     def of(cls, inventory: Inventory, *, began: int, **more: Any) -> Self:
@@ -53,6 +57,14 @@ class Reading:
             missing=frozenset(inventory.blobs[~stored]["blob_hash"]),
             **more,
         )
+
+
+class Pause(AbstractContextManager[object], Protocol):
+    """A time in which the registry is stopped, or takes no pushes."""
+
+    def forgot(self) -> bool:
+        """Whether its cache knows nothing any more of what it knew before that. CleanupError where that can't be told,
+        or where it does and can't be collected while it runs."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +108,15 @@ def collect(
     run: str,
     keeps_days: float = 0,
     empties: bool = False,
-    stopped: bool = False,
+    pause: Pause | None = None,
     wait: float = WAIT,
 ) -> Collected:
     """Collects what ``reading`` says, and frees what was set aside more than ``keeps_days`` ago, or before this run
     (``empties``).
 
-    ``run``: the name of what is set aside; ``stopped``: whether the registry is, or takes no pushes. Raises
-    CleanupError, RegistryError or StorageError; what was undecided is back by then.
+    ``run``: the name of what is set aside. Within ``pause`` it goes without waits; if the registry comes back from that
+    knowing what it knew before, all is put back, and collected while it runs. Raises CleanupError, RegistryError or
+    StorageError; what was undecided is back by then.
     """
     aside = Aside(storage)
     with guarded(aside, run):
@@ -115,15 +128,37 @@ def collect(
         watch.expect(reading.frees, [link for item in items for link in item.links])
         # The file system's clock, which may not be ours, at the time when the reading began.
         since = reading.began + now - int(time.time())
-        claims = None if stopped else Claims(registry)
-        sweep = Sweep(aside, claims, watch, record, run=run, since=since, keeps=keeps_days > 0, wait=wait)
-        healed = sweep.run(ailing)
-        swept = sweep.run(going)
+        sweeps = partial(
+            Sweep, aside, watch=watch, record=record, run=run, since=since, keeps=keeps_days > 0, wait=wait
+        )
+        done = _paused(pause, sweeps(None), ailing, going) if pause else None
+        if done is None:
+            lasting = [item.digest for item in going if pause and item.digest in reading.lasting]
+            sweep = sweeps(Claims(registry))
+            healed = sweep.run(ailing)
+            swept = sweep.run([item._replace(frees=item.frees and item.digest not in lasting) for item in going])
+            swept.spared |= dict.fromkeys(lasting, "lasting")
+        else:
+            healed, swept = done
         swept.spared |= dict.fromkeys(young, "young")
         emptied = trash.empty(trash.due(aside, keeps_days, now, all_of_it=empties, besides=run))
         kept = trash.size(aside)
     freed, set_aside = ({}, swept.freed) if keeps_days else (swept.freed, {})
     return Collected(emptied | freed, set_aside, frozenset(emptied), kept, back, healed, swept)
+
+
+def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -> tuple[Swept, Swept] | None:
+    """What came of them; None where all is back, since the registry goes on claiming it."""
+    try:
+        with pause:
+            done = sweep.run(ailing), sweep.run(going)
+        if pause.forgot():
+            sweep.settle()
+            return done
+    finally:
+        with interrupts_held_back():
+            sweep.undo()
+    return None
 
 
 def _is_young(link: Link, reading: Reading) -> bool:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Digests
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, nullcontext
 from typing import NamedTuple
 
 import pandas as pd
 
 from regdata.collecting import trash
+from regdata.collecting.aftermath import check_up
 from regdata.collecting.commands import Collection, Commands, check_commands
 from regdata.collecting.online import Reading, collect
-from regdata.collecting.probes import Say, check_online, remove_left
+from regdata.collecting.probes import Say, canary, check_online, remove_left
 from regdata.config import Config
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
-from regdata.planning.rules import freed
+from regdata.planning.rules import freed, manifests_left
 from regdata.records.reading import past_runs
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
@@ -29,6 +29,8 @@ from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
 BY = "regdata itself"
+# A repository for what is tried out where there is none.
+_NOBODY = "regdata-probe"
 
 
 def collects_itself(config: Config, site: Site) -> bool:
@@ -55,13 +57,17 @@ def check_collector(config: Config, site: Site, images: list[str], say: Say = la
         within = site.registry.reach.repositories
         names = images or [name for name in site.source.repositories() if means(within, name)]
         for name in names[:1]:
-            site.registry.check_deletes(name)
-            site.check_written(name)
-            check_online(Claims(site.registry), _folder(config), name, say)
+            _check_running(config, site, name, say)
+
+
+def _check_running(config: Config, site: Site, name: str, say: Say) -> None:
+    site.registry.check_deletes(name)
+    site.check_written(name)
+    check_online(Claims(site.registry), _folder(config), name, say)
 
 
 def stops(config: Config) -> bool:
-    """Whether the registry is stopped, or takes no pushes, while it is collected, and starts anew after that."""
+    """Whether the registry is stopped, or takes no pushes, while it is collected; it is to start anew after that."""
     return bool(config.gc_before and config.gc_after)
 
 
@@ -95,10 +101,12 @@ def collect_own(
         empty=frozenset(site.empty_repositories(before=fresh.scanned_at - GRACE)),
         young=fresh.scanned_at - GRACE,
         held=held,
+        lasting=frozenset(manifests_left(fresh)),
     )
     commands = Commands(config, record)
-    names = list(fresh.repositories["image_name"])
-    with _around(commands, site, names[:1]) as stopped:
+    names = list(fresh.repositories["image_name"]) or [_NOBODY]
+    around = _Around(commands, config, site, record, names[0])
+    with nullcontext() if stops(config) else around:
         collected = collect(
             _folder(config),
             site.registry,
@@ -107,7 +115,7 @@ def collect_own(
             run=record.folder.name,
             keeps_days=config.trash_days,
             empties=empty_trash,
-            stopped=stopped,
+            pause=around if stops(config) else None,
         )
     record.write(
         claims_healed=collected.healed.cleared,
@@ -176,21 +184,64 @@ def _folder(config: Config) -> Storage:
     return Storage(config.registry.base_path)
 
 
-@contextmanager
-def _around(commands: Commands, site: Site, repositories: list[str]) -> Iterator[bool]:
-    """gc-before and gc-after; whether the registry is stopped, or takes no pushes, between them."""
-    try:
+class _Around:
+    """gc-before and gc-after, between which the registry takes no pushes if there are both."""
+
+    def __init__(self, commands: Commands, config: Config, site: Site, record: Record, repository: str) -> None:
+        self.commands, self.config, self.site, self.record = commands, config, site, record
+        self.repository = repository
+        self._canary = ExitStack()
+
+    def __enter__(self) -> None:
+        try:
+            if stops(self.config):
+                known = canary(*self._probing, say=self.record.journal)
+                self._lives = self._canary.enter_context(known)
+            self._before()
+        except BaseException:
+            self._after()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._after()
+
+    @property
+    def _probing(self) -> tuple[Claims, Storage, str]:
+        return Claims(self.site.registry), _folder(self.config), self.repository
+
+    def _before(self) -> None:
         with interrupts_held_back():
-            done = commands.run("gc-before")
+            done = self.commands.run("gc-before")
         if not done:
-            raise CleanupError(commands.errors.pop())
-        stopped = bool(commands.commands["gc-before"] and commands.commands["gc-after"])
-        if stopped and any(map(site.registry.takes_pushes, repositories)):
+            raise CleanupError(self.commands.errors.pop())
+        if stops(self.config) and self.site.registry.takes_pushes(self.repository):
             raise CleanupError(
-                f"gc-before ended well, but {site.registry.display} still takes pushes, so nothing was collected: have "
-                "gc-before stop the registry, or leave gc-before and gc-after out (regdata collects while it runs)"
+                f"gc-before ended well, but {self.site.registry.display} still takes pushes, so nothing was collected: "
+                "have gc-before stop the registry, or leave gc-before and gc-after out (regdata collects while it runs)"
             )
-        yield stopped
-    finally:
+
+    def _after(self) -> None:
         with interrupts_held_back():
-            commands.run("gc-after")
+            self.commands.run("gc-after")
+        self._canary.close()
+
+    def forgot(self) -> bool:
+        """Whether the registry was restarted, or keeps no cache: see `regdata.collecting.online.Pause`."""
+        if self.commands.errors:
+            raise CleanupError(f"{self.commands.errors.pop()}. Nothing was collected: what was set aside is back")
+        try:
+            check_up(self.site)
+        except RegistryError as error:
+            raise CleanupError(
+                f"the registry does not answer after gc-after, so nothing was collected: {error}"
+            ) from None
+        if not self._lives():
+            return True
+        try:
+            _check_running(self.config, self.site, self.repository, self.record.journal)
+        except (CleanupError, RegistryError) as error:
+            raise CleanupError(
+                "gc-after did not restart the registry, whose cache still knows what was to be collected; so that was "
+                f"put back: have gc-after restart it. It can't be collected while it runs, either: {error}"
+            ) from None
+        return False

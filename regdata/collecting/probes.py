@@ -11,11 +11,13 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from os.path import dirname
 from typing import Any, NamedTuple
 
 from regdata.errors import CleanupError, RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.claims import Claims
+from regdata.sources.files import told
 from regdata.sources.manifest import OCI_INDEX, OCI_MANIFEST
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
@@ -112,6 +114,30 @@ def _uploaded(registry: Registry, storage: Storage, repository: str, say: Say) -
         yield digest
     finally:
         _remove_blob(registry, storage, repository, digest)
+
+
+@contextmanager
+def canary(claims: Claims, storage: Storage, repository: str, say: Say) -> Iterator[Callable[[], bool]]:
+    """Tells whether the registry's cache is that of before: it is made to know a blob which nobody has and which is
+    gone at once. One that was restarted does not, nor one that keeps no cache. ``say``: see `check_online`."""
+    data = _MARK + secrets.token_bytes(_SIZE - len(_MARK))
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    paths = {blob_path(digest): data, layer_path(repository, digest): digest.encode()}
+    say({"event": "probing", "image": repository, "digest": digest})
+    try:
+        for path, content in paths.items():
+            with told(f"{storage.root}/{path}"):
+                storage.files.make(dirname(f"{storage.root}/{path}"))
+                storage.files.write(f"{storage.root}/{path}", content)
+        if not all(claims.has(repository, digest) for _ in range(_REPLICAS)):
+            raise CleanupError(
+                f"registry.base_path {storage.base} is not the folder that {claims.registry.display} reads (a blob of "
+                f"{repository} that was written there is not found), so nothing was collected: give its rootdirectory"
+            )
+        _remove(storage, *paths)
+        yield lambda: any(claims.has(repository, digest) for _ in range(_REPLICAS))
+    finally:
+        _remove(storage, *paths)
 
 
 def remove_left(registry: Registry, storage: Storage, repository: str, digest: str) -> None:

@@ -42,6 +42,7 @@ SPARED = {
     "young": "linked less than 2 hours ago, or nobody knows when, and no manifest uses it: a push may be in flight",
     "mentioned": "needed by a manifest that came meanwhile",
     "uploading": "an upload that does not end may be the same",
+    "lasting": "manifests' bytes: gc-after did not restart the registry, whose cache knows them; have it do so",
     "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",
 }
 
@@ -104,7 +105,8 @@ class Sweep:
 
     ``since``: when it was begun to find out what is needed (UTC epoch seconds, the store's clock); a link that is
     younger is a need of its own. ``keeps``: what is freed stays aside. ``wait``: seconds; ``size``: links in a batch.
-    Without ``claims`` the registry is stopped: nobody is waited for, and nobody asked.
+    Without ``claims`` the registry is stopped: nobody is waited for, and nobody asked; what was decided stays undecided
+    until `settle`.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Sweep:
         self.swept = Swept()
         self._active: list[_Group] = []
         self._decided: list[Item] = []
+        self._held: list[tuple[Batch, bool]] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
         self._now = 0
 
@@ -145,6 +148,17 @@ class Sweep:
                     with suppress(RegdataError):
                         group.aside.undo()
         return self.swept
+
+    def settle(self) -> None:
+        """Frees what was decided, or keeps it for some days."""
+        while self._held:
+            batch, keeps = self._held.pop()
+            batch.keep() if keeps else batch.drop()
+
+    def undo(self) -> None:
+        """Puts back all that is not settled."""
+        while self._held:
+            self._held.pop()[0].undo()
 
     def _work(self, todo: list[list[Item]]) -> None:
         while todo or self._active:
@@ -252,10 +266,10 @@ class Sweep:
         self._journal("deciding", group, count=len(group.items))
         taken = group.aside.data()
         freed = {digest: item.size for digest, item in group.items.items() if digest in taken}
-        if self.keeps and any(self.aside.has(digest) or digest in freed for digest in group.items):
-            group.aside.keep()
-        else:
-            group.aside.drop()
+        keeps = self.keeps and any(self.aside.has(digest) or digest in freed for digest in group.items)
+        self._held.append((group.aside, keeps))
+        if self.claims:
+            self.settle()
         self._active.remove(group)
         self.swept.freed |= freed
         self._journal("collected", group, count=len(freed), bytes=sum(freed.values()))

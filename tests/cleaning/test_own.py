@@ -186,8 +186,9 @@ def test_a_push_in_flight(scene: Scene) -> None:
 
 
 def test_stopped_around_it(new_scene: NewScene) -> None:
-    """With gc-before and gc-after nobody is waited for or asked, and manifests' bytes go, too."""
-    scene = new_scene(cache=True)
+    """With gc-before and gc-after nobody is waited for or asked, and manifests' bytes go, too, where the registry knows
+    nothing afterwards of what went: it was restarted, or keeps no cache."""
+    scene = new_scene(cache=False)
     scene.set(gc_command=None)
     size = store_bytes(scene.base_path)
     assert scene.clean() == ""
@@ -195,6 +196,30 @@ def test_stopped_around_it(new_scene: NewScene) -> None:
     record = json.loads((folder / "record.json").read_bytes())
     assert record["bytes_freed"] == record["bytes_predicted"] == size - store_bytes(scene.base_path)
     assert not scene.stopped.exists()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
+def test_not_restarted_by_gc_after(new_scene: NewScene, own: bool) -> None:
+    """Where gc-before and gc-after keep pushes off and don't restart the registry, manifests' bytes stay, and what was
+    collected can be pushed again, by others, too: it pulls."""
+    scene = new_scene(cache=True)
+    url = scene.registry.url
+    if own:
+        scene.set(gc_command=None)
+        assert all(has(url, "prod/old", blob) for blob in OLD.blobs)  # else manifests alone are known to the cache
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    freed = size - store_bytes(scene.base_path)
+    other = make_image([OLD.blobs[-1], make_layer("other", 900)], created=1)
+    for name in ("prod/old", "prod/new"):
+        for tag, image in (("other", other), ("old", OLD)):
+            push(url, name, tag, image)
+            assert pulls(url, name, tag, image)
+    assert broken(scene.base_path) == []
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert any("gc-after did not restart the registry" in note for note in record["notes"])
+    assert record["bytes_predicted"] > record["bytes_freed"] == freed > 0
+    assert not (scene.base_path / NAME).exists()
 
 
 def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
