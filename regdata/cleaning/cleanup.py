@@ -320,7 +320,8 @@ class _Work:
             if not inventory.collector.sees_all:  # nothing is expected, and much may go
                 names = ["image_name", "manifest_hash"]
                 staying = inventory.manifests[names].merge(gone, how="left_anti")
-                going = {digest for _, digest in _held(inventory, gone) - _held(inventory, staying)}
+                kept = {digest for _, digest in _held(inventory, staying)}
+                going = {digest for _, digest in _held(inventory, gone)} - kept
             return sorted(pair for pair in _held(inventory, gone) if pair[1] in going)
         return [(image, digest) for image in store.repositories() for digest in store.links(image) if digest in going]
 

@@ -109,6 +109,19 @@ def test_what_can_not_be_put_back(new_scene: NewScene) -> None:
     assert blobs <= scene.store().blobs
 
 
+def test_what_an_earlier_run_deleted_and_nobody_can_put_back(new_scene: NewScene) -> None:
+    """It is told, and keeps no later run from collecting."""
+    scene = new_scene()
+    assert scene.clean(gc=False) == ""
+    land(scene, LANDS["index"])
+    scene.proxy.on("PUT", CHILD.digest, Fault(status=400))
+    assert scene.clean() == ""
+    assert scene.run
+    assert scene.run.result
+    assert scene.run.result.collection.ran
+    assert any(f"{CHILD.digest}, which an earlier run deleted, is needed" in note for note in scene.run.result.notes)
+
+
 @pytest.mark.parametrize(("what", "stops"), [*((what, True) for what in LANDS), ("index", False)])
 def test_landed_before_the_registry_stopped(new_scene: NewScene, what: str, stops: bool) -> None:
     """What landed after the last look, before gc-before had stopped the registry, is whole: gc-command is not run, what

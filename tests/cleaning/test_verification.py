@@ -14,7 +14,18 @@ import requests
 
 from regdata.demo.samples import Image, make_image, make_layer, push
 from tests.collecting.test_sweep import pulls
-from tests.support.scene import CONDITION, LATEST, LIBRARY, OLD, Finished, NewScene, Scene, broken, repositories
+from tests.support.scene import (
+    BASE,
+    CONDITION,
+    LATEST,
+    LIBRARY,
+    OLD,
+    Finished,
+    NewScene,
+    Scene,
+    broken,
+    repositories,
+)
 
 
 def open_upload(scene: Scene, repository: str) -> str:
@@ -200,13 +211,15 @@ def test_nothing_but_a_push(new_scene: NewScene) -> None:
 @pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
 @pytest.mark.parametrize("exit_code", [0, 1])
 def test_lost_layer(new_scene: NewScene, store: bool, exit_code: int) -> None:
-    """A collection that takes a layer of an image that stays fails the run, which names the image."""
+    """A collection that takes a config and a layer of an image that stays fails the run, which names the image."""
     scene = new_scene(store=store)
-    layer = LATEST.blobs[2].digest
-    scene.set(gc_command=["sh", "-c", f"rm -r {blob_path(scene.base_path, layer)}; exit {exit_code}"])
+    lost = [blob.digest for blob in LATEST.blobs if blob != BASE]
+    taken = " ".join(str(blob_path(scene.base_path, digest)) for digest in lost)
+    scene.set(gc_command=["sh", "-c", f"rm -r {taken}; exit {exit_code}"])
     error = scene.clean()
-    assert layer in error
-    assert "prod/app:latest" in error if store else f"prod/app@{layer}" in error
+    assert any(digest in error for digest in lost)
+    assert f"{len(lost)} blobs that survivors need" if store else f"{len(lost)} things that should have" in error
+    assert "(prod/app:latest)" in error if store else "such as prod/app@" in error
     assert record(scene)["status"] == "failed"
     assert ("gc-command failed" in error) == bool(exit_code)
 

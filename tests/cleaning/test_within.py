@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,12 +72,14 @@ def test_a_name_that_means_nothing(planned: Planned) -> None:
 
 
 def test_a_plan_from_before(planned: Planned, tmp_path: Path) -> None:
-    """A plan that was made when conf.json meant more is refused."""
+    """A plan that was made when conf.json meant more is refused, be it for tags that go alone."""
     fake, plan = planned("*")
     registry = {"url": fake.url, "repositories": ["team/*"]}
     (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
-    with pytest.raises(CleanupError, match=r"apart is outside registry\.repositories of .*: plan anew"):
-        regdata.apply(plan, regdata.load_config(tmp_path), gc=False)
+    alone = replace(plan, tags=plan.tags.assign(action="untag"), manifests=plan.manifests.iloc[:0])
+    for refused in (plan, alone):
+        with pytest.raises(CleanupError, match=r"apart is outside registry\.repositories of .*: plan anew"):
+            regdata.apply(refused, regdata.load_config(tmp_path), gc=False)
     assert len(fake.tags["apart"]) == 1
 
 
@@ -105,6 +108,16 @@ def test_beside_a_folder(new_scene: NewScene, own: bool) -> None:
     kept = {BASE.digest, *((OLD.digest,) if own else ())}  # manifests' bytes stay beside a running registry
     assert lacks.blobs | kept == {OLD.digest, *(blob.digest for blob in OLD.blobs)} | kept
     assert facts["bytes_freed"] == facts["bytes_predicted"] > 0
+
+
+def test_what_goes_over_the_api(new_scene: NewScene) -> None:
+    """Where bytes are unknown, what others inside hold is not said to be still there though it was to go."""
+    scene = new_scene(store=False)
+    within(scene, "prod/*")
+    assert scene.clean() == ""
+    assert scene.run
+    assert scene.run.result
+    assert not any("still stored" in note for note in scene.run.result.notes)
 
 
 def test_nothing_there(new_scene: NewScene) -> None:

@@ -73,7 +73,7 @@ def test_a_ring_of_names() -> None:
 
 
 def test_a_referrer_that_stays_keeps_its_subject() -> None:
-    """By OCI's subject; and one that is selected beside its subject goes first."""
+    """By OCI's subject; one that is selected beside its subject goes first, and without it stays, with its tag."""
     made = Small()
     made.push("a", "image", days=9)
     made.push("a", "other", days=9)
@@ -81,6 +81,9 @@ def test_a_referrer_that_stays_keeps_its_subject() -> None:
     plan = planned(made, "image")
     assert gone(plan) == {}
     assert plan.tags[["action", "reason"]].to_numpy().tolist() == [["untag", "has-kept-referrer"]]
+    alone = planned(made, "other")
+    assert gone(alone) == {}
+    assert alone.tags[["action", "reason"]].to_numpy().tolist() == [["keep", "signs-kept-image"]]
     assert gone(planned(made, "image", "other")) == {"aimage": "selected", "aother": "selected"}
 
 
