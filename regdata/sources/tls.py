@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -63,16 +64,30 @@ class Tls(NamedTuple):
         context = create_urllib3_context()
         if self.ca:
             with _file("registry.ca", self.ca, "a CA's certificate in PEM form"):
-                folder = self.ca.is_dir()
-                context.load_verify_locations(*(None, self.ca) if folder else (self.ca, None))
+                _trust(context, self.ca)
         if self.cert:
             key = self.key or self.cert
             # Without a password OpenSSL would ask for one on the terminal.
-            with _file("registry.cert", self.cert, "a certificate in PEM form"), open(self.cert):
-                pass
+            with _file("registry.cert", self.cert, "a certificate in PEM form"):
+                if b"-----BEGIN CERTIFICATE-----" not in self.cert.read_bytes():
+                    raise ssl.SSLError
             with _file("registry.key", key, "the certificate's own key in PEM form, without a password"):
                 context.load_cert_chain(self.cert, key, password="")
         return context
+
+
+def _trust(context: ssl.SSLContext, ca: Path) -> None:
+    """A file's certificates, or those of each file in a folder: OpenSSL itself finds there what has a hash for a name.
+
+    Raises ssl.SSLError where there is none."""
+    if not ca.is_dir():
+        return context.load_verify_locations(ca)
+    before = context.cert_store_stats()["x509"]
+    for path in sorted(path for path in ca.iterdir() if path.is_file()):
+        with suppress(ssl.SSLError):
+            context.load_verify_locations(path)
+    if context.cert_store_stats()["x509"] == before:
+        raise ssl.SSLError
 
 
 class _file:
@@ -187,7 +202,9 @@ def _tls(problem: ssl.SSLError, url: str, shown: bool) -> tuple[str, str]:
         return _WANTED
     if about_ours:
         return _UNTRUSTED
-    return f"TLS failed: {one_line(str(problem))}", "the registry's log says why"
+    # Who wants a certificate may hang up so fast that the alert gets lost.
+    besides = "" if shown else "; it may want a client's certificate (registry.cert and registry.key)"
+    return f"TLS failed: {one_line(str(problem))}", f"the registry's log says why{besides}"
 
 
 def _untrusted(problem: ssl.SSLCertVerificationError, url: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import trustme
 
@@ -17,12 +19,19 @@ def test_errors_of_tls(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     made = certificates(ground)
     url, good = made.url, {key: made.more[key] for key in ("ca", "cert", "key")}
     (ground.folder / "other.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    for folder in ("none", "several"):
+        (ground.folder / folder).mkdir()
+        (ground.folder / folder / "README").write_text("whom we trust")
+    for name in ("ca.pem", "other.pem"):
+        shutil.copy(ground.folder / name, ground.folder / "several")
     cases: list[tuple[str, dict[str, str], str]] = [
         (url, {}, "a CA that is not known here .* set registry.ca"),
         (url, {"ca": "other.pem"}, "a CA that is not known here"),
         (url, {"ca": "none.pem"}, r"registry.ca .*none.pem can't be read \(No such file"),
         (url, {"ca": "client.key"}, "registry.ca .*client.key does not hold a CA's certificate"),
         (url, {"ca": "ca.pem"}, "wants a client's certificate; set registry.cert and registry.key"),
+        (url, {"ca": "none"}, r"registry.ca .*/none does not hold a CA's certificate"),
+        (url, good | {"cert": "client.key"}, "registry.cert .*client.key does not hold a certificate in PEM form"),
         (url, good | {"key": "server.key"}, "registry.key .* does not hold the certificate's own key"),
         (url.replace("localhost", "127.0.0.1"), good, "its certificate is not for 127.0.0.1; .*subjectAltName"),
         (url.replace("https", "http"), {}, "the port speaks TLS; write https://"),
@@ -30,6 +39,8 @@ def test_errors_of_tls(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     for address, more, problem in cases:
         with pytest.raises(RegistryError, match=problem):
             regdata.scan(regdata.load_config(ground.conf(SetUp(made.registry, address, more))))
+    several = good | {"ca": "several"}
+    assert len(regdata.scan(regdata.load_config(ground.conf(SetUp(made.registry, url, several)))).images) > 3
     for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(variable, str(ground.folder / "ca.pem"))
         rest = {key: good[key] for key in ("cert", "key")}
