@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +15,8 @@ import pytest
 import regdata
 from regdata.cleaning.order import Manifest, Tag
 from regdata.cleaning.outcome import Members, Outcome
-from regdata.cleaning.review import Review
+from regdata.cleaning.review import Review, check_uses
+from regdata.errors import CleanupError
 from regdata.planning.plan import Plan
 from regdata.planning.rules import Spared
 from regdata.sources.columns import Columns
@@ -214,3 +218,17 @@ def test_our_own_deletions_are_no_change(monkeypatch: pytest.MonkeyPatch) -> Non
         del cells[1]
     monkeypatch.delattr(Now, "read")
     assert names(agreed(outcome, now)) == {"3.0"}
+
+
+@pytest.mark.parametrize("used", [f"{IMAGE}:1.0", f"{IMAGE}:3.0", f"{IMAGE}@{digest(f'{IMAGE}None')}", f"{IMAGE}:same"])
+def test_in_use_since_the_plan(used: str, tmp_path: Path) -> None:
+    """A tag that is to go alone, one that goes with its manifest, or an orphan: where it came into use nothing goes."""
+    made = store("1.0", "3.0")
+    made.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
+    made.push(IMAGE, None, days=50, base=100)
+    plan = regdata.plan(made.inventory(), "tag_name <> 'same'")
+    (tmp_path / "running.txt").write_text(used)
+    settings = {"registry": {"url": "http://127.0.0.1:5000"}, "sql": {}, "in-use": ["running.txt"]}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    with nullcontext() if used.endswith("same") else pytest.raises(CleanupError, match=f"in-use: {used} "):
+        check_uses(plan, regdata.load_config(tmp_path))

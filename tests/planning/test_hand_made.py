@@ -46,7 +46,9 @@ def planned(made: Small, *tags: str) -> Plan:
 
 def gone(plan: Plan) -> dict[str, str]:
     """The manifests that go, by the names in this file, and why."""
-    names = {digest(name): name for name in ("aimage", "aother", "asigned", "aNone", "aindex", "achild")}
+    names = {
+        digest(name): name for name in ("aimage", "aother", "asigned", "aNone", "aindex", "achild", "afirst", "asecond")
+    }
     manifests = plan.manifests[["manifest_hash", "reason"]].itertuples(index=False)
     return {names.get(hash_, "?"): reason for hash_, reason in manifests}
 
@@ -85,6 +87,24 @@ def test_a_referrer_that_stays_keeps_its_subject() -> None:
     assert gone(alone) == {}
     assert alone.tags[["action", "reason"]].to_numpy().tolist() == [["keep", "signs-kept-image"]]
     assert gone(planned(made, "image", "other")) == {"aimage": "selected", "aother": "selected"}
+
+
+def test_an_index_of_what_belongs_to_several() -> None:
+    """An index of referrers follows the one that its tag names where they all belong to that, else it stands for
+    itself and keeps them all."""
+    for several in (False, True):
+        made = Small()
+        for tag in ("image", "other", "first", "second", "index"):
+            made.push("a", tag, days=9)
+        content(made, "afirst", subject_hash=digest("aimage" if several else "aother"))
+        content(made, "asecond", subject_hash=digest("aother"))
+        content(made, "aindex", kind="index")
+        lists(made, "aindex", "afirst")
+        lists(made, "aindex", "asecond")
+        tags = made.columns["tags"]
+        tags["tag_name"][tags["tag_name"].index("index")] = digest("aother").replace(":", "-")
+        everything = {*gone(planned(made, "other", "first", "second"))}
+        assert everything == (set() if several else {"aother", "afirst", "asecond", "aindex"})
 
 
 def test_what_names_its_own_child() -> None:
