@@ -25,7 +25,8 @@ from regdata.errors import ConfigError, RegdataError
 from regdata.records.closing import close_killed, told
 from regdata.records.index import write_index
 from regdata.records.reading import PastRun, find_run, past_runs, uncollected, unfinished
-from regdata.sources.manifest import MANIFEST_TYPES, parse_config, parse_manifest, sha256_of, with_config
+from regdata.sources.manifest import parse_config, parse_manifest, sha256_of, with_config
+from regdata.sources.mediatypes import MANIFEST_TYPES
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "60"))
 URL = "http://127.0.0.1:5000"

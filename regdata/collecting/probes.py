@@ -18,7 +18,7 @@ from regdata.errors import CleanupError, RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.claims import Claims
 from regdata.sources.files import told
-from regdata.sources.manifest import OCI_INDEX, OCI_MANIFEST
+from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage

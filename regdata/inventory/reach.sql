@@ -3,12 +3,21 @@
 -- those of plan.sql.
 
 -- An index holds its children, a manifest of unknown type whatever it names. So does what has a manifest for its config or layer:
--- a registry that deletes a manifest takes the repository's link to a blob of that digest with it (distribution 2.x).
+-- a registry that deletes a manifest takes the repository's link to a blob of that digest with it (distribution 2.x), and by
+-- whatever other algorithm's digest that is named it leads to that link.
 create table child as
-select distinct p.node as src, c.node as dst
+with alias as (select image, digest as name, target as digest from odd where what = 'alias')
+select p.node as src, c.node as dst
 from (from refers semi join (select digest as blob from node) using (blob)) r
 join node p on p.digest = r.manifest
 join node c on c.image = p.image and c.digest = r.blob
+where p.node <> c.node
+union
+select p.node, c.node
+from alias a
+join refers r on r.blob = a.name
+join node p on p.image = a.image and p.digest = r.manifest
+join node c on c.image = a.image and c.digest = a.digest
 where p.node <> c.node;
 
 -- OCI image-spec: `subject` names the manifest that a referrer (signature, attestation, SBOM) belongs to.

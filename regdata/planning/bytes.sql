@@ -6,8 +6,8 @@ create temp table survivor as
 with recursive s(node) as (
     select node from node anti join gone using (image, digest) where node not in (from as_blob) or node in (select node from tag_node)
     union
-    -- What is linked as a blob alone is nobody's to delete: it is there as long as something lists it.
-    select c.dst from s join child c on c.src = s.node where c.dst in (from as_blob)
+    -- What is linked as a blob alone is nobody's to delete: it is there as long as something lists it, or names it its subject.
+    select l.dst from s join (from child union all select node, subject from referrer) l on l.src = s.node where l.dst in (from as_blob)
 )
 select n.node, n.image, n.digest from s join node n using (node);
 

@@ -200,7 +200,23 @@ class _Reading:
             columns.add("revisions", (name, digest, None))
         for digest in sorted(contents):  # in the same order, whatever the cache had
             columns.add_content(contents[digest])
+        for name, digest, target in self._aliases(revisions, contents):
+            columns.add("oddities", (name, "alias", digest, target))
         return columns
+
+    def _aliases(
+        self, revisions: Iterable[tuple[str, str]], contents: Mapping[str, Content]
+    ) -> Iterator[tuple[str, str, str]]:
+        """Repository, digest of another algorithm than sha256, and what that stands for: a registry tells by which one
+        it stores the blob."""
+        named = dict.fromkeys(
+            (name, reference.hash)
+            for name, digest in revisions
+            for reference in contents[digest].references
+            if reference.kind != "mention" and not reference.hash.startswith("sha256:")
+        )
+        targets = self.pool.map(lambda pair: self.registry.stored_as(*pair), named)
+        return ((*pair, target) for pair, target in zip(named, targets, strict=True) if target)
 
     def _each(self, function: Callable[[_T], _R], items: Sequence[_T], unit: str) -> Iterator[_R]:
         """As pool.map, but several items at a time: the pool's own work takes a good part of a request's CPU."""

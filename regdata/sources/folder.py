@@ -16,8 +16,10 @@ from regdata.sources.layout import Layout
 from regdata.sources.manifest import (
     Content,
     matches,
+    may_be_manifest,
     parse_config,
     parse_manifest,
+    perhaps_manifests,
     printable,
     unreadable,
     with_config,
@@ -47,8 +49,10 @@ class Reading:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.columns = Columns()
-        # What each manifest that was read lists as manifests or only mentions, and which can't be read.
+        # What each manifest that was read lists as manifests, as what may be one, or only mentions, and which can't be
+        # read.
         self.children: dict[str, list[str]] = {}
+        self.perhaps: dict[str, list[str]] = {}
         self.mentions: dict[str, list[str]] = {}
         self.opaque: set[str] = set()
         self.seen: set[str] = set()
@@ -101,14 +105,23 @@ class Reading:
         return True
 
     def _add_linked_as_blobs(self, repository: Repository) -> None:
-        """The children that are linked as blobs alone, at any depth."""
+        """The children and subjects that are linked as blobs alone, at any depth."""
         found = list(repository.manifests)
         while found:
-            listed = dict.fromkeys(child for digest in found for child in self.children.get(digest, ()))
+            listed = dict.fromkeys(child for digest in found for child in self._led_to(digest, repository))
             found = [
                 child for child in listed if child not in repository.manifests and self._is_blob(repository, child)
             ]
             self._add_contents([digest for digest in found if digest not in self.seen], repository.aliases)
+
+    def _led_to(self, digest: str, repository: Repository) -> Iterator[str]:
+        """What a manifest lists as one, or as something else though its bytes are one."""
+        yield from self.children.get(digest, ())
+        for other in self.perhaps.get(digest, ()):
+            if other not in repository.manifests and self.layout.layer(repository.name, other) is not None:
+                data = self._document(repository.aliases.get(other, other))
+                if isinstance(data, bytes) and may_be_manifest(data):
+                    yield other
 
     def _add_links(self, repository: Repository) -> None:
         """Blobs that the repository holds and that something in it may need in a way that can't be read."""
@@ -131,6 +144,8 @@ class Reading:
             self.seen.add(content.manifest_hash)
             if content.error and not content.error.startswith("unknown media type"):
                 self.opaque.add(content.manifest_hash)
+            if perhaps := perhaps_manifests(content):
+                self.perhaps[content.manifest_hash] = perhaps
             for reference in content.references:
                 kept = {"mention": self.mentions, "manifest": self.children}
                 if reference.kind in kept:

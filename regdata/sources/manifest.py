@@ -15,36 +15,26 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from regdata.sources import gojson
-
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST_TYPES: tuple[str, ...] = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
-
-# Withdrawn from the OCI specification before 1.1, but some registries hold it.
-_OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
-_DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-_KNOWN_TYPES = frozenset((*MANIFEST_TYPES, _OCI_ARTIFACT))
-_CHILD_TYPES = frozenset((*_KNOWN_TYPES, _DOCKER_SCHEMA1, "application/vnd.docker.distribution.manifest.v1+json"))
-_INDEX_TYPES = frozenset((DOCKER_LIST, OCI_INDEX))
-_IMAGE_CONFIGS = frozenset(
-    ("application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json")
+from regdata.sources.mediatypes import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    INDEX_TYPES,
+    KNOWN_TYPES,
+    MANIFEST_TYPES,
+    OCI_ARTIFACT,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    SCHEMA1,
+    can_be_manifest,
+    is_manifest,
+    kind_of,
 )
-_SIGNATURE_TYPES = (
-    "application/vnd.dev.cosign.",
-    "application/vnd.dev.sigstore.",
-    "application/vnd.cncf.notary.signature",
-)
-_ATTESTATION_TYPES = ("application/vnd.in-toto", "application/vnd.dsse.envelope")
-_SBOM_TYPES = ("spdx", "cyclonedx", "syft")  # cosign's specs/SBOM_SPEC.md: text/spdx+json, application/vnd.cyclonedx…
-_FILE_SYSTEM_TYPES = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+
 _CREATED = "org.opencontainers.image.created"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}")
 _ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _ANY_DIGEST_BYTES = re.compile(_ANY_DIGEST.pattern.encode())
-_MAX_SIZE = 2**63 - 1  # a larger number fits in no BIGINT column, nor in Go's int64
 _MAX_TEXT = 255
 # Bytes of a document that is read beside others; a larger one may take thirty times as many, and waits for its turn.
 _LARGEST = 256 * 1024
@@ -61,14 +51,20 @@ _DESCRIPTOR: gojson.Fields = {
 }
 _DESCRIPTORS = gojson.array(gojson.struct(_DESCRIPTOR))
 _VERSIONED: gojson.Fields = {"schemaVersion": gojson.whole, "mediaType": gojson.text}
-_FIELDS: gojson.Fields = _VERSIONED | {
-    "artifactType": gojson.text,
-    "config": gojson.pointer(gojson.struct(_DESCRIPTOR)),
-    "layers": _DESCRIPTORS,
-    "manifests": _DESCRIPTORS,
-    "blobs": _DESCRIPTORS,
-    "subject": gojson.pointer(gojson.struct(_DESCRIPTOR)),
-    "annotations": gojson.texts,
+_IMAGE: gojson.Fields = {"config": gojson.pointer(gojson.struct(_DESCRIPTOR)), "layers": _DESCRIPTORS}
+_LIST: gojson.Fields = {"manifests": _DESCRIPTORS}
+# What a registry reads has to fit, or it serves nothing of it; it looks at no other field of that type.
+_READ_AS: dict[str, gojson.Fields] = {
+    DOCKER_MANIFEST: _IMAGE,
+    OCI_MANIFEST: _IMAGE | {"annotations": gojson.texts},
+    DOCKER_LIST: _LIST,
+    OCI_INDEX: _LIST,
+    OCI_ARTIFACT: {"blobs": _DESCRIPTORS},
+}
+_ASIDE: gojson.Fields = {
+    "annotations": gojson.lenient(gojson.texts),
+    "artifactType": gojson.lenient(gojson.text),
+    "subject": gojson.lenient(gojson.pointer(gojson.struct(_DESCRIPTOR))),
 }
 _RUN = gojson.struct({"Labels": gojson.lenient(gojson.texts)})
 _CONFIG: gojson.Fields = {name: gojson.lenient(gojson.text) for name in (*_PLATFORM, "created")} | {
@@ -148,11 +144,11 @@ def _parsed(digest: str, data: bytes, media_type: str | None) -> Content:
         document = gojson.parse(data)
         if not isinstance(document, tuple):
             raise gojson.Mismatch("not a JSON object")
-        fields = _READ(document, None)
+        fields = _SHAPE(document, None)
         found = _media_type(fields, media_type)
-        if found not in _KNOWN_TYPES:
+        if found not in KNOWN_TYPES:
             return _unknown(digest, data, document, found, fields)
-        return _understood(digest, data, document, fields, found)
+        return _understood(digest, data, document, _READERS[found](document, None), found)
     except _Invalid as reason:
         error = str(reason)
     except gojson.Mismatch as reason:
@@ -161,7 +157,8 @@ def _parsed(digest: str, data: bytes, media_type: str | None) -> Content:
 
 
 _NOTHING = object()
-_READ = gojson.struct(_FIELDS)
+_SHAPE = gojson.struct(_VERSIONED | dict.fromkeys((*_IMAGE, *_LIST), lambda value, _: value))
+_READERS = {media_type: gojson.struct(_VERSIONED | _ASIDE | fields) for media_type, fields in _READ_AS.items()}
 _READ_CONFIG = gojson.struct(_CONFIG)
 
 
@@ -212,20 +209,20 @@ def _storable(text: str) -> str:
 
 
 def _understood(digest: str, data: bytes, document: object, fields: dict[str, Any], media_type: str) -> Content:
-    subject = fields.get("subject") or {}
+    subject = _descriptors([fields.get("subject") or {}], "manifest", "subject")
     config_hash = None
-    if media_type in _INDEX_TYPES:
+    if media_type in INDEX_TYPES:
         kind = "index"
         references = [_child(value) for value in fields.get("manifests") or []]
-    elif media_type == _OCI_ARTIFACT:
-        references = _descriptors(fields, "blobs", "layer")
-        kind = _kind(fields, references, None)
+    elif media_type == OCI_ARTIFACT:
+        references = _descriptors(fields.get("blobs"), "layer", "blobs")
+        kind = _kind(fields, references, None, subject)
     else:
         config = _descriptor(fields.get("config") or {}, "config", "config")
-        references = [config, *_descriptors(fields, "layers", "layer")]
-        kind = _kind(fields, references, config)
+        references = [config, *_descriptors(fields.get("layers"), "layer", "layers")]
+        kind = _kind(fields, references, config, subject)
         config_hash = config.hash if kind == "image" else None
-    subject_hash = _descriptor(subject, "manifest", "subject").hash if subject.get("digest") else None
+    subject_hash = subject[0].hash if subject else None
     known = {subject_hash, *(reference.hash for reference in references)}
     return Content(
         manifest_hash=digest,
@@ -294,50 +291,45 @@ def _digests(document: object) -> list[str]:
 
 def _media_type(fields: dict[str, Any], served: str | None) -> str | None:
     """Its own word, else the Content-Type, else its shape. Two readings make it invalid."""
-    # Both shapes at once: clients differ on what it is (CVE-2021-41190).
     is_index = fields.get("manifests") is not None
-    is_manifest = fields.get("layers") is not None or fields.get("config") is not None
-    if is_index and is_manifest:
+    is_image = fields.get("layers") is not None or fields.get("config") is not None
+    # Both shapes at once: clients differ on what it is (CVE-2021-41190). Registries take neither of OCI's types so, and
+    # read Docker's as what they say.
+    if is_index and is_image and fields.get("mediaType") not in (DOCKER_MANIFEST, DOCKER_LIST):
         raise gojson.Mismatch("both an index and a manifest")
     own = printable(fields.get("mediaType") or "")
     served = printable(served.partition(";")[0].strip()) if served else None
     if own:
-        if own in _KNOWN_TYPES and served in _KNOWN_TYPES and own != served:
+        if own in KNOWN_TYPES and served in KNOWN_TYPES and own != served:
             raise gojson.Mismatch(f"says {own}, served as {served}")
         return own
-    if served in _KNOWN_TYPES:
+    if served in KNOWN_TYPES:
         return served
     if is_index:
         return OCI_INDEX
-    if is_manifest:
+    if is_image:
         return OCI_MANIFEST
-    return _DOCKER_SCHEMA1 if fields.get("schemaVersion") == 1 else served
+    return SCHEMA1 if fields.get("schemaVersion") == 1 else served
 
 
-def _kind(fields: dict[str, Any], references: list[Reference], config: Reference | None) -> str:
-    """cosign's signatures, attestations and SBOMs say that their config is an image's: their layers tell them apart."""
-    artifact_type = fields.get("artifactType") or ""
+def _kind(
+    fields: dict[str, Any], references: list[Reference], config: Reference | None, subject: list[Reference]
+) -> str:
     types = [reference.media_type or "" for reference in references]
-    is_image = config is not None and config.media_type in _IMAGE_CONFIGS
-    if is_image and any(type_.startswith(_FILE_SYSTEM_TYPES) for type_ in types):
-        types = []  # whatever lies beside them, it can be run
-    if any(type_.startswith(_SIGNATURE_TYPES) for type_ in (artifact_type, *types)):
-        return "signature"
-    if artifact_type or (fields.get("subject") or {}).get("digest"):
-        return "artifact"
-    described = any(t.startswith(_ATTESTATION_TYPES) or any(word in t for word in _SBOM_TYPES) for t in types)
-    return "image" if is_image and not described else "artifact"
+    config_type = config.media_type if config else None
+    return kind_of(fields.get("artifactType") or "", config_type, types, is_attached=bool(subject))
 
 
-def _descriptors(fields: dict[str, Any], key: str, kind: str) -> list[Reference]:
-    """None of them where the list is null or left out: for Go it is then an empty one."""
-    return [_descriptor(value, kind, key) for value in fields.get(key) or []]
+def _descriptors(values: list[dict[str, Any]] | None, kind: str, where: str) -> list[Reference]:
+    """Those that name something: what is fetched from elsewhere may have no digest. None of them where the list is
+    null or left out: for Go it is then an empty one."""
+    return [_descriptor(value, kind, where) for value in values or [] if is_digest(value.get("digest"))]
 
 
 def _child(value: dict[str, Any]) -> Reference:
     """A manifest, unless its type is another one: BuildKit's cache is an index of layers."""
     child = _descriptor(value, "manifest", "manifests")
-    return child._replace(kind="layer") if child.media_type and child.media_type not in _CHILD_TYPES else child
+    return child if not child.media_type or is_manifest(child.media_type) else child._replace(kind="layer")
 
 
 def _descriptor(value: dict[str, Any], kind: str, where: str) -> Reference:
@@ -345,11 +337,18 @@ def _descriptor(value: dict[str, Any], kind: str, where: str) -> Reference:
     if not is_digest(digest):
         raise gojson.Mismatch(f"{where}: no digest")
     size = value.get("size")
-    if size is not None and not 0 <= size <= _MAX_SIZE:
-        raise gojson.Mismatch(f"{where}: size is not a number of bytes")
     media_type = value.get("mediaType")
     platform = _platform(value.get("platform") or {}) if kind == "manifest" else None
+    size = size if size is not None and size >= 0 else None
     return Reference(str(digest), kind, size, None if media_type is None else printable(media_type), platform)
+
+
+def perhaps_manifests(content: Content) -> list[str]:
+    """What it lists as something else, or names as its subject, and what a registry may all the same serve as a
+    manifest: it goes by the bytes alone."""
+    may_be = can_be_manifest if content.kind == "index" else is_manifest
+    listed = [one.hash for one in content.references if one.kind in ("config", "layer") and may_be(one.media_type)]
+    return [*listed, content.subject_hash] if content.subject_hash else listed
 
 
 def _platform(value: dict[str, Any]) -> str | None:

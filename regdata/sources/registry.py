@@ -20,7 +20,8 @@ from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import REDIRECTS, TOO_LARGE, Answer
 from regdata.sources.bounds import DOCUMENT, UNBOUNDED
 from regdata.sources.lists import Lists
-from regdata.sources.manifest import MANIFEST_TYPES, is_digest, matches, sha256_of
+from regdata.sources.manifest import is_digest, matches, sha256_of
+from regdata.sources.mediatypes import MANIFEST_TYPES
 from regdata.sources.pace import TOO_MUCH, is_patient
 from regdata.sources.tls import Tls, mistaken
 from regdata.sources.transport import PLAIN, Reach, Transport
@@ -157,6 +158,14 @@ class Registry:
     def blob_exists(self, repository: str, digest: str) -> bool:
         """Whether the registry says that it has the blob (HEAD); its cache may say so of a collected one."""
         return self._found("HEAD", self.http.path(repository, "blobs", digest)) is not None
+
+    def stored_as(self, repository: str, digest: str) -> str | None:
+        """The digest by which the registry stores a blob (HEAD); None where it has none or does not say.
+
+        distribution stores by sha256 whatever a blob is uploaded by (registry/storage/blobwriter.go, validateBlob).
+        """
+        answer = self.attempt(self.http.path(repository, "blobs", digest), {}, method="HEAD")
+        return answer.digest if answer.status == 200 else None
 
     def blob_readable(self, repository: str, digest: str) -> bool:
         """Whether the blob's first byte can be had, whatever the registry's cache says."""

@@ -34,7 +34,7 @@ from regdata.sources import processes
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
 from regdata.sources.columns import Columns, merge
-from regdata.sources.manifest import MANIFEST_TYPES
+from regdata.sources.mediatypes import MANIFEST_TYPES
 from regdata.sources.registry import Registry
 from regdata.sources.source import NONE_UNCHANGED
 from regdata.sources.storage import Storage

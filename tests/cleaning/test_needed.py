@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, push
 from regdata.errors import CleanupError
-from regdata.sources.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from regdata.sources.mediatypes import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.support.helpers import age, listing, store_bytes
 from tests.support.odd import (
     config_bytes,
+    descriptor,
     image_bytes,
     link_as_blob_only,
     push_blob,
@@ -58,27 +61,37 @@ def served(registry: LocalRegistry, image: str, reference: str) -> dict[str, byt
     return got
 
 
-def by_algorithm(registry: LocalRegistry, algorithm: str) -> None:
-    push_image_by(registry.url, "app", "keep", "kept", algorithm)
+def by_algorithm(registry: LocalRegistry, image: str, algorithm: str) -> None:
+    push_image_by(registry.url, image, "keep", image, algorithm)
 
 
-def tag_among_the_blobs(registry: LocalRegistry) -> None:
-    image = make_image([make_layer("kept", 2000)])
-    push(registry.url, "app", "keep", image)
-    link_as_blob_only(registry.base_path, "app", image.digest)
+def tag_among_the_blobs(registry: LocalRegistry, image: str) -> None:
+    made = make_image([make_layer(image, 2000)])
+    push(registry.url, image, "keep", made)
+    link_as_blob_only(registry.base_path, image, made.digest)
 
 
-def children_among_the_blobs(registry: LocalRegistry) -> None:
-    push_index_of_blobs(registry.url, "app", "keep", make_image([make_layer("kept", 2000)]))
+def children_among_the_blobs(registry: LocalRegistry, image: str, **said: str) -> None:
+    push_index_of_blobs(registry.url, image, "keep", make_image([make_layer(image, 2000)]), **said)
 
 
-def grandchildren_among_the_blobs(registry: LocalRegistry) -> None:
-    inner = make_image([make_layer("kept", 2000)])
+def grandchildren_among_the_blobs(registry: LocalRegistry, image: str) -> None:
+    inner = make_image([make_layer(image, 2000)])
     middle = make_index([inner])
     for data in (*(blob.data for blob in inner.blobs), inner.manifest, middle.manifest):
-        push_blob(registry.url, "app", data)
+        push_blob(registry.url, image, data)
     outer = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [middle.descriptor()]}
-    push_manifest(registry.url, "app", "keep", json.dumps(outer).encode(), OCI_INDEX)
+    push_manifest(registry.url, image, "keep", json.dumps(outer).encode(), OCI_INDEX)
+
+
+def named_among_the_blobs(registry: LocalRegistry, image: str, where: str) -> None:
+    """A manifest among the blobs that an image names as its subject, or as one of its layers."""
+    inner = make_image([make_layer(image, 2000)])
+    for data in (*(blob.data for blob in inner.blobs), inner.manifest, config_bytes(image)):
+        push_blob(registry.url, image, data)
+    outer = json.loads(image_bytes(config_bytes(image)))
+    outer[where] = inner.descriptor() if where == "subject" else [inner.descriptor()]
+    push_manifest(registry.url, image, "keep", json.dumps(outer).encode(), OCI_MANIFEST)
 
 
 def blob_data(registry: LocalRegistry, digest: str) -> Path:
@@ -102,12 +115,17 @@ def stray(registry: LocalRegistry, folder: str) -> None:
     (path / "data").touch()
 
 
-NEEDED: dict[str, Fill] = {
-    "sha512": lambda registry: by_algorithm(registry, "sha512"),
-    "sha384": lambda registry: by_algorithm(registry, "sha384"),
+NEEDED: dict[str, Callable[[LocalRegistry, str], object]] = {
+    "sha512": partial(by_algorithm, algorithm="sha512"),
+    "sha384": partial(by_algorithm, algorithm="sha384"),
     "a tag among the blobs": tag_among_the_blobs,
     "children among the blobs": children_among_the_blobs,
     "grandchildren among the blobs": grandchildren_among_the_blobs,
+    "children whose type is in capitals": partial(children_among_the_blobs, mediaType=OCI_MANIFEST.upper()),
+    "children whose type has a parameter": partial(children_among_the_blobs, mediaType=f"{OCI_MANIFEST}; a=b"),
+    "children of another type": partial(children_among_the_blobs, mediaType="application/json"),
+    "a subject among the blobs": partial(named_among_the_blobs, where="subject"),
+    "a manifest among the layers": partial(named_among_the_blobs, where="layers"),
 }
 STOPPING: dict[str, Fill] = {
     "an OCI artifact manifest": lambda registry: write_manifest(
@@ -137,11 +155,72 @@ def clean(path: Path, *, gc: bool = True) -> regdata.Plan:
     return plan
 
 
+def everything(registry: LocalRegistry, reference: str, image: str) -> dict[str, bytes]:
+    """The same, with what its subject and whatever else its manifests name serve as manifests."""
+    got = served(registry, image, reference)
+    found = {
+        name for data in got.values() for name in re.findall(r"sha(?:256|384|512):[0-9a-f]+", data.decode("latin-1"))
+    }
+    for name in found - got.keys():
+        got |= everything(registry, name, image) if is_manifest(registry, image, name) else {}
+    return got
+
+
+def is_manifest(registry: LocalRegistry, image: str, name: str) -> bool:
+    return requests.get(f"{registry.url}/v2/{image}/manifests/{name}", headers=ACCEPT, timeout=10).status_code == 200
+
+
+def test_our_own_collection_keeps_it(registry: LocalRegistry, conf: Conf) -> None:
+    """Whatever is served is needed, in the second reading as in the first, and stays."""
+    push(registry.url, "app", "old", old_image())
+    images = [f"needed/{number}" for number in range(len(NEEDED))]
+    for image, fill in zip(images, NEEDED.values(), strict=True):
+        fill(registry, image)
+        push(registry.url, image, "old", make_image([make_layer(("old", image), 100)]))
+    age(registry.base_path, 3 * 86400)
+    before = [everything(registry, "keep", image) for image in images]
+    assert clean(conf(registry, **{"gc-command": None})).reclaimable > 3000
+    assert [everything(registry, "keep", image) for image in images] == before
+    assert regdata.plan(regdata.scan(load_config(conf(registry, **{"gc-command": None}))), "2=1").reclaimable == 0
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["folder", "api"])
+@pytest.mark.parametrize("where", ["layers", "config", "manifests"])
+def test_a_manifest_that_another_one_names_by_another_digest(
+    given: bool, where: str, registry: LocalRegistry, conf: Conf
+) -> None:
+    """A registry that deletes a manifest unlinks the blob of its bytes, by whatever digest a layer, a config or a child
+    names that: it stays, and its tag goes alone where that can be done."""
+    old = old_image()
+    push(registry.url, "app", "old", old)
+    push_blob(registry.url, "app", config_bytes("keep"))
+    push_blob(registry.url, "app", old.manifest, "sha512")
+    named = descriptor(old.manifest, "application/vnd.oci.image.layer.v1.tar", "sha512")
+    document = json.loads(image_bytes(config_bytes("keep")))
+    if where == "manifests":
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+        named["mediaType"] = old.media_type
+    document |= {where: named if where == "config" else [named]}
+    media_type = document["mediaType"]
+    push_manifest(registry.url, "app", "keep", json.dumps(document).encode(), media_type)
+    age(registry.base_path, 3 * 86400)
+    path = f"{registry.url}/v2/app/blobs/{named['digest']}"
+    assert requests.get(path, timeout=9).content == old.manifest
+    site = {"url": registry.url} | ({"base_path": str(registry.base_path)} if given else {})
+    config = load_config(conf(registry, registry=site))
+    plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+    assert plan.manifests.empty
+    assert regdata.apply(plan, config, gc=False).errors == []
+    assert requests.get(path, timeout=9).content == old.manifest
+
+
 @pytest.mark.parametrize("fill", NEEDED.values(), ids=NEEDED)
-def test_a_collection_that_takes_what_is_needed_is_refused(fill: Fill, registry: LocalRegistry, conf: Conf) -> None:
+def test_a_collection_that_takes_what_is_needed_is_refused(
+    fill: Callable[[LocalRegistry, str], object], registry: LocalRegistry, conf: Conf
+) -> None:
     """The run ends with one sentence and the cure before anything is deleted; what is served goes on being served."""
     push(registry.url, "app", "old", old_image())
-    fill(registry)
+    fill(registry, "app")
     before, files = served(registry, "app", "keep"), listing(registry.base_path / "docker/registry/v2/repositories")
     with pytest.raises(
         CleanupError, match=r"would take \d+ blobs that what stays needs.*so nothing was deleted: leave gc-command out"
@@ -188,10 +267,10 @@ def test_a_repository_without_layers_gets_a_folder_for_them(registry: LocalRegis
 
 
 @pytest.mark.parametrize("fill", [NEEDED["sha512"], NEEDED["children among the blobs"]], ids=["sha512", "children"])
-def test_by_the_api_too(fill: Fill, registry: LocalRegistry, conf: Conf) -> None:
+def test_by_the_api_too(fill: Callable[[LocalRegistry, str], object], registry: LocalRegistry, conf: Conf) -> None:
     """Without base_path the same is seen by what manifests name and by what answers as a blob."""
     push(registry.url, "app", "old", old_image())
-    fill(registry)
+    fill(registry, "app")
     before = served(registry, "app", "keep")
     with pytest.raises(CleanupError, match="leave gc-command out"):
         clean(conf(registry, registry={"url": registry.url}))

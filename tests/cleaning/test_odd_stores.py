@@ -18,7 +18,7 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, push
 from regdata.errors import CleanupError
-from regdata.sources.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from regdata.sources.mediatypes import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from tests.support.helpers import age, listing, store_bytes, store_tags
 from tests.support.odd import (
     link_as_blob_only,

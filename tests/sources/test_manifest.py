@@ -13,29 +13,30 @@ from hypothesis import strategies as st
 
 from regdata.sources.columns import COLUMNS, Columns, merge
 from regdata.sources.manifest import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    MANIFEST_TYPES,
-    OCI_INDEX,
-    OCI_MANIFEST,
     Config,
     Content,
     is_digest,
     parse_config,
     parse_manifest,
+    perhaps_manifests,
     unreadable,
     with_config,
 )
+from regdata.sources.mediatypes import DOCKER_LIST, DOCKER_MANIFEST, MANIFEST_TYPES, OCI_INDEX, OCI_MANIFEST
 
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 COSIGN = "application/vnd.dev.cosign.simplesigning.v1+json"
 CONFIG_HASH, LAYER_HASH, CHILD_HASH = (f"sha256:{letter * 64}" for letter in "abc")
 
 
 def descriptor(digest: str, media_type: str | None, size: Any = 7, **more: Any) -> dict[str, Any]:
     return {"digest": digest, "mediaType": media_type, "size": size, **more}
+
+
+A_HASH, B_HASH = (f"sha256:{letter * 64}" for letter in "de")
 
 
 def image(**changes: Any) -> dict[str, Any]:
@@ -200,19 +201,14 @@ def test_an_escape_hides_no_digest() -> None:
     [
         image(layers="many"),
         image(layers=[LAYER_HASH]),
-        image(layers=[descriptor("sha256:abc", LAYER)]),
-        image(layers=[descriptor(LAYER_HASH.upper(), LAYER)]),
         image(layers=[descriptor(LAYER_HASH, LAYER, "12")]),
-        image(layers=[descriptor(LAYER_HASH, LAYER, -1)]),
         image(layers=[descriptor(LAYER_HASH, LAYER, True)]),
         image(layers=[descriptor(LAYER_HASH, LAYER, 1.5)]),
         image(layers=[descriptor(LAYER_HASH, LAYER, 2**63)]),
         image(layers=[{"digest": LAYER_HASH, "mediaType": {}}]),
         image(config=...),
         image(config=[]),
-        image(subject="me"),
         image(mediaType=4),
-        image(artifactType=[]),
         image(annotations=[]),
         image(manifests=[]),
         image(mediaType=..., manifests=[]),
@@ -236,7 +232,55 @@ def test_an_invalid_manifest_says_so(document: Any) -> None:
     assert mentioned <= {hash_ for hash_, _ in edges(content)}
 
 
-A_HASH, B_HASH = (f"sha256:{letter * 64}" for letter in "de")
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(
+            image(mediaType=DOCKER_MANIFEST, **{name: 5})
+            for name in ("subject", "annotations", "artifactType", "blobs")
+        ),
+        *(image(mediaType=DOCKER_MANIFEST, manifests=value) for value in (5, [], [{"digest": 5}])),
+        image(subject={"digest": 5}),
+        image(artifactType=[], blobs={}),
+        image(layers=[descriptor(LAYER_HASH, LAYER, -1)]),
+        image(layers=[descriptor("", FOREIGN_LAYER), descriptor(LAYER_HASH, LAYER)]),
+        image(layers=[descriptor(LAYER_HASH.upper(), LAYER), descriptor(LAYER_HASH, LAYER)]),
+    ],
+)
+def test_only_what_a_registry_looks_at_has_to_fit(document: dict[str, Any]) -> None:
+    """A field that its type has not, a size that is none and a layer without a digest leave an image readable."""
+    content = parse(document)
+    assert (content.error, content.kind) == (None, "image")
+    assert edges(content)[:2] == [(CONFIG_HASH, "config"), (LAYER_HASH, "layer")]
+    assert content.subject_hash is None
+
+
+def test_a_list_with_an_images_fields_is_a_list() -> None:
+    """Registries read Docker's list as what it says, whatever else stands in it."""
+    document = index(descriptor(CHILD_HASH, DOCKER_MANIFEST), mediaType=DOCKER_LIST, layers=[], config={"digest": 5})
+    content = parse(document)
+    assert (content.error, content.kind, edges(content)) == (None, "index", [(CHILD_HASH, "manifest")])
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (index(descriptor(CHILD_HASH, f"{OCI_MANIFEST}; charset=utf-8"), descriptor(A_HASH, OCI_MANIFEST.upper())), []),
+        (index(descriptor(CHILD_HASH, "application/json"), descriptor(A_HASH, LAYER)), [CHILD_HASH]),
+        (image(layers=[descriptor(CHILD_HASH, OCI_MANIFEST), descriptor(A_HASH, "text/plain")]), [CHILD_HASH]),
+        (image(subject=descriptor(CHILD_HASH, "")), [CHILD_HASH]),
+    ],
+)
+def test_what_may_be_a_manifest_by_its_bytes(document: dict[str, Any], expected: list[str]) -> None:
+    """What an index lists is a manifest by its type, whatever its case and parameters, or may be one; an image's layers
+    may if their type says so, and so may a subject."""
+    content = parse(document)
+    assert perhaps_manifests(content) == expected
+    assert {kind for hash_, kind in edges(content) if hash_ in (CHILD_HASH, A_HASH)} <= (
+        {"layer", "mention"} if expected else {"manifest"}
+    )
+
+
 LONG_S, KELVIN = "\N{LATIN SMALL LETTER LONG S}", "\N{KELVIN SIGN}"
 
 

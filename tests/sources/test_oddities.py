@@ -11,7 +11,7 @@ import pytest
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.sources.columns import Columns, merge
-from regdata.sources.manifest import OCI_INDEX
+from regdata.sources.mediatypes import OCI_INDEX
 from regdata.sources.storage import Storage
 from tests.support.odd import (
     config_bytes,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
 from regdata.demo.samples import Blob, Image, make_layer
-from regdata.sources.manifest import OCI_INDEX, OCI_MANIFEST
+from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -118,12 +118,12 @@ def push_image_by(url: str, repository: str, tag: str | None, name: object, algo
     return push_manifest(url, repository, tag, image_bytes(config, layer, algorithm=algorithm), OCI_MANIFEST)
 
 
-def push_index_of_blobs(url: str, repository: str, tag: str, image: Image) -> str:
-    """An index whose child was pushed as a blob, which 2.x takes; returns the index's digest."""
+def push_index_of_blobs(url: str, repository: str, tag: str, image: Image, **said: Any) -> str:
+    """An index whose child was pushed as a blob, which 2.x takes; returns its digest. ``said``: of the child."""
     for blob in image.blobs:
         push_blob(url, repository, blob.data)
     push_blob(url, repository, image.manifest)
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor()]}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor() | said]}
     return push_manifest(url, repository, tag, json.dumps(index).encode(), OCI_INDEX)
 
 
