@@ -290,14 +290,15 @@ class StoreSite(Site):
 
         What the registry can't serve says nothing: its error is given instead.
         """
-        links, revisions = self.store.state(repository)
+        state = self.store.state
+        links, revisions = state(repository)
         for tag in sorted(links)[:COMPARED]:
             if links[tag] not in revisions or not self._is_sound(links[tag] or ""):
                 continue
             try:
                 digest = self.registry.digest(repository, tag)
                 # Asked again, since the tag may just have been pushed.
-                same = digest == links[tag] or self.registry.digest(repository, tag) == self._digest(repository, tag)
+                same = digest == links[tag] or self.registry.digest(repository, tag) == state(repository)[0].get(tag)
             except AccessError:
                 raise
             except RegistryError as error:
@@ -313,9 +314,6 @@ class StoreSite(Site):
 
     def _not_the_same(self) -> str:
         return f"registry.base_path {self.store.base} is not the folder of {self.registry.display}"
-
-    def _digest(self, repository: str, tag: str) -> str | None:
-        return self.store.state(repository)[0].get(tag)
 
     def _is_sound(self, digest: str) -> bool:
         """Whether the registry can serve the manifest: for a damaged one it answers 404 or 500, which says nothing."""
@@ -353,7 +351,8 @@ class StoreSite(Site):
 
     def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
         tags_now, revisions_now = self.store.state(repository)
-        return set(tags) - tags_now.keys(), set(revisions) - revisions_now
+        gone = set(revisions) - revisions_now
+        return set(tags) - tags_now.keys(), {one for one in gone if not self.store.is_linked(repository, one)}
 
     def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
         state = cache(self.store.state)
@@ -363,11 +362,12 @@ class StoreSite(Site):
     def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
         state = cache(self.store.state)
         lost = [f"{name}:{tag}" for name, tag in tags if tag not in state(name)[0]]
-        return lost + [f"{name}@{digest}" for name, digest in manifests if digest not in state(name)[1]]
+        gone = [(name, digest) for name, digest in manifests if digest not in state(name)[1]]
+        return lost + ["@".join(pair) for pair in gone if not self.store.is_linked(*pair)]
 
     def presence(self) -> Callable[[str, str], bool]:
-        stored = self.store.blob_sizes()
-        return lambda repository, digest: digest in stored
+        stored, named = self.store.blob_sizes(), self.registry.stored_as
+        return lambda name, digest: (digest if digest.startswith("sha256:") else named(name, digest)) in stored
 
     def measuring(self) -> Callable[[], dict[str, int] | None]:
         before = self.store.blob_sizes()

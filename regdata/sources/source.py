@@ -137,6 +137,9 @@ class Store(Source, Protocol):
     def clock(self) -> int | None:
         """The time of the clock that dates what is written (UTC epoch seconds); None where that can't be seen."""
 
+    def is_linked(self, repository: str, digest: str) -> bool:
+        """Whether a blob is linked, by this digest."""
+
     def links(self, repository: str) -> dict[str, int]:
         """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by."""
 

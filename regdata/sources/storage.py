@@ -230,6 +230,11 @@ class Storage:
                 found[blob] = max(date, found.get(blob, date))
         return found
 
+    def is_linked(self, repository: str, digest: str) -> bool:
+        """Whether a blob is linked, by this digest."""
+        with told(self.root):
+            return self.layout.layer(repository, digest) is not None
+
     def deleted(self, repository: str) -> dict[str, int]:
         """When each manifest was deleted: its link is gone then, and its folder is left."""
         with told(self.root):

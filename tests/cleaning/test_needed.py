@@ -150,7 +150,7 @@ def clean(path: Path, *, gc: bool = True) -> regdata.Plan:
     plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
     assert set(plan.tags["action"]) == {"delete"}
     result = regdata.apply(plan, config, gc=gc)
-    assert result.errors == []
+    assert (result.errors, result.notes) == ([], [])
     assert result.bytes_freed == (plan.reclaimable if gc else None)
     return plan
 
