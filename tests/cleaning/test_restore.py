@@ -88,11 +88,11 @@ def test_after_a_collection(new_scene: NewScene, tmp_path: Path, store: bool) ->
 def test_what_is_named_in_other_ways(given: bool, registry: LocalRegistry, conf: Callable[..., Path]) -> None:
     """An image comes back whose layers are named by sha512, and one that mentions a digest which is nowhere here."""
     url = registry.url
-    base = {"annotations": {"org.opencontainers.image.base.digest": f"sha256:{'0' * 64}"}}
+    base = {"org.opencontainers.image.base.digest": f"sha256:{'0' * 64}"}
     push_image_by(url, "app", "named", "named", "sha512")
     for data in (config_bytes("app"), b"layer"):
         push_blob(url, "app", data)
-    push_manifest(url, "app", "mentions", image_bytes(config_bytes("app"), b"layer", **base), OCI_MANIFEST)
+    push_manifest(url, "app", "mentions", image_bytes(config_bytes("app"), b"layer", annotations=base), OCI_MANIFEST)
     site = {"url": url} | ({"base_path": str(registry.base_path)} if given else {})
     config = load_config(conf(registry, registry=site, **{"gc-command": None}))
     before = pulled(url, "named"), pulled(url, "mentions")
