@@ -167,6 +167,8 @@ def undo_own(config: Config, site: Site) -> list[str]:
     for past in past_runs(config):
         for image, digest in () if past.ended_well else past.probes:
             remove_left(site.registry, folder, image, digest)
+    if config.gc_command:  # else it counts, as what is due
+        trash.empty(trash.half_freed(Aside(folder)))
     return undo(Aside(folder))
 
 

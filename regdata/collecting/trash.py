@@ -42,11 +42,17 @@ def bring_back(aside: Aside, needed: Set[str], run: str = "") -> set[str]:
 
 def due(aside: Aside, days: float, now: int, *, all_of_it: bool = False, besides: str = "") -> Iterator[Batch]:
     """What was surely collected more than so many days ago (``now``: UTC epoch seconds, the store's clock), or all of
-    it; ``besides``: not by this run."""
+    it; ``besides``: not by this run. What a run was killed over as it freed it is due whatever its age."""
     for batch in kept(aside):
         is_due = all_of_it or not days or is_before(batch.date(), now - int(days * DAY))
         if is_due and batch.run != besides:
             yield batch
+    yield from half_freed(aside)
+
+
+def half_freed(aside: Aside) -> Iterator[Batch]:
+    """What a run was killed over as it freed it."""
+    return (batch for batch in aside.batches() if batch.state == "freed")
 
 
 def empty(batches: Iterable[Batch]) -> dict[str, int]:

@@ -13,12 +13,14 @@ import pytest
 import requests
 
 import regdata
+from regdata.collecting.own import undo_own
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import CleanupError
 from regdata.records.reading import read_events
 from regdata.sources.aside import NAME
+from regdata.sources.site import Site
 from tests.cleaning.test_kill import KILLED, Runner, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
@@ -254,6 +256,29 @@ def test_trash(scene: Scene) -> None:
     assert record["bytes_in_trash"] == 0
     assert record["notes"] == []
     assert not (scene.base_path / NAME).exists()
+
+
+def test_killed_while_it_frees(scene: Scene) -> None:
+    """What a run was killed over as it freed it, the next run frees, as predicted, also what is kept for some days; one
+    with gc-command frees it, too."""
+    batch = scene.base_path / NAME / "20260101-000000/0001-freed"
+    scene.settings["trash_days"] = 7
+
+    def leave() -> None:
+        batch.mkdir(parents=True)
+        (batch / f"blobs+sha256+ab+{'ab' * 32}+data").write_bytes(b"x" * 1000)
+
+    leave()
+    scene.set()
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 1000
+    assert not batch.exists()
+    leave()
+    scene.set(gc_command=scene.registry.gc_command)
+    config = load_config(scene.conf)
+    undo_own(config, Site.open(config))
+    assert not batch.exists()
 
 
 def test_the_trash_is_emptied(scene: Scene) -> None:
