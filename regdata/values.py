@@ -100,7 +100,8 @@ def _with_cert(value: Path | None, info: ValidationInfo) -> Path | None:
 
 
 def _repository(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9*?\[\]!_.-]+(/[a-z0-9*?\[\]!_.-]+)*", value):
+    part = r"(?:[a-z0-9*?\]_.-]|\[!?)+"  # a ! elsewhere looks like an exception, of which there are none
+    if not re.fullmatch(f"{part}(?:/{part})*", value):
         raise ValueError("neither a repository's name nor a pattern of names")
     return value
 

@@ -338,6 +338,10 @@ class TestMistakes:
                 {"registry": {"url": "http://a", "requests": {"per_second": 1e-300}}},
                 "registry.requests.per_second: found 1e-300, wanted a number, 0.01 or more",
             ),
+            (
+                {"registry": {"url": "http://a", "repositories": ["*", "!prod/*"]}},
+                'registry.repositories[1]: found "!prod/*", wanted a list of names or patterns of repositories',
+            ),
             ({"limits": {"max_percent": float("nan")}}, "limits.max_percent: found NaN, wanted"),
             ({"limits": {"max_bytes": -1}}, "limits.max_bytes: found -1, wanted"),
             ({"reports": 1}, "reports: found 1, wanted the folder for reports"),
