@@ -14,10 +14,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Self
+from urllib.parse import urljoin
 
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
-from regdata.sources.answers import REDIRECTS, TOO_LARGE, Answer
+from regdata.sources.answers import REDIRECTS, TOO_LARGE, Answer, place
 from regdata.sources.bounds import DOCUMENT, UNBOUNDED
 from regdata.sources.lists import Lists
 from regdata.sources.manifest import is_digest, matches, sha256_of
@@ -88,11 +89,12 @@ class Registry:
         version = answer.headers.get("Docker-Distribution-Api-Version", "")
         if answer.status == 200 and (version.startswith("registry/2") or answer.data.strip() == b"{}"):
             return
-        if answer.status in (401, 403, *TOO_MUCH):
+        if answer.status in (401, 403, 502, 504, *TOO_MUCH):
             raise self.http.refused("GET", path, answer)
         cure = "set registry.url to the address of a registry with API v2"
         if answer.status in REDIRECTS:
-            cure = "set registry.url to where it redirects to"
+            there = place(urljoin(self.display + "/v2/", answer.headers.get("Location", "")))
+            cure = f"set registry.url to where it redirects to, {there.removesuffix('/v2/')}"
         elif self.url.endswith("/v2"):
             cure = "leave /v2 out of registry.url"
         elif "/v2/" in self.url:
@@ -224,6 +226,8 @@ class Registry:
                 "set storage.delete.enabled: true in the registry's configuration (or "
                 "REGISTRY_STORAGE_DELETE_ENABLED=true) and restart it"
             )
+            if not answer.member("errors"):  # distribution's own 405 has words
+                cure += "; or have what is before the registry let DELETE through"
         return self.http.error("DELETE", path, f"HTTP 405: {problem}", cure)
 
     def _takes_uploads(self, repository: str) -> bool:

@@ -221,7 +221,8 @@ def test_a_registry_that_puts_off_for_an_hour(
         (PAGE, "not how a registry answers; set registry.url"),
         (Reply(404), "HTTP 404, which is not how"),
         (error_reply(401, "UNAUTHORIZED"), "401 UNAUTHORIZED: .* no credentials for 127.0.0.1.* docker login"),
-        (Reply(301, headers={"Location": "https://x/v2/"}), "registry.url to where it redirects"),
+        (Reply(301, headers={"Location": "https://x/v2/"}), "registry.url to where it redirects to, https://x$"),
+        (Reply(502), "HTTP 502; what is before the registry can't reach it: see whether it runs"),
         (Reply(407), "the proxy wants a user and a password; write them into its URL"),
         (Reply(how="reset"), "the connection broke"),
         (Reply(how="stall"), r"no answer within 0\.6 s; check that the registry runs"),
@@ -233,6 +234,16 @@ def test_check(fake: FakeRegistry, client: Registry, reply: Reply, problem: str)
     with pytest.raises(RegistryError, match=problem):
         client.check()
     assert fake.seen == ["GET /v2/"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_no_delete(fake: FakeRegistry, client: Registry, own: bool) -> None:
+    """A 405 without a registry's own words may be that of what is before it."""
+    refusal = error_reply(405, "UNSUPPORTED") if own else Reply(405, b"<html>")
+    fake.answer = lambda method, target: refusal if method == "DELETE" else Reply(202)  # type: ignore[method-assign]
+    with pytest.raises(RegistryError, match=r"delete is disabled; set storage\.delete\.enabled") as error:
+        client.check_deletes("app")
+    assert ("let DELETE through" in str(error.value)) != own
 
 
 @pytest.mark.parametrize("status", [405, 501])
