@@ -141,6 +141,16 @@ def test_pushed_meanwhile(registry: LocalRegistry, event: str) -> None:
     assert pulls(registry.url, "b/c", "again", GONE)
 
 
+def test_linked_in_the_second_in_which_the_reading_began(registry: LocalRegistry) -> None:
+    """It may have been linked after it was read: it is spared."""
+    since = int(time.time())
+    for date, blob in zip((since, since - 1), OWN, strict=True):
+        os.utime(link_path(registry, "a", blob.digest), (date, date))
+    swept = sweep(registry, since=since)
+    assert swept.spared == {OWN[0].digest: "pushed"}
+    assert set(swept.freed) == {OWN[1].digest}
+
+
 def test_a_manifest_that_lands_late(registry: LocalRegistry) -> None:
     """A manifest that was verified before the links went, and is linked after, has its blobs, links and all."""
     journal = Journal()

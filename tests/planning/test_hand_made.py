@@ -176,16 +176,21 @@ def test_what_is_alive_in_another_image() -> None:
 
 def test_who_collects() -> None:
     """The registry's collector takes whatever no manifest names; regdata's own leaves what is young or of unknown age,
-    and what a manifest that stays mentions; where the registry does not start anew manifests' bytes stay."""
+    and what a manifest that stays mentions, by any digest; where the registry does not start anew manifests' bytes
+    stay."""
     made = few()
-    for name, days in (("young", HOUR), ("mentioned", 9)):
+    for name, days in (("young", HOUR), ("mentioned", 9), ("aliased", 9)):
         made.blob(name, 7, days)
     made.row("blobs", blob_hash=digest("undated"), blob_size=7)
     made.row("oddities", image_name="b/app", what="link", hash=digest("mentioned"))
     made.row(
         "references", manifest_hash=digest("b/app1.0"), reference_hash=digest("mentioned"), reference_kind="mention"
     )
-    names = {digest(name): name for name in ("nobody", "young", "undated", "mentioned", "a/app1.0")}
+    other = f"sha512:{'0' * 128}"
+    made.row("oddities", image_name="b/app", what="alias", hash=other, target=digest("aliased"))
+    made.row("oddities", image_name="b/app", what="link", hash=digest("aliased"))
+    made.row("references", manifest_hash=digest("b/app1.0"), reference_hash=other, reference_kind="mention")
+    names = {digest(name): name for name in ("nobody", "young", "undated", "mentioned", "aliased", "a/app1.0")}
 
     def freed(**collector: bool) -> set[str]:
         inventory = made.inventory(collector=Collector(**collector))
@@ -196,7 +201,7 @@ def test_who_collects() -> None:
         }
 
     gone = {"nobody", "a/app1.0"}
-    assert freed() == gone | {"young", "undated", "mentioned"}
+    assert freed() == gone | {"young", "undated", "mentioned", "aliased"}
     assert freed(own=True) == gone
     assert freed(own=True, takes_manifests=False) == {"nobody"}
-    assert freed(takes_manifests=False) == {"nobody", "young", "undated", "mentioned"}
+    assert freed(takes_manifests=False) == {"nobody", "young", "undated", "mentioned", "aliased"}

@@ -1,0 +1,30 @@
+"""Which layers are a push in flight, and which are what a deleted image left."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from regdata.collecting.flight import in_flight
+from regdata.inventory.graph import GRACE
+from tests.support.small import NOW, Small, digest
+
+
+@pytest.mark.parametrize("linked", [NOW - 100, NOW - GRACE - 100])
+@pytest.mark.parametrize("deleted", [(), (10,), (1000,), (10, 1000), (1000, 10)])
+def test_layers_that_a_deleted_image_used(deleted: tuple[int, ...], linked: int) -> None:
+    """A layer that was just linked is in flight, unless one of the deleted manifests that name it went after that."""
+    made = Small()
+    made.repository("a")
+    made.blob("layer", 7, 0)
+    store = SimpleNamespace(
+        links=lambda image: {digest("layer"): linked},
+        deleted=lambda image: {digest(f"gone {seconds}"): NOW - seconds for seconds in deleted},
+        content=lambda manifest: digest("layer").encode(),
+    )
+    made.columns["blobs"]["blob_date"][0] = linked
+    site = SimpleNamespace(now=NOW, uploads=list, store=store)
+    flight = in_flight(site, made.inventory())  # type: ignore[arg-type]
+    in_use = linked > NOW - GRACE and 10 not in deleted
+    assert flight.blobs == ([("a", digest("layer"))] if in_use else [])
