@@ -21,6 +21,7 @@ LINES_SHOWN = 3  # of a command's output, before one unfolds it
 LINES_KEPT = 1000
 LINE_KEPT = 2000  # characters
 ROWS = 100  # of a frame
+HELD = ("own", "shared", "goes", "stays")  # columns with bytes, besides those whose name says so
 SHORT = 16  # letters, such as those of a date and a time
 BAR = 30  # characters, in plain text
 COLOUR = "#D55E00"  # of bars: that of what goes, in the charts, too
@@ -309,7 +310,9 @@ def frame(shown: Frame) -> Document:
 
 def is_size(column: str) -> bool:
     """Whether a frame's column holds bytes, by its name."""
-    return column.endswith("size") or column.startswith("bytes") or column in ("own", "shared", "goes", "stays")
+    return (
+        column.endswith("size") or column.startswith(("bytes", "size_")) or column in ("own", "shared", "goes", "stays")
+    )
 
 
 def _cell(name: str, value: object) -> Cell:
@@ -319,6 +322,6 @@ def _cell(name: str, value: object) -> Cell:
         return Bytes(value) if is_size(name) else int(value)
     if isinstance(value, str):
         return value if " " in value else shorten(value)
-    if isinstance(value, Real):
-        return "unknown" if isnan(value) else f"{value:,g}"
-    return "unknown" if value is None or str(value) == "<NA>" else str(value)
+    if value is None or str(value) == "<NA>" or (isinstance(value, Real) and isnan(value)):
+        return "" if name.endswith(("_before", "_after")) else "unknown"  # it was not there then
+    return f"{value:,g}" if isinstance(value, Real) else str(value)

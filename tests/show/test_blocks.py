@@ -17,6 +17,14 @@ def test_a_frame_is_shown() -> None:
     assert str(blocks.frame(frame.head(0))) == "None."
 
 
+def test_what_was_not_there_is_not_unknown() -> None:
+    """Of two times, a size that was not there at one of them is left out; what is there is a size."""
+    frame = pd.DataFrame(
+        {"size_before": pd.array([1500], "Int64"), "size_after": pd.array([None], "Int64"), "age": [None]}
+    )
+    assert str(blocks.frame(frame)).splitlines()[1].split() == ["1.5", "kB", "unknown"]
+
+
 def test_others_do_not_squeeze_the_rest() -> None:
     """What would dwarf the bars beside it has none."""
     bars = blocks.Bars("What goes", [("a", 100, ""), ("b", 50, ""), ("other (9)", 900, "")])
