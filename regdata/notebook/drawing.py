@@ -18,7 +18,7 @@ from regdata.show.words import is_other, other, shorten, size
 
 TOP = 20  # bars
 NAME = 24  # letters of an image's name beside a bar
-WIDTH = 5.0  # inches
+WIDTH = 4.8  # inches
 POINTS = 10  # of letters: on a phone's 390 pixels, where a figure is made a quarter smaller, still ten pixels
 LETTER = 0.6  # of its height: how wide one is, about
 DOTS = 96  # an inch

@@ -22,6 +22,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from regdata import demo
 from regdata.command import main as program
 from regdata.demo.local import LocalRegistry
+from regdata.notebook.drawing import POINTS
 from tests.support.helpers import ROOT, complaints, store_bytes, store_tags
 
 # A loaded machine is slow; what is waited for comes in a second or two.
@@ -66,13 +67,14 @@ def jupyter(folder: Path, *command: str) -> Iterator[dict[str, Any]]:
 
 
 def _server(process: subprocess.Popen[bytes], runtime: Path) -> dict[str, Any]:
-    """What Jupyter writes of itself into its runtime folder once it answers."""
+    """What Jupyter writes of itself into its runtime folder, once it answers."""
     deadline = time.monotonic() + 2 * PATIENCE / 1000
     while time.monotonic() < deadline and process.poll() is None:
         for file in runtime.glob("jpserver-*.json"):
             try:
                 server: dict[str, Any] = json.loads(file.read_text())
-            except ValueError:  # half written
+                requests.get(f"{server['url']}api", timeout=PATIENCE / 1000)
+            except (ValueError, requests.ConnectionError):  # half written, or not listening yet
                 continue
             return server
         time.sleep(0.05)
@@ -190,11 +192,14 @@ def _a_condition_gets_into_conf_json(page: Page, conf: Path) -> None:
 
 
 def _a_page_reads_everywhere(page: Page, report: Path) -> None:
-    """In the dark nothing is white; on a phone only tables go on to the right; in print nothing is cut off there."""
+    """In the dark nothing is white; on a phone only tables go on to the right, and charts can be read; in print
+    nothing is cut off."""
     page.goto(report.as_uri())
     assert page.evaluate(GLARING) == []
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    smaller = page.evaluate("Math.min(...[...document.images].map(one => one.width / one.naturalWidth))")
+    assert smaller * 192 * POINTS / 72 >= 10  # pixels of a letter; a notebook's pictures have 192 an inch
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 680, "height": 800})  # A4 between its margins
     assert page.evaluate("Math.max(...[...document.querySelectorAll('main *')].map(one => one.scrollWidth))") <= 680
