@@ -18,7 +18,7 @@ from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
 from regdata.show.words import count
 from regdata.sources.site import Site
-from regdata.sources.source import Part, Source
+from regdata.sources.source import Part, Store
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def verify(
         return measured
     known = predicted.keys() | collected.from_trash
     extra = {digest: size for digest, size in collected.freed.items() if digest not in known}
-    left = {digest: size for digest, size in predicted.items() if digest in stored and digest not in collected.spared}
+    told = collected.spared | collected.freed.keys() | collected.set_aside.keys()  # be it pushed again after that
+    left = {digest: size for digest, size in predicted.items() if digest in stored and digest not in told}
     if extra:
         notes.append(
             f"{sum(extra.values())} bytes more than predicted were freed: {len(extra)} blobs came after the scan and "
@@ -83,16 +84,17 @@ def verify(
         )
     if left:
         explained = _not_freed(left)
-        if _needed_now(site.source, left):
+        if _needed_now(site.store, left, plan.inventory.scanned_at):
             notes.append(f"{explained}{_NEEDED}")
         else:
             errors.append(
-                f"{explained}, though nothing refers to them: is gc-command's configuration that of this registry?"
+                f"{explained}, though nothing refers to them: "
+                + ("run again" if collected.set_aside else "is gc-command's configuration that of this registry?")
             )
     return measured
 
 
-_NEEDED = ": manifests pushed after the scan refer to them"
+_NEEDED = ": what was pushed after the scan needs them"
 
 
 def _not_freed(left: Mapping[str, int]) -> str:
@@ -192,9 +194,13 @@ def _among(frame: pd.DataFrame, column: str, those: Set[tuple[str, str]]) -> pd.
     return pd.Series([pair in those for pair in pairs(frame, column)], index=frame.index, dtype=bool)
 
 
-def _needed_now(source: Source, blobs: dict[str, int]) -> bool:
+def _needed_now(store: Store, blobs: dict[str, int], since: int) -> bool:
+    """Whether each is referred to, or was linked again after that time: a push may be on its way."""
     needed: set[str] = set()
-    for part in source.split(1):
-        columns = source.read(part)
+    for part in store.split(1):
+        columns = store.read(part)
         needed.update(columns["descriptors"]["reference_hash"], columns["revisions"]["manifest_hash"])
+        needed.update(columns["oddities"]["target"])  # by another algorithm's digest
+        for repository in part.repositories:
+            needed.update(blob for blob, date in store.links(repository).items() if date >= since)
     return blobs.keys() <= needed

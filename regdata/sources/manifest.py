@@ -223,7 +223,7 @@ def _understood(digest: str, data: bytes, document: object, fields: dict[str, An
         kind = _kind(fields, references, config, subject)
         config_hash = config.hash if kind == "image" else None
     subject_hash = subject[0].hash if subject else None
-    known = {subject_hash, *(reference.hash for reference in references)}
+    known = {reference.hash for reference in references}
     return Content(
         manifest_hash=digest,
         media_type=media_type,
@@ -273,7 +273,7 @@ def _not_understood(digest: str, data: bytes, document: object, media_type: str 
     )
 
 
-def _mentions(data: bytes, document: object, referred: set[str | None]) -> list[Reference]:
+def _mentions(data: bytes, document: object, referred: set[str]) -> list[Reference]:
     found = dict.fromkeys(_in_text(data))
     if b"\\" in data:  # an escape can hide a digest
         found |= dict.fromkeys(_digests(document))

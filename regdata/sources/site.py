@@ -269,12 +269,12 @@ class StoreSite(Site):
         stored = set(filter(partial(means, wanted), self.store.repositories()))
         # What is wanted by its name may not be there yet, or any more.
         served = {name for name in self.registry.repositories() if name in stored or name not in (wanted or ())}
-        strange = sorted(served - stored) or ([] if served else sorted(stored))
+        # The catalog leaves out repositories in which no blob was ever linked.
+        strange = sorted(served - stored or (name for name in stored if not served and self.store.links(name)))
         if strange:
-            where = "the registry serves" if served else "the folder holds"
             raise StorageError(
-                f"{self._not_the_same()}: {where} {strange[0]}, the other does not know it. Give the folder that this "
-                "registry's filesystem storage writes to (rootdirectory)"
+                f"{self._not_the_same()}: the {'registry serves' if served else 'folder holds'} {strange[0]}, the other"
+                " does not know it. Give the folder that this registry's filesystem storage writes to (rootdirectory)"
             )
         same, trouble = 0, None
         for answer in islice(chain.from_iterable(map(self._compared, sorted(served & stored))), 2 * COMPARED):

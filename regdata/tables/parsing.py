@@ -70,7 +70,14 @@ def parse(condition: str, engine: Engine) -> exp.Expr:
         or clauses != {"expressions", "from_", "where"}
     ):
         raise Refused("closes a parenthesis that it does not open")
+    # `main.images` is the table even where a query of the condition's own is called images.
+    for part in where.find_all(exp.Table, exp.Column):
+        if (schema := part.text("db").lower()) in _SCHEMAS or (schema and isinstance(part, exp.Table)):
+            raise Refused(f"names a schema: {text(part, engine)}. Leave {schema} out")
     return where.this
+
+
+_SCHEMAS = ("main", "temp")
 
 
 def text(node: exp.Expr, engine: Engine) -> str:

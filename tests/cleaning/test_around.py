@@ -28,6 +28,7 @@ from regdata.demo.samples import (
 from regdata.notebook import run
 from regdata.records.record import Record
 from regdata.sources.site import ApiSite
+from tests.support.odd import push_blob
 from tests.support.scene import (
     BASE,
     INDEX,
@@ -116,6 +117,30 @@ def test_pushed_again_beside_the_collection(new_scene: NewScene, moment: str) ->
     assert result.bytes_predicted - result.bytes_freed == missing
     assert result.bytes_expected == result.bytes_freed + (missing if moment == "gc-command" else 0)
     assert any(f"{missing} bytes that were predicted were not freed (3 blobs)" in note for note in result.notes)
+
+
+RAN = {"event": "ran", "step": "gc-command", "exit_code": 0}
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["regdata", "gc-command"])
+def test_a_blob_uploaded_again_beside_the_collection(
+    own: bool, new_scene: NewScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is uploaded anew after it was freed, by whatever digest, is no fault of the collection."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None if own else scene.registry.gc_command, gc_before=None, gc_after=None)
+    write = Record.journal
+
+    def journal(record: Record, *events: dict[str, Any]) -> None:
+        write(record, *events)
+        if any(event["event"] == "collected" or event == RAN for event in events):
+            for blob, algorithm in zip(OLD.blobs, ("sha256", "sha512", "sha256"), strict=True):
+                push_blob(scene.registry.url, "prod/new", blob.data, algorithm)
+
+    monkeypatch.setattr(Record, "journal", journal)
+    assert scene.clean() == ""
+    assert ("prod/old", "old", OLD.digest) not in scene.store().tags
+    assert broken(scene.base_path) == []
 
 
 def test_gc_after_failed_last_time(new_scene: NewScene, finished: Finished) -> None:

@@ -156,25 +156,41 @@ def clean(path: Path, *, gc: bool = True) -> regdata.Plan:
 
 
 def everything(registry: LocalRegistry, reference: str, image: str) -> dict[str, bytes]:
-    """The same, with what its subject and whatever else its manifests name serve as manifests."""
+    """The same, with what whatever else its manifests name is served as, a manifest or a blob."""
     got = served(registry, image, reference)
-    found = {
-        name for data in got.values() for name in re.findall(r"sha(?:256|384|512):[0-9a-f]+", data.decode("latin-1"))
-    }
-    for name in found - got.keys():
-        got |= everything(registry, name, image) if is_manifest(registry, image, name) else {}
+    texts = [data.decode("latin-1") for data in got.values()]
+    for name in {name for text in texts for name in re.findall(r"sha(?:256|384|512):[0-9a-f]+", text)} - got.keys():
+        path = f"{registry.url}/v2/{image}"
+        blob = requests.get(f"{path}/blobs/{name}", timeout=10)
+        got |= {f"blob {name}": blob.content} if blob.status_code == 200 else {}
+        if requests.get(f"{path}/manifests/{name}", headers=ACCEPT, timeout=10).status_code == 200:
+            got |= everything(registry, name, image)
     return got
 
 
-def is_manifest(registry: LocalRegistry, image: str, name: str) -> bool:
-    return requests.get(f"{registry.url}/v2/{image}/manifests/{name}", headers=ACCEPT, timeout=10).status_code == 200
+def blob_as_subject(registry: LocalRegistry, image: str) -> None:
+    """A blob that is nothing else: distribution's collector takes it."""
+    subject = {"subject": descriptor(push_bytes(registry, image), "text/plain")}
+    outer = json.loads(image_bytes(push_config(registry, image))) | subject
+    push_manifest(registry.url, image, "keep", json.dumps(outer).encode(), OCI_MANIFEST)
+
+
+def push_bytes(registry: LocalRegistry, image: str) -> bytes:
+    push_blob(registry.url, image, f"of {image}".encode())
+    return f"of {image}".encode()
+
+
+def push_config(registry: LocalRegistry, image: str) -> bytes:
+    push_blob(registry.url, image, config_bytes(image))
+    return config_bytes(image)
 
 
 def test_our_own_collection_keeps_it(registry: LocalRegistry, conf: Conf) -> None:
     """Whatever is served is needed, in the second reading as in the first, and stays."""
     push(registry.url, "app", "old", old_image())
-    images = [f"needed/{number}" for number in range(len(NEEDED))]
-    for image, fill in zip(images, NEEDED.values(), strict=True):
+    fills = [*NEEDED.values(), blob_as_subject]
+    images = [f"needed/{number}" for number in range(len(fills))]
+    for image, fill in zip(images, fills, strict=True):
         fill(registry, image)
         push(registry.url, image, "old", make_image([make_layer(("old", image), 100)]))
     age(registry.base_path, 3 * 86400)

@@ -49,6 +49,7 @@ from regdata.sources.source import Source
 from regdata.sources.storage import Storage
 from tests.support import synthetic
 from tests.support.helpers import age
+from tests.support.odd import push_empty_index
 
 DAY = 86400
 NOW = int(time.time())
@@ -412,6 +413,13 @@ def test_state_of_a_damaged_repository(registry: LocalRegistry, naps: list[float
 
 
 # Which folder is whose
+
+
+def test_a_registry_without_a_blob(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """What the catalog leaves out is no sign of another registry: a repository that holds an empty index alone."""
+    push_empty_index(registry.url, "app", "keep")
+    found = scan(load_config(conf(registry)))
+    assert list(found.images["tag_name"]) == ["keep"]
 
 
 def test_another_registrys_folder(registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path) -> None:

@@ -125,11 +125,11 @@ def test_kind(changes: dict[str, Any], kind: str | None) -> None:
 
 
 def test_a_subject_is_no_reference() -> None:
-    """The subject stands in subject_hash alone, also an index's."""
+    """The subject stands in subject_hash, also an index's, and else it is only mentioned."""
     subject = descriptor(CHILD_HASH, OCI_MANIFEST)
     for content in (parse(image(subject=subject)), parse(index(subject=subject))):
         assert content.subject_hash == CHILD_HASH
-        assert CHILD_HASH not in [reference.hash for reference in content.references]
+        assert [kind for hash_, kind in edges(content) if hash_ == CHILD_HASH] == ["mention"]
 
 
 def test_an_oci_artifact_manifest_has_blobs() -> None:

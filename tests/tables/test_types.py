@@ -183,7 +183,7 @@ likely(tag_size > 5) and coalesce(tag_size > 5, 0)
 iif(kind = 'image', tag_size > 5, 0) or case when kind = 'image' then age_days > 90 else 0 end
 typeof(tag_size) = 'integer' and length(tag_name) between 1 and 5
 substr(tag_name, 1, 4) > '2020' and upper(trim(replace(tag_name, 'a', 'b'))) <> 'X'
-rowid > 3 and images.rowid < 10 and main.images.tag_size > 5
+rowid > 3 and images.rowid < 10
 strftime('%Y', pushed, 'unixepoch') = '2020'
 tag_size > 0x10 and tag_size & 1 = 0 and tag_size % 2 = 0 and ~tag_size < 5 and tag_size << 1 > 3
 cast(tag_size as unsigned big int) > 5 and cast(tag_size as varchar(10)) = '5'
@@ -263,6 +263,21 @@ def test_calculating_with_numbers_in_texts(readers: dict[Engine, Reader], condit
 def test_number_and_text(readers: dict[Engine, Reader], engine: Engine, condition: str) -> None:
     """A number and a text column are not compared, in either engine: in DuckDB it would depend on the rows."""
     assert MIXED in refusal(readers[engine], condition)
+
+
+@both_engines
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "id in (with images as (select 1 as id, 'x' as s) select i.id from main.images i where i.tag_size < 'x')",
+        "id in (select id from (select 'x' as tag_size, id from images) images where main.images.tag_size < 'x')",
+        'id in (select id from "Main".manifests)',
+        "Main.images.tag_size > 5",
+    ],
+)
+def test_schemas(readers: dict[Engine, Reader], engine: Engine, condition: str) -> None:
+    """main.images is the table also where a query of the condition's own is called images: no schema is named."""
+    assert "names a schema: " in refusal(readers[engine], condition)
 
 
 @both_engines
