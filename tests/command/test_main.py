@@ -51,6 +51,13 @@ def test_help_is_quick() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_what_runs_notebooks_loads_no_grammar() -> None:
+    """A grammar of addresses, which jsonschema would load, takes longer than papermill and nbconvert together."""
+    code = "import sys; from regdata.command import execute, html; print({'papermill', 'lark'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "{'papermill'}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
