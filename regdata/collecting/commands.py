@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from regdata.collecting.aftermath import Claimed, check_up, clear, held
 from regdata.collecting.probes import canary
 from regdata.collecting.sweep import SPARED
 from regdata.collecting.twins import Twins, twins_of
+from regdata.collecting.unlinked import known
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
 from regdata.inventory.scan import can_set_aside, leaves_manifests
@@ -132,8 +133,9 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
             gone = goes.links if freed is None else [one for one in goes.links if one[1] in freed]
             claimed, left = (Claimed(), []) if errors else clear(site, gone)
             survived = not errors and lives()
+            unlinked = [] if errors or storage is None else _unlinked(site, storage, goes, freed or {})
         except (CleanupError, RegistryError) as error:
-            claimed, left, errors, survived = Claimed(), [], [str(error)], True
+            claimed, left, errors, survived, unlinked = Claimed(), [], [str(error)], True, []
         if claimed.left or survived or (claimed.cleared and (config.gc_after or not storage)):
             twins.put_back()
         if claimed.left or (claimed.cleared and not survived and (config.gc_after or not storage)):
@@ -141,6 +143,7 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
         elif not errors:
             notes = claimed.note + (held(goes.links, left) if freed is None else [])
             notes += [f"{count(len(twins.back), 'blob')} stayed: {SPARED['lasting']}"] if survived else []
+        errors = errors + unlinked
     freed = freed and {digest: size for digest, size in freed.items() if digest not in twins.back}
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors, spared=twins.back)
 
@@ -153,6 +156,19 @@ def _canary(
     if not (storage and names):
         return lambda: False
     return stack.enter_context(canary(Claims(site.registry), storage, names[0], record.journal))
+
+
+def _unlinked(site: Site, storage: Storage, goes: Goes, freed: Iterable[str]) -> list[str]:
+    """What is to be done about blobs that were collected and that no repository linked, but one may claim."""
+    unlinked = {*freed} - {digest for _, digest in goes.links} - {*goes.manifests}
+    claimed = known(Claims(site.registry), storage, unlinked)
+    if not claimed:
+        return []
+    return [
+        f"the registry's cache knows {count(len(claimed), 'blob')} that were collected and that no repository linked "
+        f"(such as {min(claimed)}): a folder of one may have been removed by hand, and a push into it would be broken. "
+        "Restart the registry now, and have gc-after do so (or flush its Redis)"
+    ]
 
 
 def _told(ready: Callable[[], Goes], errors: list[str]) -> Goes | None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 from regdata.collecting import trash
 from regdata.collecting.sweep import SPARED, WAIT, Item, Journal, Sweep, Swept
+from regdata.collecting.unlinked import ghosts
 from regdata.inventory.inventory import Inventory
 from regdata.show.words import count
 from regdata.sources.aside import Aside
@@ -178,7 +179,8 @@ def _sorted(
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
     young = set()
-    for repository in storage.repositories():
+    repositories = storage.repositories()
+    for repository in repositories:
         for link in read_links(storage, repository):
             digest = link.target or link.name
             if digest in reading.frees or repository in reading.empty:
@@ -187,6 +189,8 @@ def _sorted(
                     young.add(digest)
             elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
                 ailing[digest].append(link)
+    for digest, links in ghosts({one: going[one] for one in reading.frees if one in going}, repositories).items():
+        going[digest] += links
     return (
         [Item(digest, 0, tuple(links), frees=False) for digest, links in ailing.items()],
         [

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from os.path import dirname
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from regdata.collecting.unlinked import known
 from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.claims import Claims
@@ -42,6 +43,8 @@ SPARED = {
     "young": "linked less than 2 hours ago, or nobody knows when, and no manifest uses it: a push may be in flight",
     "mentioned": "needed by a manifest that came meanwhile",
     "uploading": "an upload that does not end may be the same",
+    "unlinked": "known to the registry's cache, and no repository links them: a folder of one may have been removed by "
+    "hand, and a push into it would be broken; restart the registry, and run again",
     "lasting": "manifests' bytes: gc-after did not restart the registry, whose cache knows them; have it do so",
     "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",
 }
@@ -262,6 +265,10 @@ class Sweep:
 
     def _decide(self, group: _Group) -> None:
         """Frees what is not needed after all that; nobody can come to need it any more without bringing it."""
+        if self.claims:
+            unlinked = [item for item in group.items.values() if item.frees and not item.links]
+            told = known(self.claims, self.aside.storage, [item.digest for item in unlinked])
+            self._spare(group, {item: "unlinked" for item in unlinked if item.digest in told})
         self._look(group)
         self._journal("deciding", group, count=len(group.items))
         taken = group.aside.data()

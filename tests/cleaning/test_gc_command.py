@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -215,6 +216,19 @@ def test_every_claim_is_cleared(registry_with_cache: LocalRegistry, conf: Conf) 
         push(registry.url, name, "again", images[0])
         push(registry.url, name, "too", images[24])
     assert broken(registry.base_path) == []
+
+
+def test_a_repository_that_somebody_removed(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """What gc-command took, and no repository linked, may be claimed by one whose folder was removed by hand: the run
+    ends with what is to be done about that."""
+    registry = registry_with_cache
+    for name in ("gone", "other"):
+        push(registry.url, name, "1", OLD if name == "gone" else INDEX)
+    age(registry.base_path, 3 * HOUR)
+    shutil.rmtree(registry.base_path / "docker/registry/v2/repositories/gone")
+    (error,) = clean(load_config(conf(registry)), "2=1").errors
+    assert "no repository linked" in error
+    assert "Restart the registry now" in error
 
 
 def test_gc_after_that_restarts_nothing(

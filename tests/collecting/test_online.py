@@ -83,6 +83,42 @@ def test_claims_whose_links_are_gone(registry: LocalRegistry) -> None:
     assert not has(registry.url, "a", OWN[0])
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["repository", "links"])
+def test_links_that_somebody_removed(registry: LocalRegistry, whole: bool) -> None:
+    """Where links, or a repository, were removed behind the running registry's back, it is not known who claims what
+    they led to: that stays, so that pushes of it are whole, until the registry was restarted."""
+    for name in ("a", "b/c"):
+        assert all(has(registry.url, name, blob) for blob in OWN)
+        for blob in OWN:
+            shutil.rmtree(link_path(registry, name, blob.digest).parent)
+    if whole:
+        shutil.rmtree(registry.base_path / "docker/registry/v2/repositories/b")
+    before = files(registry.base_path)
+    collected = run(registry)
+    assert collected.freed == {}
+    assert set(collected.swept.spared.values()) == {"unlinked"}
+    assert "restart the registry" in collected.notes[0]
+    assert files(registry.base_path) == before
+    push(registry.url, "b/c", "gone", GONE)
+    assert pulls(registry.url, "b/c", "gone", GONE)
+    delete(registry, "b/c")
+    for blob in OWN:
+        shutil.rmtree(link_path(registry, "b/c", blob.digest).parent, ignore_errors=True)
+    registry.restart()
+    assert set(run(registry, "again").freed) == {blob.digest for blob in OWN}
+
+
+def test_a_link_that_somebody_removed(registry: LocalRegistry) -> None:
+    """What one repository links may be claimed by another that did: the others are asked, too."""
+    for name in ("a", "b/c"):
+        assert all(has(registry.url, name, blob) for blob in OWN)
+    for blob in OWN:
+        shutil.rmtree(link_path(registry, "b/c", blob.digest).parent)
+    assert set(run(registry).freed) == {blob.digest for blob in OWN}
+    push(registry.url, "b/c", "gone", GONE)
+    assert pulls(registry.url, "b/c", "gone", GONE)
+
+
 def test_a_blob_that_is_needed_and_gone(registry: LocalRegistry) -> None:
     """The claim on a layer that a kept image lost is cleared, too: pushed again, the image is whole."""
     lost = KEPT.blobs[-1]

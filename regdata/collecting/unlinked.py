@@ -1,0 +1,53 @@
+"""Claims of a registry's cache that no link leads to: somebody removed links, or whole repositories, behind its back.
+
+A claim is a repository's: as long as one has it, a push into that repository skips the blob. Which one it is can't be
+asked; but what a repository claims is in a second cache, too, which all repositories share (distribution,
+registry/storage/cache): that is asked about by a link in a repository of our own, while the data is not there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from os.path import dirname
+
+from regdata.errors import AccessError
+from regdata.sources.claims import Claims
+from regdata.sources.files import told
+from regdata.sources.paths import layer_path
+from regdata.sources.storage import Storage
+from regdata.sources.watch import Link
+
+# Requests that a run makes for links that are not there, but may have been: a few seconds.
+MOST = 2000
+
+
+def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str]:
+    """Which of these blobs, whose data is not in its place, the registry's cache knows, whoever claims them; all, where
+    that must not be asked."""
+    if not digests:
+        return set()
+    names = storage.repositories()
+    probe = "/".join([*names[:1], f"regdata-probe-{secrets.token_hex(4)}"])
+    folder = f"{storage.root}/repositories/{probe}"
+    with told(folder):
+        try:
+            for digest in digests:
+                path = f"{storage.root}/{layer_path(probe, digest)}"
+                storage.files.make(dirname(path))
+                storage.files.write(path, digest.encode())
+            return {digest for digest in digests if claims.has(probe, digest)}
+        except AccessError:
+            return set(digests)
+        finally:
+            storage.files.remove(folder)
+
+
+def ghosts(links: Mapping[str, Sequence[Link]], repositories: Iterable[str]) -> dict[str, list[Link]]:
+    """Links that may have been beside those that there are, by digest: one in every other repository. None at all where
+    that were too many to ask for."""
+    names = set(repositories)
+    absent = {digest: names - {link.repository for link in found} for digest, found in links.items() if found}
+    if sum(map(len, absent.values())) > MOST:
+        return {}
+    return {digest: [Link(name, digest, None) for name in sorted(found)] for digest, found in absent.items()}
