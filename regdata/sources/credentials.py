@@ -96,8 +96,19 @@ class Credentials:
             return self._found[repository]
 
     def _sought(self, repository: str) -> Credential | None:
-        keys = self._keys(repository)
-        return next((found for place in self._places() if (found := place(keys))), None)
+        """The registry as a whole is asked by a namespace's login where there is no other, as podman login does."""
+        given = [self._keys(repository)] if repository else [self._keys(""), self._namespaces()]
+        return next((found for keys in given for place in self._places() if (found := place(keys))), None)
+
+    def _namespaces(self) -> list[str]:
+        """The keys of this registry's namespaces in the container tools' files."""
+        sections = [
+            _section(_read(path), name, path)
+            for path in container_files(os.environ, _home(), os.getuid())
+            for name in ("auths", "credHelpers")
+        ]
+        names = {name.rstrip("/") for section in sections for name in section}
+        return sorted(name for name in names if name.partition("/")[0].lower() in self._hosts and "/" in name)
 
     def forget(self) -> None:
         """Ask again next time: a helper may give another password than it did hours ago."""

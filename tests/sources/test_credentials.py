@@ -169,7 +169,6 @@ def test_keys(home: Path, url: str, name: str) -> None:
         ("http://registry.example.com", "registry.example.com:443"),
         ("https://registry.example.com", "evil-registry.example.com"),
         ("https://registry.example.com", "registry.example.com.evil"),
-        (URL, f"{HOST}/team"),
         (URL, f"https://evil/{HOST}"),
     ],
 )
@@ -177,6 +176,16 @@ def test_keys_of_others(home: Path, url: str, name: str) -> None:
     """What was meant for another host, port or namespace is not sent."""
     docker_config(home, auths={name: entry(NAME)})
     assert found(url) is None
+
+
+def test_login_of_a_namespace_alone(home: Path) -> None:
+    """Who logged in to a namespace alone is known by that where the registry as a whole is asked, and in no other."""
+    docker_config(home, auths={f"{HOST}/team": entry(NAME), "other.example.com/team": entry("other")})
+    assert found() == found(repository="team/app") == (NAME, SECRET, "", "")
+    assert found(repository="teams/app") is None
+    assert found("https://registry.example.com:5001") is None
+    write(home / ".netrc", f"machine {HOST} login a password b")
+    assert found() == ("a", "b", "", "")
 
 
 def test_most_specific_key(home: Path) -> None:
