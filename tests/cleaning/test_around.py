@@ -34,6 +34,7 @@ from tests.support.scene import (
     INDEX,
     LATEST,
     OLD,
+    ORPHAN,
     Finished,
     NewScene,
     Scene,
@@ -58,14 +59,21 @@ def tags_of(scene: Scene, image: str) -> set[str]:
 @pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
 def test_a_tag_that_comes_to_be_protected(new_scene: NewScene, store: bool) -> None:
     """A tag that `protect` matches only when its turn comes stays, with all that it needs, and be it one that was to go
-    alone; the others go."""
+    alone; and so does an orphan that is pushed again. The others go."""
     scene = new_scene(store=store)
+
+    def push_both() -> None:
+        push(scene.registry.url, "prod/app", "canary", LATEST)
+        push(scene.registry.url, "prod/app", None, ORPHAN)
+
     scene.set(protect="tag_name in ('1.0', '2.0') and 'canary' in (select tag_name from images)")
-    assert scene.clean(before_apply=lambda: push(scene.registry.url, "prod/app", "canary", LATEST)) == ""
+    assert scene.clean(before_apply=push_both) == ""
     signature = signature_tag(INDEX)
     assert {"1.0", "2.0", signature, "canary"} < tags_of(scene, "prod/app")
     assert broken(scene.base_path) == []
-    assert {("prod/app", one.digest) for one in (INDEX, *INDEX.children)} <= scene.store().revisions
+    assert {("prod/app", one.digest) for one in (INDEX, *INDEX.children, ORPHAN)} <= scene.store().revisions
+    assert scene.run
+    assert scene.run.record.facts["orphans_deleted"] == 0
     assert became(scene)["prod/app:1.0"] == "moved"
     assert became(scene)["prod/app:2.0"] == ("moved" if store else "kept")
     assert became(scene)["prod/old:old"] == "deleted"

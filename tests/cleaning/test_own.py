@@ -237,7 +237,7 @@ def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
 
 def test_trash(scene: Scene) -> None:
     """With trash_days what was collected is set aside, and freed by a run when the days are over; what a run frees of
-    that is what it predicts."""
+    that is what it predicts, nothing without a collection."""
     scene.settings["trash_days"] = 7
     scene.set()
     size = store_bytes(scene.base_path)
@@ -250,8 +250,11 @@ def test_trash(scene: Scene) -> None:
     for batch in (scene.base_path / NAME).glob("*/*-kept"):
         then = time.time() - 8 * 86400
         os.utime(batch, (then, then))
-    assert scene.clean() == ""
+    assert scene.clean(gc=False) == ""
     record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    assert (record["bytes_freed"], record["bytes_predicted"], record["bytes_expected"]) == (None, 0, 0)
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[2] / "record.json").read_bytes())
     assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == aside
     assert record["bytes_in_trash"] == 0
     assert record["notes"] == []

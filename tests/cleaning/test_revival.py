@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regdata.demo.samples import Image, make_index
+from regdata.demo.samples import Image, make_index, push
 from tests.cleaning.test_changes import at
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
@@ -88,6 +88,15 @@ def test_landed_before_the_next_run(new_scene: NewScene, how: str, what: str) ->
     check(scene, what)
 
 
+def test_landed_where_another_image_has_the_same(new_scene: NewScene) -> None:
+    """Over the API no child is taken to be there because another image, which is read with it, has it."""
+    scene = new_scene(store=False)
+    push(scene.registry.url, "prod/old", "kept", CHILD)
+    after_deletion(scene, lambda: land(scene, LANDS["index"]))
+    assert scene.clean() == ""
+    check(scene, "index")
+
+
 def test_landed_late(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lands while regdata collects is whole, too: what it mentions was spared, and is put back."""
     scene = new_scene(cache=True)
@@ -97,9 +106,12 @@ def test_landed_late(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> No
     check(scene, "index")
 
 
-def test_what_can_not_be_put_back(new_scene: NewScene) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_what_can_not_be_put_back(new_scene: NewScene, own: bool) -> None:
     """Where the registry does not take it back nothing is collected, and the run says what is to be pushed again."""
-    scene = new_scene()
+    scene = new_scene(cache=own)
+    if own:
+        scene.set(gc_command=None, gc_before=None, gc_after=None)
     blobs = scene.store().blobs
     after_deletion(scene, lambda: land(scene, LANDS["index"]))
     scene.proxy.on("PUT", CHILD.digest, Fault(status=400))
