@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from regdata.collecting import trash
-from regdata.collecting.sweep import SPARED, WAIT, Item, Journal, Sweep, Swept
+from regdata.collecting.sweep import LISTED, SPARED, WAIT, Item, Journal, Sweep, Swept
 from regdata.collecting.unlinked import ghosts
 from regdata.inventory.inventory import Inventory
 from regdata.show.words import count
@@ -34,7 +37,7 @@ class Reading:
     there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
     digest. empty: repositories that hold nothing and are to be removed. A link that was not surely written before
     ``young`` (UTC epoch seconds) is a push in flight, unless it is one of ``held``, repository and digest: a manifest
-    used it. lasting: those that are freed only if the registry restarts.
+    used it. lasting: those that are freed only if the registry restarts. listed: how much a manifest lists, at most.
     """
 
     began: int
@@ -46,6 +49,7 @@ class Reading:
     young: int | None = None
     held: Digests[tuple[str, str]] = frozenset()
     lasting: Digests[str] = frozenset()
+    listed: int = LISTED
 
     @classmethod
     def of(cls, inventory: Inventory, *, began: int, **more: Any) -> Self:
@@ -56,6 +60,7 @@ class Reading:
             manifests={str(image): frozenset(group) for image, group in manifests},
             stored=frozenset(inventory.blobs[stored]["blob_hash"]),
             missing=frozenset(inventory.blobs[~stored]["blob_hash"]),
+            listed=max(LISTED, _most(inventory.refers.edges["manifest"])),
             **more,
         )
 
@@ -130,7 +135,15 @@ def collect(
         # The file system's clock, which may not be ours, at the time when the reading began.
         since = reading.began + now - int(time.time())
         sweeps = partial(
-            Sweep, aside, watch=watch, record=record, run=run, since=since, keeps=keeps_days > 0, wait=wait
+            Sweep,
+            aside,
+            watch=watch,
+            record=record,
+            run=run,
+            since=since,
+            keeps=keeps_days > 0,
+            wait=wait,
+            listed=reading.listed,
         )
         done = _paused(pause, sweeps(None), ailing, going) if pause else None
         if done is None:
@@ -160,6 +173,11 @@ def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -
         with interrupts_held_back():
             sweep.undo()
     return None
+
+
+def _most(numbers: pa.ChunkedArray) -> int:
+    """How often the most frequent one is there."""
+    return int(pc.max(pc.value_counts(numbers).field("counts")).as_py() or 0)
 
 
 def _is_young(link: Link, reading: Reading) -> bool:

@@ -25,8 +25,13 @@ from regdata.sources.paths import blob_path
 from regdata.sources.watch import Link, Watch
 
 # Seconds in which a request that is inside the registry gets through. Batches wait at the same time, so that a whole
-# run waits two or three times.
+# run waits two or three times. It is longer where the registry is slow: twice as long as it takes to answer, and as it
+# takes to look for all that a manifest lists, one after the other, as it does when that is pushed. A manifest of that
+# has as many layers as Docker allows, or as the largest that is there; a look for a layer that is there takes some
+# times as long as for one that is not.
 WAIT = 1.0
+LISTED = 128
+LOOK = 4
 # Links that are taken away at a time, and how many times as many are on their way: what turns out to be needed comes
 # back as soon as these are through.
 BATCH = 500
@@ -35,8 +40,9 @@ AT_ONCE = 12
 ROUNDS = 3
 # How often it is asked whether it does on every connection.
 REPLICAS = 8
-# How often a wait begins anew because the registry or the disk was slow.
+# How often a wait begins anew because the registry or the disk was slow, and seconds from which on it is too slow.
 STALLS = 30
+LONGEST = 60.0
 
 SPARED = {
     "pushed": "pushed again meanwhile",
@@ -92,6 +98,7 @@ class _Group:
     items: dict[str, Item]
     aside: Batch
     step: Callable[[_Group], None]
+    begun: float = 0.0
     due: float = 0.0
     asking: list[tuple[Item, Link]] = field(default_factory=list)
     uploads: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -107,7 +114,8 @@ class Sweep:
     """Sweeps items of one store.
 
     ``since``: when it was begun to find out what is needed (UTC epoch seconds, the store's clock); a link that is
-    younger is a need of its own. ``keeps``: what is freed stays aside. ``wait``: seconds; ``size``: links in a batch.
+    younger is a need of its own. ``keeps``: what is freed stays aside. ``wait``: seconds; ``size``: links in a batch;
+    ``listed``: how much a manifest may list.
     Without ``claims`` the registry is stopped: nobody is waited for, and nobody asked; what was decided stays undecided
     until `settle`.
     """
@@ -124,6 +132,7 @@ class Sweep:
         keeps: bool = False,
         wait: float = WAIT,
         size: int = BATCH,
+        listed: int = LISTED,
     ) -> None:
         self.aside, self.claims, self.watch, self.record, self.of = aside, claims, watch, record, run
         self.since, self.keeps, self.wait, self.size = since, keeps, wait if claims else 0, size
@@ -133,6 +142,7 @@ class Sweep:
         self._held: list[tuple[Batch, bool]] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
         self._now = 0
+        self._listed, self._takes, self._looks, self._measured = listed, 0.0, 0.0, 0.0
 
     def run(self, items: Iterable[Item]) -> Swept:
         """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
@@ -196,27 +206,45 @@ class Sweep:
 
     def _let_wait(self, group: _Group) -> None:
         group.uploads = self.watch.uploads(self.aside.now())
-        group.due = time.monotonic() + self.wait
+        self._begin_wait(group)
+
+    def _begin_wait(self, group: _Group) -> None:
+        group.begun = time.monotonic()
+        group.due = group.begun + max(self.wait, 1.1 * self._takes)
 
     def _advance(self, group: _Group) -> None:
         """The next step, if the wait was one: a registry or a disk that stalled let nobody through."""
-        begun = time.monotonic()
-        self.aside.flush()
-        self._now = self.aside.now()
-        if self.claims:
-            self.claims.ping()
-        if time.monotonic() - begun <= max(self.wait, 1) / 2:
+        waited = time.monotonic() - group.begun
+        self._measure(group)
+        if self._takes <= waited:
             group.stalls = 0
             self._spare_uploads(group)
             group.step(group)
-        elif group.stalls < STALLS:
+        elif group.stalls < STALLS and self._takes < LONGEST:
             group.stalls += 1
-            group.due = time.monotonic() + self.wait
+            self._begin_wait(group)
         else:
             raise CleanupError(
-                f"the registry or its disk was slow to answer {STALLS} times in a row: nothing more was collected, and "
-                "what was undecided was put back; run again when less is going on"
+                f"the registry or its disk was too slow {group.stalls + 1} times in a row (a push that is inside it "
+                f"may take {self._takes:.0f} s): nothing more was collected, and what was undecided was put back; run "
+                "again when less is going on, or stop the registry by gc-before and start it by gc-after"
             )
+
+    def _measure(self, group: _Group) -> None:
+        """How long a request that is inside the registry may take, where that is longer than the usual wait."""
+        begun = time.monotonic()
+        self.aside.flush()
+        self._now = self.aside.now()
+        if not self.claims:
+            return
+        self.claims.ping()
+        answers = 2 * (time.monotonic() - begun)
+        if self._measured < begun - 1:
+            repository = next(iter([*(link.repository for link in group.links[:1]), *self.watch.known]), None)
+            self._looks = self.claims.look_seconds(repository) if repository else 0.0
+            self._measured = time.monotonic()
+        takes = max(answers, self._looks * LOOK * self._listed)
+        self._takes = takes if takes > WAIT else 0.0
 
     def _ask(self, group: _Group) -> None:
         """Asks whether a cache claims what has no link any more; what does has to forget it, and is asked again."""

@@ -7,12 +7,16 @@ still there (registry/storage/cache/cachedblobdescriptorstore.go): 3.x then answ
 from __future__ import annotations
 
 import copy
+import secrets
+import time
+from collections.abc import Callable
 
 from regdata.errors import RegistryError
 from regdata.sources.registry import Registry
 
 # Another replica behind the same name has a cache of its own: each request is one on a new connection.
 _ALONE = {"Connection": "close"}
+_SAMPLES = 3
 
 
 class Claims:
@@ -25,6 +29,12 @@ class Claims:
     def ping(self) -> None:
         """Returns when the registry answers."""
         self.http.send("GET", self.http.root, _ALONE)
+
+    def look_seconds(self, repository: str) -> float:
+        """How long a look for a blob takes that is not there, beyond the answer itself: what the registry's storage
+        takes. The shortest of some times, since what else the machine does is no matter of the storage."""
+        looks = _shortest(lambda: self.has(repository, f"sha256:{secrets.token_hex(32)}"))
+        return max(looks - _shortest(self.ping), 0.0)
 
     def has(self, repository: str, digest: str) -> bool:
         """Whether it says that a repository has a blob."""
@@ -43,3 +53,12 @@ class Claims:
             answer = self.http.send("DELETE", path, _ALONE)  # twice does no harm
         if answer.status not in (202, 404, 500):
             raise self.http.refused("DELETE", path, answer)
+
+
+def _shortest(ask: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_SAMPLES):
+        begun = time.monotonic()
+        ask()
+        times.append(time.monotonic() - begun)
+    return min(times)

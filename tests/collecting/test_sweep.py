@@ -23,7 +23,7 @@ from regdata.sources.aside import NAME, Aside
 from regdata.sources.storage import Storage
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault, FaultProxy, faults_before
-from tests.support.server import serving
+from tests.support.server import Reply, Request, serving
 from tests.support.sweeping import Journal, data_path, link_path, sweep
 
 BASE = make_layer("base", 3000)
@@ -218,6 +218,32 @@ def test_a_registry_that_stalls(registry: LocalRegistry) -> None:
     begun = time.monotonic()
     assert set(sweep(registry, journal=journal).freed) == {blob.digest for blob in OWN}
     assert time.monotonic() - begun > 1.5 + 0.3
+
+
+class SlowStorage(FaultProxy):
+    """A registry that takes its time to look for a blob, and for nothing else."""
+
+    def answer(self, request: Request) -> Reply:
+        if request.method == "HEAD":
+            time.sleep(0.04)
+        return super().answer(request)
+
+
+def test_a_registry_whose_storage_is_slow(registry: LocalRegistry) -> None:
+    """A push that is inside such a registry looks for all that its manifest lists, however fast it answers: it is
+    waited for."""
+    journal = Journal()
+    revision = registry.base_path / f"docker/registry/v2/repositories/a/_manifests/revisions/sha256/{GONE.digest[7:]}"
+
+    def land(line: dict[str, Any]) -> None:
+        if line["event"] == "unlinking":
+            threading.Timer(1.0, lambda: (revision / "link").write_text(GONE.digest)).start()
+
+    journal.before = land
+    with serving(SlowStorage(registry.url).answer) as url:
+        swept = sweep(registry, url=url, journal=journal, listed=9, wait=0.1)
+    assert swept.spared == {blob.digest: "mentioned" for blob in OWN}
+    assert pulls(registry.url, "a", GONE.digest, GONE)
 
 
 def test_kept(registry: LocalRegistry) -> None:
