@@ -28,6 +28,7 @@ from regdata.collecting.commands import Collection, Goes, collect
 from regdata.collecting.flight import Flight, in_flight
 from regdata.collecting.own import (
     Promise,
+    bring_back_tags,
     collect_own,
     collects_itself,
     promised,
@@ -131,6 +132,7 @@ def clean_up(
     """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock(str(record.folder)):
         site.see_clock()
+        bring_back_tags(site)  # of a run that was killed since the plan was made, or was seen by no other
         images = check_plan(plan, config, site, gc=gc, force=force, say=record.journal)
         if empty_trash and not (gc and collects_itself(config, site)):
             raise CleanupError(

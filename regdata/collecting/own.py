@@ -172,8 +172,15 @@ def undo_own(config: Config, site: Site) -> list[str]:
     return undo(Aside(folder))
 
 
+def bring_back_tags(site: Site) -> None:
+    """Puts back the tags that a run which was killed had in hand."""
+    if site.from_store and site.store.writable:
+        site.store.bring_back_tags()
+
+
 def bring_back_own(config: Config, site: Site, run: str) -> None:
     """Puts back all that a run collected and that is kept (trash_days), data and links."""
+    bring_back_tags(site)
     if site.from_store and site.store.writable:
         aside = Aside(_folder(config))
         for batch in list(trash.kept(aside, run)):

@@ -38,6 +38,11 @@ AILMENTS = {
         "a pull of the tag fails: nobody knows what it was on",
         "push the image again, or remove the tag's folder",
     ),
+    "tag half removed": Ailment(
+        "a pull of the tag fails: a clean-up was killed over it",
+        "put it back, as any clean-up does before anything else",
+        True,
+    ),
     "manifest without bytes": Ailment(
         "a pull of it fails, and a push of what refers to it",
         "push the image again, or delete it by its digest",

@@ -76,6 +76,11 @@ select 'tag without digest', i.image_name, t.tag_name, null, f.date, coalesce(if
 from tag t join image i using (image) left join file f on f.kind = 'tag' and f.image_name = i.image_name and f.name = t.tag_name
 where t.digest is null and (f.date is null or f.date < (select now - quiet from setting))
 union all
+select 'tag half removed', name.regexp_extract('/repositories/(.+)/_manifests/', 1), place[1], null, date, null
+from (select *, name.regexp_extract_all('/_manifests/\.regdata-removed-([^/]+)/current/link$', 1) as place
+      from file where kind = 'aside')
+where len(place) > 0
+union all
 select 'manifest without bytes', i.image_name, d.hash, null, n.pushed, null
 from node n join image i using (image) join digest d using (digest) anti join data f on f.name = d.hash
 where (select has_files from setting) and n.node not in (from as_blob)

@@ -11,7 +11,7 @@ from regdata.sources import processes
 from regdata.sources.aside import NAME
 from regdata.sources.files import Entry, told
 from regdata.sources.manifest import printable
-from regdata.sources.paths import blob_path, layer_path, revision_path, uploads_path
+from regdata.sources.paths import REMOVED, blob_path, layer_path, revision_path, uploads_path
 from regdata.sources.storage import Storage
 
 # What there is to say of each: see `Census`.
@@ -48,10 +48,11 @@ class Census:
     """Lists ``storage``, also in several processes; its columns:
 
     kind: blob, layer, revision (links), tag (the link to what it is on), history (its links to what it was on),
-    signature (of schema 1), upload, aside (`regdata.sources.aside`), folder (that of a layer's link, which is gone), or
-    foreign. image_name: the repository. name: digest, tag, ``tag/index/algorithm/hex``, ``id/…`` of an upload, else the
-    path below base_path. size in bytes, None for an empty folder; date: UTC epoch seconds, as the file has it. file:
-    the same for two names of one file, None for one that has a single name.
+    signature (of schema 1), upload, aside (`regdata.sources.aside`, or a tag that is being removed), folder (that of a
+    layer's link, which is gone), or foreign. image_name: the repository. name: digest, tag,
+    ``tag/index/algorithm/hex``, ``id/…`` of an upload, else the path below base_path. size in bytes, None for an empty
+    folder; date: UTC epoch seconds, as the file has it. file: the same for two names of one file, None for one that has
+    a single name.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -132,4 +133,5 @@ def _row(path: str, *, is_file: bool) -> tuple[str, str | None, str] | None:
             return kind, image and printable(image), printable(name)
     if not is_file:
         return None
-    return "aside" if NAME in path.split("/")[:3] else "foreign", None, printable(path)
+    is_aside = NAME in path.split("/")[:3] or (inner and f"/_manifests/{REMOVED}" in inner)
+    return "aside" if is_aside else "foreign", None, printable(path)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# With a tag's name: its folder while regdata removes it, beside tags/ and revisions/, where the registry looks for
+# nothing else.
+REMOVED = ".regdata-removed-"
+
 
 def blob_path(digest: str) -> str:
     """The file with a blob's bytes."""

@@ -150,6 +150,9 @@ class Store(Source, Protocol):
         """Remove a tag and nothing else, unless it is on another digest or was pushed at another time; an absent tag is
         no error."""
 
+    def bring_back_tags(self) -> None:
+        """Put back the tags that were being removed when a run was killed."""
+
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
 

@@ -20,13 +20,12 @@ from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout
 from regdata.sources.manifest import printable
+from regdata.sources.paths import REMOVED
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
 
 # distribution/reference: what a tag may be called.
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _MAX_LINK = 256
-# Lies beside tags/ and revisions/, where the registry looks for nothing else.
-_ASIDE = ".regdata-removed"
 
 
 class Storage:
@@ -160,12 +159,11 @@ class Storage:
         folder = f"{manifests}/tags/{tag}"
         if not _TAG.fullmatch(tag):
             raise StorageError(f"{tag!r} is not a tag's name: nothing was removed in {manifests}.")
+        aside = f"{manifests}/{REMOVED}{tag}"
         with told(folder):
+            self._give_back(aside, folder)
             if self.files.exists(folder):
                 self._check_own_folder(folder)
-                aside = f"{manifests}/{_ASIDE}"
-                if self.files.exists(aside):  # an earlier run was interrupted here
-                    self.files.remove(aside)
                 # At once for the registry, which could otherwise see half of a tag.
                 self.files.move(folder, aside)
                 # Looked at when nobody can push to it any more.
@@ -176,9 +174,34 @@ class Storage:
                 if moved and not self.files.exists(folder):
                     self.files.move(aside, folder)
                 else:
-                    self.files.remove(aside)
+                    self._remove_tag(aside)
                 return not moved
         return True
+
+    def bring_back_tags(self) -> None:
+        """Puts back the tags that runs which were killed had in hand: nobody had seen yet what they were on."""
+        with told(self.root):
+            for repository in self.layout.repositories():
+                manifests = self.layout.manifests(repository)
+                for name in self.files.names(manifests):
+                    if name.startswith(REMOVED):
+                        self._give_back(f"{manifests}/{name}", f"{manifests}/tags/{name.removeprefix(REMOVED)}")
+
+    def _give_back(self, aside: str, folder: str) -> None:
+        """Ends what a run was killed over: a tag without its link was to go, one that was pushed anew is there."""
+        if not self.files.exists(aside):
+            return
+        self._check_own_folder(aside)
+        if self.files.exists(f"{aside}/current/link") and not self.files.exists(folder):
+            self.files.move(aside, folder)
+        else:
+            self._remove_tag(aside)
+
+    def _remove_tag(self, aside: str) -> None:
+        """Without its link, which goes first, it is nobody's: should this be killed, the next run removes it."""
+        with suppress(*ABSENT):
+            self.files.remove_file(f"{aside}/current/link")
+        self.files.remove(aside)
 
     def broken_links(self, repository: str, *, of_blobs: bool = False) -> dict[str, str]:
         """By digest, the files of links to manifests (or blobs) of a repository that hold no digest."""

@@ -20,12 +20,13 @@ from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import CleanupError
 from regdata.records.reading import read_events
 from regdata.sources.aside import NAME
+from regdata.sources.paths import REMOVED
 from regdata.sources.site import Site
 from tests.cleaning.test_kill import KILLED, Runner, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
-from tests.support.scene import BASE, INDEX, LIBRARY, OLD, NewScene, Scene, broken
+from tests.support.scene import BASE, INDEX, LATEST, LIBRARY, OLD, SHARED, NewScene, Scene, broken
 
 __all__ = ["runner"]
 Conf = Callable[..., Path]
@@ -128,6 +129,21 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
         assert scene.store() == after, lines[number - 1]
         assert not (scene.base_path / NAME).exists()
         scene.registry.stop()
+
+
+def test_killed_while_it_removes_tags(scene: Scene) -> None:
+    """A tag that a killed run had taken out of its place and not looked at is back before anything else, whether the
+    run was killed before the scan or after it: what it is on is no orphan then, and whole."""
+    tags = {"latest": LATEST, "stable": SHARED}
+    manifests = scene.base_path / "docker/registry/v2/repositories/prod/app/_manifests"
+
+    def take(tag: str) -> None:
+        (manifests / "tags" / tag).rename(manifests / f"{REMOVED}{tag}")
+
+    take("latest")
+    assert scene.clean(before_apply=lambda: take("stable")) == ""
+    assert broken(scene.base_path) == []
+    assert {("prod/app", tag, image.digest) for tag, image in tags.items()} <= scene.store().tags
 
 
 def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene) -> None:

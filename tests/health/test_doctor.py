@@ -20,6 +20,7 @@ from regdata.demo.samples import push
 from regdata.errors import CleanupError, ConfigError
 from regdata.health.ailments import AILMENTS
 from regdata.sources.aside import NAME
+from regdata.sources.paths import REMOVED
 from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
@@ -147,23 +148,29 @@ def test_what_is_young_or_undated(registry: LocalRegistry, conf: Conf) -> None:
 
 def test_what_was_set_aside_comes_back(registry: LocalRegistry, conf: Conf) -> None:
     """What is missing and was set aside, collected (trash_days) or not decided upon by a run that was killed, is back
-    after `repair`, and pulls."""
+    after `repair`, and pulls; a tag, too."""
     store = Damaged(registry)
     images = {"kept": store.push("kept"), "open": store.push("open")}
+    tag = store.push("a/tag")
     for state, image in images.items():
         path = store.data(image.blobs[0].digest)
         aside = registry.base_path / NAME / f"run/0001-{state}" / path.relative_to(store.root)
         aside.parent.mkdir(parents=True)
         path.rename(aside)
+    manifests = store.root / "repositories/a/tag/_manifests"
+    (manifests / "tags/1").rename(manifests / f"{REMOVED}1")
     age(registry.base_path, 86400)
     registry.restart()
     config = load_config(conf(registry))
-    assert pairs(regdata.doctor(config)) == {
+    assert pairs(regdata.doctor(config)) == {("tag half removed", "a/tag:1")} | {
         ("manifest without parts", f"{name}@{image.digest}") for name, image in images.items()
     }
     cured = regdata.doctor(config, repair=True)
-    assert cured[["place", "outcome"]].to_numpy().tolist() == [[f"kept@{images['kept'].digest}", "cured"]]
-    assert all(pulls(registry.url, name, "1", image) for name, image in images.items())
+    assert cured[["place", "outcome"]].to_numpy().tolist() == [
+        [f"kept@{images['kept'].digest}", "cured"],
+        ["a/tag:1", "cured"],
+    ]
+    assert all(pulls(registry.url, name, "1", image) for name, image in {**images, "a/tag": tag}.items())
     assert not (registry.base_path / NAME).exists()
 
 

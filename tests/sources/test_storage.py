@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns, merge
+from regdata.sources.files import LocalFiles
 from regdata.sources.source import Part
 from regdata.sources.storage import Storage
 from tests.support.helpers import ROOT
@@ -341,14 +344,67 @@ def test_blob_sizes_and_manifest(folder: Folder) -> None:
 
 
 def test_untag_removes_the_tag_alone(folder: Folder) -> None:
-    """Other tags and the manifest stay; a second time, and after an interruption, is harmless."""
+    """Other tags and the manifest stay; a second time, and after one that was killed half-way, is harmless."""
     digest = folder.image("app", "v1", "v2")
     storage = Storage(folder.base_path)
-    left_over = folder.manifests("app") / ".regdata-removed"
+    left_over = folder.manifests("app") / ".regdata-removed-v1"
     (left_over / "current").mkdir(parents=True)
     storage.untag("app", "v1", digest)
     storage.untag("app", "v1", digest)
     assert storage.state("app") == ({"v2": digest}, frozenset({digest}))
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+class Killed(LocalFiles):
+    """Ends as if the process was killed, right after one of the steps that change something; before that, somebody
+    pushes: ``between``."""
+
+    def __init__(self, steps: int, between: Callable[[], object]) -> None:
+        self.steps, self.between = steps, between
+
+    def _step(self, do: Callable[..., None], *paths: str) -> None:
+        self.between()
+        do(*paths)
+        self.steps -= 1
+        if not self.steps:
+            raise KeyboardInterrupt
+
+    def move(self, path: str, target: str) -> None:
+        self._step(super().move, path, target)
+
+    def remove_file(self, path: str) -> None:
+        self._step(super().remove_file, path)
+
+    def remove(self, folder: str) -> None:
+        self._step(super().remove, folder)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("when", ["never", "before", "after"])
+@pytest.mark.parametrize("again", [False, True], ids=["the next run", "the same again"])
+def test_untag_is_killed(folder: Folder, steps: int, when: str, again: bool) -> None:
+    """Killed after any step, a tag that was pushed right before its folder is moved, or after, is there in the end, on
+    what was pushed; one that was not is as before, or gone. The next run sees to it, or the same once more."""
+    digest, other = folder.image("app", "v1"), folder.image("app", "v2", config={"os": "other"})
+    tags = folder.manifests("app") / "tags"
+    pushes = [when == "never"]
+
+    def between() -> None:
+        if (tags / "v1").exists() == (when == "before") and not pushes[0]:
+            pushes[0] = True
+            folder.tag("app", "v1", other)
+
+    with suppress(KeyboardInterrupt):
+        Storage(folder.base_path, Killed(steps, between)).untag("app", "v1", digest)
+    storage = Storage(folder.base_path)
+    storage.untag("app", "v1", digest) if again else storage.bring_back_tags()
+    left = storage.state("app")[0]
+    if when == "never":
+        assert left.get("v1", digest) == digest
+        assert "v1" not in left or (steps == 1 and not again)
+    elif pushes[0]:
+        assert left["v1"] == other
+    assert left["v2"] == other
     assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
 
 

@@ -80,6 +80,14 @@ def empty_tag_link(store: Damaged) -> Steps:
     store.is_found("tag without digest", "tag-empty:1")
 
 
+def tag_half_removed(store: Damaged) -> Steps:
+    store.push("a/tag-removed")
+    yield
+    manifests = store.root / "repositories/a/tag-removed/_manifests"
+    (manifests / "tags/1").rename(manifests / ".regdata-removed-1")
+    store.is_found("tag half removed", "a/tag-removed:1")
+
+
 def index_without_child(store: Damaged) -> Steps:
     children = [some_image("child a"), some_image("child b")]
     index = store.push("childless", make_index(children))
@@ -243,6 +251,7 @@ def _old(path: Path, seconds: float = DAY) -> None:
 KINDS: tuple[Callable[[Damaged], Steps], ...] = (
     tag_without_manifest,
     empty_tag_link,
+    tag_half_removed,
     index_without_child,
     child_not_linked,
     manifest_without_bytes,
