@@ -40,7 +40,8 @@ class ConditionError(RegdataError):
 
 class RegistryError(RegdataError):
     """The registry can't be reached, refuses, or answers what can't be true; ``kind``: late where the answer was not
-    there in time, unbounded where it was larger than such answers are, else empty."""
+    there in time, unbounded where it was larger than such answers are, away where the server to which the registry
+    redirects can't be asked, else empty."""
 
     kind = ""
 

@@ -11,6 +11,16 @@ TOO_LARGE = -1
 REDIRECTS = (301, 302, 303, 307, 308)
 # A list of names has two; documents with very many take very much memory.
 _BRACKETS = 10
+# By status: what is to be done where one was not hoped for.
+CURES = {
+    404: "check registry.url and the name",
+    405: "the registry does not allow it: it is read-only, or lacks this part of the API",
+    429: "the registry limits the rate of requests: try again later, or set registry.requests.per_second",
+    502: "what is before the registry can't reach it: see whether it runs",
+    504: "what is before the registry got no answer from it: see whether it runs",
+    503: "the registry is overloaded, or limits the rate of requests: try again later, or set "
+    "registry.requests.per_second",
+}
 _NONE = {0: "no complete answer", TOO_LARGE: "larger than such a document may be"}
 
 

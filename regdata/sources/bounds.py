@@ -21,7 +21,7 @@ WHOLE = 4 / 3
 # Bytes: of a document (distribution's maxManifestBodySize), and of a list, which 2.x gives in one piece.
 DOCUMENT = 4 << 20
 LIST = 16 << 20
-LATE, UNBOUNDED = "late", "unbounded"
+LATE, UNBOUNDED, AWAY = "late", "unbounded", "away"
 # Names of a list at most, and seconds for all of its pages.
 NAMES, LISTED = 2_000_000, 60.0
 # By the seconds that a server may be silent: from when on an answer is a slow one (after a second at least), what slow

@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 from regdata.config import RegistryConfig
 from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import REDIRECTS, TOO_LARGE, Answer, place
-from regdata.sources.bounds import DOCUMENT, UNBOUNDED
+from regdata.sources.bounds import AWAY, DOCUMENT, UNBOUNDED
 from regdata.sources.lists import Lists
 from regdata.sources.manifest import is_digest, matches, sha256_of
 from regdata.sources.mediatypes import MANIFEST_TYPES
@@ -327,6 +327,8 @@ class Registry:
         except RegistryError as error:
             if error.kind == UNBOUNDED:
                 return Answer(TOO_LARGE, {}, b"")
+            if error.kind == AWAY:  # as all that is kept there
+                raise
             self.check()
             return Answer(0, {}, b"")
         if answer.status in (401, 403, 502, 504, *TOO_MUCH):

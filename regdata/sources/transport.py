@@ -20,8 +20,8 @@ from urllib3.exceptions import HTTPError
 from regdata.errors import AccessError, RegistryError
 from regdata.plain import concealed
 from regdata.sources import progress
-from regdata.sources.answers import REDIRECTS, Answer, one_line, place
-from regdata.sources.bounds import DOCUMENT, LATE, WHOLE, Until, Waited, kind, received
+from regdata.sources.answers import CURES, REDIRECTS, Answer, one_line, place
+from regdata.sources.bounds import AWAY, DOCUMENT, LATE, WHOLE, Until, Waited, kind, received
 from regdata.sources.pace import Pace
 from regdata.sources.tls import PROXY_CURE, Tls, cause, mistaken
 from regdata.sources.tokens import Authorization, need
@@ -44,15 +44,6 @@ HOPS = 5
 _MOST = 1 << 20
 _TRIES = 4
 _BROKEN = (500, 502, 504)
-_CURES = {
-    404: "check registry.url and the name",
-    405: "the registry does not allow it: it is read-only, or lacks this part of the API",
-    429: "the registry limits the rate of requests: try again later, or set registry.requests.per_second",
-    502: "what is before the registry can't reach it: see whether it runs",
-    504: "what is before the registry got no answer from it: see whether it runs",
-    503: "the registry is overloaded, or limits the rate of requests: try again later, or set "
-    "registry.requests.per_second",
-}
 
 
 class Reach(NamedTuple):
@@ -145,7 +136,7 @@ class Transport:
         """
         progress.now.requests += 1
         if status := self.pace.refuses:
-            raise self.error(method, path, f"HTTP {status} for whatever is asked, again and again", _CURES[status])
+            raise self.error(method, path, f"HTTP {status} for whatever is asked, again and again", CURES[status])
         retries = _READS if retry and method in _READING else _WRITES
         needed = need(method, path[len(self.root) :]) if self.authorization.active else None
         signed = self.authorization.header(needed) if needed else None
@@ -265,14 +256,18 @@ class Transport:
 
         ``most``: how many bytes it may have; of a larger one the first are given (``cut``), or it is an error.
         """
-        answer, where = self.send(method, path, headers, most=most, cut=cut), self._server + path
+        answer, where, who = self.send(method, path, headers, most=most, cut=cut), self._server + path, ""
         for _ in range(HOPS):
             if method == "HEAD" and answer.status in (405, 501):  # what is before the registry may know GET alone
                 return self.read("GET", path, headers, most=1, cut=True)
+            if who and answer.status in (401, 403):
+                cure = "it does not take what the registry signed: see whether their clocks agree, and its log"
+                raise self._told(f"{who}: {answer.error}; {cure}", AWAY)
             if answer.status not in REDIRECTS:
                 return answer
             where = urljoin(where, answer.headers.get("Location", ""))
-            with self._asked(f"{method} {place(where)}", self._elsewhere, method, where, headers) as response:
+            who = f"{method} {place(where)}, to which the registry redirects"
+            with self._asked(who, self._elsewhere, method, where, headers) as response:
                 data = b"" if response.status_code in REDIRECTS else received(response.raw, most, cut=cut)
                 answer = Answer(response.status_code, response.headers, data)
         raise self.error(method, path, "it is redirected on and on", "check what is between here and the registry")
@@ -328,10 +323,12 @@ class Transport:
                     yield response
             except (requests.RequestException, HTTPError, OSError, ValueError) as error:
                 problem, cure = cause(error, url, self._seconds, shown=self._shown)
-                cure = cure.replace("that the registry runs and that registry.url is right", "that it runs")
-                raised = RegistryError(self.authorization.redacted(f"{who}: {problem}; {cure}"))
-                raised.kind = kind(error, problem)
-                raise raised from None
+                away = session is self._elsewhere
+                there = "that it can be reached from here, or set storage.redirect.disable: true"
+                there = there if away else "that it runs"
+                cure = cure.replace("that the registry runs and that registry.url is right", there)
+                found = kind(error, problem) or (AWAY if away else "")
+                raise self._told(f"{who}: {problem}; {cure}", found) from None
 
     def path(self, repository: str, *rest: str) -> str:
         """The path of something in a repository; what is odd in a name is quoted."""
@@ -372,7 +369,12 @@ class Transport:
 
     def error(self, method: str, path: str, problem: str, cure: str) -> RegistryError:
         """What to raise: where, what and how to cure it."""
-        return RegistryError(self.authorization.redacted(f"{method} {self._server}{path}: {problem}; {cure}"))
+        return self._told(f"{method} {self._server}{path}: {problem}; {cure}", "")
+
+    def _told(self, message: str, kind: str) -> RegistryError:
+        raised = RegistryError(self.authorization.redacted(message))
+        raised.kind = kind
+        return raised
 
     def refused(self, method: str, path: str, answer: Answer) -> RegistryError:
         """What to raise for a status that was not hoped for, with the registry's own words."""
@@ -381,7 +383,7 @@ class Transport:
             needed = need(method, path[len(self.root) :])
             why = self.authorization.refused(needed, _challenge(answer) if answer.status == 401 else None)
             return AccessError(f"{method} {self._server}{path}: {words}: {why}")
-        problem, cure = mistaken(answer) or (words, _CURES.get(answer.status, "the registry's log says why"))
+        problem, cure = mistaken(answer) or (words, CURES.get(answer.status, "the registry's log says why"))
         return self.error(method, path, problem, cure)
 
 

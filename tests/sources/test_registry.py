@@ -339,6 +339,32 @@ def test_password_and_redirect(fake: FakeRegistry, home: Path) -> None:
     assert "secret" not in f"{error.value} {client!r} {client.display}"
 
 
+@pytest.mark.parametrize(
+    ("there", "problem"),
+    [
+        (None, "can't connect: Connection refused; check that it can be reached from here, or set storage.redirect"),
+        (Reply(403), "HTTP 403; it does not take what the registry signed: see whether their clocks agree"),
+        (Reply(how="reset"), "the connection broke: .* or set storage.redirect.disable: true"),
+    ],
+)
+def test_an_object_store_out_of_reach(fake: FakeRegistry, client: Registry, there: Reply | None, problem: str) -> None:
+    """Where the store to which the registry redirects can't be asked from here, a scan is an error, not one without
+    the dates that are kept there; nothing of the redirect's signature is said."""
+    fake.push("app", "1", AMD)
+    answer = fake.answer
+    with serving(lambda request: there or Reply()) as store:
+        where = store if there else "http://127.0.0.1:9"
+        away = Reply(307, headers={"Location": f"{where}/bucket/x?sig=secret"})
+        fake.answer = lambda *asked: away if "/blobs/" in asked[1] else answer(*asked)  # type: ignore[method-assign]
+        with pytest.raises(
+            RegistryError, match=f"GET {where}/bucket/x, to which the registry redirects: {problem}"
+        ) as e:
+            Api(client).read(Api(client).split(1)[0])
+        with pytest.raises(RegistryError):
+            client.blob_readable("app", AMD.blobs[0].digest)
+    assert "secret" not in str(e.value)
+
+
 def test_netrc(fake: FakeRegistry, home: Path) -> None:
     """A user and password for the registry's host are taken from ~/.netrc, once the registry asks for them."""
     (home / ".netrc").write_text("machine 127.0.0.1 login user password secret")
