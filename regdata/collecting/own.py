@@ -25,6 +25,7 @@ from regdata.sources.claims import Claims
 from regdata.sources.guard import undo
 from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.names import means
+from regdata.sources.room import told_if_full
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
@@ -63,7 +64,8 @@ def check_collector(config: Config, site: Site, images: list[str], say: Say = la
 def _check_running(config: Config, site: Site, name: str, say: Say) -> None:
     site.registry.check_deletes(name)
     site.check_written(name)
-    check_online(Claims(site.registry), _folder(config), name, say)
+    with told_if_full(site.store):
+        check_online(Claims(site.registry), _folder(config), name, say)
 
 
 def stops(config: Config) -> bool:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -259,8 +260,10 @@ class LocalFiles:
         return lock_folder(folder)
 
     def usage(self, folder: str) -> Usage:
-        usage = shutil.disk_usage(folder)
-        return Usage(usage.total, usage.free)
+        found = os.statvfs(folder)
+        # Some file systems make their inodes as they need them, and count none.
+        inodes = found.f_favail if found.f_files else sys.maxsize
+        return Usage(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize, inodes)
 
 
 LOCAL = LocalFiles()

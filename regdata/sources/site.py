@@ -27,6 +27,7 @@ from regdata.sources.manifest import matches
 from regdata.sources.names import means
 from regdata.sources.registry import TIMEOUT, Registry
 from regdata.sources.registrylock import lock_registry
+from regdata.sources.room import told_if_full
 from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
 from regdata.sources.storage import Storage
 from regdata.sources.upstream import say_if_cache
@@ -325,11 +326,10 @@ class StoreSite(Site):
             self.ahead = ahead(time_there, int(time.time()))
 
     def check_written(self, repository: str) -> None:
-        with self.registry.upload_probe(repository) as upload:
+        with told_if_full(self.store), self.registry.upload_probe(repository) as upload:
             now = int(time.time())
-            seen = [one for one in self.uploads() if (one.repository, one.id) == (repository, upload)]
-            for one in seen:  # dated by whom dates what is pushed
-                self.ahead = ahead(one.started, now)
+            seen = [one.started for one in self.uploads() if (one.repository, one.id) == (repository, upload)]
+            self.ahead = ahead(seen[0], now) if seen else self.ahead  # dated by whom dates what is pushed
             if not seen:
                 raise CleanupError(
                     f"registry.base_path {self.store.base} is not the folder that {self.registry.display} writes to "

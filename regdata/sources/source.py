@@ -63,10 +63,11 @@ Glance = Callable[[Going], bool]
 
 
 class Usage(NamedTuple):
-    """Total and free bytes of what a store lies on."""
+    """Total and free bytes of what a store lies on, and how many files more it takes."""
 
     total: int
     free: int
+    inodes: int
 
 
 Found_co = TypeVar("Found_co", covariant=True)

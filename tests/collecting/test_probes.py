@@ -10,9 +10,13 @@ import pytest
 from regdata.collecting.probes import check_online
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import push
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, RegistryError
 from regdata.sources.claims import Claims
+from regdata.sources.files import LocalFiles
 from regdata.sources.registry import Registry
+from regdata.sources.room import told_if_full
+from regdata.sources.site import StoreSite
+from regdata.sources.source import Usage
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import KEPT, files
 from tests.support.proxy import Fault, faults_before
@@ -73,6 +77,34 @@ def test_pull_through_cache(filled: LocalRegistry, tmp_path: Path) -> None:
         pytest.raises(CleanupError, match="is a pull-through cache"),
     ):
         check(cache)
+
+
+class Full(LocalFiles):
+    """A disk with so much room left."""
+
+    left: Usage
+
+    def usage(self, folder: str) -> Usage:
+        return self.left
+
+
+@pytest.mark.parametrize("left", [Usage(1 << 40, 4096, 1000), Usage(1 << 40, 1 << 30, 0), Usage(1 << 40, 1 << 30, 99)])
+def test_full_disk(filled: LocalRegistry, left: Usage) -> None:
+    """Where a full disk explains that an upload is refused, the error names it and the cure; else it is the registry's
+    own."""
+    files = Full()
+    files.left = left
+    storage = Storage(filled.base_path, files)
+    full = left.free < 1 << 20 or not left.inodes
+    with faults_before(filled.url) as proxy:
+        proxy.on("POST", "/v2/a/blobs/uploads/", Fault(500), times=2)
+        expected = (
+            r"the disk of .* is full \(.*nothing was deleted: free some MB there.*HTTP 500" if full else "HTTP 500"
+        )
+        with pytest.raises(CleanupError if full else RegistryError, match=expected):
+            StoreSite(Registry(proxy.url), storage).check_written("a")
+        with pytest.raises(CleanupError if full else RegistryError, match=expected), told_if_full(storage):
+            check(filled, proxy.url)
 
 
 def test_claims_stay(filled: LocalRegistry) -> None:

@@ -133,7 +133,7 @@ class MemoryFiles:
 
     def usage(self, folder: str) -> Usage:
         used = sum(len(data) for data, _ in self.file.values())
-        return Usage(2 * used + 1, used + 1)
+        return Usage(2 * used + 1, used + 1, 1)
 
 
 def _is_in(path: str, folder: str) -> bool:
