@@ -18,11 +18,17 @@ BYTES = "64MB"  # of a frame that is sent to the browser; of a larger one a samp
 DATES = ("tag_timestamp", "created", "pushed", "last_pulled", "blob_date")  # UTC epoch seconds
 # As regdata.show.words.size; what is sorted and taken along are numbers.
 SIZE = JavascriptFunction("""function (data, type) {
-    if (type !== 'display' || data === null || data === '' || isNaN(data)) { return data; }
+    if (type !== 'display') { return data; }
+    if (data === null || data === '' || isNaN(data)) { return ''; }
     const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
     let place = 0, value = +data;
     while (Math.abs(value) >= 999.5 && place < 5) { value /= 1000; place += 1; }
     return +value.toPrecision(3) + ' ' + units[place];
+}""")
+# A whole number that may be unknown comes as one with a point.
+WHOLE = JavascriptFunction("""function (data, type) {
+    if (type !== 'display') { return data; }
+    return data === null || data === '' || isNaN(data) ? '' : Math.round(+data) + '';
 }""")
 
 
@@ -65,9 +71,10 @@ def _table(shown: pd.DataFrame) -> dict[str, Any]:
     told = readable(shown)
     sizes = [place for place, name in enumerate(told.columns) if is_size(str(name))]
     unknown = [name for name in told.columns if pd.api.types.is_integer_dtype(told[name]) and told[name].hasnans]
+    whole = [place for place, name in enumerate(told.columns) if name in unknown and place not in sizes]
     found = ITable(
         told.astype(dict.fromkeys(unknown, "float64")),
-        columnDefs=[{"targets": sizes, "render": SIZE}],
+        columnDefs=[{"targets": sizes, "render": SIZE}, {"targets": whole, "render": WHOLE}],
         layout={"topStart": "buttons", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
         buttons=[{"extend": f"{kind}Html5", "exportOptions": {"orthogonal": "export"}} for kind in ("csv", "excel")],
         pageLength=PAGE,
