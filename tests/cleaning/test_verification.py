@@ -122,11 +122,16 @@ def push_layers(scene: Scene, image: Image, repository: str = "new/app") -> Call
     return lambda: requests.put(f"{url}/manifests/1", data=image.manifest, headers=headers, timeout=9).status_code
 
 
-@pytest.mark.parametrize("old", ["nothing", "link", "data"])
-def test_layers_without_their_manifest(new_scene: NewScene, finished: Finished, old: str) -> None:
-    """gc-command is put off where layers are up and their manifest is not; the push goes on and is whole."""
+@pytest.mark.parametrize(
+    ("old", "before", "after"), [("nothing", None, None), ("link", ["true"], None), ("data", None, ["true"])]
+)
+def test_layers_without_their_manifest(
+    new_scene: NewScene, finished: Finished, old: str, before: list[str] | None, after: list[str] | None
+) -> None:
+    """gc-command is put off where layers are up and their manifest is not, unless both gc-before and gc-after are
+    there; the push goes on and is whole."""
     scene = new_scene(cache=True)
-    scene.set(gc_before=None, gc_after=None)
+    scene.set(gc_before=before, gc_after=after)
     go_on = push_layers(scene, NEW)
     for blob in NEW.blobs if old != "nothing" else ():
         hex_ = blob.digest[7:]
