@@ -73,6 +73,11 @@ def test_landed_after_the_deletion(new_scene: NewScene, how: str, what: str) -> 
     after_deletion(scene, lambda: land(scene, LANDS[what]))
     assert scene.clean(gc=how != "no collection") == ""
     check(scene, what)
+    assert scene.run
+    assert scene.run.result
+    manifests = scene.run.result.manifests
+    assert CHILD.digest in set(manifests.loc[manifests["outcome"] == "moved", "manifest_hash"])
+    assert "failed" not in set(manifests["outcome"])
 
 
 @lands

@@ -100,3 +100,12 @@ def test_tags_that_a_list_may_lack(more: str, known: dict[str, bool], told: int)
     made = few()
     made.push("a/app", more, days=9, x=1)
     assert len(list(unlisted(made.inventory(**known)))) == told
+
+
+@pytest.mark.parametrize(("other", "told"), [("a", 0), ("b", 1)])
+def test_tags_of_another_image_say_nothing(other: str, told: int) -> None:
+    """That a list is whole is shown by two tags of the same image."""
+    made = Small()
+    made.push("a", "1", days=9)
+    made.push(other, "10", days=9)
+    assert len(list(unlisted(made.inventory(from_store=False)))) == told
