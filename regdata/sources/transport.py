@@ -327,6 +327,7 @@ class Transport:
                 there = "that it can be reached from here, or set storage.redirect.disable: true"
                 there = there if away else "that it runs"
                 cure = cure.replace("that the registry runs and that registry.url is right", there)
+                cure = cure.replace("registry.url", "the registry's storage" if away else "auth.token.realm")
                 found = kind(error, problem) or (AWAY if away else "")
                 raise self._told(f"{who}: {problem}; {cure}", found) from None
 

@@ -394,6 +394,19 @@ def test_a_token_server_that_breaks_once(fake: FakeRegistry, client: Registry, b
             client.tags("other")
 
 
+def test_tls_of_others(fake: FakeRegistry, client: Registry) -> None:
+    """What is wrong with the TLS of a token server or an object store is said of its own setting."""
+    with serving(lambda _: Reply()) as other:
+        where = other.replace("http:", "https:")
+        fake.on(f"GET /v2/app/blobs/{UNKNOWN}", Reply(307, headers={"Location": f"{where}/x"}))
+        with pytest.raises(RegistryError, match="speaks no TLS; write http:// in the registry's storage"):
+            client.blob("app", UNKNOWN)
+        ask = Reply(401, headers={"WWW-Authenticate": f'Bearer realm="{where}/t"'})
+        fake.on("GET /v2/app/tags/list", ask)
+        with pytest.raises(AccessError, match=r"speaks no TLS; write http:// in auth\.token\.realm"):
+            client.tags("app")
+
+
 def test_no_look(fake: FakeRegistry, client: Registry) -> None:
     """Who may not look, or is put off for good, does not know how things are: an error, not an unknown digest."""
     fake.push("app", "1", AMD)
