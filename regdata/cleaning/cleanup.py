@@ -205,9 +205,7 @@ class _Work:
         expected = self._promised(unneeded).unneeded
         if not collected.ran:
             return expected + self.promised.due
-        return expected + sum(
-            size for digest, size in (collected.freed or {}).items() if digest in collected.from_trash
-        )
+        return expected + sum(collected.from_trash.values())
 
     @property
     def _gone(self) -> Members:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -35,13 +36,23 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
         site = Site.open(config)
         site.registry.check()
         with site.lock():
-            bring_back_own(config, site, past.folder.name)
+            bring_back_own(config, site, past.folder.name, _needed(past))
             restorer = _Restorer(past, site)
             # An index was deleted before its children, what is attached before its subject: now the other way round.
             for manifest in reversed(past.manifests):
                 rows.append((manifest.image, manifest.digest, *restorer.manifest(manifest)))
             rows += [(tag.image, tag.tag, *restorer.tag(tag, force=force)) for tag in tags]
     return pd.DataFrame(rows, columns=["image_name", "reference", "outcome", "why"])
+
+
+def _needed(past: PastRun) -> set[str]:
+    """The digests that the manifests name which a run deleted."""
+    needed = set()
+    for _, digest, media_type in past.manifests:
+        with suppress(OSError):  # `_Restorer` tells that
+            content = parse_manifest(digest, past.manifest(digest), media_type)
+            needed |= {digest, *(one.hash for one in content.references)}
+    return needed
 
 
 def verdict(outcome: pd.DataFrame) -> str:

@@ -73,7 +73,7 @@ def verify(
         )
     if collected.exit_code:
         return measured
-    known = predicted.keys() | collected.from_trash
+    known = predicted.keys() | collected.from_trash.keys()
     extra = {digest: size for digest, size in collected.freed.items() if digest not in known}
     told = collected.spared | collected.freed.keys() | collected.set_aside.keys()  # be it pushed again after that
     left = {digest: size for digest, size in predicted.items() if digest in stored and digest not in told}

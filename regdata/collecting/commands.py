@@ -49,8 +49,8 @@ class Collection(Shown):
     """What the collection did: whether it ran, its exit code and output, what was freed (blob digest -> bytes; None:
     not to be seen without base_path), and what there is to say.
 
-    ``by``: who collected. set_aside: what is kept for some days, as ``freed``. from_trash: those of the
-    freed that earlier runs had set aside. spared: blobs that are needed by now.
+    ``by``: who collected. set_aside: what is kept for some days, as ``freed``. from_trash: of the freed
+    what earlier runs had set aside. spared: blobs that are needed by now.
     emptied: repositories that lost their links (None: nobody looked).
     """
 
@@ -62,7 +62,7 @@ class Collection(Shown):
     errors: list[str] = field(default_factory=list)
     by: str = "gc-command"
     set_aside: dict[str, int] = field(default_factory=dict)
-    from_trash: frozenset[str] = frozenset()
+    from_trash: dict[str, int] = field(default_factory=dict)
     spared: frozenset[str] = frozenset()
     emptied: frozenset[str] | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection as Digests
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -76,12 +76,12 @@ class Pause(AbstractContextManager[object], Protocol):
 @dataclass(frozen=True)
 class Collected:
     """What a collection did. freed: bytes by digest of what is gone, set_aside of what is kept for some days; emptied:
-    the digests of the freed that had been kept, kept: the bytes that are by now. back: the digests that came back from
+    of the freed what had been kept, kept: the bytes that are by now. back: the digests that came back from
     there. healed: stale claims and links without data; swept: the blobs."""
 
     freed: dict[str, int]
     set_aside: dict[str, int]
-    emptied: frozenset[str]
+    emptied: dict[str, int]
     kept: int
     back: set[str]
     healed: Swept
@@ -128,6 +128,7 @@ def collect(
     with guarded(aside, run):
         now = aside.now()
         back = trash.bring_back(aside, frozenset(reading.missing))
+        emptied = Counter(trash.drop_copies(aside))
         watch = Watch(storage, reading.manifests, now)
         ailing, going, young = _sorted(storage, aside, reading, back)
         items = [*ailing, *going]
@@ -155,10 +156,12 @@ def collect(
         else:
             healed, swept = done
         swept.spared |= dict.fromkeys(young, "young")
-        emptied = trash.empty(trash.due(aside, keeps_days, now, all_of_it=empties, besides=run))
+        emptied.update(trash.empty(trash.due(aside, keeps_days, now, all_of_it=empties, besides=run)))
         kept = trash.size(aside)
     freed, set_aside = ({}, swept.freed) if keeps_days else (swept.freed, {})
-    return Collected(emptied | freed, set_aside, frozenset(emptied), kept, back, healed, swept)
+    freed = Counter(freed)
+    freed.update(emptied)
+    return Collected(freed, set_aside, emptied, kept, back, healed, swept)
 
 
 def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -> tuple[Swept, Swept] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Digests
+from collections.abc import Set
 from contextlib import ExitStack, nullcontext
 from typing import NamedTuple
 
@@ -142,7 +143,7 @@ def collect_own(
 
 class Promise(NamedTuple):
     """The bytes that a run is to free: those that nobody needs, unless they are kept for some days, and those that were
-    kept and are due."""
+    kept and are due, or have come anew."""
 
     unneeded: int
     due: int
@@ -156,8 +157,8 @@ def promised(config: Config, site: Site, unneeded: int, *, gc: bool, empty_trash
     """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does."""
     if not collects_itself(config, site):
         return Promise(unneeded, 0)
-    batches = trash.due(Aside(_folder(config)), config.trash_days, site.now, all_of_it=empty_trash) if gc else ()
-    return Promise(0 if config.trash_days else unneeded, sum(sum(batch.sizes().values()) for batch in batches))
+    due = trash.frees(Aside(_folder(config)), config.trash_days, site.now, all_of_it=empty_trash) if gc else 0
+    return Promise(0 if config.trash_days else unneeded, due)
 
 
 def undo_own(config: Config, site: Site) -> list[str]:
@@ -180,11 +181,13 @@ def bring_back_tags(site: Site) -> None:
         site.store.bring_back_tags()
 
 
-def bring_back_own(config: Config, site: Site, run: str) -> None:
-    """Puts back all that a run collected and that is kept (trash_days), data and links."""
+def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> None:
+    """Puts back all that a run collected and that is kept (trash_days), data and links; and what its images need
+    (digests) of what others collected."""
     bring_back_tags(site)
     if site.from_store and site.store.writable:
         aside = Aside(_folder(config))
+        trash.bring_back(aside, needed)
         for batch in list(trash.kept(aside, run)):
             batch.undo()
         aside.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.dates import is_before
-from regdata.sources.paths import blob_path
+from regdata.sources.paths import linked_as
 
 DAY = 86400
 
@@ -21,23 +22,45 @@ def size(aside: Aside) -> int:
     return sum(sum(batch.sizes().values()) for batch in kept(aside))
 
 
-def bring_back(aside: Aside, needed: Set[str], run: str = "") -> set[str]:
-    """Puts back the blobs that are needed, data and links, and drops what has come anew; the digests that came back."""
+def bring_back(aside: Aside, needed: Set[str]) -> set[str]:
+    """Puts back the blobs that are needed, by any of their names, and their links, whichever run took them; the digests
+    of those that came back."""
+    batches = [(batch, batch.links()) for batch in kept(aside)] if needed else []
+    taken = [(digest, paths) for _, links in batches for digest, paths in links.items()]
+    wanted = needed | {digest for digest, paths in taken if not needed.isdisjoint(map(linked_as, paths))}
     back = set()
-    for batch in kept(aside, run):
+    for batch, _ in batches:
         data = batch.data()
-        again = {digest for digest in data if aside.has(digest)}
-        links = batch.links() if again or not needed.isdisjoint(data) else {}
-        for digest in again:
-            for path in (blob_path(digest), *links.get(digest, [])):
-                batch.discard(path)
-        for digest in (needed & data.keys()) - again:
-            for path in (blob_path(digest), *links.get(digest, [])):
+        back |= {digest for digest in wanted & data.keys() if not aside.has(digest) and batch.give_back(data[digest])}
+    for batch, links in batches:
+        for digest in filter(aside.has, wanted & links.keys()):
+            for path in links[digest]:
                 batch.give_back(path)
-            back.add(digest)
+    return back
+
+
+def drop_copies(aside: Aside) -> dict[str, int]:
+    """Frees the data that has come anew, and links that have; bytes of blobs by digest. Other links to that data stay:
+    an image that needs them may be brought back."""
+    freed: Counter[str] = Counter()
+    for batch in kept(aside):
+        data, sizes = batch.data(), batch.sizes()
+        again = [digest for digest in data if aside.has(digest)]
+        links = batch.links() if again else {}
+        for path in [data[digest] for digest in again] + [one for digest in again for one in links.get(digest, [])]:
+            if aside.has_file(path):
+                batch.discard(path)
+        freed.update({digest: sizes[digest] for digest in again})
         if not batch.data() and not batch.links():
             batch.drop()
-    return back
+    return freed
+
+
+def frees(aside: Aside, days: float, now: int, *, all_of_it: bool = False) -> int:
+    """The bytes that a run frees here: what is due, and what has come anew."""
+    going = {batch.folder: sum(batch.sizes().values()) for batch in due(aside, days, now, all_of_it=all_of_it)}
+    staying = [batch.sizes() for batch in kept(aside) if batch.folder not in going]
+    return sum(going.values()) + sum(size for sizes in staying for digest, size in sizes.items() if aside.has(digest))
 
 
 def due(aside: Aside, days: float, now: int, *, all_of_it: bool = False, besides: str = "") -> Iterator[Batch]:
@@ -57,8 +80,8 @@ def half_freed(aside: Aside) -> Iterator[Batch]:
 
 def empty(batches: Iterable[Batch]) -> dict[str, int]:
     """Frees them; bytes by digest."""
-    freed: dict[str, int] = {}
+    freed: Counter[str] = Counter()
     for batch in batches:
-        freed |= batch.sizes()
+        freed.update(batch.sizes())
         batch.drop()
     return freed

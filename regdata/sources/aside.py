@@ -41,6 +41,8 @@ To free the space, delete a folder ...-kept or ...-freed.
 """
 # A file system takes names of 255 bytes.
 _PIECE = 240
+# An empty file, whose date is that of the decision.
+_DECIDED = "when-kept"
 _BATCH = re.compile(r"(\d+)-(open|kept|freed)")
 
 
@@ -95,8 +97,12 @@ class Aside:
 
     def has(self, digest: str) -> bool:
         """Whether the store has a blob's data."""
+        return self.has_file(blob_path(digest))
+
+    def has_file(self, path: str) -> bool:
+        """Whether the store has a file."""
         with told(self.root):
-            return self.files.exists(f"{self.root}/{blob_path(digest)}")
+            return self.files.exists(f"{self.root}/{path}")
 
     def remove_empty(self, path: str) -> None:
         """Removes a folder of the store if nothing is in it."""
@@ -214,9 +220,10 @@ class Batch:
             return {digest: stat.size for digest, stat in stats.items() if stat}
 
     def date(self) -> int:
-        """When it was decided that it goes (UTC epoch seconds, the store's clock)."""
+        """When it was decided that it goes (UTC epoch seconds, the store's clock); the folder's own date, which changes
+        with what is in it, for one of regdata's first versions."""
         with told(self.folder):
-            stat = self.files.stat(self.folder)
+            stat = self.files.stat(f"{self.folder}/{_DECIDED}") or self.files.stat(self.folder)
         return stat.mtime if stat else 0
 
     def links(self) -> dict[str, list[str]]:
@@ -239,7 +246,9 @@ class Batch:
         return back
 
     def keep(self) -> None:
-        """Says that this was collected."""
+        """Says that this was collected, and when."""
+        with told(self.folder):
+            self.files.write(f"{self.folder}/{_DECIDED}", b"")
         self._become("kept")
 
     def drop(self) -> None:

@@ -31,6 +31,14 @@ def layer_path(repository: str, digest: str) -> str:
     return f"{layers_path(repository)}/{digest.replace(':', '/')}/link"
 
 
+def linked_as(path: str) -> str | None:
+    """The digest by which a path links a layer or config; None for another path."""
+    match path.split("/")[-4:]:
+        case ["_layers", algorithm, hex_, "link"]:
+            return f"{algorithm}:{hex_}"
+    return None
+
+
 def revisions_path(repository: str) -> str:
     """The folder of a repository's links to manifests."""
     return f"repositories/{repository}/_manifests/revisions"

@@ -111,7 +111,7 @@ def test_kept_for_days_that_nobody_counts(new_scene: NewScene) -> None:
     assert scene.clean() == ""
     kept = list((scene.base_path / "regdata-aside").glob("*/*-kept"))
     for batch in kept:
-        os.utime(batch, (0, 0))
+        os.utime(batch / "when-kept", (0, 0))
     assert scene.clean() == ""
     assert all(batch.is_dir() for batch in kept)
     scene.settings["trash_days"] = 0

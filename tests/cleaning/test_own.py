@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,13 @@ def scene(new_scene: NewScene) -> Scene:
     made = new_scene(cache=True)
     made.set(gc_command=None, gc_before=None, gc_after=None)
     return made
+
+
+@pytest.fixture
+def registry_with_cache(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
+    """An empty one, with its cache as it comes."""
+    with LocalRegistry(tmp_path / "cached registry", cache=True) as registry:
+        yield registry
 
 
 def test_collects_by_itself(scene: Scene) -> None:
@@ -265,7 +272,7 @@ def test_trash(scene: Scene) -> None:
     assert record["bytes_to_set_aside"] >= aside
     for batch in (scene.base_path / NAME).glob("*/*-kept"):
         then = time.time() - 8 * 86400
-        os.utime(batch, (then, then))
+        os.utime(batch / "when-kept", (then, then))
     assert scene.clean(gc=False) == ""
     record = json.loads((scene.records()[1] / "record.json").read_bytes())
     assert (record["bytes_freed"], record["bytes_predicted"], record["bytes_expected"]) == (None, 0, 0)
@@ -314,7 +321,7 @@ def test_the_trash_is_emptied(scene: Scene) -> None:
     assert own == record["bytes_in_trash"] > 0
     assert record["bytes_freed"] == record["bytes_expected"] > 0
     # What was pushed again is not kept twice: it had been set aside, and is again.
-    assert record["bytes_freed"] == first["bytes_in_trash"] - own
+    assert record["bytes_freed"] == record["bytes_predicted"] == first["bytes_in_trash"] >= own
     assert scene.clean(empty_trash=True) == ""
     record = json.loads((scene.records()[2] / "record.json").read_bytes())
     assert record["bytes_freed"] == record["bytes_predicted"] == own
@@ -344,6 +351,37 @@ def test_restored_after_the_collection(scene: Scene) -> None:
     assert scene.store().tags == before.tags
     assert scene.store().blobs == before.blobs
     assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("shared", ["pushed elsewhere", "collected later"])
+def test_restored_though_another_has_its_layers(registry_with_cache: LocalRegistry, conf: Conf, shared: str) -> None:
+    """A collected image comes back, byte for byte, where one of its layers was pushed by another repository since, or
+    was collected by a later run with another image."""
+    registry, layer = registry_with_cache, make_layer("shared", 900)
+    first, second = (make_image([layer, make_layer(name, 500)], created=1) for name in ("first", "second"))
+    push(registry.url, "app", "1", first)
+    push(registry.url, "other", "1", LIBRARY)
+    if shared == "collected later":
+        push(registry.url, "other", "2", second)
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None, "trash_days": 7}))
+
+    def clean(condition: str) -> str:
+        assert regdata.apply(regdata.plan(regdata.scan(config), condition), config).errors == []
+        return max(path.parent.name for path in config.reports.glob("*/record.json"))
+
+    runs = [clean("image_name = 'app'")]
+    if shared == "collected later":
+        runs.append(clean("tag_name = '2'"))
+    else:
+        push(registry.url, "other", "2", second)
+        clean("2=1")
+    for run in runs:
+        assert set(regdata.restore(run, config)["outcome"]) == {"restored"}
+    assert pulls(registry.url, "app", "1", first)
+    assert pulls(registry.url, "other", "2", second)
+    registry.restart()
+    assert pulls(registry.url, "app", "1", first)
 
 
 def test_an_index_that_lands_late(scene: Scene) -> None:

@@ -149,7 +149,7 @@ def test_set_aside(registry: LocalRegistry) -> None:
     assert run(registry, "early", keeps_days=7).freed == {}
     (batch,) = Aside(Storage(registry.base_path)).batches()
     then = time.time() - 8 * DAY
-    os.utime(batch.folder, (then, then))
+    os.utime(f"{batch.folder}/when-kept", (then, then))
     assert run(registry, "late", keeps_days=7).freed == collected.set_aside
     assert not (registry.base_path / NAME).exists()
 
@@ -176,11 +176,16 @@ def test_needed_again(registry: LocalRegistry) -> None:
 
 
 def test_pushed_again_while_set_aside(registry: LocalRegistry) -> None:
-    """A blob that was brought anew is not kept twice."""
-    run(registry, keeps_days=7)
+    """Of a blob that was brought anew no copy is kept: that frees bytes. Other repositories' links to it are."""
+    kept = run(registry, keeps_days=7).set_aside
     push(registry.url, "a", "again", GONE)
-    assert run(registry, "later", keeps_days=7).back == set()
-    assert not (registry.base_path / NAME).exists()
+    collected = run(registry, "later", keeps_days=7)
+    assert (collected.back, collected.freed, collected.emptied) == (set(), kept, kept)
+    (batch,) = Aside(Storage(registry.base_path)).batches()
+    assert batch.sizes() == {}
+    assert {path for paths in batch.links().values() for path in paths} == {
+        f"repositories/b/c/_layers/sha256/{blob.digest[7:]}/link" for blob in OWN
+    }
     assert pulls(registry.url, "a", "again", GONE)
 
 
