@@ -297,10 +297,10 @@ def test_by_the_api_too(fill: Callable[[LocalRegistry, str], object], registry: 
 def test_children_among_the_blobs_go_with_their_index(registry: LocalRegistry, conf: Conf) -> None:
     """With the last index that lists them they are nobody's: what the collection takes of them is missed by nobody."""
     push(registry.url, "app", "keep", make_image([make_layer("kept", 2000)]))
-    push_index_of_blobs(registry.url, "app", "old", old_image())
+    index = push_index_of_blobs(registry.url, "app", "old", old_image())
     age(registry.base_path, 3 * 86400)
     before = served(registry, "app", "keep")
-    clean(conf(registry))
+    assert list(clean(conf(registry)).manifests["manifest_hash"]) == [index]
     assert served(registry, "app", "keep") == before
     assert not any(blob_data(registry, blob.digest).exists() for blob in old_image().blobs)
 
