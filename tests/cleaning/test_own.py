@@ -48,7 +48,10 @@ def registry_with_cache(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
 
 
 def test_collects_by_itself(scene: Scene) -> None:
-    """What is predicted for what goes is freed; what was collected pushes and pulls again, with nothing restarted."""
+    """What is predicted for what goes is freed, be it pushed just now; what was collected pushes and pulls again, with
+    nothing restarted."""
+    young = make_image([BASE, make_layer("just now", 800)])
+    push(scene.registry.url, "prod/app", "old", young)
     for blob in OLD.blobs:  # the cache knows them
         assert has(scene.registry.url, "prod/old", blob)
     before = scene.store()
@@ -56,6 +59,7 @@ def test_collects_by_itself(scene: Scene) -> None:
     assert scene.clean() == ""
     gone = scene.store().lacks(before)
     assert gone.repositories == {"prod/old"}
+    assert young.blobs[-1].digest in gone.blobs
     assert broken(scene.base_path) == []
     (folder,) = scene.records()
     record = json.loads((folder / "record.json").read_bytes())
