@@ -21,6 +21,7 @@ from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls
 from tests.support.helpers import age
+from tests.support.proxy import Fault, faults_before
 from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
 
 DAY = 86400
@@ -50,7 +51,8 @@ def run(registry: LocalRegistry, name: str = "run", **options: Any) -> Collected
     frees = unneeded(registry.base_path, mentioned)
     reading = Reading(int(time.time()), known, stored, mentioned - stored, frees, options.pop("empty", frozenset()))
     options = {"wait": 0.3} | options
-    return collect(Storage(registry.base_path), Registry(registry.url), reading, Journal(), run=name, **options)
+    client = Registry(options.pop("url", registry.url))
+    return collect(Storage(registry.base_path), client, reading, Journal(), run=name, **options)
 
 
 def naive(registry: LocalRegistry) -> None:
@@ -70,6 +72,15 @@ def test_what_a_naive_collection_left(registry: LocalRegistry) -> None:
     assert not link_path(registry, "a", OWN[0].digest).parent.exists()
     again = run(registry, "again")
     assert (again.healed.unlinked, again.healed.cleared, again.notes) == (0, 0, [])
+
+
+def test_a_claim_on_what_is_gone_that_stays(registry: LocalRegistry) -> None:
+    """Whatever the registry goes on claiming, no link to data that is gone is put back."""
+    naive(registry)
+    with faults_before(registry.url) as proxy:
+        proxy.on("HEAD", f"/v2/a/blobs/{OWN[0].digest}", Fault(200))
+        assert run(registry, url=proxy.url).healed.spared == {OWN[0].digest: "claimed"}
+    assert not any(link_path(registry, name, OWN[0].digest).exists() for name in ("a", "b/c"))
 
 
 def test_claims_whose_links_are_gone(registry: LocalRegistry) -> None:
