@@ -48,7 +48,7 @@ tbody tr:nth-child(even) { background: #f6f8fa; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h1, h2, h3 { break-after: avoid; }
   img, svg, tr { break-inside: avoid; }
-  img { max-height: 11cm; width: auto; }
+  img { max-width: 12.5cm; max-height: 11cm; width: auto; }
   table { font-size: 8pt; }
   th, td { padding: .15rem .35rem; }
   thead { display: table-header-group; }

@@ -203,6 +203,7 @@ def _a_page_reads_everywhere(page: Page, report: Path) -> None:
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 680, "height": 800})  # A4 between its margins
     assert page.evaluate("Math.max(...[...document.querySelectorAll('main *')].map(one => one.scrollWidth))") <= 680
+    assert page.evaluate("Math.max(...[...document.images].map(one => one.width))") < 480  # none is made larger
 
 
 def _run_all(page: Page, name: str, where: Locator, last: str) -> None:
