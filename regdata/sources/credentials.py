@@ -107,8 +107,10 @@ class Credentials:
             for path in container_files(os.environ, _home(), os.getuid())
             for name in ("auths", "credHelpers")
         ]
-        names = {name.rstrip("/") for section in sections for name in section}
-        return sorted(name for name in names if name.partition("/")[0].lower() in self._hosts and "/" in name)
+        parts = [name.rstrip("/").partition("/") for section in sections for name in section]
+        below = f"/{path}/" if (path := self._url.path.strip("/")) else "/"
+        names = {f"{host.lower()}/{rest}" for host, _, rest in parts if rest}
+        return sorted(name for name in names if name.startswith(tuple(f"{host}{below}" for host in self._hosts)))
 
     def forget(self) -> None:
         """Ask again next time: a helper may give another password than it did hours ago."""

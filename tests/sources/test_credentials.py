@@ -180,8 +180,9 @@ def test_keys_of_others(home: Path, url: str, name: str) -> None:
 
 def test_login_of_a_namespace_alone(home: Path) -> None:
     """Who logged in to a namespace alone is known by that where the registry as a whole is asked, and in no other."""
-    docker_config(home, auths={f"{HOST}/team": entry(NAME), "other.example.com/team": entry("other")})
+    docker_config(home, auths={f"{HOST.upper()}/team": entry(NAME), "other.example.com/team": entry("other")})
     assert found() == found(repository="team/app") == (NAME, SECRET, "", "")
+    assert found(f"{URL}/another/registry") is None
     assert found(repository="teams/app") is None
     assert found("https://registry.example.com:5001") is None
     write(home / ".netrc", f"machine {HOST} login a password b")
