@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
+from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.collecting.commands import check_commands
-from regdata.collecting.own import check_collector, stops
+from regdata.collecting.own import check_collector, collects_itself, stops
 from regdata.collecting.probes import Say
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
@@ -19,6 +20,7 @@ from regdata.planning.plan import Plan
 from regdata.records.reading import deletes
 from regdata.sources.names import means
 from regdata.sources.site import Site
+from regdata.sources.storage import Storage
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
@@ -47,9 +49,11 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
     by_tag: set[str] = set()
+    asked = gc and (collects_itself(config, site) or not stops(config))
+    linked = _linked(plan, site, heals=not config.gc_command) if asked else set()
+    _check_changeable(plan, config, site, linked, gc=gc)
     if images:
-        linked = _linked(plan, site, heals=not config.gc_command) if gc and not stops(config) else set()
-        by_tag = _check_deletes(site, sorted({*images, *linked}))
+        by_tag = _check_deletes(site, sorted({*images, *(() if stops(config) else linked)}))
         site.check_written(images[0])
     _check_clock(plan.inventory, site)
     if gc:
@@ -70,6 +74,17 @@ def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:
         return bool(digests - staying if heals else digests & going)
 
     return {image for image in site.store.repositories() if tells({*site.store.links(image)})}
+
+
+def _check_changeable(plan: Plan, config: Config, site: Site, linked: set[str], *, gc: bool) -> None:
+    """What regdata itself changes in the folder can be changed."""
+    if config.registry.base_path is None or not (site.from_store and site.store.writable):
+        return
+    storage = Storage(config.registry.base_path)
+    going = plan.tags[plan.tags["action"] != "keep"]
+    check_tags(storage, pairs(going, "tag_name"))
+    if gc and collects_itself(config, site):
+        check_blobs(storage, {*plan.blobs["blob_hash"]}, linked)
 
 
 def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:

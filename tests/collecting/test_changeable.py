@@ -1,0 +1,103 @@
+"""What can't be changed in a store is seen before anything goes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import regdata
+from regdata.collecting.changeable import check_blobs, check_tags
+from regdata.config import load_config
+from regdata.errors import StorageError
+from regdata.sources.files import LocalFiles
+from regdata.sources.paths import blob_path, layer_path, layers_path
+from regdata.sources.storage import Storage
+from tests.support.scene import OLD, NewScene, Scene
+
+BLOB = OLD.blobs[-1].digest
+
+
+@pytest.fixture
+def scene(new_scene: NewScene) -> Scene:
+    made = new_scene(cache=True)
+    made.set(gc_command=None, gc_before=None, gc_after=None)
+    return made
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder in another file system."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+class ReadOnly(LocalFiles):
+    """As for a user who may change all but some folders."""
+
+    fixed: str
+
+    def writable(self, folder: str) -> bool:
+        return not folder.endswith(self.fixed)
+
+
+def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
+    """Tags behind a symbolic link, and blobs or links to them in another file system, are an error that names the
+    folder; every tag is there then."""
+    config, root = load_config(scene.conf), scene.base_path / "docker/registry/v2"
+    plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+    before = scene.store()
+    for number, (path, problem) in enumerate(
+        (
+            ("repositories/prod/old/_manifests/tags", r"_manifests/tags is not a folder of the store itself"),
+            (layers_path("prod/old"), r"prod/old/_layers/sha256 lies in another file system than"),
+            (str(Path(blob_path(BLOB)).parents[1]), r"blobs/sha256/.. lies in another file system than"),
+            (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../.* lies in another file system than"),
+        )
+    ):
+        moved = elsewhere / str(number)
+        shutil.copytree(root / path, moved)
+        (root / path).rename(scene.folder / "was")
+        (root / path).symlink_to(moved)
+        with pytest.raises(StorageError, match=f"{problem}.*so nothing was deleted"):
+            regdata.apply(plan, config)
+        (root / path).unlink()
+        (scene.folder / "was").rename(root / path)
+        assert scene.store() == before
+    assert regdata.apply(plan, config).errors == []
+
+
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        "prod/old/_manifests",
+        "prod/old/_manifests/tags",
+        "prod/old/_manifests/tags/old",
+        "prod/old/_layers/sha256",
+        str(Path(blob_path(BLOB)).parent),
+        str(Path(blob_path(BLOB)).parents[1]),
+    ],
+)
+def test_is_not_ours_to_change(tmp_path: Path, fixed: str) -> None:
+    """A folder that the user may not change is named, of tags, links and blobs; folders that are not there are none."""
+    root = tmp_path / "docker/registry/v2"
+    tag = "repositories/prod/old/_manifests/tags/old/current/link"
+    for path in (tag, blob_path(BLOB), layer_path("prod/old", BLOB)):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).touch()
+    files = ReadOnly()
+    files.fixed = "nowhere"
+    storage = Storage(tmp_path, files)
+
+    def check() -> None:
+        check_tags(storage, [("prod/old", "old"), ("prod/old", "gone"), ("gone", "1")])
+        check_blobs(storage, {BLOB, f"sha256:{'ab' * 32}"}, ["prod/old", "gone"])
+
+    check()
+    files.fixed = fixed
+    with pytest.raises(StorageError, match=f"{fixed} can't be changed, so nothing was deleted: run regdata as a user"):
+        check()
