@@ -142,7 +142,8 @@ class Sweep:
         self._held: list[tuple[Batch, bool]] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
         self._now = 0
-        self._listed, self._takes, self._looks, self._measured = listed, 0.0, 0.0, 0.0
+        self._listed, self._takes, self._looks = listed, 0.0, 0.0
+        self._measured = self._looked = 0.0  # when
 
     def run(self, items: Iterable[Item]) -> Swept:
         """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
@@ -215,7 +216,9 @@ class Sweep:
     def _advance(self, group: _Group) -> None:
         """The next step, if the wait was one: a registry or a disk that stalled let nobody through."""
         waited = time.monotonic() - group.begun
-        self._measure(group)
+        if self._measured < group.due:
+            self._measure(group)
+        self._now = self.aside.now()
         if self._takes <= waited:
             group.stalls = 0
             self._spare_uploads(group)
@@ -231,20 +234,20 @@ class Sweep:
             )
 
     def _measure(self, group: _Group) -> None:
-        """How long a request that is inside the registry may take, where that is longer than the usual wait."""
+        """How long a request that is inside the registry may take, where that is longer than the usual wait. It is good
+        for every group that is due by then."""
         begun = time.monotonic()
         self.aside.flush()
-        self._now = self.aside.now()
-        if not self.claims:
-            return
-        self.claims.ping()
-        answers = 2 * (time.monotonic() - begun)
-        if self._measured < begun - 1:
-            repository = next(iter([*(link.repository for link in group.links[:1]), *self.watch.known]), None)
-            self._looks = self.claims.look_seconds(repository) if repository else 0.0
-            self._measured = time.monotonic()
-        takes = max(answers, self._looks * LOOK * self._listed)
-        self._takes = takes if takes > WAIT else 0.0
+        if self.claims:
+            self.claims.ping()
+            answers = 2 * (time.monotonic() - begun)
+            if self._looked < begun - 1:
+                repository = next(iter([*(link.repository for link in group.links[:1]), *self.watch.known]), None)
+                self._looks = self.claims.look_seconds(repository) if repository else 0.0
+                self._looked = time.monotonic()
+            takes = max(answers, self._looks * LOOK * self._listed)
+            self._takes = takes if takes > WAIT else 0.0
+        self._measured = begun
 
     def _ask(self, group: _Group) -> None:
         """Asks whether a cache claims what has no link any more; what does has to forget it, and is asked again."""
@@ -266,8 +269,12 @@ class Sweep:
 
     def _told(self, what: Callable[[Claims, str, str], Told], pairs: list[tuple[Item, Link]]) -> list[Told]:
         """What the registry answers for each link."""
-        claims = self.claims
-        return list(self._pool.map(lambda pair: what(claims, *pair[1][:2]), pairs)) if claims else []
+        if not (claims := self.claims):
+            return []
+        size = -(-len(pairs) // claims.registry.workers) or 1
+        parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+        answers = self._pool.map(lambda part: [what(claims, *link[:2]) for _, link in part], parts)
+        return [answer for part in answers for answer in part]
 
     def _see_replicas(self, cleared: list[tuple[Item, Link]]) -> None:
         """One process was made to forget a claim; another that shares its name may still have it."""

@@ -128,7 +128,10 @@ class RandomStore:
         self.pushed[image] = [made for made in self.pushed[image] if made.digest != digest] or self.pushed[image]
 
     def age(self) -> None:
-        """Most of it is days old, some is just being pushed."""
+        """Most of it is days old, some is just being pushed. Links to layers are old: where a manifest went that was
+        linked within the grace, nobody knows that its layers are no push in flight."""
+        for link in self.registry.base_path.glob("docker/registry/v2/repositories/**/_layers/**/link"):
+            os.utime(link, (time.time() - 9 * DAY,) * 2)
         for link in self.links():
             then = time.time() - self.chance.choice([9 * DAY, 8 * DAY, 7 * DAY, 3 * 3600, 600])
             os.utime(link, (then, then))
