@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from regdata.inventory.files import file_table
 from regdata.inventory.graph import GRACE
@@ -86,6 +87,19 @@ AILMENTS = {
     ),
 }
 
+
+class Look(NamedTuple):
+    """Looks at bytes. is_sound: whether a blob's bytes hash to its digest; fetched: the digests of a manifest's layers
+    that are fetched from elsewhere, which a registry does not ask for when it is pushed."""
+
+    is_sound: Callable[[str], bool | None] = lambda digest: False
+    fetched: Callable[[str], Set[str]] = lambda manifest: frozenset()
+
+
+UNSEEN = Look()
+_RESIZED = "select hash from resized join digest using (digest)"
+_LACKING = "select distinct d.hash from lacking l join digest d on d.digest = l.manifest where not is_linked"
+_DIGESTS = "select digest from digest where hash in (select unnest(?))"
 _FOUND = "select * from ailment order by what, image_name nulls first, name, detail"
 
 
@@ -96,12 +110,15 @@ def ailments(
     now: int,
     claims: Sequence[tuple[str, str]] = (),
     altered: Sequence[tuple[str, str | None, str]] = (),
+    bare: Sequence[tuple[str, str, int | None]] = (),
+    look: Look = UNSEEN,
 ) -> pd.DataFrame:
     """what (a key of `AILMENTS`), image_name, name, bytes, since (UTC epoch seconds), detail; NULL: not known.
 
     ``files``: the columns of a census, None without base_path: then only tags and manifests can be looked at. ``now``:
     the time after it. ``claims``: repository and digest of what the registry's cache claims though it is gone.
-    ``altered``: kind, repository and name of files whose bytes are not what their names say.
+    ``altered``: kind, repository and name of files whose bytes are not what their names say. ``bare``: repository, name
+    and date of tags' folders without a link. ``look``: at the bytes of what may be broken.
     """
     setting = {"now": now + SKEW, "quiet": QUIET, "grace": GRACE, "abandoned": ABANDONED, "first": FIRST}
     with inventory.graph.open(
@@ -110,10 +127,26 @@ def ailments(
         file=file_table(files),
         claim=_texts(("image_name", "name"), claims),
         altered=_texts(("kind", "image_name", "name"), altered),
+        bare=_bare(bare),
         setting=pa.table({name: [value] for name, value in setting.items()} | {"has_files": [files is not None]}),
     ) as work:
+        run_file(work, "health/suspects.sql")
+        _look_at(work, look)
         run_file(work, "health/ailments.sql")
         return frame(work, _FOUND)
+
+
+def _look_at(work: DuckDBPyConnection, look: Look) -> None:
+    """Strikes out what only seemed to be broken."""
+    resized = [digest for (digest,) in work.execute(_RESIZED).fetchall() if look.is_sound(digest)]
+    if resized:
+        work.execute(f"delete from resized where digest in ({_DIGESTS})", [resized])
+    for (manifest,) in work.execute(_LACKING).fetchall():
+        if fetched := sorted(look.fetched(manifest)):
+            of = "manifest = (select digest from digest where hash = ?)"
+            work.execute(
+                f"delete from lacking where not is_linked and {of} and blob in ({_DIGESTS})", [manifest, fetched]
+            )
 
 
 def told(found: pd.DataFrame) -> pd.DataFrame:
@@ -145,6 +178,11 @@ def place(what: str, image: str | None, name: str) -> str:
 def _kind_and_name(name: str, image: str) -> tuple[str, str, str]:
     kind, _, rest = name.partition(" ")
     return kind, image, rest
+
+
+def _bare(rows: Sequence[tuple[str, str, int | None]]) -> pa.Table:
+    dates = pa.array([date for *_, date in rows], pa.int64())
+    return _texts(("image_name", "name"), [row[:2] for row in rows]).append_column("date", dates)
 
 
 def _texts(names: Sequence[str], rows: Sequence[tuple[str | None, ...]]) -> pa.Table:

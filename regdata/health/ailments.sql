@@ -1,35 +1,7 @@
--- What is broken in a registry. Reads the tables of numbers.sql, descriptor(digest, media_type, reference_kind, reference_size),
--- repositories(image_name), file (regdata.sources.census), claim(image_name, name): what the registry's cache claims though it is
--- gone, altered(kind, image_name, name): files whose bytes are not what their names say, and
--- setting(now, quiet, grace, abandoned, first, has_files): times in seconds, and whether the folder was listed.
-
-create temp table data as select name, any_value(size) as size, any_value(date) as date from file where kind = 'blob' group by name;
-
-create temp table present as select d.digest, f.size from data f join digest d on d.hash = f.name;
-
-create temp table alias as select distinct image, digest, target from odd where what = 'alias';
-
-create temp table linked as
-select i.image, d.digest from file f join image i using (image_name) join digest d on d.hash = f.name where f.kind = 'layer';
-
--- Layers of some types are fetched from elsewhere and usually not pushed (OCI image-spec, "Non-Distributable Layers").
-create temp table elsewhere as
-select digest from descriptor where contains(media_type, 'foreign') or contains(media_type, 'nondistributable');
-
--- Config and layers of each manifest of a repository that are not there, or not in the repository.
-create temp table lacking as
-with part as (
-    select n.image, n.digest as manifest, r.blob, coalesce(a.target, r.blob) as stored
-    from node n join refers r on r.manifest = n.digest and r.kind in ('config', 'layer')
-    left join alias a on a.image = n.image and a.digest = r.blob
-    where n.error is null and (select has_files from setting)
-)
-select p.*, s.digest is not null as there, l.digest is not null as is_linked
-from part p left join present s on s.digest = p.stored left join linked l on l.image = p.image and l.digest = p.blob
-where s.digest is null or (l.digest is null and p.blob not in (from elsewhere));
-
-create temp table stated as
-select digest, max(reference_size) as size from descriptor where reference_kind <> 'mention' group by digest;
+-- What is broken in a registry. Reads the tables of numbers.sql and suspects.sql, descriptor(digest, media_type, reference_kind,
+-- reference_size), repositories(image_name), file (regdata.sources.census), claim(image_name, name): what the registry's cache claims
+-- though it is gone, altered(kind, image_name, name): files whose bytes are not what their names say, bare(image_name, name, date): folders
+-- of tags without a link, and setting(now, quiet, grace, abandoned, first, has_files): times in seconds, and whether the folder was listed.
 
 create temp table childless as
 select n.image, n.digest as manifest, r.blob
@@ -37,7 +9,7 @@ from node n join refers r on r.manifest = n.digest and r.kind = 'manifest'
 anti join node c on c.image = n.image and c.digest = r.blob
 where n.error is null;
 
--- Bytes that are not those of their digest: by what they hash to, or by their number alone.
+-- Bytes that are not those of their digest.
 create temp table damaged as
 select n.digest, 'its bytes are others than its digest says' as detail from node n where n.error = 'content does not match its digest'
 union
@@ -46,11 +18,7 @@ union
 select s.digest, 'it is empty' from present s join digest d using (digest)
 where s.size = 0 and d.hash <> 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 union
-select s.digest, 'it has ' || any_value(s.size) || ' bytes, and manifests say ' || any_value(r.reference_size)
-from descriptor r left join (select digest, target from alias group by all) a using (digest)
-join present s on s.digest = coalesce(a.target, r.digest)
-where r.reference_kind <> 'mention' and r.reference_size is not null
-group by s.digest having bool_and(r.reference_size <> s.size);
+from resized;
 
 create temp table user_of as
 select blob, min(image) as image from (
@@ -75,6 +43,9 @@ union all
 select 'tag without digest', i.image_name, t.tag_name, null, f.date, coalesce(if(f.size = 0, 'its link is empty', null), t.error)
 from tag t join image i using (image) left join file f on f.kind = 'tag' and f.image_name = i.image_name and f.name = t.tag_name
 where t.digest is null and (f.date is null or f.date < (select now - quiet from setting))
+union all
+select 'tag without digest', image_name, name, null, date, 'it has no link'
+from bare where date is null or date < (select now - quiet from setting)
 union all
 select 'tag half removed', name.regexp_extract('/repositories/(.+)/_manifests/', 1), place[1], null, date, null
 from (select *, name.regexp_extract_all('/_manifests/\.regdata-removed-([^/]+)/current/link$', 1) as place
@@ -101,7 +72,7 @@ union all
 select 'manifest without parts', i.image_name, d.hash, sum(s.size)::bigint, null, count(*) || ', such as ' || min(b.hash)
 from lacking l join image i using (image) join digest d on d.digest = l.manifest join digest b on b.digest = l.blob
 left join stated s on s.digest = l.blob
-where not there and (is_linked or l.blob not in (from elsewhere)) group by all
+where not there group by all
 union all
 select 'part not linked', i.image_name, b.hash, max(s.size), null, 'a manifest names it, such as ' || min(d.hash)
 from lacking l join image i using (image) join digest d on d.digest = l.manifest join digest b on b.digest = l.blob

@@ -6,24 +6,31 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from regdata.collecting.own import undo_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError
-from regdata.health.ailments import ailments, told
+from regdata.health.ailments import Look, ailments, told
 from regdata.health.mending import Broken, is_sound, mend
+from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
 from regdata.records.record import Record
 from regdata.sources import processes
 from regdata.sources.census import COLUMNS, Listing, census, path_of
 from regdata.sources.claims import Claims
-from regdata.sources.manifest import is_digest
+from regdata.sources.files import told as told_files
+from regdata.sources.gojson import Fields, Mismatch, array, member, parse, text
+from regdata.sources.manifest import is_digest, printable
 from regdata.sources.paths import blob_path
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
+# Of a descriptor, what is looked at here.
+_DESCRIPTOR: Fields = {"digest": text, "urls": array(text)}
 # Told how many bytes of how many are checked.
 Progress = Callable[[int, int], None]
 
@@ -90,11 +97,14 @@ class _Look:
         self.began = int(time.time())
         self.inventory = scan_site(self.site, self.config)
         files = census(self.storage.base) if self.storage else None
-        claims, altered = [], []
+        claims, altered, bare = [], [], []
+        look = Look()
         if self.storage and files:
             claims = list(_claimed(self.site, self.storage, files))
             altered = list(_altered(self.storage, files, self.progress)) if self.digests else []
-        return ailments(self.inventory, files, now=self.site.now, claims=claims, altered=altered)
+            bare = list(_bare_tags(self.storage, self.inventory))
+            look = Look(partial(is_sound, self.storage), partial(_fetched, self.storage))
+        return ailments(self.inventory, files, now=self.site.now, claims=claims, altered=altered, bare=bare, look=look)
 
 
 def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:
@@ -119,6 +129,40 @@ def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str
         paths = (f"{storage.base}/{path_of('layer', image, name)}", f"{storage.root}/{blob_path(name)}")
         if claimed and not all(map(exists, paths)):
             yield image, name
+
+
+def _bare_tags(storage: Storage, inventory: Inventory) -> Iterator[tuple[str, str, int | None]]:
+    """Repository, name and date of tags' folders that hold no link; a registry lists them as tags."""
+    known = set(zip(inventory.images["image_name"], inventory.images["tag_name"], strict=True))
+    files, layout = storage.files, storage.layout
+    for image in storage.repositories():
+        folder = f"{layout.manifests(image)}/tags"
+        with told_files(folder):
+            for tag in files.names(folder):
+                place = f"{folder}/{tag}"
+                is_one = files.is_folder(place) or not files.exists(place)  # or else a symlink to nowhere
+                if (image, tag) not in known and is_one and layout.tag(image, tag) is None:
+                    stat = files.stat(place)
+                    yield image, printable(tag), stat and stat.mtime
+
+
+def _fetched(storage: Storage, manifest: str) -> set[str]:
+    """The layers for which a manifest says from where they are fetched (``urls``), and nowhere that they are not."""
+    try:
+        found = list(_descriptors(parse(storage.content(manifest) or b"")))
+    except Mismatch:
+        return set()
+    return {digest for digest, urls in found if urls} - {digest for digest, urls in found if not urls}
+
+
+def _descriptors(value: Any) -> Iterator[tuple[str, bool]]:
+    """Each digest that stands in a document, and whether there are addresses beside it."""
+    if isinstance(value, tuple):
+        fields = {member(name, _DESCRIPTOR): inner for name, inner in value}
+        if isinstance(digest := fields.get("digest"), str):
+            yield digest, bool(fields.get("urls"))
+    for inner in [one for _, one in value] if isinstance(value, tuple) else value if isinstance(value, list) else ():
+        yield from _descriptors(inner)
 
 
 def _altered(storage: Storage, files: Listing, progress: Progress | None) -> Iterator[tuple[str, str | None, str]]:

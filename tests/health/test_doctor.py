@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import push
+from regdata.demo.samples import OCI_LAYER, OCI_MANIFEST, make_image, make_layer, push
 from regdata.errors import CleanupError, ConfigError
 from regdata.health.ailments import AILMENTS
 from regdata.sources.aside import NAME
@@ -52,6 +54,33 @@ def test_finds_all_damage(registry: LocalRegistry, conf: Conf) -> None:
     assert listing(registry.base_path) == before
     assert {what for what, _ in store.found} == AILMENTS.keys()
     assert found[["what", "place", "means", "cure", "safe", "outcome"]].notna().all(axis=None)
+
+
+def test_layers_fetched_from_elsewhere(tools: None, tmp_path: Path, conf: Conf) -> None:
+    """A layer that a manifest gives addresses for need not be there: a repair does not link another repository's into
+    the one that names it. Sizes that are stated wrongly are no damage."""
+    addresses = {"validation": {"manifests": {"urls": {"allow": ["^https?://"]}}}}
+    with LocalRegistry(tmp_path / "registry", cache=True, settings=addresses) as registry:
+        secret, nobody = make_layer("secret", 500), make_layer("nobody", 500)
+        push(registry.url, "private", "1", make_image([secret], oci=True))
+        image = make_image([make_layer("kept", 300)], oci=True)
+        push(registry.url, "public", "1", image)
+        document = json.loads(image.manifest)
+        for layer in (secret, nobody):
+            descriptor = {**layer.descriptor(OCI_LAYER), "urls": ["https://example.org/layer"]}
+            put(registry, "fetched", document | {"layers": [*document["layers"], descriptor]})
+        put(registry, "resized", document | {"layers": [one | {"size": 7} for one in document["layers"]]})
+        age(registry.base_path, 9000)
+        for repair in (False, True):
+            assert regdata.doctor(load_config(conf(registry)), repair=repair, digests=repair).empty
+        answer = requests.get(f"{registry.url}/v2/public/blobs/{secret.digest}", timeout=9)
+        assert answer.status_code == 404
+
+
+def put(registry: LocalRegistry, tag: str, document: dict[str, Any]) -> None:
+    """Pushes a manifest to the repository public."""
+    url, headers = f"{registry.url}/v2/public/manifests/{tag}", {"Content-Type": OCI_MANIFEST}
+    requests.put(url, data=json.dumps(document), headers=headers, timeout=9).raise_for_status()
 
 
 def test_cures_what_is_safe(registry: LocalRegistry, conf: Conf) -> None:

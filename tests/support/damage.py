@@ -80,6 +80,20 @@ def empty_tag_link(store: Damaged) -> Steps:
     store.is_found("tag without digest", "tag-empty:1")
 
 
+def tags_without_links(store: Damaged) -> Steps:
+    store.push("tag-bare")
+    yield
+    tags = store.root / "repositories/tag-bare/_manifests/tags"
+    (tags / "begun/index/sha256").mkdir(parents=True)
+    (tags / "empty").mkdir()
+    for tag in ("begun", "empty"):
+        _old(tags / tag)
+    listed = requests.get(f"{store.url}/v2/tag-bare/tags/list", timeout=9).json()["tags"]
+    assert {*listed} == {"1", "begun", "empty"}
+    for tag in ("begun", "empty"):
+        store.is_found("tag without digest", f"tag-bare:{tag}")
+
+
 def tag_half_removed(store: Damaged) -> Steps:
     store.push("a/tag-removed")
     yield
@@ -251,6 +265,7 @@ def _old(path: Path, seconds: float = DAY) -> None:
 KINDS: tuple[Callable[[Damaged], Steps], ...] = (
     tag_without_manifest,
     empty_tag_link,
+    tags_without_links,
     tag_half_removed,
     index_without_child,
     child_not_linked,
