@@ -23,6 +23,7 @@ LINE_KEPT = 2000  # characters
 ROWS = 100  # of a frame
 HELD = ("own", "shared", "goes", "stays")  # columns with bytes, besides those whose name says so
 SHORT = 16  # letters, such as those of a date and a time
+SENTENCE = 80  # letters: more of them take some width
 BAR = 30  # characters, in plain text
 COLOUR = "#D55E00"  # of bars: that of what goes, in the charts, too
 
@@ -246,11 +247,14 @@ def _bounded(line: str) -> str:
 
 
 def _breaks(cell: Cell) -> str:
-    """What is short stays on one line; on a phone a long name may break anywhere, but not into single letters."""
+    """What is short stays on one line; on a phone a long name may break anywhere, but not into single letters; a
+    sentence is not squeezed into a column of single words."""
     if isinstance(cell, int):
         return ""
     if len(_said(cell)) <= SHORT:
         return ";white-space:nowrap"
+    if len(_said(cell)) > SENTENCE:
+        return ";overflow-wrap:anywhere;min-width:14em"
     long = max(map(len, _said(cell).split()), default=0) > 20
     return ";overflow-wrap:anywhere;min-width:9em" if long else ""
 
