@@ -93,6 +93,16 @@ def test_landed_before_the_next_run(new_scene: NewScene, how: str, what: str) ->
     check(scene, what)
 
 
+def test_landed_of_an_unknown_type(new_scene: NewScene) -> None:
+    """What a manifest of unknown type may need is put back, too."""
+    scene = new_scene()
+    kind = "application/vnd.example+json"
+    odd = {"schemaVersion": 2, "mediaType": kind, "parts": [CHILD.descriptor()]}
+    after_deletion(scene, lambda: land(scene, Image(json.dumps(odd).encode(), kind)))
+    assert scene.clean(gc=False) == ""
+    assert ("prod/app", CHILD.digest) in scene.store().revisions
+
+
 def test_landed_where_another_image_has_the_same(new_scene: NewScene) -> None:
     """Over the API no child is taken to be there because another image, which is read with it, has it."""
     scene = new_scene(store=False)
