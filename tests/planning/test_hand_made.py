@@ -9,7 +9,7 @@ import pytest
 import regdata
 from regdata.inventory.graph import GRACE, Collector
 from regdata.planning.plan import Plan
-from tests.support.small import NOW, Small, digest, few
+from tests.support.small import DAY, NOW, Small, digest, few
 
 pytestmark = pytest.mark.slow
 
@@ -178,8 +178,8 @@ def test_who_collects() -> None:
     """The registry's collector takes whatever no manifest names; regdata's own leaves what is young or of unknown age,
     and what a manifest that stays mentions, by any digest; where the registry does not start anew manifests' bytes
     stay."""
-    made = few()
-    for name, days in (("young", HOUR), ("mentioned", 9), ("aliased", 9)):
+    made, gone = few(), {"nobody", "ripe", "a/app1.0"}
+    for name, days in (("young", HOUR), ("ripe", GRACE / DAY), ("mentioned", 9), ("aliased", 9)):
         made.blob(name, 7, days)
     made.row("blobs", blob_hash=digest("undated"), blob_size=7)
     made.row("oddities", image_name="b/app", what="link", hash=digest("mentioned"))
@@ -190,7 +190,7 @@ def test_who_collects() -> None:
     made.row("oddities", image_name="b/app", what="alias", hash=other, target=digest("aliased"))
     made.row("oddities", image_name="b/app", what="link", hash=digest("aliased"))
     made.row("references", manifest_hash=digest("b/app1.0"), reference_hash=other, reference_kind="mention")
-    names = {digest(name): name for name in ("nobody", "young", "undated", "mentioned", "aliased", "a/app1.0")}
+    names = {digest(name): name for name in (*gone, "young", "undated", "mentioned", "aliased")}
 
     def freed(**collector: bool) -> set[str]:
         inventory = made.inventory(collector=Collector(**collector))
@@ -200,8 +200,7 @@ def test_who_collects() -> None:
             if one in names
         }
 
-    gone = {"nobody", "a/app1.0"}
     assert freed() == gone | {"young", "undated", "mentioned", "aliased"}
     assert freed(own=True) == gone
-    assert freed(own=True, takes_manifests=False) == {"nobody"}
-    assert freed(takes_manifests=False) == {"nobody", "young", "undated", "mentioned", "aliased"}
+    assert freed(own=True, takes_manifests=False) == {"nobody", "ripe"}
+    assert freed(takes_manifests=False) == {"nobody", "ripe", "young", "undated", "mentioned", "aliased"}

@@ -55,8 +55,9 @@ def test_signatures_kept_apart() -> None:
 
 @pytest.mark.parametrize("condition", ["image_name in ('sigs', 'app')", "image_name = 'a/app'", "2 = 1"])
 def test_no_signatures_kept_apart(condition: str) -> None:
-    """Where the image goes, too, or the signature stays, there is nothing to say."""
+    """Where the image goes, too, or the signature stays, selected or not, there is nothing to say."""
     assert plan(signed_apart(), condition).notes == ()
+    assert plan(signed_apart(), "1 = 1", protect="1 = 1").notes == ()
 
 
 def test_signatures_beside_what_they_sign() -> None:
