@@ -4,6 +4,7 @@ import csv as tables
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -14,6 +15,7 @@ from regdata.records.summary import outcome, texts
 
 # The tags of the cells that show what is expected of the condition, and what goes and what stays.
 EXPECT, PLAN = "expect", "plan"
+NUMBERS = ("age_days", "tag_size")
 
 
 def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_vain: bool = False) -> list[str]:
@@ -63,8 +65,12 @@ def _listing(notebook: Path, shown: list[str]) -> str:
     return "".join(f"{text}\n\n" for text in said if text).removesuffix("\n")
 
 
-def _tags(rows: Path) -> list[dict[str, str]]:
+def _tags(rows: Path) -> list[dict[str, Any]]:
+    """The rows of tags.csv, their numbers as such; null where one is not known."""
     if not rows.is_file():
         return []
     with rows.open(encoding="utf-8", newline="") as file:
-        return list(tables.DictReader(file))
+        return [
+            {name: json.loads(said or "null") if name in NUMBERS else said for name, said in row.items()}
+            for row in tables.DictReader(file)
+        ]

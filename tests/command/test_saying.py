@@ -13,7 +13,7 @@ from regdata.command.saying import say
 from regdata.errors import StorageError
 
 FACTS = {"status": "ok", "action": "none", "sql_id": "old", "tags_planned": 2, "errors": ["a blob\nis left"]}
-TAGS = "image_name,tag_name,action\na/app,1,delete\na/app,2,keep\n"
+TAGS = "image_name,tag_name,age_days,tag_size,action\na/app,1,9.5,1200,delete\na/app,2,,0,keep\n"
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert (said["tags_planned"], said["record"]) == (2, str(folder))
     assert said["tags"] == [
-        {"image_name": "a/app", "tag_name": "1", "action": "delete"},
-        {"image_name": "a/app", "tag_name": "2", "action": "keep"},
+        {"image_name": "a/app", "tag_name": "1", "age_days": 9.5, "tag_size": 1200, "action": "delete"},
+        {"image_name": "a/app", "tag_name": "2", "age_days": None, "tag_size": 0, "action": "keep"},
     ]
 
 
