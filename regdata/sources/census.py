@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from regdata.sources import processes
 from regdata.sources.aside import NAME
 from regdata.sources.files import Entry, told
 from regdata.sources.manifest import printable
+from regdata.sources.names import is_repository
 from regdata.sources.paths import REMOVED, blob_path, layer_path, revision_path, uploads_path
 from regdata.sources.storage import Storage
 
@@ -51,8 +51,8 @@ class Census:
     signature (of schema 1), upload, aside (`regdata.sources.aside`, or a tag that is being removed), folder (that of a
     layer's link, which is gone), or foreign. image_name: the repository. name: digest, tag,
     ``tag/index/algorithm/hex``, ``id/…`` of an upload, else the path below base_path. size in bytes, None for an empty
-    folder; date: UTC epoch seconds, as the file has it. file: the same for two names of one file, None for one that has
-    a single name.
+    folder, or one that can't be read; date: UTC epoch seconds, as the file has it. file: the same for two names of one
+    file, None for one that has a single name.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -76,10 +76,12 @@ class Census:
         begin = len(self.base) + 1
         with told(self.base):
             for path in part:
-                # A folder such as lost+found may be nobody's to read; the registry's own have to be.
-                with nullcontext() if f"{path}/".startswith(_ROOT) else suppress(PermissionError):
-                    for entry in self.files.below(f"{self.base}/{path}"):
-                        _add(listing, entry, entry.path[begin:])
+                # What the registry itself follows may lie on another disk.
+                apart = self.base if f"{path}/".startswith(_ROOT) else None
+                for entry in self.files.below(f"{self.base}/{path}", apart):
+                    if entry.error and _is_registrys(entry.path[begin:]):
+                        raise entry.error
+                    _add(listing, entry, entry.path[begin:])
         return listing
 
 
@@ -113,8 +115,16 @@ def path_of(kind: str, image: str, name: str) -> str:
     return _ROOT + places[kind]()
 
 
+def _is_registrys(path: str) -> bool:
+    """Whether a folder may hold what the registry serves; one such as lost+found does not."""
+    if not f"{path}/".startswith(_ROOT):
+        return False
+    name, *_ = path.removeprefix(f"{_ROOT}repositories/").split("/_")
+    return path.removeprefix(f"{_ROOT}repositories/") == path or is_repository(name)
+
+
 def _add(listing: Listing, entry: Entry, path: str) -> None:
-    if row := _row(path, is_file=entry.is_file):
+    if row := _row(path, is_file=entry.is_file or bool(entry.error and not path.endswith("lost+found"))):
         values = (*row, entry.size if entry.is_file else None, entry.date, entry.file)
         for column, value in zip(listing.values(), values, strict=True):
             column.append(value)

@@ -33,13 +33,15 @@ class Stat(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file, or a folder that is empty. ``file`` is the same for two names of one file; None: it has a single name."""
+    """A file, or a folder that is empty or (``error``) can't be read. ``file`` is the same for two names of one file;
+    None: it has a single name."""
 
     path: str
     size: int
     date: int
     file: str | None = None
     is_file: bool = True
+    error: PermissionError | None = None
 
 
 class Files(Protocol):
@@ -51,8 +53,9 @@ class Files(Protocol):
     def folders(self, folder: str) -> list[str]:
         """The folders in a folder, in any order; not those that lead back to a folder above them."""
 
-    def below(self, path: str) -> Iterator[Entry]:
-        """Every file below a path, or at it, and every folder that is empty."""
+    def below(self, path: str, apart: str | None = None) -> Iterator[Entry]:
+        """Every file below a path, or at it, and every folder that is empty or can't be read. A symbolic link is a
+        file, unless it leads out of the folder ``apart``: what is there is nowhere else."""
 
     def hash(self, path: str, algorithm: str) -> str:
         """The hash of a file's bytes, as hex digits. One of `ABSENT` where there is none."""
@@ -132,11 +135,13 @@ class LocalFiles:
         except ABSENT:
             return []
 
-    def below(self, path: str) -> Iterator[Entry]:
-        todo = [(path, os.path.islink(path))]
-        if not os.path.isdir(path):
-            yield from _entry(path, linked=os.path.islink(path))
+    def below(self, path: str, apart: str | None = None) -> Iterator[Entry]:
+        base = None if apart is None else os.path.realpath(apart)
+        followed = os.path.islink(path) and _leads_out(path, base)
+        if not os.path.isdir(path) or (os.path.islink(path) and not followed):
+            yield from _entry(path, linked=followed, follow=followed)
             return
+        todo = [(path, followed)]
         while todo:
             folder, linked = todo.pop()
             try:
@@ -144,12 +149,15 @@ class LocalFiles:
                     entries = list(found)
             except ABSENT:
                 continue
+            except PermissionError as error:
+                yield Entry(folder, 0, int(os.stat(folder).st_mtime), is_file=False, error=error)
+                continue
             for entry in entries:
-                if entry.is_dir():
-                    if not _leads_back(entry):
-                        todo.append((entry.path, linked or entry.is_symlink()))
+                followed = entry.is_symlink() and _leads_out(entry.path, base)
+                if entry.is_dir(follow_symlinks=followed):
+                    todo.append((entry.path, linked or followed))
                 else:
-                    yield from _entry(entry.path, linked=linked or entry.is_symlink())
+                    yield from _entry(entry.path, linked=linked or followed, follow=followed)
             if not entries:
                 yield Entry(folder, 0, int(os.stat(folder).st_mtime), is_file=False)
 
@@ -269,17 +277,22 @@ class LocalFiles:
 LOCAL = LocalFiles()
 
 
-def _entry(path: str, *, linked: bool) -> Iterator[Entry]:
-    """``linked``: a symbolic link led there, so that there may be another way."""
+def _entry(path: str, *, linked: bool, follow: bool = False) -> Iterator[Entry]:
+    """``linked``: a symbolic link led there, so that there may be another way; ``follow``: it is one."""
     try:
-        found = os.stat(path)
-    except OSError:  # it has gone, or is a link that leads nowhere
-        try:
-            found = os.lstat(path)
-        except ABSENT:
-            return
+        found = os.stat(path, follow_symlinks=follow)
+    except ABSENT:
+        return
     several = linked or found.st_nlink > 1
     yield Entry(path, found.st_size, int(found.st_mtime), f"{found.st_dev}:{found.st_ino}" if several else None)
+
+
+def _leads_out(link: str, base: str | None) -> bool:
+    """Whether a symbolic link leads to something outside a folder, and not to a folder above itself."""
+    if base is None or not os.path.exists(link):
+        return False
+    target, above = os.path.realpath(link), os.path.realpath(os.path.dirname(link))
+    return os.path.commonpath([target, base]) != base and os.path.commonpath([target, above]) != target
 
 
 def _leads_back(entry: os.DirEntry[str]) -> bool:

@@ -48,7 +48,13 @@ class Layout:
             )
 
     def _below(self, name: str, by: Collection[str]) -> Iterator[str]:
-        for folder in self.files.folders(f"{self.repositories_folder}/{name}"):
+        try:
+            folders = self.files.folders(f"{self.repositories_folder}/{name}")
+        except PermissionError:
+            if not name or is_repository(name):
+                raise
+            return  # nobody's, such as lost+found
+        for folder in folders:
             if folder.startswith("_"):
                 if name and folder in by:
                     yield name

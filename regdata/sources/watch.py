@@ -15,6 +15,7 @@ from typing import NamedTuple
 from regdata.sources.dates import is_before
 from regdata.sources.files import ABSENT, Files, told
 from regdata.sources.manifest import parse_manifest
+from regdata.sources.names import is_repository
 from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
 from regdata.sources.storage import Storage
 
@@ -149,7 +150,12 @@ class Watch:
 
     def _repositories(self, name: str, now: int) -> Iterator[str]:
         """Everything that has a folder of distribution's own, be it for its first upload."""
-        names = self._names(f"repositories/{name}".rstrip("/"), now)
+        try:
+            names = self._names(f"repositories/{name}".rstrip("/"), now)
+        except PermissionError:
+            if not name or is_repository(name):
+                raise
+            return  # nobody's, such as lost+found
         if name and any(folder.startswith("_") for folder in names):
             yield name
         for folder in names:

@@ -38,8 +38,9 @@ def parts_of(registry: LocalRegistry, conf: Conf) -> pd.Series:
     return frame.set_index("what")["bytes"]
 
 
-def test_is_what_du_says(registry: LocalRegistry, conf: Conf) -> None:
-    """Blobs of all kinds, links, uploads, what is set aside and what is nobody's add up to what du says of files."""
+def test_is_what_du_says(registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
+    """Blobs of all kinds, links, uploads, what is set aside and what is nobody's add up to what du says of files; a
+    symbolic link is itself a file, wherever it leads."""
     store = damage(registry)
     push_blob(registry.url, "some", b"of nobody")
     for name in ("some", "other"):
@@ -52,7 +53,17 @@ def test_is_what_du_says(registry: LocalRegistry, conf: Conf) -> None:
         (place / "data").write_bytes(b"x" * 1000)
     whole = next(path for path in (store.root / "blobs/sha256").glob("*/*/data") if path.stat().st_size > 500)
     os.link(whole, registry.base_path / NAME / "run/twin")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/file").write_bytes(b"x" * 100_000)
     (store.root / "blobs/sha256/odd").symlink_to("nowhere")
+    for name, target in (
+        ("odd", "nowhere"),
+        ("loop", "loop"),
+        ("blobs", store.root / "blobs"),
+        ("blob", whole),
+        ("out", tmp_path / "out"),
+    ):
+        (registry.base_path / name).symlink_to(target)
     (registry.base_path / "\udcff\n").write_bytes(b"a name that is no text")
     found = parts_of(registry, conf)
     assert found.sum() == du(registry.base_path)

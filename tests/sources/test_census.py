@@ -66,16 +66,22 @@ class Locked(LocalFiles):
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
 
-    def below(self, path: str) -> Iterator[Entry]:
+    def below(self, path: str, apart: str | None = None) -> Iterator[Entry]:
         if path.startswith(self.folder):
-            raise PermissionError(13, "Permission denied", path)
-        return super().below(path)
+            yield Entry(path, 0, 0, is_file=False, error=PermissionError(13, "Permission denied", path))
+        else:
+            yield from super().below(path, apart)
 
 
-def test_a_folder_that_may_not_be_read(store: Path) -> None:
-    """What lies beside the registry's own folder, such as lost+found, is passed over; in that it is an error."""
-    lost = store / "lost+found"
-    lost.mkdir()
-    assert len(rows(Census(Storage(store, Locked(lost))), 1)) == len(FILES)
+@pytest.mark.parametrize("above", ["", "docker/registry/v2/repositories/"])
+def test_a_folder_that_may_not_be_read(store: Path, above: str) -> None:
+    """What can't be a repository may be anybody's: a file system's lost+found is passed over, others are foreign; in
+    what the registry serves it is an error."""
+    for name, told in (("lost+found", []), ("Private", [("foreign", None, f"{above}Private")])):
+        locked = store / above / name
+        locked.mkdir()
+        found = rows(Census(Storage(store, Locked(locked))), 1)
+        assert sorted(map(str, found)) == sorted(map(str, [*FILES.values(), *told]))
+        locked.rmdir()
     with pytest.raises(StorageError, match="Permission denied"):
-        rows(Census(Storage(store, Locked(store / "docker/registry/v2/repositories"))), 1)
+        rows(Census(Storage(store, Locked(store / "docker/registry/v2/repositories/a"))), 1)

@@ -24,6 +24,7 @@ from regdata.sources.columns import Columns, merge
 from regdata.sources.files import LocalFiles
 from regdata.sources.source import Part
 from regdata.sources.storage import Storage
+from regdata.sources.watch import Watch
 from tests.support.helpers import ROOT
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -590,3 +591,37 @@ def test_a_real_registry_forgets_a_removed_repository(registry: LocalRegistry) -
     storage.remove_repository("team/app")
     catalog = requests.get(f"{registry.url}/v2/_catalog", timeout=5).json()
     assert catalog == {"repositories": ["team/app/nested"]}
+
+
+class Locked(LocalFiles):
+    """Files of which one folder may not be read."""
+
+    locked: str
+
+    def folders(self, folder: str) -> list[str]:
+        return super().folders(self._readable(folder))
+
+    def names(self, folder: str) -> list[str]:
+        return super().names(self._readable(folder))
+
+    def _readable(self, folder: str) -> str:
+        if folder.endswith(self.locked):
+            raise PermissionError(13, "Permission denied", folder)
+        return folder
+
+
+@pytest.mark.parametrize(("locked", "is_nobodys"), [("lost+found", True), ("a/Private", True), ("a/private", False)])
+def test_a_folder_that_is_no_repository(folder: Folder, locked: str, is_nobodys: bool) -> None:
+    """A folder among the repositories that may not be read is passed over if its name can be no repository's."""
+    folder.image("a", "1")
+    (folder.root / "repositories" / locked).mkdir()
+    files = Locked()
+    files.locked = f"repositories/{locked}"
+    storage = Storage(folder.base_path, files)
+    if is_nobodys:
+        assert storage.repositories() == ["a"]
+        assert Watch(storage, {}, PUSHED).uploads(PUSHED) == {}
+    else:
+        for look in (storage.repositories, lambda: Watch(storage, {}, PUSHED)):
+            with pytest.raises(StorageError, match="Permission denied"):
+                look()

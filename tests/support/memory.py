@@ -41,7 +41,7 @@ class MemoryFiles:
         folder = folder.rstrip("/")
         return [name for name in self.names(folder) if self.is_folder(f"{folder}/{name}")]
 
-    def below(self, path: str) -> Iterator[Entry]:
+    def below(self, path: str, apart: str | None = None) -> Iterator[Entry]:
         for name, (data, date) in list(self.file.items()):
             if _is_in(name, path):
                 yield Entry(name, len(data), date)
