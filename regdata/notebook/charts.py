@@ -6,6 +6,7 @@ colour-blind people can tell apart, and a team has the same one in every chart o
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 import numpy as np
@@ -271,10 +272,21 @@ def _label(name: str, bytes_: str, width: float, height: float) -> str:
     letters, lines = int(width * 72 / POINTS / LETTER), int(height * 72 / POINTS / 1.25)
     if letters < 3 or not lines:
         return ""
-    wrapped = textwrap.wrap(name, letters, break_on_hyphens=True)
+    wrapped = _wrapped(name, letters)
     if len(wrapped) < lines and len(bytes_) <= letters:
         return "\n".join([*wrapped, bytes_])
     return "\n".join(wrapped) if len(wrapped) <= lines else shorten(name, letters)
+
+
+def _wrapped(name: str, letters: int) -> list[str]:
+    """Lines of at most so many letters, broken behind a - / _ . where that can be."""
+    lines = [""]
+    for word in re.split(r"(?<=[-/_. ])", name):
+        for part in [word] if len(word) <= letters else textwrap.wrap(word, letters):
+            if len(lines[-1] + part) > letters:
+                lines.append("")
+            lines[-1] += part
+    return [line.rstrip() for line in lines if line]
 
 
 def stored_over_time(past: pd.DataFrame) -> Axes:
