@@ -140,9 +140,9 @@ def _bare_tags(storage: Storage, inventory: Inventory) -> Iterator[tuple[str, st
         with told_files(folder):
             for tag in files.names(folder):
                 place = f"{folder}/{tag}"
-                is_one = files.is_folder(place) or not files.exists(place)  # or else a symlink to nowhere
+                stat = files.stat(place)
+                is_one = stat is None or files.is_folder(place)  # None: a symbolic link to nowhere
                 if (image, tag) not in known and is_one and layout.tag(image, tag) is None:
-                    stat = files.stat(place)
                     yield image, printable(tag), stat and stat.mtime
 
 
