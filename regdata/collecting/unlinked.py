@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os.path import dirname
 
 from regdata.errors import AccessError
@@ -30,13 +31,17 @@ def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str
     names = storage.repositories()
     probe = "/".join([*names[:1], f"regdata-probe-{secrets.token_hex(4)}"])
     folder = f"{storage.root}/repositories/{probe}"
+
+    def is_known(digest: str) -> bool:
+        path = f"{storage.root}/{layer_path(probe, digest)}"
+        storage.files.make(dirname(path))
+        storage.files.write(path, digest.encode())
+        return claims.has(probe, digest)
+
     with told(folder):
         try:
-            for digest in digests:
-                path = f"{storage.root}/{layer_path(probe, digest)}"
-                storage.files.make(dirname(path))
-                storage.files.write(path, digest.encode())
-            return {digest for digest in digests if claims.has(probe, digest)}
+            with ThreadPoolExecutor(claims.registry.workers) as pool:
+                return {one for one, answer in zip(digests, pool.map(is_known, digests), strict=True) if answer}
         except AccessError:
             return set(digests)
         finally:

@@ -227,6 +227,27 @@ def test_stopped_around_it(new_scene: NewScene) -> None:
     assert not scene.stopped.exists()
 
 
+def test_killed_before_gc_after(runner: Runner, new_scene: NewScene) -> None:
+    """Killed when all was collected, and before it is known whether the registry was restarted, all of it is put back;
+    the next run starts the registry, and collects."""
+    scene = new_scene(cache=False)
+    scene.set(gc_command=None)
+    before = scene.store()
+    assert runner(scene.conf) == 0
+    lines = [event["event"] for event in read_events(scene.records()[0])]
+    scene = new_scene(cache=False)
+    scene.set(gc_command=None)
+    assert runner(scene.conf, "line", lines.index("collected") + 1) == KILLED
+    assert scene.stopped.exists()
+    while (scene.base_path / NAME).exists():  # its guard is at work
+        time.sleep(0.05)
+    assert scene.store().blobs == before.blobs
+    assert runner(scene.conf) == 0
+    assert not scene.stopped.exists()
+    assert not (scene.base_path / NAME).exists()
+    assert scene.store().blobs < before.blobs
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
 def test_not_restarted_by_gc_after(new_scene: NewScene, own: bool) -> None:
     """Where gc-before and gc-after keep pushes off and don't restart the registry, manifests' bytes stay, and what was
