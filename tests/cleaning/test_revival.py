@@ -13,7 +13,7 @@ from regdata.demo.samples import Image, make_index, push
 from tests.cleaning.test_changes import at
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
-from tests.support.scene import INDEX, LATEST, NewScene, Scene, broken, repositories
+from tests.support.scene import CONDITION, INDEX, LATEST, NewScene, Scene, broken, repositories
 
 CHILD = INDEX.children[0]
 LANDS = {"tag": CHILD, "index": make_index([CHILD, LATEST]), "index of an index": make_index([INDEX])}
@@ -91,6 +91,17 @@ def test_landed_before_the_next_run(new_scene: NewScene, how: str, what: str) ->
     land(scene, LANDS[what])
     assert scene.clean() == ""
     check(scene, what)
+
+
+def test_landed_after_several_runs(new_scene: NewScene) -> None:
+    """What any run since the last collection deleted is given back, not the first one's or the last one's alone."""
+    scene = new_scene()
+    for condition in ("2=1", CONDITION, "2=1"):
+        scene.set(sql=scene.settings["sql"] | {"scene": condition})
+        assert scene.clean(gc=False) == ""
+    land(scene, LANDS["index"])
+    assert scene.clean() == ""
+    check(scene, "index")
 
 
 def test_landed_of_an_unknown_type(new_scene: NewScene) -> None:
