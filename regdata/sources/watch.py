@@ -155,7 +155,7 @@ class Watch:
         except PermissionError:
             if not name or is_repository(name):
                 raise
-            return  # nobody's, such as lost+found
+            names = self._listed[f"repositories/{name}"] = []  # nobody's, such as lost+found
         if name and any(folder.startswith("_") for folder in names):
             yield name
         for folder in names:

@@ -620,7 +620,9 @@ def test_a_folder_that_is_no_repository(folder: Folder, locked: str, is_nobodys:
     storage = Storage(folder.base_path, files)
     if is_nobodys:
         assert storage.repositories() == ["a"]
-        assert Watch(storage, {}, PUSHED).uploads(PUSHED) == {}
+        later = int(time.time()) + 100  # nothing has changed when it looks again
+        watch = Watch(storage, {}, later)
+        assert watch.uploads(later) == {}
     else:
         for look in (storage.repositories, lambda: Watch(storage, {}, PUSHED)):
             with pytest.raises(StorageError, match="Permission denied"):
