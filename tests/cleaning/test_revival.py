@@ -69,12 +69,15 @@ def test_landed_after_the_deletion(new_scene: NewScene, how: str, what: str) -> 
     """What landed when a part of it had just been deleted is whole at the end, whoever collects."""
     scene = new_scene(store=how != "api", cache=how == "own")
     if how == "own":
-        scene.set(gc_command=None, gc_before=None, gc_after=None)
+        scene.set(gc_command=None)
+    if how != "api":
+        scene.set(gc_before=None, gc_after=None)
     after_deletion(scene, lambda: land(scene, LANDS[what]))
     assert scene.clean(gc=how != "no collection") == ""
     check(scene, what)
     assert scene.run
     assert scene.run.result
+    assert scene.run.result.bytes_freed in (None, scene.run.result.bytes_expected)
     manifests = scene.run.result.manifests
     assert CHILD.digest in set(manifests.loc[manifests["outcome"] == "moved", "manifest_hash"])
     assert "failed" not in set(manifests["outcome"])
