@@ -48,3 +48,16 @@ def test_a_tag_pushed_again_after_it_was_taken(tmp_path: Path, monkeypatch: pyte
         assert regdata.apply(plan, config, gc=False).errors == []
         assert fake.tags["app"] == {"1": IMAGES[1].digest, "2": IMAGES[2].digest}
         assert set(fake.manifests["app"]) == {IMAGES[1].digest, IMAGES[2].digest}
+
+
+def test_beside_a_tag_that_leads_nowhere(tmp_path: Path) -> None:
+    """A tag that could not be read before the run is not missed after it."""
+    with serve(FakeRegistry()) as fake:
+        fake.push("app", "0", IMAGES[0])
+        fake.push("other", "1", IMAGES[1])
+        fake.tags["app"]["dangling"] = IMAGES[2].digest
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        result = regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'other'"), config, gc=False)
+        assert result.errors == []
+        assert list(result.tags["outcome"]) == ["deleted"]
