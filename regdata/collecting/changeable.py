@@ -31,14 +31,15 @@ def check_tags(storage: Storage, tags: Iterable[tuple[str, str]]) -> None:
 
 def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterable[str]) -> None:
     """Raises StorageError unless these blobs, and links to them in these repositories, can be set aside."""
-    aside = Aside(storage)
+    folder = Aside(storage).folder
+    place = dirname(folder)
+    _changeable(storage, [folder if storage.files.is_folder(folder) else place])
     folders = {f"{storage.root}/{dirname(blob_path(digest))}" for digest in digests}
     folders |= {dirname(folder) for folder in folders}
     for repository in repositories:
         layers = f"{storage.root}/{layers_path(repository)}"
         with told(layers):
             folders |= {f"{layers}/{name}" for name in storage.files.folders(layers)}
-    place = dirname(aside.folder)
     for folder in _changeable(storage, sorted(folders)):
         with told(folder):
             if not storage.files.is_together(place, folder):

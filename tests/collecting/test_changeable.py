@@ -74,6 +74,7 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
 @pytest.mark.parametrize(
     "fixed",
     [
+        "/store",
         "prod/old/_manifests",
         "prod/old/_manifests/tags",
         "prod/old/_manifests/tags/old",
@@ -84,14 +85,15 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
 )
 def test_is_not_ours_to_change(tmp_path: Path, fixed: str) -> None:
     """A folder that the user may not change is named, of tags, links and blobs; folders that are not there are none."""
-    root = tmp_path / "docker/registry/v2"
+    base_path = tmp_path / "store"
+    root = base_path / "docker/registry/v2"
     tag = "repositories/prod/old/_manifests/tags/old/current/link"
     for path in (tag, blob_path(BLOB), layer_path("prod/old", BLOB)):
         (root / path).parent.mkdir(parents=True)
         (root / path).touch()
     files = ReadOnly()
     files.fixed = "nowhere"
-    storage = Storage(tmp_path, files)
+    storage = Storage(base_path, files)
 
     def check() -> None:
         check_tags(storage, [("prod/old", "old"), ("prod/old", "gone"), ("gone", "1")])
