@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 import requests
 
+from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import push
+from regdata.demo.samples import make_layer, push
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
-from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls
+from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, upload
 from tests.support.helpers import age
 from tests.support.proxy import Fault, faults_before
 from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
@@ -184,6 +186,20 @@ def test_needed_again(registry: LocalRegistry) -> None:
     assert pulls(registry.url, "a", GONE.digest, GONE)
     link.unlink()
     assert files(registry.base_path) == before
+
+
+def test_needed_again_by_another_name(registry: LocalRegistry) -> None:
+    """What is missed by its sha512 comes back as well, with that link."""
+    blob = make_layer("by sha512", 1000)
+    named = "sha512:" + hashlib.sha512(blob.data).hexdigest()
+    upload(registry.url, "a", blob, digest=named)
+    age(registry.base_path, 60)
+    assert blob.digest in run(registry, keeps_days=7).set_aside
+    assert not has(registry.url, "a", blob, named)
+    aside = Aside(Storage(registry.base_path))
+    assert trash.bring_back(aside, {named}) == {blob.digest}
+    aside.close()
+    assert has(registry.url, "a", blob, named)
 
 
 def test_pushed_again_while_set_aside(registry: LocalRegistry) -> None:
