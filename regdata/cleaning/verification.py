@@ -179,14 +179,25 @@ def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
 def _survivors(plan: Plan, gone: Members) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tags and manifests that could be read at the scan and that were not deleted."""
     images, manifests = plan.inventory.images, plan.inventory.manifests
+    staying = manifests[~_among(manifests, "manifest_hash", gone.manifests) & manifests["error"].isna()]
     return (
         images[
             ~_among(images, "tag_hash", gone.manifests)
             & ~_among(images, "tag_name", gone.tags)
             & images["error"].isna()
         ],
-        manifests[~_among(manifests, "manifest_hash", gone.manifests) & manifests["error"].isna()],
+        staying[~_among(staying, "manifest_hash", _nobodys(plan, staying))],
     )
+
+
+def _nobodys(plan: Plan, staying: pd.DataFrame) -> set[tuple[str, str]]:
+    """Image and digest of manifests that are linked as blobs alone, which go with the last one that lists them."""
+    oddities, held = plan.inventory.oddities, staying[["image_name", "manifest_hash"]]
+    as_blobs = set(pairs(oddities[oddities["what"] == "blob"], "hash"))
+    if not as_blobs:
+        return as_blobs
+    others = held[~_among(held, "manifest_hash", as_blobs)]
+    return as_blobs - set(pairs(others.merge(plan.inventory.references, on="manifest_hash"), "reference_hash"))
 
 
 def _among(frame: pd.DataFrame, column: str, those: Set[tuple[str, str]]) -> pd.Series:
