@@ -132,6 +132,18 @@ def test_the_grace(pushed: int | None, goes: bool) -> None:
     assert gone(planned(made)) == ({"aNone": "orphan"} if goes else {})
 
 
+def test_what_an_orphan_lists() -> None:
+    """An index that no tag leads to and what it lists go as orphans, both."""
+    made = Small()
+    for tag in ("index", None):
+        made.push("a", tag, days=9)
+    lists(made, "aindex", "aNone")
+    content(made, "aindex", kind="index")
+    for cells in made.columns["tags"].values():
+        cells.clear()
+    assert gone(planned(made)) == {"aindex": "orphan", "aNone": "orphan"}
+
+
 @pytest.mark.parametrize("hours", [1, 3])
 def test_what_a_young_signature_belongs_to(hours: int) -> None:
     """An old orphan whose signature came an hour ago is in use; later both go."""
