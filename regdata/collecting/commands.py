@@ -113,8 +113,8 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
     measured, goes, twins = _unknown, None, Twins(None, ())
     with ExitStack() as stack:
         interrupted = stack.enter_context(interrupts_held_back())
+        lives = _canary(stack, config, site, storage, record)
         try:
-            lives = _canary(stack, config, site, storage, record)
             if commands.run("gc-before") and not interrupted() and (goes := _told(ready, commands.errors)):
                 for start in range(0, max(len(goes.links), 1), _LINKS):
                     record.journal({"event": "collecting", "blobs": goes.links[start : start + _LINKS]})
@@ -155,7 +155,11 @@ def _canary(
     names = site.store.repositories() if storage and config.gc_after else []
     if not (storage and names):
         return lambda: False
-    return stack.enter_context(canary(Claims(site.registry), storage, names[0], record.journal))
+    try:
+        return stack.enter_context(canary(Claims(site.registry), storage, names[0], record.journal))
+    except RegistryError as error:
+        told = f"the registry does not answer whether it has a blob, so nothing was collected: {error}"
+        raise CleanupError(told) from None
 
 
 def _unlinked(site: Site, storage: Storage, goes: Goes, freed: Iterable[str]) -> list[str]:

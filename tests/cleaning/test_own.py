@@ -22,7 +22,7 @@ from regdata.records.reading import read_events
 from regdata.sources.aside import NAME
 from regdata.sources.paths import REMOVED
 from regdata.sources.site import Site
-from tests.cleaning.test_kill import KILLED, Runner, runner
+from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
@@ -119,7 +119,8 @@ def test_a_repository_that_went_and_comes_again(scene: Scene, own: bool) -> None
 
 
 def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
-    """Killed after any line of its collection's journal, another run ends as an undisturbed one does."""
+    """Killed after any line of its collection's journal, another run ends as an undisturbed one does. Of the lines the
+    first of each kind; all of them with EVERY_LINE=1."""
 
     def fresh() -> Scene:
         made = new_scene(cache=True)
@@ -129,9 +130,10 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
     scene = fresh()
     assert runner(scene.conf) == 0
     after = scene.store()
-    lines = [event["event"] for event in read_events(scene.records()[0])]
-    first = lines.index("unlinking") + 1
-    for number in range(first, len(lines)):
+    journal = read_events(scene.records()[0])
+    lines = [event["event"] for event in journal]
+    first = lines.index("unlinking")
+    for number in (first + number for number in lines_of(journal[first:-1])):
         scene = fresh()
         assert runner(scene.conf, "line", number) == KILLED
         assert after.within(scene.store())
