@@ -15,17 +15,18 @@ import pandas as pd
 from regdata.config import Config
 from regdata.errors import ConditionError, RegdataError
 from regdata.inventory.inventory import Inventory
-from regdata.notebook import preview_views
+from regdata.notebook import preview_views, tables
 from regdata.notebook.confedit import add_condition
 from regdata.notebook.live import attended
 from regdata.planning.bench import workbench
-from regdata.planning.previews import EXAMPLE, ORDERS, Preview, preview
+from regdata.planning.previews import EXAMPLE, Preview, preview
 from regdata.show.blocks import Line, Tone
 
 T = TypeVar("T")
 
 CHOOSE = "choose a condition …"
 HINTS = 8
+ROWS = 1000  # tags, of those that free most, that are sent to the browser with each condition
 _WORD = re.compile(r"[A-Za-z_]\w*$")
 DELAY = 0.4  # seconds without a key, after which what was typed is read
 
@@ -52,7 +53,6 @@ class Editor:
         ).add_class("regdata-choice")
         self.hints = ipywidgets.HBox(layout=ipywidgets.Layout(width="100%", flex_flow="row wrap", min_height="2.4em"))
         self.hints.add_class("regdata-hints")
-        self.order = ipywidgets.Dropdown(options=list(ORDERS), description="list tags by")
         self.output = ipywidgets.HTML(layout=wide).add_class("regdata-preview")
         self.name = ipywidgets.Text(placeholder="name, such as old_builds", description="add as").add_class(
             "regdata-name"
@@ -65,16 +65,17 @@ class Editor:
             layout=ipywidgets.Layout(width="auto"),
         ).add_class("regdata-add")
         self.saved = ipywidgets.HTML(layout=wide).add_class("regdata-saved")
+        self.table = tables.table(self._shown.tags.head(ROWS)) if attended() else None
         self.box = ipywidgets.VBox(
             [
                 *(self.choice, self.text, self.hints),
                 ipywidgets.HBox([self.name, self.replace, self.button]),
-                *(self.saved, self.order, self.output),
+                *(self.saved, self.output),
+                *((self.table,) if self.table else ()),
             ]
         )
         self.choice.observe(self._choose, "value")
         self.text.observe(self._type, "value")
-        self.order.observe(lambda _: self._show(self._shown), "value")
         self.button.on_click(lambda _: self._later(self._add()))
         self._show(self._shown)
 
@@ -126,9 +127,11 @@ class Editor:
 
     def _show(self, found: Preview) -> None:
         self._shown = found
-        html = preview_views.preview(found, self.order.value).html if found.condition.strip() else ""
+        html = preview_views.preview(found, tags=not self.table).html if found.condition.strip() else ""
         # JupyterLab's class for what a cell shows: the widget's own is made for a single line.
         self.output.value = f'<div class="jp-RenderedHTMLCommon" style="line-height:1.4;padding:0">{html}</div>'
+        if self.table:
+            tables.show_instead(self.table, found.tags.head(ROWS))
 
     async def _add(self) -> None:
         """Adds what is typed to conf.json, if it can be read."""

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from regdata.planning.plan import Plan
-from regdata.planning.previews import Conditions, Difference, Preview, in_order
+from regdata.planning.previews import Conditions, Difference, Preview
 from regdata.planning.rules import REASONS
 from regdata.show.blocks import Bars, Block, Bytes, Cell, Document, Line, Table
 from regdata.show.shown import view
@@ -25,8 +25,8 @@ ENGINES: dict[Engine, str] = {"duckdb": "DuckDB", "sqlite": "SQLite"}
 
 
 @view.register
-def preview(shown: Preview, order: str = "frees most") -> Document:
-    """The figures, where the other engine differs, what goes and what stays; then its tags, in one of ORDERS."""
+def preview(shown: Preview, *, tags: bool = True) -> Document:
+    """The figures, where the other engine differs, what goes and what stays; then its ``tags``, if they are wanted."""
     if not shown.plan:
         return Document((Line("✗ ", shown.error or "", "bad"),))
     blocks: list[Block] = [_headline(shown, shown.plan)]
@@ -39,8 +39,8 @@ def preview(shown: Preview, order: str = "frees most") -> Document:
     kept = shown.kept
     if len(kept):
         blocks.append(Table(("selected, but stays", "tags", "for example"), list(_kept_rows(kept))))
-    if shown.count:
-        blocks.append(tags_table(in_order(shown.tags, order), order))
+    if tags and shown.count:
+        blocks.append(tags_table(shown.tags))
     return Document(tuple(blocks))
 
 
@@ -92,8 +92,8 @@ def _verb(number: int) -> str:
     return "goes" if number == 1 else "go"
 
 
-def tags_table(tags: pd.DataFrame, order: str) -> Table:
-    """The first of the tags, which are in that order: name, age, sizes, and what happens to them."""
+def tags_table(tags: pd.DataFrame) -> Table:
+    """The first of the tags, those that free most: name, age, sizes, and what happens to them."""
     rows = [
         (
             shorten(f"{image}:{tag}", 60),
@@ -106,7 +106,7 @@ def tags_table(tags: pd.DataFrame, order: str) -> Table:
             tags.head(TAGS), "image_name", "tag_name", "age_days", "tag_size", "exclusive_size", "action"
         )
     ]
-    what = "tag" if len(tags) <= TAGS else f"tag (the first {TAGS} of {len(tags):,}, by: {order})"
+    what = "tag" if len(tags) <= TAGS else f"tag (of {len(tags):,} the {TAGS} that free most)"
     return Table((what, "age", "size", "only in it", ""), rows)
 
 

@@ -30,7 +30,7 @@ def comparison(shown: Comparison) -> Document:
     for condition, tags in ((shown.a.condition, shown.only_a), (shown.b.condition, shown.only_b)):
         if len(tags):
             blocks.append(Line(f"Only {condition}", f" selects {count(len(tags), 'tag')}:"))
-            blocks.append(tags_table(tags, "frees most"))
+            blocks.append(tags_table(tags))
     return Document(tuple(blocks))
 
 

@@ -68,18 +68,33 @@ def readable(shown: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(shown: pd.DataFrame) -> dict[str, Any]:
+    said = table(shown)._repr_mimebundle_() or ({}, {})
+    return {kind: data for kind, data in said[0].items() if kind.startswith("application/")}
+
+
+def table(shown: pd.DataFrame) -> ITable:
+    """A widget to sort, to search, and to take the rows from."""
+    told, options = _told(shown)
+    return ITable(told, **options)
+
+
+def show_instead(widget: ITable, shown: pd.DataFrame) -> None:
+    """Other rows in the same place."""
+    told, options = _told(shown)
+    widget.update(told, **options)
+
+
+def _told(shown: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """What is sent of a frame, and how it is shown."""
     told = readable(shown)
     sizes = [place for place, name in enumerate(told.columns) if is_size(str(name))]
     unknown = [name for name in told.columns if pd.api.types.is_integer_dtype(told[name]) and told[name].hasnans]
     whole = [place for place, name in enumerate(told.columns) if name in unknown and place not in sizes]
-    found = ITable(
-        told.astype(dict.fromkeys(unknown, "float64")),
-        columnDefs=[{"targets": sizes, "render": SIZE}, {"targets": whole, "render": WHOLE}],
-        layout={"topStart": "buttons", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
-        buttons=[{"extend": f"{kind}Html5", "exportOptions": {"orthogonal": "export"}} for kind in ("csv", "excel")],
-        pageLength=PAGE,
-        maxBytes=BYTES,
-        showIndex=False,
-    )
-    said = found._repr_mimebundle_() or ({}, {})
-    return {kind: data for kind, data in said[0].items() if kind.startswith("application/")}
+    return told.astype(dict.fromkeys(unknown, "float64")), {
+        "columnDefs": [{"targets": sizes, "render": SIZE}, {"targets": whole, "render": WHOLE}],
+        "layout": {"topStart": "buttons", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
+        "buttons": [{"extend": f"{kind}Html5", "exportOptions": {"orthogonal": "export"}} for kind in ("csv", "excel")],
+        "pageLength": PAGE,
+        "maxBytes": BYTES,
+        "showIndex": False,
+    }

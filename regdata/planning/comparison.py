@@ -9,7 +9,7 @@ import pandas as pd
 from regdata.inventory.inventory import Inventory
 from regdata.planning.bench import workbench
 from regdata.planning.plan import Plan
-from regdata.planning.previews import in_order
+from regdata.planning.previews import most_first
 from regdata.planning.rules import REASONS
 from regdata.show.shown import Shown
 from regdata.tables.schema import Engine
@@ -59,4 +59,4 @@ def _tags(plan: Plan, ids: set[int]) -> pd.DataFrame:
     columns = ["image_name", "tag_name", "age_days", "tag_size", "exclusive_size"]
     what = plan.tags[["image_name", "tag_name", "action", "reason"]]
     tags = images.loc[images["id"].isin(ids), columns].merge(what, on=["image_name", "tag_name"])
-    return in_order(tags.assign(why=tags["reason"].map(REASONS)), "frees most")
+    return most_first(tags.assign(why=tags["reason"].map(REASONS)))

@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 EXAMPLE = "age_days > 90"
 
 COMPARING = 1.0  # seconds that the other engine has for a condition
-# What the tags that are listed can be sorted by: a column, and whether its largest value comes first.
-ORDERS = {
-    "frees most": ("exclusive_size", True),
-    "largest": ("tag_size", True),
-    "oldest": ("age_days", True),
-    "newest": ("age_days", False),
-    "name": ("image_name", False),
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class Preview(Shown):
             return images.loc[[], columns].assign(action=None, reason=None)
         selected = images.loc[images["id"].isin(self.plan.selected), columns]
         what = self.plan.tags[["image_name", "tag_name", "action", "reason"]]
-        return in_order(selected.merge(what, on=["image_name", "tag_name"]), "frees most")
+        return most_first(selected.merge(what, on=["image_name", "tag_name"]))
 
     @property
     def kept(self) -> pd.DataFrame:
@@ -118,11 +110,10 @@ def preview(inventory: Inventory, condition: str, *, engine: Engine | None = Non
     )
 
 
-def in_order(tags: pd.DataFrame, order: str) -> pd.DataFrame:
-    """The rows of ``Preview.tags`` in one of ORDERS."""
-    column, descending = ORDERS[order]
-    keys = list(dict.fromkeys([column, "image_name", "tag_name"]))
-    return tags.sort_values(keys, ascending=[not descending, *[True] * (len(keys) - 1)], ignore_index=True)
+def most_first(tags: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``Preview.tags``, first those that free most."""
+    keys = ["exclusive_size", "image_name", "tag_name"]
+    return tags.sort_values(keys, ascending=[False, True, True], ignore_index=True)
 
 
 def _difference(inventory: Inventory, condition: str, engine: Engine, selected: list[int]) -> Difference | None:

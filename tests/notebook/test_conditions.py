@@ -33,14 +33,14 @@ def test_its_figures(demo_registry: LocalRegistry, conf: Conf, base_path: bool, 
     assert texts[1] == str(previews.conditions(inventory, config))
     assert texts[2].splitlines()[0] == str(shown).splitlines()[0]
     assert ("SQLite would select" in texts[2]) is bool(condition)
-    assert texts[4].startswith("They ")
-    assert "image_name" in texts[6]
+    assert texts[3].startswith("They ")
+    assert "image_name" in texts[5]
     layers = inventory.sql("select blob_hash from blobs join relations using (blob_hash) where blob_kind = 'layer'")
-    assert any(digest[:20] in texts[7] for digest in layers["blob_hash"])
-    assert "platform" in texts[8]
+    assert any(digest[:20] in texts[6] for digest in layers["blob_hash"])
+    assert "platform" in texts[7]
     assert shown.plan is not None
     missed = inventory.images[~inventory.images["id"].isin(shown.plan.selected)]
-    assert missed.nlargest(1, "exclusive_size")["image_name"].iloc[0] in texts[10]
+    assert missed.nlargest(1, "exclusive_size")["image_name"].iloc[0] in texts[9]
 
 
 def test_a_condition_with_an_error(demo_registry: LocalRegistry, conf: Conf) -> None:
