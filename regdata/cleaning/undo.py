@@ -12,7 +12,7 @@ from regdata.collecting.own import bring_back_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
-from regdata.sources.manifest import Reference, parse_manifest
+from regdata.sources.manifest import Content, Reference, parse_manifest
 from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
@@ -51,8 +51,13 @@ def _needed(past: PastRun) -> set[str]:
     for _, digest, media_type in past.manifests:
         with suppress(OSError):  # `_Restorer` tells that
             content = parse_manifest(digest, past.manifest(digest), media_type)
-            needed |= {digest, *(one.hash for one in content.references)}
+            needed |= {digest, *(one.hash for one in _parts(content))}
     return needed
+
+
+def _parts(content: Content) -> list[Reference]:
+    """What has to be there with it; not what its text only mentions."""
+    return [reference for reference in content.references if reference.kind != "mention"]
 
 
 def verdict(outcome: pd.DataFrame) -> str:
@@ -124,8 +129,8 @@ class _Restorer:
         content = parse_manifest(digest, data, media_type)
         if content.error:
             return "lost", f"{path} is damaged: {content.error}"
-        for reference in content.references:
-            if reference.kind != "mention" and not self._has(image, reference):
+        for reference in _parts(content):
+            if not self._has(image, reference):
                 return "lost", f"its {reference.kind} {reference.hash} is gone"
         self.registry.put(image, digest, media_type or str(content.media_type), data)
         if self._reads_back(image, digest):

@@ -89,7 +89,11 @@ def verify(
         else:
             errors.append(
                 f"{explained}, though nothing refers to them: "
-                + ("run again" if collected.set_aside else "is gc-command's configuration that of this registry?")
+                + (
+                    "is gc-command's configuration that of this registry?"
+                    if collected.by == commands.COMMAND
+                    else "run again"
+                )
             )
     return measured
 

@@ -40,6 +40,8 @@ _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
 _MOST = 1 << 20
 # Links that are written down at a time.
 _LINKS = 1000
+# Who collects where conf.json says so.
+COMMAND = "gc-command"
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
 _OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
@@ -60,7 +62,7 @@ class Collection(Shown):
     freed: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    by: str = "gc-command"
+    by: str = COMMAND
     set_aside: dict[str, int] = field(default_factory=dict)
     from_trash: dict[str, int] = field(default_factory=dict)
     spared: frozenset[str] = frozenset()
