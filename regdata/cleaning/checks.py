@@ -9,7 +9,7 @@ from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.collecting.commands import check_commands
-from regdata.collecting.own import check_collector, collects_itself, stops
+from regdata.collecting.own import changeable_folder, check_collector, collects_itself, stops
 from regdata.collecting.probes import Say
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
@@ -20,7 +20,6 @@ from regdata.planning.plan import Plan
 from regdata.records.reading import deletes
 from regdata.sources.names import means
 from regdata.sources.site import Site
-from regdata.sources.storage import Storage
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
@@ -78,9 +77,9 @@ def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:
 
 def _check_changeable(plan: Plan, config: Config, site: Site, linked: set[str], *, gc: bool) -> None:
     """What regdata itself changes in the folder can be changed."""
-    if config.registry.base_path is None or not (site.from_store and site.store.writable):
+    storage = changeable_folder(config, site)
+    if storage is None:
         return
-    storage = Storage(config.registry.base_path)
     going = plan.tags[plan.tags["action"] != "keep"]
     check_tags(storage, pairs(going, "tag_name"))
     if gc and collects_itself(config, site):

@@ -37,7 +37,7 @@ _NOBODY = "regdata-probe"
 
 def collects_itself(config: Config, site: Site) -> bool:
     """Whether regdata collects: no gc-command, and the registry's folder can be changed."""
-    return not config.gc_command and site.from_store and site.store.writable
+    return not config.gc_command and changeable_folder(config, site) is not None
 
 
 def check_collector(config: Config, site: Site, images: list[str], say: Say = lambda _: None) -> None:
@@ -164,9 +164,9 @@ def promised(config: Config, site: Site, unneeded: int, *, gc: bool, empty_trash
 def undo_own(config: Config, site: Site) -> list[str]:
     """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs. What runs
     that were killed had stored to try the registry out is removed."""
-    if not (site.from_store and site.store.writable):
+    folder = changeable_folder(config, site)
+    if folder is None:
         return []
-    folder = _folder(config)
     for past in past_runs(config):
         for image, digest in () if past.ended_well else past.probes:
             remove_left(site.registry, folder, image, digest)
@@ -185,12 +185,17 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
     """Puts back all that a run collected and that is kept (trash_days), data and links; and what its images need
     (digests) of what others collected."""
     bring_back_tags(site)
-    if site.from_store and site.store.writable:
-        aside = Aside(_folder(config))
+    if folder := changeable_folder(config, site):
+        aside = Aside(folder)
         trash.bring_back(aside, needed)
         for batch in list(trash.kept(aside, run)):
             batch.undo()
         aside.close()
+
+
+def changeable_folder(config: Config, site: Site) -> Storage | None:
+    """The registry's folder, if there is one that can be changed."""
+    return _folder(config) if site.from_store and site.store.writable else None
 
 
 def _folder(config: Config) -> Storage:

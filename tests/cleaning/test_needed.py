@@ -170,19 +170,11 @@ def everything(registry: LocalRegistry, reference: str, image: str) -> dict[str,
 
 def blob_as_subject(registry: LocalRegistry, image: str) -> None:
     """A blob that is nothing else: distribution's collector takes it."""
-    subject = {"subject": descriptor(push_bytes(registry, image), "text/plain")}
-    outer = json.loads(image_bytes(push_config(registry, image))) | subject
-    push_manifest(registry.url, image, "keep", json.dumps(outer).encode(), OCI_MANIFEST)
-
-
-def push_bytes(registry: LocalRegistry, image: str) -> bytes:
-    push_blob(registry.url, image, f"of {image}".encode())
-    return f"of {image}".encode()
-
-
-def push_config(registry: LocalRegistry, image: str) -> bytes:
-    push_blob(registry.url, image, config_bytes(image))
-    return config_bytes(image)
+    subject, config = f"of {image}".encode(), config_bytes(image)
+    for data in (subject, config):
+        push_blob(registry.url, image, data)
+    outer = image_bytes(config, subject=descriptor(subject, "text/plain"))
+    push_manifest(registry.url, image, "keep", outer, OCI_MANIFEST)
 
 
 def test_our_own_collection_keeps_it(registry: LocalRegistry, conf: Conf) -> None:

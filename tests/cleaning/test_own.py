@@ -36,7 +36,7 @@ Conf = Callable[..., Path]
 def scene(new_scene: NewScene) -> Scene:
     """With the registry's cache on, as it comes."""
     made = new_scene(cache=True)
-    made.set(gc_command=None, gc_before=None, gc_after=None)
+    made.collects_itself()
     return made
 
 
@@ -124,7 +124,7 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
 
     def fresh() -> Scene:
         made = new_scene(cache=True)
-        made.set(gc_command=None, gc_before=None, gc_after=None)
+        made.collects_itself()
         return made
 
     scene = fresh()

@@ -89,7 +89,7 @@ def test_landed_before_the_next_run(new_scene: NewScene, how: str, what: str) ->
     """What landed when a run without a collection had ended is made whole by the next run, which collects."""
     scene = new_scene(store=how != "api", cache=how == "own")
     if how == "own":
-        scene.set(gc_command=None, gc_before=None, gc_after=None)
+        scene.collects_itself()
     assert scene.clean(gc=False) == ""
     land(scene, LANDS[what])
     assert scene.clean() == ""
@@ -129,7 +129,7 @@ def test_landed_where_another_image_has_the_same(new_scene: NewScene) -> None:
 def test_landed_late(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lands while regdata collects is whole, too: what it mentions was spared, and is put back."""
     scene = new_scene(cache=True)
-    scene.set(gc_command=None, gc_before=None, gc_after=None)
+    scene.collects_itself()
     at(monkeypatch, "unlinking", lambda: land(scene, LANDS["index"]))
     assert scene.clean() == ""
     check(scene, "index")
@@ -140,7 +140,7 @@ def test_what_can_not_be_put_back(new_scene: NewScene, own: bool) -> None:
     """Where the registry does not take it back nothing is collected, and the run says what is to be pushed again."""
     scene = new_scene(cache=own)
     if own:
-        scene.set(gc_command=None, gc_before=None, gc_after=None)
+        scene.collects_itself()
     blobs = scene.store().blobs
     after_deletion(scene, lambda: land(scene, LANDS["index"]))
     scene.proxy.on("PUT", CHILD.digest, Fault(status=400))

@@ -24,7 +24,7 @@ BLOB = OLD.blobs[-1].digest
 @pytest.fixture
 def scene(new_scene: NewScene) -> Scene:
     made = new_scene(cache=True)
-    made.set(gc_command=None, gc_before=None, gc_after=None)
+    made.collects_itself()
     return made
 
 

@@ -115,6 +115,10 @@ class Scene:
         self.settings |= {key.replace("gc_", "gc-"): value for key, value in changes.items()}
         self.conf.write_text(json.dumps({key: value for key, value in self.settings.items() if value is not None}))
 
+    def collects_itself(self) -> None:
+        """Without commands in conf.json regdata collects by itself."""
+        self.set(gc_command=None, gc_before=None, gc_after=None)
+
     def collect_after(self, script: str) -> list[str]:
         """A gc-command that does something before it collects."""
         return ["sh", "-c", f"{script}; exec {' '.join(self.registry.gc_command)}"]
