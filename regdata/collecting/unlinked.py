@@ -35,7 +35,7 @@ def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str
     def is_known(digest: str) -> bool:
         path = f"{storage.root}/{layer_path(probe, digest)}"
         storage.files.make(dirname(path))
-        storage.files.write(path, digest.encode())
+        storage.files.write(path, digest.encode(), lasting=False)  # gone in a moment
         return claims.has(probe, digest)
 
     with told(folder):

@@ -93,9 +93,9 @@ class Files(Protocol):
     def make(self, folder: str) -> None:
         """Make a folder, and those above it that are missing; each gets the owner and mode of the one it lies in."""
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
         """Write a small file, a new one for the folder's owner; when this returns it is on the disk, and so is what was
-        written there before."""
+        written there before: unless it need not be ``lasting``."""
 
     def touch(self, path: str) -> None:
         """Date a file anew, by the clock that dates what is written."""
@@ -239,15 +239,16 @@ class LocalFiles:
         if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()) and os.geteuid() == 0:
             os.chown(folder, like.st_uid, like.st_gid)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
         is_new = not os.path.lexists(path)
         with open(path, "wb") as file:
             if is_new and os.geteuid() == 0:  # else the registry could not write it anew
                 like = os.stat(os.path.dirname(path))
                 os.fchown(file.fileno(), like.st_uid, like.st_gid)
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
 
     def touch(self, path: str) -> None:
         os.utime(path)

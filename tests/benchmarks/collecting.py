@@ -67,6 +67,8 @@ def cleaned(base_path: Path, folder: Path, own: bool, condition: str = OLD, othe
         shutil.rmtree(store / "docker/registry/v2/repositories" / team)
     with serving(folder, store) as (registry, _):
         config = conf_of(registry, folder, own=own)
+        if others is not None:  # what goes is then one team's tags, and nothing that others left behind
+            regdata.apply(regdata.plan(regdata.scan(config), "false"), config)
         start = time.perf_counter()
         planned = regdata.plan(regdata.scan(config), condition)
         if others is not None:
