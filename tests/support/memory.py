@@ -95,7 +95,7 @@ class MemoryFiles:
             self.folder[folder] = set()
             self._listed(folder, True)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
         self.file[path] = (data, int(time.time()))
         self._listed(path, True)
 
