@@ -15,7 +15,7 @@ from regdata.cleaning.review import pushed_again
 from regdata.collecting import commands
 from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan
-from regdata.planning.rules import freed
+from regdata.planning.rules import freed, survivors
 from regdata.show.words import count
 from regdata.sources.site import Site
 from regdata.sources.source import Part, Store
@@ -182,26 +182,20 @@ def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 def _survivors(plan: Plan, gone: Members) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tags and manifests that could be read at the scan and that were not deleted."""
-    images, manifests = plan.inventory.images, plan.inventory.manifests
+    inventory = plan.inventory
+    images, manifests, oddities = inventory.images, inventory.manifests, inventory.oddities
     staying = manifests[~_among(manifests, "manifest_hash", gone.manifests) & manifests["error"].isna()]
+    if (oddities["what"] == "blob").any():  # these go with the last one that lists them
+        alive = set(pairs(survivors(inventory, gone.manifest_rows), "manifest_hash"))
+        staying = staying[_among(staying, "manifest_hash", alive)]
     return (
         images[
             ~_among(images, "tag_hash", gone.manifests)
             & ~_among(images, "tag_name", gone.tags)
             & images["error"].isna()
         ],
-        staying[~_among(staying, "manifest_hash", _nobodys(plan, staying))],
+        staying,
     )
-
-
-def _nobodys(plan: Plan, staying: pd.DataFrame) -> set[tuple[str, str]]:
-    """Image and digest of manifests that are linked as blobs alone, which go with the last one that lists them."""
-    oddities, held = plan.inventory.oddities, staying[["image_name", "manifest_hash"]]
-    as_blobs = set(pairs(oddities[oddities["what"] == "blob"], "hash"))
-    if not as_blobs:
-        return as_blobs
-    others = held[~_among(held, "manifest_hash", as_blobs)]
-    return as_blobs - set(pairs(others.merge(plan.inventory.references, on="manifest_hash"), "reference_hash"))
 
 
 def _among(frame: pd.DataFrame, column: str, those: Set[tuple[str, str]]) -> pd.Series:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from regdata.command.output import check_place
@@ -61,6 +62,7 @@ def clean(program: Program, arguments: argparse.Namespace) -> int:
     from regdata.cleaning.checks import check_early
     from regdata.tables.process import release
 
+    Thread(target=_load_ahead).start()
     try:
         check_early(config, arguments.sql_id, arguments.action, gc=arguments.gc)
     finally:
@@ -74,6 +76,11 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--csv", metavar="FILE", help="write the tags, with what happens to each and why; - prints them"
     )
+
+
+def _load_ahead() -> None:
+    """papermill and nbconvert, while the check waits for the registry and for DuckDB's process."""
+    from regdata.command import execute, html  # noqa: F401
 
 
 def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> int:

@@ -198,6 +198,15 @@ def manifests_left(inventory: Inventory) -> list[str]:
         return [blob for (blob,) in work.execute(_LEFT).fetchall()]
 
 
+def survivors(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
+    """image_name and manifest_hash of what is there once ``manifests`` are gone: what is linked as a blob alone is, as
+    long as a survivor lists it or names it its subject."""
+    with inventory.graph.open(going=manifests) as work:
+        work.execute(_GONE)
+        run_file(work, "planning/bytes.sql")
+        return inventory.refers.named(work.sql(_SURVIVORS).to_arrow_table(), "manifest_hash")
+
+
 def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the registry's own collector would do that it must not, once ``manifests`` are gone.
 
@@ -269,6 +278,9 @@ _GONE = """
 create temp table gone as
 select i.image, d.digest
 from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
+
+_SURVIVORS = """
+select i.image_name, s.digest as manifest_hash from survivor s join image i using (image)"""
 
 _NEEDED = """
 select hash from digest semi join (from (select blob from held union select digest from odd where what = 'link'))
