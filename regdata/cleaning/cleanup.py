@@ -274,7 +274,7 @@ class _Work:
         # Over the API it is not known what there is to be collected.
         if collects_itself(config, site):
             held = _held(self.plan.inventory, gone)
-            self.expected = unneeded(fresh, held)
+            self.expected = unneeded(fresh, held, self.plan.inventory)
             self.collected = collect_own(
                 *(config, site, record, fresh, self.expected), held=held, began=began, empty_trash=self.empty_trash
             )

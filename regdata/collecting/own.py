@@ -18,7 +18,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
-from regdata.planning.rules import freed, manifests_left
+from regdata.planning.rules import freed, manifests_left, spared_for_age
 from regdata.records.reading import past_runs
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
@@ -74,14 +74,18 @@ def stops(config: Config) -> bool:
     return bool(config.gc_before and config.gc_after)
 
 
-def unneeded(fresh: Inventory, held: Digests[tuple[str, str]]) -> pd.DataFrame:
+def unneeded(fresh: Inventory, held: Digests[tuple[str, str]], planned: Inventory) -> pd.DataFrame:
     """The blobs that go (see Plan.blobs), as ``fresh`` sees the registry.
 
-    What no manifest used is spared for the grace: a push in flight brings layers before their manifest. ``held``: image
-    and digest of what those used that this run deleted. Manifests' bytes stay unless the registry restarts.
+    What no manifest used is spared for the grace: a push in flight brings layers before their manifest; what was young
+    when the run was ``planned`` does not grow old in it, since that promised not to take it. ``held``: image and digest
+    of what those used that this run deleted. Manifests' bytes stay unless the registry restarts.
     """
     nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
-    return freed(fresh, nothing, used={digest for _, digest in held})
+    used = {digest for _, digest in held}
+    blobs = freed(fresh, nothing, used=used)
+    young = spared_for_age(planned) - used if len(blobs) else set()
+    return blobs[~blobs["blob_hash"].isin(young)] if young else blobs
 
 
 def collect_own(

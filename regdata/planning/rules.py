@@ -182,6 +182,12 @@ def freed(inventory: Inventory, manifests: pd.DataFrame, *, used: Iterable[str] 
         return inventory.refers.named(work.sql(_FREED).to_arrow_table(), "blob_hash")
 
 
+def spared_for_age(inventory: Inventory) -> set[str]:
+    """Digests of blobs that no manifest of the inventory refers to, and that stay since they are young by its time."""
+    with inventory.graph.open() as work:
+        return {blob for (blob,) in work.execute(_SPARED).fetchall()}
+
+
 def needed(inventory: Inventory) -> set[str]:
     """Digests of all blobs that a manifest of the inventory can serve, as the registry reads it."""
     with inventory.graph.open() as work:
@@ -281,6 +287,9 @@ from going g join image i using (image_name) join digest d on d.hash = g.manifes
 
 _SURVIVORS = """
 select i.image_name, s.digest as manifest_hash from survivor s join image i using (image)"""
+
+_SPARED = """
+select hash from digest semi join resting on digest.digest = resting.blob"""
 
 _NEEDED = """
 select hash from digest semi join (from (select blob from held union select digest from odd where what = 'link'))

@@ -25,6 +25,7 @@ from regdata.sources.site import Site
 from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
+from tests.support.odd import push_blob
 from tests.support.proxy import Fault
 from tests.support.scene import BASE, INDEX, LATEST, LIBRARY, OLD, SHARED, NewScene, Scene, broken
 
@@ -142,6 +143,26 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
         assert scene.store() == after, lines[number - 1]
         assert not (scene.base_path / NAME).exists()
         scene.registry.stop()
+
+
+def test_what_grows_old_in_a_run(scene: Scene) -> None:
+    """A blob that was too young to go when the run was planned stays, though it is old by the collection: what
+    was predicted is freed."""
+    stray = push_blob(scene.registry.url, "prod/app", b"of no manifest")
+    hex_ = stray.removeprefix("sha256:")
+    root = scene.base_path / "docker/registry/v2"
+    files = (root / f"blobs/sha256/{hex_[:2]}/{hex_}/data", root / f"repositories/prod/app/_layers/sha256/{hex_}/link")
+
+    def grow_old() -> None:
+        for file in files:
+            os.utime(file, (time.time() - 9000,) * 2)
+
+    assert scene.clean(before_apply=grow_old) == ""
+    assert stray in scene.store().blobs
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["bytes_predicted"] == record["bytes_freed"] > 0
+    assert scene.clean() == ""
+    assert stray not in scene.store().blobs
 
 
 def test_killed_while_it_removes_tags(scene: Scene) -> None:
