@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from urllib3 import BaseHTTPResponse, Retry
 
+import regdata.command  # noqa: F401  # before the first nbformat: what that would load for nothing takes a second
 from regdata.demo.filling import fill
 from regdata.demo.local import LocalRegistry, registry_binary
 from regdata.errors import RegistryError
@@ -83,14 +84,21 @@ def chromium() -> str:
     return str(shutil.which("chromium"))
 
 
+@pytest.fixture(scope="session")
+def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where matplotlib writes down the fonts that there are: once, and not in the cache of each test."""
+    return tmp_path_factory.mktemp("fonts")
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fonts: Path) -> None:
     """No setting of the developer's machine reaches a test, and no test writes into the project."""
     for name in list(os.environ):
         if name.startswith(("REGDATA_", "REGISTRY_")) or name.lower().endswith("_proxy") or name in BUNDLES:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / ".run"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(fonts))
     for name in _CREDENTIALS:
         monkeypatch.setenv(name, str(tmp_path / ".none"))
     monkeypatch.chdir(tmp_path)

@@ -241,11 +241,12 @@ def test_options() -> None:
     steps = [NOW - back * STEP for back in range(9, -1, -1)]
     assert study.past.steps == steps
     stored = [space.totals(inventory_of(pushes, at=time)).stored for time in steps]
+    earlier = [inventory_of(pushes, at=time - STEP) for time in steps]
     nothing, old, few, wrong = study.options
     for option in (nothing, old, few):
         now = plan(inventory, option.condition)
         assert (option.tags, option.freed) == (len(now.tags), now.reclaimable)
-        before = [plan(inventory_of(pushes, at=time - STEP), option.condition).reclaimable for time in steps]
+        before = [plan(one, option.condition).reclaimable for one in earlier]
         assert option.peaks == tuple(all_ - freed for all_, freed in zip(stored, before, strict=True))
     assert nothing.peaks == tuple(stored)
     assert "nonsense" in wrong.error

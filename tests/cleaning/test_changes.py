@@ -31,12 +31,10 @@ from regdata.records.record import Record
 from tests.support.helpers import age, store_tags
 from tests.support.scene import broken
 
-TAGS = 9
+TAGS = 6
 IMAGES = [make_image([make_layer(number, 100 + number)]) for number in range(TAGS)]
 NEW = make_image([make_layer("new", 50)])
 ACCEPT = {"Accept": ", ".join((DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX))}
-
-batches = pytest.mark.parametrize("batch", [1, 2, TAGS, None])
 
 
 @pytest.fixture(params=["folder", "api"])
@@ -67,8 +65,9 @@ def journal(config: Config) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@batches
-def test_one_was_pushed_again(registry: LocalRegistry, config: Config, batch: int | None) -> None:
+# What other tests do not ask for; they take the site's own number, in which all have room.
+@pytest.mark.parametrize("batch", [1, 4, TAGS])
+def test_one_was_pushed_again(registry: LocalRegistry, config: Config, batch: int) -> None:
     """One of many tags that go has moved: it alone stays, and the record, the journal and the progress say so."""
     plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
     push(registry.url, "app", "4", NEW)
@@ -86,7 +85,7 @@ def test_one_was_pushed_again(registry: LocalRegistry, config: Config, batch: in
     moved = [event["name"] for event in journal(config) if event["event"] == "moved" and ":" not in event["name"]]
     assert moved == ["4"]
     assert seen[-1] == (TAGS, TAGS)
-    assert len(seen) >= (TAGS - 1) // (batch or TAGS)
+    assert len(seen) >= (TAGS - 1) // batch
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     again = regdata.plan(regdata.scan(config), "tag_name <> '4' and image_name = 'app'")
     assert again.tags.empty

@@ -11,7 +11,7 @@ import pytest
 from regdata.demo.local import LocalRegistry
 from tests.support.randomly import check
 
-STORES = 18
+STORES = 9
 COLLECTORS: dict[str, Any] = {"the registry's own": None, "regdata": {}, "regdata, kept for a week": {"trash_days": 7}}
 
 

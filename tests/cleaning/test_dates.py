@@ -51,8 +51,9 @@ def facts(scene: Scene) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("date", [YEAR_1970, YEAR_1980, YEAR_2099, "tomorrow"])
+@pytest.mark.parametrize(
+    ("date", "own"), [(YEAR_1970, True), (YEAR_1980, False), (YEAR_2099, False), ("tomorrow", True)]
+)
 def test_dates_that_cannot_be(new_scene: NewScene, date: float | str, own: bool) -> None:
     """A store without its dates has nothing old in it: no tag, no orphan, no layer of a push, no empty repository; what
     is selected otherwise goes as ever, and frees what was predicted."""

@@ -35,11 +35,10 @@ from tests.support.ground import (
     tokens,
 )
 from tests.support.helpers import ROOT
-from tests.support.notebooks import execute
+from tests.support.notebooks import PAPERMILL, execute
 from tests.support.scene import Finished, Store, broken, read_store
 
 CLEAR, REGDATA = (str(Path(sys.executable).with_name(name)) for name in ("clear.py", "regdata"))
-PAPERMILL = (sys.executable, "-m", "papermill", "--no-progress-bar")
 Made = Callable[[Ground], SetUp]
 
 

@@ -19,8 +19,9 @@ from tests.support.notebooks import execute
 Conf = Callable[..., Path]
 
 
-@pytest.mark.parametrize("base_path", [True, False])
-@pytest.mark.parametrize("condition", ["", "image_name like '%PROD%' -- in capitals"])
+@pytest.mark.parametrize(
+    ("base_path", "condition"), [(True, "image_name like '%PROD%' -- in capitals"), (False, "")], ids=["folder", "api"]
+)
 def test_its_figures(demo_registry: LocalRegistry, conf: Conf, base_path: bool, condition: str) -> None:
     """With and without base_path: the tables of conf.json's conditions and of one condition are the frames'."""
     path = conf(demo_registry) if base_path else conf(demo_registry, registry={"url": demo_registry.url})

@@ -14,6 +14,10 @@ import nbformat
 
 from tests.support.helpers import ROOT
 
+# The program itself, but for what it would load for nothing: see regdata.command.
+_PROGRAM = "import regdata.command; from papermill.cli import papermill; papermill()"
+PAPERMILL = (sys.executable, "-c", _PROGRAM, "--no-progress-bar")
+
 
 class Executed:
     """An executed notebook: its exit code, and the outputs of its cells in order."""
@@ -62,9 +66,9 @@ def _text(output: Any) -> str:
 def execute(name: str, conf: Path, **parameters: Any) -> Executed:
     """Runs ``notebooks/<name>.ipynb`` on a conf.json, beside which the executed one is left."""
     executed = conf.with_name(f"{name}.ipynb")
-    command = [str(Path(sys.executable).with_name("papermill")), str(ROOT / f"notebooks/{name}.ipynb"), str(executed)]
+    command = [*PAPERMILL, str(ROOT / f"notebooks/{name}.ipynb"), str(executed)]
     done = subprocess.run(
-        [*command, "--no-progress-bar", "-y", json.dumps({"conf": str(conf)} | parameters)],
+        [*command, "-y", json.dumps({"conf": str(conf)} | parameters)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "1"},
         cwd=conf.parent,
         stdin=subprocess.DEVNULL,
