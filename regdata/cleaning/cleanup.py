@@ -109,7 +109,7 @@ def apply(
     """
     record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
     with record.closed_on_error():
-        record.save_plan(plan.tags, plan.manifests)
+        record.save_plan(plan.tags, plan.manifests, plan.pushed)
         site = Site.open(config)
         how: dict[str, Any] = {"gc": gc, "force": force, "empty_trash": empty_trash}
         result = clean_up(plan, config, site, record, progress=progress, batch=batch, **how)

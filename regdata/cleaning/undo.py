@@ -12,17 +12,22 @@ from regdata.collecting.own import bring_back_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
+from regdata.show.words import count
 from regdata.sources.manifest import Content, Reference, parse_manifest
 from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
+# Why a tag is older or younger in ages and ranks than it was.
+TODAY = "its push date is today's"
 
 
 def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataFrame:
     """Puts the manifests and tags of the run in folder ``run`` back: children, then indexes, then tags.
 
     ``run`` is relative to the working folder, to that of conf.json or to its ``reports``; empty, nothing is restored.
-    A tag is put back where it is absent; ``force`` also moves a tag that is on another digest by now. Returns
+    A tag is put back where it is absent, with the push date that it had where the folder can be changed; ``force`` also
+    moves a tag that is on another digest by now. What no tag leads to is as young as if it was pushed now: it has the
+    grace of two hours in which it can be tagged. Returns
     image_name, reference (digest or tag), outcome and why. The outcome is restored, present (it was there), taken (the
     tag is on another digest), lost (a part of it is gone, or its bytes are not in the record) or failed (the registry
     refused; another try may help). Raises CleanupError when ``run`` is no record of this registry, StorageError while a
@@ -64,6 +69,11 @@ def verdict(outcome: pd.DataFrame) -> str:
     """What `restore` came to, in a line. Raises CleanupError when something was lost or failed."""
     counts = outcome["outcome"].value_counts(sort=False)
     told = ", ".join(f"{number} {name}" for name, number in counts.items()) or "nothing was to be restored"
+    if young := int(outcome["why"].str.endswith(TODAY).sum()):
+        told += (
+            f"; as pushed today: {count(young, 'tag')}, whose dates could not be put back. Ages and ranks count from "
+            "that where base_path is read (docs/undo.md)"
+        )
     bad = outcome[outcome["outcome"].isin(["lost", "failed"])]
     if bad.empty:
         return told
@@ -98,7 +108,7 @@ class _Restorer:
     """Puts manifests and tags back; what one of them fails on does not stop the others."""
 
     def __init__(self, past: PastRun, site: Site) -> None:
-        self.past, self.registry = past, site.registry
+        self.past, self.site, self.registry = past, site, site.registry
         self._deleted = {(image, digest) for image, digest, _ in past.manifests}
         # The registry's cache may still claim what a collection took.
         self.is_there = site.presence()
@@ -163,4 +173,11 @@ class _Restorer:
         if manifest is None or manifest.media_type is None:
             return "lost", f"its manifest {tag.digest} is gone"
         self.registry.put(tag.image, tag.tag, manifest.media_type, manifest.data)
-        return "restored", f"tag put back on {tag.digest}"
+        said = f"tag put back on {tag.digest}"
+        return "restored", said if self._backdated(tag) else f"{said}; {TODAY}"
+
+    def _backdated(self, tag: DeletedTag) -> bool:
+        pushed = self.past.pushed.get((tag.image, tag.tag))
+        if pushed is None or not (self.site.from_store and self.site.store.writable):
+            return False
+        return self.site.store.backdate(*tag, pushed=pushed, linked=self.past.pushed.get((tag.image, tag.digest)))

@@ -259,7 +259,7 @@ class Run(Shown):
             made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
             tags, how = made.tags, {"gc": self.gc, "empty_trash": self.empty_trash}
             promise = promised(self.config, self._opened(), made.reclaimable, **how)
-            self.record.save_plan(tags, made.manifests)
+            self.record.save_plan(tags, made.manifests, made.pushed)
             self.record.save_tags(_told(made))
             self.record.write(
                 tags_planned=int((tags["action"] != "keep").sum()),

@@ -57,6 +57,15 @@ class Plan(Decision, Shown):
         return ordered[[*dates.columns, "tag_size", "tag_hash", "action", "reason", "why"]]
 
     @property
+    def pushed(self) -> pd.DataFrame | None:
+        """image_name, reference (tag or digest), pushed: of all tags and manifests; None where no source tells that."""
+        if not self.inventory.from_store:
+            return None
+        of = {"tag_name": self.inventory.images, "manifest_hash": self.inventory.manifests}
+        rows = [frame[["image_name", name, "pushed"]].rename(columns={name: "reference"}) for name, frame in of.items()]
+        return pd.concat(rows, ignore_index=True)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader may have meant otherwise, in a sentence each: by which dates ages are counted, and the like."""
         return tuple(notes(self, self.condition))

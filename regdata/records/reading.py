@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,6 +132,15 @@ class PastRun:
         alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in events]
         return list(dict.fromkeys(with_manifest + alone))
 
+    @cached_property
+    def pushed(self) -> dict[tuple[str, str], int]:
+        """When what it deleted was pushed (UTC epoch seconds), by image and tag or digest; 0: the date was not to be
+        believed. Empty where it says nothing: over the API, as older ones, or if it can't be read."""
+        with suppress(OSError, ValueError):
+            rows = self._columns("image_name", "tag_name", "tag_hash", "pushed")
+            return {(image, tag or digest): _date(pushed) for image, tag, digest, pushed in rows}
+        return {}
+
     @property
     def going(self) -> list[tuple[str, str, int]]:
         """The manifests of images with which it had begun, that were to go: image, digest, and when they were read (UTC
@@ -212,16 +222,24 @@ class PastRun:
         return [row[:3] for row in rows if isinstance(row[3], str) and row[3] == "delete" and _texts(row, 3)]
 
     def _plan(self) -> list[tuple[Any, Any, Any, Any, Any]]:
+        return self._columns(*PLAN)
+
+    def _columns(self, *names: str) -> list[tuple[Any, ...]]:
+        """Of its plan. OSError or ValueError where they are not to be had."""
         import pyarrow as pa  # clear.py loads this module, and reads no plan
         import pyarrow.parquet as pq
 
         try:
-            columns = pq.read_table(self.folder / "plan.parquet", columns=list(PLAN)).to_pydict()
+            columns = pq.read_table(self.folder / "plan.parquet", columns=list(names)).to_pydict()
         except pa.ArrowException as error:
             raise ValueError(str(error)) from None
-        if missing := set(PLAN) - columns.keys():
+        if missing := {*names} - columns.keys():
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
-        return list(zip(*(columns[name] for name in PLAN), strict=True))
+        return list(zip(*(columns[name] for name in names), strict=True))
+
+
+def _date(said: object) -> int:
+    return said if type(said) is int and 0 < said <= time.time() else 0
 
 
 def deletes(facts: dict[str, Any]) -> bool:

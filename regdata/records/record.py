@@ -149,17 +149,22 @@ class Record:
             file.flush()
             os.fsync(file.fileno())
 
-    def save_plan(self, tags: pd.DataFrame, manifests: pd.DataFrame) -> None:
-        """plan.parquet: image_name, tag_name (NULL for a manifest's row), tag_hash, tag_size, action, reason."""
+    def save_plan(self, tags: pd.DataFrame, manifests: pd.DataFrame, pushed: pd.DataFrame | None = None) -> None:
+        """plan.parquet: image_name, tag_name (NULL for a manifest's row), tag_hash, tag_size, action, reason; and, if
+        given, when each was pushed (image_name, reference, pushed), for whoever restores it."""
         import pandas as pd  # takes half a second to load, and clear.py needs only this module's folder names
 
         rows = manifests.rename(columns={"manifest_hash": "tag_hash"}).assign(
             tag_name=None, tag_size=None, action="delete"
         )
         both = pd.concat([tags, rows.astype({"tag_name": "str", "tag_size": "Int64"})], ignore_index=True)
+        both = both[list(tags.columns)]
+        if pushed is not None:
+            named = both.assign(reference=both["tag_name"].fillna(both["tag_hash"]))
+            both = named.merge(pushed, how="left", on=["image_name", "reference"]).drop(columns="reference")
         path = self.folder / "plan.parquet"
         with _disk(path):
-            _write_through(path, both[list(tags.columns)].to_parquet())
+            _write_through(path, both.to_parquet())
 
     def save_tags(self, tags: pd.DataFrame) -> None:
         """tags.csv: what became of each tag of the plan, or is to become, for whoever reads no Parquet."""

@@ -97,8 +97,8 @@ class Files(Protocol):
         """Write a small file, a new one for the folder's owner; when this returns it is on the disk, and so is what was
         written there before: unless it need not be ``lasting``."""
 
-    def touch(self, path: str) -> None:
-        """Date a file anew, by the clock that dates what is written."""
+    def touch(self, path: str, date: int | None = None) -> None:
+        """Date a file: anew, by the clock that dates what is written, or so (UTC epoch seconds)."""
 
     def is_together(self, path: str, other: str) -> bool:
         """Whether something can be moved from one folder to the other."""
@@ -250,8 +250,8 @@ class LocalFiles:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def touch(self, path: str) -> None:
-        os.utime(path)
+    def touch(self, path: str, date: int | None = None) -> None:
+        os.utime(path, date if date is None else (date, date))
 
     def is_together(self, path: str, other: str) -> bool:
         return os.stat(path).st_dev == os.stat(other).st_dev

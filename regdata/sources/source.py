@@ -151,6 +151,10 @@ class Store(Source, Protocol):
         """Remove a tag and nothing else, unless it is on another digest or was pushed at another time; an absent tag is
         no error."""
 
+    def backdate(self, repository: str, tag: str, digest: str, *, pushed: int, linked: int | None) -> bool:
+        """Say that a tag that is on a digest was ``pushed`` at that time (UTC epoch seconds), and its manifest
+        ``linked`` at that, if given; False where that can't be done."""
+
     def bring_back_tags(self) -> None:
         """Put back the tags that were being removed when a run was killed."""
 

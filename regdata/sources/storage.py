@@ -178,6 +178,22 @@ class Storage:
                 return not moved
         return True
 
+    def backdate(self, repository: str, tag: str, digest: str, *, pushed: int, linked: int | None) -> bool:
+        """By the dates of its links, which only their owner may set: False where that is another."""
+        folder = f"{self.layout.manifests(_checked(repository))}/tags/{tag}"
+        dates = {f"{folder}/{name}/link": pushed for name in ("current", f"index/{digest.replace(':', '/')}")}
+        if linked is not None:
+            dates[self.layout.revision(repository, digest)] = linked
+        if self.layout.tag(repository, tag) != digest:
+            return False
+        with told(folder):
+            try:
+                for path, date in dates.items():
+                    self.files.touch(path, date)
+            except (PermissionError, *ABSENT):
+                return False
+        return True
+
     def bring_back_tags(self) -> None:
         """Puts back the tags that runs which were killed had in hand: nobody had seen yet what they were on."""
         with told(self.root):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import requests
 
+from regdata.cleaning import undo
 from regdata.cleaning.checks import check_plan
+from regdata.cleaning.cleanup import apply
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_image, make_layer, push
@@ -23,7 +27,7 @@ from regdata.sources.registry import Registry
 from regdata.sources.site import Site, StoreSite
 from regdata.sources.storage import Storage
 from tests.support.helpers import store_bytes
-from tests.support.scene import CONDITION, NewScene, Scene, broken, repositories
+from tests.support.scene import BASE, CONDITION, NewScene, Scene, broken, repositories
 
 DAY = 86400
 YEAR_1970, YEAR_1980, YEAR_2099 = 0, 315_532_800, 4_070_908_800
@@ -163,3 +167,33 @@ def test_a_plan_that_did_not_know_the_clock(new_scene: NewScene) -> None:
     with pytest.raises(CleanupError, match=r"is 17\d+ seconds behind this machine's, and .* nothing was deleted: set"):
         check_plan(planned, config, site, gc=True, force=False)
     check_plan(planned, config, Site.open(config), gc=True, force=False)
+
+
+def test_push_dates_come_back(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """What is restored has the age and rank that it had, so that the next run selects the same; what has no tag has the
+    grace. By a record without dates, such as an older one, tags are as pushed today, and that is said."""
+    for number, days in enumerate((400, 300, 200, 100, 50, 1, 20_000)):  # the last one's date is not to be believed
+        push(registry.url, "app", f"b{number}", make_image([BASE], created=1_600_000_000 + number))
+        for link in (repositories(registry.base_path) / f"app/_manifests/tags/b{number}").rglob("link"):
+            os.utime(link, (time.time() - days * DAY,) * 2)
+    push(registry.url, "app", None, make_image([BASE]))
+    for link in (repositories(registry.base_path) / "app/_manifests/revisions").rglob("link"):
+        os.utime(link, (time.time() - 9 * DAY,) * 2)
+    config = load_config(conf(registry))
+    before = scan(config)
+    made = plan(before, "newest_rank > 3 or tag_name = 'b6'")
+    assert made.manifests["reason"].value_counts().to_dict() == {"selected": 4, "orphan": 1}
+    assert apply(made, config, gc=False).errors == []
+    run = undo.runs(config)["run"].iloc[0]
+    assert undo.verdict(undo.restore(run, config)) == "9 restored"
+    dated = ["tag_name", "tag_timestamp", "pushed", "newest_rank"]
+    after = scan(config)
+    assert after.images[dated].to_dict("records") == before.images[dated].to_dict("records")
+    again = plan(after, made.condition)
+    assert again.tags.to_dict("records") == made.tags.to_dict("records")
+    assert set(again.manifests["reason"]) == {"selected"}
+    assert apply(again, config, gc=False).errors == []
+    newest = undo.runs(config)["run"].iloc[0]
+    path = config.path.parent / newest / "plan.parquet"
+    pd.read_parquet(path).drop(columns="pushed").to_parquet(path)
+    assert "as pushed today: 4 tags" in undo.verdict(undo.restore(newest, config))

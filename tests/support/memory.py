@@ -99,8 +99,8 @@ class MemoryFiles:
         self.file[path] = (data, int(time.time()))
         self._listed(path, True)
 
-    def touch(self, path: str) -> None:
-        self.file[path] = (self.file[path][0], int(time.time()))
+    def touch(self, path: str, date: int | None = None) -> None:
+        self.file[path] = (self.file[path][0], int(time.time()) if date is None else date)
 
     def is_together(self, path: str, other: str) -> bool:
         return True
