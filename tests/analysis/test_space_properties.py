@@ -17,7 +17,7 @@ from tests.support.small import few
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "20"))
 
 
 def inventory_of(model: Model) -> Inventory:

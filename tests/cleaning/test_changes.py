@@ -117,15 +117,17 @@ PUSHES: Pushes = {
 }
 
 
-@pytest.mark.parametrize("what", PUSHES)
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [(source, what) for source in ("folder", "api") for what in PUSHES if source == "folder" or what not in HIDDEN],
+    indirect=["config"],
+)
 def test_pushed_right_before_its_deletion(
     registry: LocalRegistry, config: Config, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is pushed onto a digest, or comes to need it, when its image was looked at already, is seen right before."""
     tag, image = PUSHES[what]
     folder = config.registry.base_path is not None
-    if not folder and what in HIDDEN:
-        return
     push(registry.url, "app", "kept", NEW)
     age(registry.base_path, 3 * 3600)
     plan = regdata.plan(regdata.scan(config), "image_name = 'app' and tag_name <> 'kept'")

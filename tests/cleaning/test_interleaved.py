@@ -139,7 +139,7 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.slow
-@settings(max_examples=max(EXAMPLES // 6, 5), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(EXAMPLES // 10, 5), deadline=None, suppress_health_check=list(HealthCheck))
 @example(made=[Push("new-0", make_index([ONE]), 1, True, 0)], batch=200)  # whose child the cache knows
 @given(made=pushes(), batch=st.sampled_from([1, 2, 200]))
 def test_whatever_was_accepted_pulls(ground: Ground, made: list[Push], batch: int) -> None:

@@ -30,7 +30,7 @@ from tests.support.helpers import ROOT, age, listing, store_bytes
 from tests.support.odd import push_blob
 
 Conf = Callable[..., Path]
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "8"))
 
 
 @pytest.fixture

@@ -38,10 +38,3 @@ def test_what_is_broken(registry: LocalRegistry, conf: Conf) -> None:
     cured = execute("doctor", path, repair=True)
     assert cured.code == 0
     assert f"; {said[2]} of them are cured now." in cured.sentences[0]
-
-
-def test_a_parameter_of_another_kind(registry: LocalRegistry, conf: Conf) -> None:
-    """`-p repair false` is a text: nothing is looked at, and it is said what to write."""
-    done = execute("doctor", conf(registry), repair="false")
-    assert done.code == 1
-    assert "repair is 'false' (str), but must be True or False" in done.texts[-1]

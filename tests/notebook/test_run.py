@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jupyter_client.manager import start_new_kernel
 
 from regdata.demo.local import LocalRegistry
+from regdata.errors import ConfigError
 from regdata.notebook import run
 from tests.support.helpers import store_bytes
 
@@ -52,6 +54,26 @@ def test_it_tells_how_far_it_is_and_what_is_to_be_noted(
     assert told == sorted(told)
     assert told[-1] == (number, number)
     assert [note.partition(": ")[0] for note in notes] == [f"no snapshot could be saved in {tmp_path / 'snapshots'}"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sql_id": "autobuilt"}, r'No condition .*did you mean "autobuild"\?\) in .*; it has none, all, auto'),
+        ({"action": "delete"}, "action is 'delete', but there are: del, none"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_wrong_parameter(
+    tmp_path: Path, registry: LocalRegistry, conf: Conf, wrong: dict[str, str], message: str
+) -> None:
+    """It is an error of one line before anything is touched; in a notebook see test_delete_notebook."""
+    path = conf(registry)
+    registry.stop()  # and it was not asked
+    given: dict[str, Any] = {"sql_id": "autobuild", "action": "del", "conf": str(path)} | wrong
+    with pytest.raises(ConfigError, match=message):
+        run.start(**given)
+    assert not (tmp_path / "reports").exists()
 
 
 def answering(answer: str, asked: list[str]) -> Callable[[str], str]:

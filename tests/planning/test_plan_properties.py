@@ -116,7 +116,7 @@ def test_plan(case: Case) -> None:
     check_order(case)
 
 
-@settings(property_of, max_examples=max(EXAMPLES // 2, 1))
+@settings(property_of, max_examples=max(EXAMPLES // 3, 1))
 @given(cases())
 def test_second_plan_is_empty(case: Case) -> None:
     """Once a plan is carried out, a second one finds nothing to do."""
