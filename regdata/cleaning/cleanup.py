@@ -282,11 +282,9 @@ class _Work:
             version = site.version(list(fresh.repositories["image_name"]))
             self.collected = collect(config, site, record, lambda: self._ready(fresh, version))
         self._say(Verdict(self.collected.notes, self.collected.errors))
-        if self.collected.ran and self.collected.errors:  # the registry may be stopped
-            return
         if self.collected.freed and config.gc_command:
-            self._say(verify_pushed(scan_site(site, config, since=fresh), self.collected.freed))
-        if not self.collected.ran:
+            self._say(verify_pushed(read_site(site, config, since=fresh), self.collected.freed))
+        if not self.collected.ran or self.collected.errors:
             with suppress(RegdataError):  # gc-after may not have started it
                 self._revive()
         elif self.outcome.deleted:

@@ -54,12 +54,13 @@ class Claimed(NamedTuple):
 Blobs = list[tuple[str, str]]
 
 
-def clear(site: Site, blobs: Iterable[tuple[str, str]]) -> tuple[Claimed, Blobs]:
+def clear(site: Site, blobs: Iterable[tuple[str, str]], *, seconds: float | None = None) -> tuple[Claimed, Blobs]:
     """Asks the registry for those blobs (image, digest) that are gone, and makes its cache forget what it claims; those
-    that are not gone. Raises CleanupError where it does not answer."""
+    that are not gone. Raises CleanupError where it does not answer, and be it after some ``seconds`` (if not given, as
+    many as it may take to start)."""
     claims, blobs = Claims(site.registry), list(blobs)
     try:
-        check_up(site)
+        check_up(site, seconds)
         with ThreadPoolExecutor(site.registry.workers) as pool:
             there, gone = _told(pool, site.presence(), blobs)
             claimed, _ = _told(pool, site.registry.blob_exists, gone)
@@ -105,9 +106,9 @@ def held(blobs: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]]) -> l
     ]
 
 
-def check_up(site: Site) -> None:
+def check_up(site: Site, seconds: float | None = None) -> None:
     """Gives a registry that gc-after has just started the time to answer."""
-    deadline = time.monotonic() + site.start_time
+    deadline = time.monotonic() + (site.start_time if seconds is None else seconds)
     while True:
         try:
             return site.registry.check()

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from regdata.collecting.twins import Twins, twins_of
 from regdata.collecting.unlinked import known
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
-from regdata.inventory.scan import can_set_aside, leaves_manifests
+from regdata.inventory.scan import can_set_aside
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.shown import Shown
@@ -44,6 +44,10 @@ _LINKS = 1000
 COMMAND = "gc-command"
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
 _OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
+_BEFORE_A_PUSH = (
+    "Its cache may go on claiming what was collected, and a push that uses it would be broken: restart the registry, "
+    "then run again (clear.py orphans del is enough), which has it forget that first"
+)
 
 
 @dataclass(frozen=True)
@@ -130,24 +134,73 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
         record.write(gc_exit_code=commands.exit_code, gc_output=_shortened(commands.output))
         if goes is None:
             return _put_off(commands, site, started=ended and bool(config.gc_after))
-        freed, errors, notes = measured(), commands.errors, list[str]()
-        try:
-            gone = goes.links if freed is None else [one for one in goes.links if one[1] in freed]
-            claimed, left = (Claimed(), []) if errors else clear(site, gone)
-            survived = not errors and lives()
-            unlinked = [] if errors or storage is None else _unlinked(site, storage, goes, freed or {})
-        except (CleanupError, RegistryError) as error:
-            claimed, left, errors, survived, unlinked = Claimed(), [], [str(error)], True, []
-        if claimed.left or survived or (claimed.cleared and (config.gc_after or not storage)):
+        freed, failed = measured(), bool(commands.errors)
+        cache = _Cache() if failed and freed == {} else _made_to_forget(site, storage, goes, freed, lives, ended=ended)
+        if commands.exit_code or cache.may_know:
             twins.put_back()
-        if claimed.left or (claimed.cleared and not survived and (config.gc_after or not storage)):
-            errors = claimed.error
-        elif not errors:
-            notes = claimed.note + (held(goes.links, left) if freed is None else [])
-            notes += [f"{count(len(twins.back), 'blob')} stayed: {SPARED['lasting']}"] if survived else []
-        errors = errors + unlinked
+        if commands.exit_code:  # what it has left running may go on taking them
+            twins.stay()
+        told = cache.errors(storage)
+        notes = [] if told else cache.claimed.note
+        if not failed and not told:
+            notes += held(goes.links, cache.left) if freed is None else []
+            notes += [f"{count(len(twins.back), 'blob')} stayed: {SPARED['lasting']}"] if cache.lives else []
+        errors = commands.errors + told
+        for error in errors if interrupted() else ():  # nobody gets what is returned
+            record.error(error)
     freed = freed and {digest: size for digest, size in freed.items() if digest not in twins.back}
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors, spared=twins.back)
+
+
+class _Cache(NamedTuple):
+    """What the registry's cache said after gc-command. lives: whether it is that of before; silent: why it can't be
+    told; unlinked: see `_unlinked`."""
+
+    claimed: Claimed = Claimed()
+    left: Sequence[tuple[str, str]] = ()
+    lives: bool = False
+    silent: str = ""
+    unlinked: Sequence[str] = ()
+
+    @property
+    def may_know(self) -> bool:
+        """Whether it may know manifests' bytes that were collected."""
+        return bool(self.lives or self.silent or self.claimed.left or self.claimed.cleared)
+
+    def errors(self, storage: Storage | None) -> list[str]:
+        """What is to be done about it. In a ``storage`` that can be changed manifests' bytes are put back."""
+        claimed = self.claimed.error if self.claimed.left or (self.claimed.cleared and not storage) else []
+        return [*([self.silent] if self.silent else []), *claimed, *self.unlinked]
+
+
+def _made_to_forget(
+    site: Site,
+    storage: Storage | None,
+    goes: Goes,
+    freed: Mapping[str, int] | None,
+    lives: Callable[[], bool],
+    *,
+    ended: bool,
+) -> _Cache:
+    """Has the registry's cache forget what it claims of what is gone, however the commands ended; it is waited for
+    where gc-after ``ended`` well."""
+    try:
+        gone = goes.links if freed is None else _linked(site, goes, freed)
+        claimed, left = clear(site, gone, seconds=site.start_time if ended else 0)
+        unlinked = [] if storage is None else _unlinked(site, storage, gone, {*(freed or {})} - {*goes.manifests})
+        return _Cache(claimed, left, lives(), unlinked=unlinked)
+    except RegdataError as error:
+        return _Cache(silent=f"{error}. {_BEFORE_A_PUSH}")
+
+
+def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Where that which is gone was linked; what was not to go may be among it."""
+    foreseen = {digest for _, digest in goes.links} | {*goes.manifests}
+    found = [one for one in goes.links if one[1] in freed]
+    if others := freed.keys() - foreseen:
+        names = site.store.repositories()
+        found += [(image, digest) for image in names for digest in site.store.links(image) if digest in others]
+    return found
 
 
 def _canary(
@@ -164,10 +217,9 @@ def _canary(
         raise CleanupError(told) from None
 
 
-def _unlinked(site: Site, storage: Storage, goes: Goes, freed: Iterable[str]) -> list[str]:
+def _unlinked(site: Site, storage: Storage, links: Iterable[tuple[str, str]], gone: set[str]) -> list[str]:
     """What is to be done about blobs that were collected and that no repository linked, but one may claim."""
-    unlinked = {*freed} - {digest for _, digest in goes.links} - {*goes.manifests}
-    claimed = known(Claims(site.registry), storage, unlinked)
+    claimed = known(Claims(site.registry), storage, gone - {digest for _, digest in links})
     if not claimed:
         return []
     return [
@@ -237,8 +289,9 @@ class Commands:
         return code == 0
 
     def _journal(self, event: dict[str, Any]) -> None:
-        """gc-after has to run even where this can't be written: the registry may be stopped."""
-        with suppress(StorageError) if event["step"] == "gc-after" else nullcontext():
+        """gc-after has to run even where this can't be written, since the registry may be stopped; and what a command
+        did has to be seen to."""
+        with suppress(StorageError) if event["step"] == "gc-after" or event["event"] == "ran" else nullcontext():
             self.record.journal(event)
 
 
@@ -293,6 +346,7 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
     """Sees to what a run left that was killed, or failed, around its collection; returns what is still wrong.
 
     The registry may still be stopped: gc-after is run. Its cache may still claim what was collected: it is asked.
+    Manifests' bytes are back by then, where they can be set aside.
     """
     if not any(event.get("event") == "running" for event in past.events):
         return []
@@ -306,7 +360,7 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
         claimed, _ = clear(site, past.blobs)
     except CleanupError as error:
         return [str(error)]
-    return claimed.error if claimed.left or not leaves_manifests(config, site) else []
+    return claimed.error if claimed.left or not can_set_aside(site) else []
 
 
 def _last_line(output: str) -> str:

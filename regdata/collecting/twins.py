@@ -20,17 +20,25 @@ class Twins:
     def __init__(self, batch: Batch | None, digests: Sequence[str]) -> None:
         self._batch, self._digests = batch, digests
         self.back: frozenset[str] = frozenset()
+        self.stays = False
 
     def put_back(self) -> None:
         """Where the bytes are gone, gives them back."""
         if self._batch:
-            self.back = frozenset(digest for digest in self._digests if self._batch.give_back(blob_path(digest)))
+            self.back |= {digest for digest in self._digests if self._batch.give_back(blob_path(digest))}
+
+    def stay(self) -> None:
+        """Leaves it to the next run to look whether what was put back, or never taken, has gone meanwhile."""
+        if self._batch:
+            self.stays = True
+            for digest in self._digests:
+                self._batch.twin(blob_path(digest))
 
 
 @contextmanager
 def twins_of(storage: Storage | None, run: str, digests: Sequence[str]) -> Iterator[Twins]:
-    """Twins of these blobs, which go at the end; should this be killed, the next run puts them back. None without a
-    store that can be changed."""
+    """Twins of these blobs, which go at the end; should this be killed, or have them stay, the next run puts them back.
+    None without a store that can be changed."""
     if storage is None or not digests:
         yield Twins(None, digests)
         return
@@ -44,5 +52,6 @@ def twins_of(storage: Storage | None, run: str, digests: Sequence[str]) -> Itera
         twins.put_back()
         raise
     finally:
-        batch.drop()
+        if not twins.stays:
+            batch.drop()
         aside.close()

@@ -152,11 +152,14 @@ def test_a_blob_uploaded_again_beside_the_collection(
 
 
 def test_gc_after_failed_last_time(new_scene: NewScene, finished: Finished) -> None:
-    """Where gc-after failed the registry may be stopped: the next run begins with it, before it scans."""
+    """Where gc-after failed the registry may be stopped: the next run begins with it, before it scans; until then a
+    restart is needed, which is said."""
     scene = new_scene()
     start = scene.settings["gc-after"]
     scene.set(gc_after=["sh", "-c", "exit 5"])
     assert "gc-after failed with exit code 5" in scene.clean()
+    _, told = scene.records()[0].joinpath("record.json").read_text().split("does not answer after the collection")
+    assert "restart the registry, then run again" in told
     assert scene.stopped.exists()
     scene.set(gc_after=start)
     assert scene.clean() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from tests.support.helpers import age, pull_all, store_bytes
+from tests.support.odd import push_blob
 from tests.support.scene import broken
 from tests.support.team import (
     HOUR,
@@ -32,6 +34,8 @@ from tests.support.team import (
     settings,
     status,
 )
+
+STRAY = make_layer("stray", 300)
 
 
 @pytest.fixture
@@ -246,6 +250,34 @@ def test_gc_after_that_restarts_nothing(
         assert any("gc-after did not restart the registry" in note for note in result.notes)
         push(registry.url, "team/app", "2.0", INDEX)
         assert pull_all(registry, "team/app:2.0", tmp_path / "again") == pushed["team/app:2.0"]
+
+
+@pytest.mark.parametrize(
+    ("before", "collects", "after"),
+    [(None, "; exit 1", None), (["true"], "; exit 1", ["true"]), (["true"], "", ["false"])],
+    ids=["gc-command", "gc-command, nothing restarts", "gc-after"],
+)
+def test_a_command_that_fails_after_all_was_freed(
+    registry_with_cache: LocalRegistry, conf: Conf, before: object, collects: str, after: object
+) -> None:
+    """However the commands end, a registry that runs is made to forget what was freed, and manifests' bytes are put
+    back: what is pushed next is whole, be it with a blob that was pushed beside."""
+    registry = registry_with_cache
+    push(registry.url, "team/app", "old", OLD)
+    push(registry.url, "team/app", "kept", INDEX)
+    age(registry.base_path, 3 * HOUR)
+    if before:  # else it would be waited for
+        push_blob(registry.url, "other", STRAY.data)
+    collect = ["sh", "-c", shlex.join(registry.gc_command) + collects]
+    commands = {"gc-before": before, "gc-command": collect, "gc-after": after}
+    result = clean(load_config(conf(registry, **commands)), "tag_name = 'old'")
+    (error,) = result.errors
+    assert "failed with exit code 1" in error
+    assert result.bytes_freed
+    assert any("made to forget" in note for note in result.notes)
+    push(registry.url, "team/app", "old", OLD)
+    push(registry.url, "other", "1", make_image([STRAY, OLD.blobs[-1]]))
+    assert broken(registry.base_path) == []
 
 
 def test_a_restart_cures_the_cache(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:

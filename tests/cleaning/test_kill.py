@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from regdata.command import cli
 from regdata.demo.samples import push
 from regdata.records.reading import read_events, read_facts
 from regdata.sources.aside import NAME
+from regdata.sources.paths import blob_path
 from tests.support.helpers import ROOT
 from tests.support.proxy import Fault
 from tests.support.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
@@ -103,6 +105,22 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         first, second = scene.records()
         check_told(first, second, halfway.lacks(before))
         scene.registry.stop()
+
+
+@pytest.mark.parametrize("ends", ["kill -9 $PPID", "exit 1"])
+def test_ended_by_its_collection(runner: Runner, new_scene: NewScene, ends: str) -> None:
+    """Killed while gc-command runs, or told that it failed when all was freed, the next run has the registry, which was
+    not restarted, forget that, and puts manifests' bytes back, also those that went later: what is pushed is whole."""
+    scene = new_scene(cache=True)
+    push(scene.registry.url, "prod/old", "old", OLD)  # the cache learns it
+    scene.set(gc_command=["sh", "-c", f"{shlex.join(scene.registry.gc_command)}; {ends}"])
+    assert runner(scene.conf) == (KILLED if "kill" in ends else 1)
+    (scene.base_path / f"docker/registry/v2/{blob_path(OLD.digest)}").unlink(missing_ok=True)
+    scene.set(gc_command=scene.registry.gc_command)
+    assert runner(scene.conf) == 0
+    push(scene.registry.url, "prod/old", "old", OLD)
+    assert broken(scene.base_path) == []
+    assert not (scene.base_path / NAME).exists()
 
 
 def lines_of(journal: list[dict[str, Any]]) -> list[int]:
