@@ -11,12 +11,18 @@ import pandas as pd
 from regdata.collecting.own import bring_back_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError
+from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
 from regdata.show.words import count
 from regdata.sources.manifest import Content, Reference, parse_manifest
 from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
+# What is to be said of what is gone.
+KEPT = (
+    "What a collection took comes back only while it is kept: give trash_days in conf.json before the next run, or "
+    "delete with --no-gc"
+)
 # Why a tag is older or younger in ages and ranks than it was.
 TODAY = "its push date is today's"
 
@@ -24,10 +30,9 @@ TODAY = "its push date is today's"
 def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataFrame:
     """Puts the manifests and tags of the run in folder ``run`` back: children, then indexes, then tags.
 
-    ``run`` is relative to the working folder, to that of conf.json or to its ``reports``; empty, nothing is restored.
-    A tag is put back where it is absent, with the push date that it had where the folder can be changed; ``force`` also
-    moves a tag that is on another digest by now. What no tag leads to is as young as if it was pushed now: it has the
-    grace of two hours in which it can be tagged. Returns
+    ``run``: see `find_run`; empty, nothing is restored. A tag is put back where it is absent, where the folder can be
+    changed with the push date that it had; ``force`` also moves a tag that is on another digest by now. What no tag
+    leads to is as young as if it was pushed now: it has the grace of two hours in which it can be tagged. Returns
     image_name, reference (digest or tag), outcome and why. The outcome is restored, present (it was there), taken (the
     tag is on another digest), lost (a part of it is gone, or its bytes are not in the record) or failed (the registry
     refused; another try may help). Raises CleanupError when ``run`` is no record of this registry, StorageError while a
@@ -47,6 +52,8 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
             for manifest in reversed(past.manifests):
                 rows.append((manifest.image, manifest.digest, *restorer.manifest(manifest)))
             rows += [(tag.image, tag.tag, *restorer.tag(tag, force=force)) for tag in tags]
+            if outcomes := {outcome for _, _, outcome, _ in rows}:
+                say_restored(past, wholly=outcomes <= {"restored", "present"})
     return pd.DataFrame(rows, columns=["image_name", "reference", "outcome", "why"])
 
 
@@ -79,7 +86,8 @@ def verdict(outcome: pd.DataFrame) -> str:
         return told
     image, reference, _, why = bad.iloc[0]
     name = f"{image}{'@' if ':' in reference else ':'}{reference}"
-    raise CleanupError(f"{len(bad)} of {len(outcome)} could not be restored ({told}), such as {name}: {why}")
+    cure = KEPT if (bad["outcome"] == "lost").any() else "Restore again once that is mended"
+    raise CleanupError(f"{len(bad)} of {len(outcome)} could not be restored ({told}), such as {name}: {why}. {cure}")
 
 
 def runs(config: Config) -> pd.DataFrame:

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add_conf(parser)
     parser.add_argument("--no-gc", dest="gc", action="store_false", help="delete, but leave out the collection")
     parser.add_argument("--force", action="store_true", help="go beyond the limits in conf.json")
+    parser.add_argument("--empty-trash", action="store_true", help="free now what earlier runs set aside (trash_days)")
     add_output(parser)
     return parser
 
@@ -48,11 +49,11 @@ def add_sql_id(parser: argparse.ArgumentParser) -> None:
 
 
 def clean(program: Program, arguments: argparse.Namespace) -> int:
-    """Runs delete.ipynb with sql_id, action, conf, gc and force; returns the exit code."""
+    """Runs delete.ipynb with sql_id, action, conf, gc, force and empty_trash; returns the exit code."""
     if arguments.json and arguments.csv == "-":
         return program.fail("--json and --csv - would both print on stdout: give --csv a file", code=USAGE)
     if arguments.csv and arguments.csv != "-":
-        check_place(Path(arguments.csv), "--csv")
+        check_place(Path(arguments.csv), "give --csv another file")
     config = program.load(arguments.conf)
     try:
         config.condition(arguments.sql_id)
@@ -105,6 +106,7 @@ def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> i
             "conf": str(config.path),
             "gc": arguments.gc,
             "force": arguments.force,
+            "empty_trash": arguments.empty_trash,
         }
         problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
 

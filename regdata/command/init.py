@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from regdata.collecting.own import check_collector
+from regdata.collecting.own import check_collector, collects_itself
 from regdata.command.output import check_place
 from regdata.command.program import Program
 from regdata.config import Config, check_config
@@ -26,34 +26,42 @@ FIRST: dict[str, Any] = {
 }
 
 
+# Where regdata collects: a wrong condition can be undone, and a disk that is full now is freed by one option.
+TRASH, TRASH_DAYS = "trash_days", 7
+
+
 def init(program: Program, url: str, base_path: str | None, file: Path) -> int:
     """Writes ``file``, which must not be there, for the registry at ``url``; returns the exit code.
 
     Where the registry does not answer, or ``base_path`` is not its folder, nothing is written; what else can't be done
-    there is said with its cure. Raises RegdataError.
+    there is said with its cure. All is looked at, too, where ``file`` is there. Raises RegdataError.
     """
     file = file.absolute()
-    _check_absent(file)
-    check_place(file, "--conf")
+    if not file.exists():
+        check_place(file, "give another file (--conf), or run it in another folder")
     if base_path is None and sys.stdin.isatty() and sys.stdout.isatty():
         base_path = input("The registry's folder, if it can be read here (Enter: none): ").strip()
     registry = {"url": url if "://" in url else f"{_scheme(url)}://{url}"}
     if base_path:
         registry["base_path"] = str(Path(base_path).expanduser().absolute())
-    text = json.dumps({"registry": registry} | FIRST, indent=2) + "\n"
-    for name, said in _looked_at(check_config(file, text.encode())):
+    first = {"registry": registry} | FIRST
+    config = check_config(file, json.dumps(first).encode())
+    for name, said in _looked_at(config):
         print(f"{name:<14}{said}", flush=True)
-    _check_absent(file)
-    with file.open("x", encoding="utf-8") as new:
-        new.write(text)
+    if collects_itself(config, Site.open(config)):
+        first[TRASH] = TRASH_DAYS
+        print(f"{'undo':<14}for {TRASH_DAYS} days, in which the bytes are kept ({TRASH} in conf.json)")
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(json.dumps(first, indent=2) + "\n")
+    except FileExistsError:
+        raise ConfigError(
+            f"{file} exists, and nothing is overwritten: it stays as it is, whatever it says. Give another file "
+            "(--conf), or remove it"
+        ) from None
     given = "" if file.name == "conf.json" and file.parent == Path.cwd() else f" --conf {file}"
     print(f"{'written':<14}{file}; now: {program.name} list {CONDITION}{given}, {program.name} lab{given}")
     return 0
-
-
-def _check_absent(file: Path) -> None:
-    if file.exists():
-        raise ConfigError(f"{file} exists, and nothing is overwritten: give another file (--conf), or remove it")
 
 
 def _scheme(url: str) -> str:
@@ -66,6 +74,7 @@ def _looked_at(config: Config) -> Iterator[tuple[str, str]]:
     site = Site.open(config)
     site.registry.check()
     yield "reachable", f"yes, {config.registry_url}"
+    site.check_same()
     try:
         names = site.source.repositories()
     except RegdataError as error:
@@ -77,7 +86,6 @@ def _looked_at(config: Config) -> Iterator[tuple[str, str]]:
     yield "kind", can.kind
     yield "who am I", site.registry.user
     if site.from_store:
-        site.check_same()
         yield "its folder", f"yes, {config.written('registry', 'base_path')}"
     else:
         yield "its folder", "not given: no push dates, no orphans, no exact bytes; give it where it can be read"

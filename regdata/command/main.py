@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sql_id(list_)
     add_output(list_)
     restore = jobs.add_parser("restore", help="put back what a run deleted")
-    restore.add_argument("run", help="the run's folder, or its name among the reports")
+    restore.add_argument("run", help="the run's folder, its name as `regdata runs` has it, or latest")
     restore.add_argument("--force", action="store_true", help="also move tags back that are on another image by now")
     doctor = jobs.add_parser("doctor", help="what is broken in the registry, and the cure")
     doctor.add_argument("--repair", action="store_true", help="carry out the cures that can lose nothing")
@@ -91,7 +91,8 @@ def _lab(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    return clean(PROGRAM, argparse.Namespace(**vars(arguments) | {"action": "none", "gc": True, "force": False}))
+    fixed = {"action": "none", "gc": True, "force": False, "empty_trash": False}
+    return clean(PROGRAM, argparse.Namespace(**vars(arguments) | fixed))
 
 
 def _restore(arguments: argparse.Namespace) -> int:
@@ -99,15 +100,10 @@ def _restore(arguments: argparse.Namespace) -> int:
     from regdata.records.reading import find_run
     from regdata.sources.site import Site
 
-    config, run = PROGRAM.load(arguments.conf), _folder(arguments.run)
-    find_run(run, config)
+    config = PROGRAM.load(arguments.conf)
+    run = find_run(arguments.run, config).folder.absolute()  # a notebook has another working folder
     Site.open(config)
-    return told(PROGRAM, config, "restore", -1, run=run, force=arguments.force)
-
-
-def _folder(run: str) -> str:
-    """A notebook has another working folder: what is a path here stays one."""
-    return str(Path(run).absolute()) if Path(run).exists() else run
+    return told(PROGRAM, config, "restore", -1, run=str(run), force=arguments.force)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

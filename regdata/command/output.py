@@ -65,12 +65,12 @@ def tolerant_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def check_place(file: Path, option: str) -> None:
-    """Raises StorageError where ``file``, which ``option`` names, can't be written: before anything else is done."""
+def check_place(file: Path, cure: str) -> None:
+    """Raises StorageError where ``file`` can't be written: before anything else is done."""
     folder = file.absolute().parent
     if file.is_dir() or not (folder.is_dir() and os.access(file if file.exists() else folder, os.W_OK)):
-        why = "is a folder" if file.is_dir() else "can't be written" if folder.is_dir() else "has no folder"
-        raise StorageError(f"{option}: {file} {why}: give another file")
+        why = "can't be written (no permission)" if folder.is_dir() else "has no folder"
+        raise StorageError(f"{file} {'is a folder' if file.is_dir() else why}: {cure}")
 
 
 def have_home() -> None:

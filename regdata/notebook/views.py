@@ -102,7 +102,7 @@ def plan(shown: Plan, *, would: bool = False) -> Document:
     reasons = Table(("what would happen" if would else "what happens", "count", "why"), rows)
     blocks: list[Block] = [said, *noted]
     if images := list(_plan_rows(shown)):
-        head = ("image", "freed", "tags go", "selected, but stay", "manifests go", "tags now")
+        head = ("image", "set aside" if days else "freed", "tags go", "selected, but stay", "manifests go", "tags now")
         blocks.append(Table([_would(name) for name in head] if would else head, images, total=True))
     return Document((*blocks, reasons) if rows else tuple(blocks))
 

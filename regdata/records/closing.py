@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from regdata.config import Config
+from regdata.errors import StorageError
 from regdata.records.index import keep_index
 from regdata.records.reading import IsGone, PastRun, past_runs
 from regdata.records.record import COUNTS, Record, lives
@@ -38,6 +40,12 @@ def close(run: PastRun, is_gone: IsGone | None = None) -> PastRun:
 def settle(run: PastRun, *, by: Path) -> None:
     """Says in the record of a run that did not end well which run has finished its work."""
     _rewrite(run, {"finished_by": by.name})
+
+
+def say_restored(run: PastRun, *, wholly: bool) -> None:
+    """Says in the record of a run that what it deleted was put back: all of it, or some; if it can be written."""
+    with suppress(StorageError):
+        _rewrite(run, {"restored": "wholly" if wholly else "partly"})
 
 
 def told(run: PastRun) -> str:

@@ -15,7 +15,7 @@ from regdata.show.blocks import Bytes, Cell, Code, Document, Line, Link, Rich, T
 from regdata.show.page import page
 from regdata.show.words import count
 
-HEAD = ("when (UTC)", "condition", "status", "run by", "tags", "predicted", "freed", "said")
+HEAD = ("run", "condition", "status", "run by", "tags", "predicted", "freed", "said")
 PAGE = "index.html"
 SAID = 100  # characters of an error
 
@@ -53,8 +53,11 @@ def _row(run: PastRun, linked: bool) -> Sequence[Cell]:
     freed = facts.get("bytes_freed")
     page_of = run.folder / "delete.html"
     when = moment(facts.get("started"))
+    link = Link(f"{run.folder.name}/{page_of.name if page_of.is_file() else ''}", when)
+    if restored := facts.get("restored"):
+        what += ", restored" if restored == "wholly" else ", partly restored"
     return (
-        Rich((Link(f"{run.folder.name}/{page_of.name if page_of.is_file() else ''}", when),)) if linked else when,
+        Rich((link, f" {run.folder.name}")) if linked else run.folder.name,
         Rich((f"{facts.get('sql_id')}: ", Code(str(facts.get("condition", "")).strip()))),
         what,
         str(facts.get("user", "unknown")),

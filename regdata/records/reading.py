@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from regdata.sources.names import is_repository, is_tag
 from regdata.values import identity
 
 PLAN = ("image_name", "tag_name", "tag_hash", "action", "reason")
+# In place of a run's folder: the last one that deleted something.
+LATEST = "latest"
 # Bytes of a record.json at most: what it holds of a command's output is shortened.
 _MOST = 64 << 20
 # Whether a manifest (by its digest) or a tag, that was on a digest, is gone from a repository by now.
@@ -84,6 +87,11 @@ class PastRun:
     def began_to_change(self) -> bool:
         """Whether it began to delete or to collect."""
         return any(event.get("event") in ("taking", "deleting", "running", "unlinking") for event in self.events)
+
+    @property
+    def began_to_delete(self) -> bool:
+        """Whether it began to delete or to untag."""
+        return any(event.get("event") in ("taking", "deleting", "untagging") for event in self.events)
 
     @property
     def was_in_vain(self) -> bool:
@@ -272,23 +280,32 @@ def uncollected(config: Config, *, besides: Path) -> Iterator[PastRun]:
 
 
 def find_run(run: str | Path, config: Config) -> PastRun:
-    """The run in a folder: relative to the working folder, to that of conf.json or to ``reports``.
+    """The run in a folder: relative to the working folder, to that of conf.json or to ``reports``; or `LATEST`.
 
     Raises CleanupError when it is none, or one of another registry.
     """
     folders = [Path(run), config.path.parent / run, config.reports / run]
-    found = PastRun(next((folder for folder in folders if (folder / "record.json").is_file()), Path(run)))
+    there = [folder for folder in folders if (folder / "record.json").is_file()]
+    if not there and str(run) == LATEST:
+        there = [past.folder for past in reversed(past_runs(config)) if past.began_to_delete][:1]
+    found = PastRun(there[0] if there else Path(run))
     if found.registry is None:
-        raise CleanupError(
-            f"{found.folder} is not the record of a run: give a folder of {config.reports} that holds record.json, "
-            "journal.jsonl and manifests/"
-        )
+        raise CleanupError(f"{found.folder} is not the record of a run: {_runs_there_are(str(run), config)}")
     if not found.is_on(config):
         raise CleanupError(
             f"{found.folder} is the record of a run on {found.registry}, but {config.path} is about "
             f"{config.registry_url}: give the conf.json of that registry"
         )
     return found
+
+
+def _runs_there_are(run: str, config: Config) -> str:
+    names = [past.folder.name for past in reversed(past_runs(config)) if past.began_to_delete]
+    if not names:
+        return f"in {config.reports} is none that deleted something from {config.registry_url}"
+    near = get_close_matches(run, names, n=1)
+    meant = f"did you mean {near[0]}?" if near else f"the last one that deleted something is {names[0]}."
+    return f"{meant} regdata runs lists them; {LATEST} is the last one"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

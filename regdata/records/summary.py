@@ -63,15 +63,17 @@ def planned(facts: dict[str, Any]) -> str:
     kept, freed = number(facts, "tags_kept"), f"{most}{size(number(facts, 'bytes_predicted'))}"
     if facts.get("sees_all") is False:
         freed = "an unknown number of bytes"
-    aside = f", {size(number(facts, 'bytes_to_set_aside'))} set aside" if facts.get("bytes_to_set_aside") else ""
-    return f"{would} would go, {count(kept, 'selected tag')} would stay, {freed} would be freed{aside}"
+    stay, aside = f"{would} would go, {count(kept, 'selected tag')} would stay", number(facts, "bytes_to_set_aside")
+    if aside and not facts.get("bytes_predicted"):
+        return f"{stay}, {size(aside)} would be set aside (trash_days), and freed when the days are over"
+    return f"{stay}, {freed} would be freed{f', {size(aside)} set aside' if aside else ''}"
 
 
 def _done(facts: dict[str, Any]) -> Line:
     freed, expected = facts.get("bytes_freed"), number(facts, "bytes_expected")
     gone = f": {counted(tags_gone(facts), number(facts, 'manifests_deleted'))} are gone"
-    if facts.get("bytes_set_aside"):
-        gone += f"; {number(facts, 'bytes_set_aside'):,} bytes are set aside"
+    if aside := number(facts, "bytes_set_aside"):
+        gone += f"; {aside:,} bytes are set aside (trash_days)"
     if not facts.get("gc", True):
         return Line("✓ Deleted as planned", f"{gone}; no collection was run, the next one frees the bytes.", "good")
     if not isinstance(freed, int):
@@ -80,6 +82,8 @@ def _done(facts: dict[str, Any]) -> Line:
         )
         return Line("✓ Done", f"{gone}{rest}.", "good")
     if freed == facts.get("bytes_predicted"):
+        if aside and not freed:  # and nothing of earlier runs was due
+            return Line("✓ As planned", f"{gone}, and freed when the days are over.", "good")
         return Line("✓ As planned", f"{gone}; {freed:,} bytes were predicted, and as many were freed.", "good")
     if freed == expected:
         moved = f"{gone}, less than planned, since some had moved; {freed:,} bytes were expected of these, and freed."
@@ -209,7 +213,8 @@ def _undo(run: PastRun) -> Cell:
         return Rich((Code(command), " puts all of it back, until a collection runs"))
     if run.facts.get("bytes_set_aside"):
         return Rich((Code(command), " puts all of it back while what was collected is set aside (trash_days)"))
-    return Rich((Code(command), " puts back what is still stored: what was collected is gone for good"))
+    gone = "what was collected is gone for good, since conf.json had no trash_days. "
+    return Rich((f"can't be undone: {gone}", Code(command), " puts back what is still stored"))
 
 
 def _files(folder: Path, *, linked: bool) -> Iterator[tuple[str, Cell]]:

@@ -242,7 +242,7 @@ def test_refusals(new_scene: NewScene) -> None:
     scene.clean(gc=False)
     after = scene.store()
     config, (folder,) = config_of(scene), scene.records()
-    with pytest.raises(CleanupError, match=r"reports/none is not the record of a run: give a folder of "):
+    with pytest.raises(CleanupError, match=r"reports/none is not the record of a run: the last one that dele"):
         undo.restore("reports/none", config)
     with pytest.raises(ConfigError, match="force is 'false'"):
         undo.restore(folder, config, force="false")  # type: ignore[arg-type]

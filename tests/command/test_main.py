@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,8 +108,10 @@ def test_from_nothing_to_a_listing(demo_registry: LocalRegistry, regdata: Call, 
     assert (said["kind"], said["who"]) == ("distribution 2.x, as it answers", "anonymous")
     assert "may I delete  yes\na tag alone   yes, in its folder\ncollection    yes\n" in done.stdout
     assert load_config(tmp_path).registry.base_path == demo_registry.base_path
+    assert load_config(tmp_path).trash_days == 7
     done = regdata("list", "old")
     assert (done.returncode, complaints(done.stderr)) == (0, "")
+    assert re.search(r"would be set aside \(trash_days\), and freed when the days are over\.\n", done.stdout)
     assert (store_tags(demo_registry.base_path), store_bytes(demo_registry.base_path)) == before
     done = regdata("runs")
     assert done.returncode == 0
@@ -123,6 +126,7 @@ def test_init_says_what_can_not_be_done(demo_registry: LocalRegistry, regdata: C
     assert "collection    no: " in done.stdout
     assert "gc-command" in done.stdout
     assert load_config(tmp_path / "other.json").registry.base_path is None
+    assert load_config(tmp_path / "other.json").trash_days == 0
 
 
 @pytest.mark.parametrize(
@@ -146,6 +150,7 @@ def test_init_overwrites_nothing(registry: LocalRegistry, regdata: Call, tmp_pat
     done = regdata("init", registry.url)
     assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
     assert "nothing is overwritten" in complaints(done.stderr)
+    assert "reachable     yes" in done.stdout
     assert (tmp_path / "conf.json").read_text() == "mine"
 
 
@@ -157,16 +162,20 @@ def test_restore(demo_registry: LocalRegistry, conf: Conf, regdata: Call, tmp_pa
     assert done.returncode == 0, done.stderr
     assert store_tags(demo_registry.base_path) < tags
     (folder,) = (path.parent for path in (tmp_path / "reports").glob("*/record.json"))
-    done = regdata("restore", str(folder), "--conf", str(tmp_path / "conf.json"))
+    assert f"{folder.name}  autobuild: " in regdata("runs").stdout
+    done = regdata("restore", "latest", "--conf", str(tmp_path / "conf.json"))
     assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert "restored" in done.stdout.splitlines()[0]
     assert (tmp_path / done.stdout.splitlines()[-1]).read_text("utf-8")
     assert store_tags(demo_registry.base_path) == tags
+    assert "  ok, restored  " in regdata("runs").stdout
     before = {*(tmp_path / "reports").iterdir()}
     done = regdata("restore", "nine")
     assert {*(tmp_path / "reports").iterdir()} == before
     assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
-    assert "nine is not the record of a run" in complaints(done.stderr)
+    assert f"nine is not the record of a run: the last one that deleted something is {folder.name}" in done.stderr
+    done = regdata("restore", folder.name[1:])
+    assert f"did you mean {folder.name}?" in complaints(done.stderr)
 
 
 def test_lab_leaves_copies(registry: LocalRegistry, conf: Conf, tmp_path: Path, regdata: Call) -> None:

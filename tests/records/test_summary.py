@@ -141,6 +141,14 @@ def test_box(tmp_path: Path) -> None:
     assert 'href="tags.csv">tags.csv</a>' in box(tmp_path, linked=True).html
 
 
+def test_what_can_not_be_undone(tmp_path: Path) -> None:
+    """After a collection that kept nothing the box says so, and no command that would bring nothing back first."""
+    run(tmp_path, DELETING, COLLECTING)
+    assert re.search(r"^undo +can't be undone: .* no trash_days\. regdata restore", box(tmp_path).text, re.MULTILINE)
+    run(tmp_path, DELETING, COLLECTING, bytes_set_aside=7)
+    assert re.search(r"^undo +regdata restore .* puts all of it back while", box(tmp_path).text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("action", ["del", "none"])
 def test_who_collects(tmp_path: Path, action: str) -> None:
     """Each listing says who will collect, and a run who has; not where nobody was to."""
@@ -153,10 +161,24 @@ def test_who_collects(tmp_path: Path, action: str) -> None:
 def test_what_is_set_aside(tmp_path: Path) -> None:
     """With trash_days a listing says what would be set aside, and a run what was, and what lies there by now."""
     listed = run(tmp_path, action="none", bytes_predicted=0, bytes_to_set_aside=2000)
-    assert outcome(listed).text().endswith("0 B would be freed, 2 kB set aside.")
+    assert (
+        outcome(listed)
+        .text()
+        .endswith("would stay, 2 kB would be set aside (trash_days), and freed when the days are over.")
+    )
+    both = run(tmp_path, action="none", bytes_predicted=70, bytes_to_set_aside=2000)
+    assert outcome(both).text().endswith("70 B would be freed, 2 kB set aside.")
+    nothing = dict.fromkeys(("bytes_predicted", "bytes_expected", "bytes_freed"), 0)
+    assert outcome(run(tmp_path, DELETING, **nothing, bytes_set_aside=2000)).text() == (
+        "✓ As planned: 3 tags and 4 manifests are gone; 2,000 bytes are set aside (trash_days), and freed when the "
+        "days are over."
+    )
     freed = dict.fromkeys(("bytes_predicted", "bytes_expected", "bytes_freed"), 70)
     done = run(tmp_path, DELETING, **freed, bytes_set_aside=2000, bytes_in_trash=2500)
-    assert "2,000 bytes are set aside; 70 bytes were predicted, and as many were freed" in outcome(done).text()
+    assert (
+        "2,000 bytes are set aside (trash_days); 70 bytes were predicted, and as many were freed"
+        in outcome(done).text()
+    )
     assert re.search(r"^set aside +2\.5 kB \(2,500\), freed when trash_days are over", box(tmp_path).text, re.MULTILINE)
 
 
