@@ -8,8 +8,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
+# The tests start hundreds of Pythons: each would compile regdata for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo lab report test check lint bench clean pictures style registry skopeo chromium nginx wrk htpasswd
+.PHONY: demo lab report test check lint bench clean pictures style registry tools
 
 demo: $(INSTALLED) registry  ## clean a sample registry by the condition `autobuild`
 	@$(PYTHON) -m regdata.demo run
@@ -24,7 +26,7 @@ pictures: $(INSTALLED) registry  ## the README's pictures, from a fresh sample r
 	@$(PYTHON) -m tests.benchmarks.pictures
 
 # Most tests wait, for a registry or a kernel, as long as they work; neighbours share what their module set up.
-test: $(INSTALLED) registry skopeo chromium nginx htpasswd
+test: $(INSTALLED) registry tools
 	@$(PYTHON) -m pytest -q -n $$((2 * $$(nproc))) --dist worksteal
 
 # Few examples, and nothing that starts a registry, a kernel or a browser, or takes seconds by itself.
@@ -40,7 +42,8 @@ style: $(INSTALLED)
 	@$(PYTHON) -m ruff format --check -q
 	@said=$$(.venv/bin/lint-imports --no-logo) || { echo "$$said"; exit 1; }
 
-bench: $(INSTALLED) registry skopeo wrk
+bench: TOOLS := skopeo wrk
+bench: $(INSTALLED) registry tools
 	@$(PYTHON) -m tests.benchmarks
 
 clean:  ## what make, the tools and the demo made; never reports/, never .venv
@@ -52,7 +55,8 @@ $(INSTALLED): pyproject.toml
 	@python3 -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
 	    { apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; }
 	@python3 -m venv .venv
-	@.venv/bin/pip install -qq -e '.[dev]'
+	@.venv/bin/pip install -qq --no-compile -e '.[dev]'
+	@$(PYTHON) -m compileall -qq -j 0 .venv/lib || true  # as pip would, but on all cores
 	@touch $@
 
 # Debian's package would start a service on port 5000, now and at every boot: only its binary is
@@ -79,15 +83,18 @@ registry: $(INSTALLED)
 	    exit 1; \
 	fi
 
-htpasswd: PACKAGE := apache2-utils
-skopeo chromium nginx wrk htpasswd:
+TOOLS := skopeo chromium nginx htpasswd
+tools: | $(INSTALLED)
 	@set -e; \
-	! command -v $@ >/dev/null || exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing $@"; \
+	missing=; for tool in $(TOOLS); do command -v $$tool >/dev/null || missing+=" $$tool"; done; \
+	packages=$${missing/htpasswd/apache2-utils}; \
+	if [ ! "$$missing" ]; then \
+	    exit 0; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing$$missing"; \
 	    apt-get -qq update; \
-	    apt-get -qq install -y --no-install-recommends $(or $(PACKAGE),$@) >/dev/null; \
+	    apt-get -qq install -y --no-install-recommends $$packages >/dev/null; \
 	else \
-	    echo "error: the tests need $@ on PATH: install it, Debian has it as $(or $(PACKAGE),$@)" >&2; \
+	    echo "error: no$$missing on PATH: install what Debian has as$$packages" >&2; \
 	    exit 1; \
 	fi
