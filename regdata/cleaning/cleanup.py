@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from collections.abc import Collection as Several
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from regdata.cleaning.checks import check_collectable, check_plan
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
-from regdata.cleaning.review import states
+from regdata.cleaning.review import vanished
 from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, needed_again, verify, verify_gone, verify_pushed
 from regdata.collecting.aftermath import remove_empty
@@ -28,13 +27,14 @@ from regdata.collecting.commands import Collection, Goes, collect
 from regdata.collecting.flight import Flight, in_flight
 from regdata.collecting.own import (
     Promise,
-    bring_back_tags,
     collect_own,
     collects_itself,
     promised,
+    settle_removals,
     stops,
     unneeded,
 )
+from regdata.collecting.sweep import WAIT
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
@@ -132,7 +132,7 @@ def clean_up(
     """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock(str(record.folder)):
         site.see_clock()
-        bring_back_tags(site)  # of a run that was killed since the plan was made, or was seen by no other
+        settle_removals(site)  # of a run that was killed since the plan was made, or was seen by no other
         images = check_plan(plan, config, site, gc=gc, force=force, say=record.journal)
         if empty_trash and not (gc and collects_itself(config, site)):
             raise CleanupError(
@@ -214,7 +214,7 @@ class _Work:
         return Members(mine.deleted | others.manifests, mine.untagged | mine.taken | others.tags)
 
     def _delete(self, delete: Callable[[], list[str]], left: set[Manifest]) -> None:
-        self._others = _vanished(self.plan.inventory, self.site)
+        self._others = vanished(self.plan.inventory, self.site)
         if number := len(self._others.manifests) + len(self._others.tags):
             self.notes.append(f"{number} tags and manifests had been deleted by others since the scan")
         now.begin("deleting", "manifests", len(self.outcome.planned))
@@ -225,6 +225,7 @@ class _Work:
             with suppress(RegdataError):  # the registry may be gone; then the next run sees to it
                 self._revive()
             return
+        deleted_by = time.monotonic()
         self._say(verify_gone(self.outcome, self.site))
         began, fresh = self._revive()
         if self._gone.manifests != self.outcome.planned:
@@ -232,6 +233,7 @@ class _Work:
         if self.gc and not self.errors:
             now.begin("collecting")
             self._collect(began, fresh)
+        self._settle_tags(deleted_by)
         now.begin("verifying")
         gone = self._gone._replace(manifests=self._gone.manifests | left)
         self._say(verify(self.plan, gone, self.expected, self.collected, self.site))
@@ -239,6 +241,17 @@ class _Work:
             before, among = self.plan.inventory.scanned_at, self.collected.emptied
             removed = remove_empty(self.site, self.record, before=before, among=among, unlinked=among is not None)
             self.record.write(repositories_removed=removed)
+
+    def _settle_tags(self, deleted_by: float) -> None:
+        """Removes the tags that were taken away, once whoever was pushing to them then is through."""
+        if not (self.outcome.taken or self.outcome.untagged):
+            return
+        time.sleep(max(0.0, deleted_by + WAIT - time.monotonic()))
+        if back := {Tag(*pair) for pair in settle_removals(self.site, last=False)}:
+            self.outcome.put_back(back)
+            self.notes.append(f"{count(len(back), 'tag')} put back: pushed while being taken away")
+            with suppress(RegdataError):
+                self._revive()
 
     def _say(self, told: Verdict) -> None:
         self.notes += told.notes
@@ -380,16 +393,3 @@ def _facts(result: Result) -> dict[str, object]:
         "bytes_freed": result.bytes_freed,
         "collected": result.collection.ran,
     }
-
-
-def _vanished(inventory: Inventory, site: Site) -> Members:
-    """The tags and manifests of the scan that are not there any more: this run has not lost them."""
-    scanned = states(inventory, {*inventory.images["image_name"], *inventory.manifests["image_name"]})
-    manifests: set[Manifest] = set()
-    tags: set[Tag] = set()
-    with ThreadPoolExecutor(site.registry.workers) as pool:
-        found = pool.map(lambda image: site.vanished(image, *scanned[image]), scanned)
-        for image, (names, digests) in zip(scanned, found, strict=True):
-            tags |= {Tag(image, name) for name in names}
-            manifests |= {Manifest(image, digest) for digest in digests}
-    return Members(manifests, tags)

@@ -102,6 +102,12 @@ class Outcome:
         self.moved |= those.manifests
         self.moved_tags |= those.tags - self.taken
 
+    def put_back(self, tags: Set[Tag]) -> None:
+        """They were taken away while somebody was pushing to them."""
+        self.taken -= tags
+        self.untagged -= tags
+        self.moved_tags |= tags
+
     def revive(self, manifest: Manifest, tags: Set[tuple[str, str]]) -> None:
         """It was put back, and has moved. ``tags``: those that are there; the others went with it all the same."""
         if manifest in self.deleted:

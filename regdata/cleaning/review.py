@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -21,6 +22,7 @@ from regdata.usage import inuse
 if TYPE_CHECKING:
     from regdata.config import Config
     from regdata.planning.plan import Plan
+    from regdata.sources.site import Site
 
 
 class Review:
@@ -150,3 +152,16 @@ def states(inventory: Inventory, images: set[str]) -> dict[str, tuple[Tags, froz
     for image, digest in pairs(held, "manifest_hash"):
         revisions[image].add(digest)
     return {image: (tags[image], frozenset(revisions[image])) for image in images}
+
+
+def vanished(inventory: Inventory, site: Site) -> Members:
+    """The tags and manifests of the scan that are not there any more: this run has not lost them."""
+    scanned = states(inventory, {*inventory.images["image_name"], *inventory.manifests["image_name"]})
+    manifests: set[Manifest] = set()
+    tags: set[Tag] = set()
+    with ThreadPoolExecutor(site.registry.workers) as pool:
+        found = pool.map(lambda image: site.vanished(image, *scanned[image]), scanned)
+        for image, (names, digests) in zip(scanned, found, strict=True):
+            tags |= {Tag(image, name) for name in names}
+            manifests |= {Manifest(image, digest) for digest in digests}
+    return Members(manifests, tags)

@@ -133,11 +133,16 @@ def remove_empty(
         )
         with ThreadPoolExecutor(site.registry.workers) as pool:
             list(pool.map(lambda link: claims.forget(*link), links))
-        time.sleep(WAIT)  # what is inside the registry gets through, and is seen
-    removed = []
+    closed = []
     for repository in found:
         record.journal({"event": "removing repository", "image": repository})
-        if site.store.remove_repository(repository, before=before):
+        if site.store.close_repository(repository, before=before):
+            closed.append(repository)
+    if closed:
+        time.sleep(WAIT)  # what is inside the registry gets through, and is seen
+    removed = []
+    for repository in closed:
+        if site.store.remove_repository(repository):
             record.journal({"event": "removed repository", "image": repository})
             removed.append(repository)
     return removed

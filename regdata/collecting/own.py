@@ -179,16 +179,15 @@ def undo_own(config: Config, site: Site) -> list[str]:
     return undo(Aside(folder))
 
 
-def bring_back_tags(site: Site) -> None:
-    """Puts back the tags that a run which was killed had in hand."""
-    if site.from_store and site.store.writable:
-        site.store.bring_back_tags()
+def settle_removals(site: Site, *, last: bool = True) -> list[tuple[str, str]]:
+    """Removes for good what this run or one before took away in the folder, or puts it back: see `Store.settle`."""
+    return site.store.settle(last=last) if site.from_store and site.store.writable else []
 
 
 def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> None:
     """Puts back all that a run collected and that is kept (trash_days), data and links; and what its images need
     (digests) of what others collected."""
-    bring_back_tags(site)
+    settle_removals(site)
     if folder := changeable_folder(config, site):
         aside = Aside(folder)
         trash.bring_back(aside, needed)

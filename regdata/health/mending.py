@@ -42,8 +42,8 @@ class Broken(NamedTuple):
 def mend(broken: Broken, config: Config, site: Site, storage: Storage, record: Record) -> dict[str, str]:
     """Cures what can be cured safely; why the rest of a kind is left, where a cure failed."""
     mender = _Mender(broken, config, site, storage, record)
-    cures: dict[str, Callable[[], None]] = {
-        "tag half removed": storage.bring_back_tags,
+    cures: dict[str, Callable[[], object]] = {
+        "tag half removed": storage.settle,
         "link not whole": mender.write_links,
         "part not linked": lambda: mender.link("part not linked", "layer"),
         "child not linked": lambda: mender.link("child not linked", "revision"),

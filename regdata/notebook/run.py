@@ -16,7 +16,7 @@ from regdata.cleaning.checks import check_early
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
 from regdata.collecting.commands import recover
-from regdata.collecting.own import bring_back_tags, promised, undo_own
+from regdata.collecting.own import promised, settle_removals, undo_own
 from regdata.config import Config, check_flags, load_config
 from regdata.errors import CleanupError, ConfigError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
@@ -182,7 +182,7 @@ class Run(Shown):
         site = self._opened()
         with site.lock(str(self.record.folder)):
             undo_own(self.config, site)
-            bring_back_tags(site)
+            settle_removals(site)
             self.interrupted = unfinished(self.config, besides=self.record.folder)
             for past in self.interrupted:
                 for problem in recover(self.config, site, past, self.record):

@@ -5,6 +5,9 @@ from __future__ import annotations
 # With a tag's name: its folder while regdata removes it, beside tags/ and revisions/, where the registry looks for
 # nothing else.
 REMOVED = ".regdata-removed-"
+# There, a repository's links to layers, and beside it its folder of manifests, while regdata removes the repository.
+LAYERS = ".regdata-layers"
+CLOSED = "_regdata-removed"
 
 
 def blob_path(digest: str) -> str:

@@ -148,22 +148,27 @@ class Store(Source, Protocol):
         """When each manifest was deleted, as far as that left a trace."""
 
     def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
-        """Remove a tag and nothing else, unless it is on another digest or was pushed at another time; an absent tag is
-        no error."""
+        """Take a tag away and nothing else, unless it is on another digest or was pushed at another time; an absent tag
+        is no error."""
 
     def backdate(self, repository: str, tag: str, digest: str, *, pushed: int, linked: int | None) -> bool:
         """Say that a tag that is on a digest was ``pushed`` at that time (UTC epoch seconds), and its manifest
         ``linked`` at that, if given; False where that can't be done."""
 
-    def bring_back_tags(self) -> None:
-        """Put back the tags that were being removed when a run was killed."""
+    def settle(self, *, last: bool = True) -> list[tuple[str, str]]:
+        """Remove what was taken away, or put it back where somebody was pushing to it; returns those (image,
+        tag). What a killed run had in hand is back. ``last``: who was still writing then has ended."""
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
 
-    def remove_repository(self, name: str, *, before: int | None = None) -> bool:
-        """Remove a repository that holds no manifests; repositories below its name stay. False, and it stays, where
-        something came after ``before``."""
+    def close_repository(self, name: str, *, before: int) -> bool:
+        """Take away the links of a repository that holds no manifests. False, and it stays, where something came after
+        ``before``."""
+
+    def remove_repository(self, name: str) -> bool:
+        """Remove a repository that was closed; those below its name stay. False, and it is as it was, where something
+        was pushed meanwhile."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""

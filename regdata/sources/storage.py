@@ -7,7 +7,6 @@ Where what lies in it is for `regdata.sources.layout`; where its files lie, and 
 from __future__ import annotations
 
 import os.path
-import re
 import secrets
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, suppress
@@ -20,12 +19,8 @@ from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout
 from regdata.sources.manifest import printable
-from regdata.sources.paths import REMOVED
+from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
-
-# distribution/reference: what a tag may be called.
-_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_MAX_LINK = 256
 
 
 class Storage:
@@ -150,37 +145,17 @@ class Storage:
             return {digest: size for digest, size, _ in self.layout.sizes(prefixes)}
 
     def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
-        """Remove a tag that is on a digest, and nothing else, as distribution 3 does; an absent tag is no error.
+        """Take a tag that is on a digest out of its place, and nothing else; `settle` removes it. An absent tag is no
+        error.
 
-        The digest stays, and can be pulled by it. False, and nothing is removed, where the tag is on another one, or
+        The digest stays, and can be pulled by it. False, and nothing is done, where the tag is on another one, or
         was pushed at another time than that given. StorageError for what is not a tag's own folder.
         """
-        manifests = self.layout.manifests(_checked(repository))
-        folder = f"{manifests}/tags/{tag}"
-        if not _TAG.fullmatch(tag):
-            raise StorageError(f"{tag!r} is not a tag's name: nothing was removed in {manifests}.")
-        aside = f"{manifests}/{REMOVED}{tag}"
-        with told(folder):
-            self._give_back(aside, folder)
-            if self.files.exists(folder):
-                self._check_own_folder(folder)
-                # At once for the registry, which could otherwise see half of a tag.
-                self.files.move(folder, aside)
-                # Looked at when nobody can push to it any more.
-                link = self.files.first(f"{aside}/current/link", _MAX_LINK)
-                moved = link is not None and (
-                    link[0].decode("ascii", "replace").strip() != digest or pushed not in (None, link[1])
-                )
-                if moved and not self.files.exists(folder):
-                    self.files.move(aside, folder)
-                else:
-                    self._remove_tag(aside)
-                return not moved
-        return True
+        return Removal(self.layout).untag(repository, tag, digest, pushed)
 
     def backdate(self, repository: str, tag: str, digest: str, *, pushed: int, linked: int | None) -> bool:
         """By the dates of its links, which only their owner may set: False where that is another."""
-        folder = f"{self.layout.manifests(_checked(repository))}/tags/{tag}"
+        folder = f"{self.layout.manifests(checked(repository))}/tags/{tag}"
         dates = {f"{folder}/{name}/link": pushed for name in ("current", f"index/{digest.replace(':', '/')}")}
         if linked is not None:
             dates[self.layout.revision(repository, digest)] = linked
@@ -194,30 +169,9 @@ class Storage:
                 return False
         return True
 
-    def bring_back_tags(self) -> None:
-        """Puts back the tags that runs which were killed had in hand: nobody had seen yet what they were on."""
-        with told(self.root):
-            for repository in self.layout.repositories():
-                manifests = self.layout.manifests(repository)
-                for name in self.files.names(manifests):
-                    if name.startswith(REMOVED):
-                        self._give_back(f"{manifests}/{name}", f"{manifests}/tags/{name.removeprefix(REMOVED)}")
-
-    def _give_back(self, aside: str, folder: str) -> None:
-        """Ends what a run was killed over: a tag without its link was to go, one that was pushed anew is there."""
-        if not self.files.exists(aside):
-            return
-        self._check_own_folder(aside)
-        if self.files.exists(f"{aside}/current/link") and not self.files.exists(folder):
-            self.files.move(aside, folder)
-        else:
-            self._remove_tag(aside)
-
-    def _remove_tag(self, aside: str) -> None:
-        """Without its link, which goes first, it is nobody's: should this be killed, the next run removes it."""
-        with suppress(*ABSENT):
-            self.files.remove_file(f"{aside}/current/link")
-        self.files.remove(aside)
+    def settle(self, *, last: bool = True) -> list[tuple[str, str]]:
+        """Remove what was taken out of its place, or put it back where somebody wrote to it: see `Removal.settle`."""
+        return Removal(self.layout).settle(last=last)
 
     def broken_links(self, repository: str, *, of_blobs: bool = False) -> dict[str, str]:
         """By digest, the files of links to manifests (or blobs) of a repository that hold no digest."""
@@ -286,40 +240,19 @@ class Storage:
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
         with told(self.root):
-            self.files.make(f"{self.layout.repositories_folder}/{_checked(repository)}/_layers")
+            self.files.make(f"{self.layout.repositories_folder}/{checked(repository)}/_layers")
 
-    def remove_repository(self, name: str, *, before: int | None = None) -> bool:
-        """Remove a repository that holds no manifests; repositories below its name stay.
-
-        Its layer links and uploads go: a push into it at this moment has to be repeated. Where something came after
-        ``before`` (UTC epoch seconds) it stays, but for its uploads: False. StorageError if it holds tags or manifests.
+    def close_repository(self, name: str, *, before: int) -> bool:
+        """Take the layers of a repository without manifests out of their place, and its uploads away: a push into it at
+        this moment has to be repeated. False, and it stays, where a layer came after ``before`` (UTC epoch seconds).
+        StorageError if it holds tags or manifests.
         """
-        folder = f"{self.layout.repositories_folder}/{_checked(name)}"
-        tags, revisions = self.state(name)
-        if tags or revisions:
-            raise StorageError(
-                f"{folder} holds {len(tags)} tags and {len(revisions)} manifests: not removed. Delete them first."
-            )
-        with told(folder):
-            # In this order it is still a repository, to be found again, if this is interrupted.
-            for own in ("_uploads", "_layers", "_manifests"):
-                if own == "_layers" and before is not None and self._is_used(name, before):
-                    return False
-                if self.files.exists(f"{folder}/{own}"):
-                    self._check_own_folder(f"{folder}/{own}")
-                    self.files.remove(f"{folder}/{own}")
-            while (
-                self.files.is_folder(folder)
-                and folder != self.layout.repositories_folder
-                and not self.files.names(folder)
-            ):
-                self.files.remove_empty(folder)
-                folder = os.path.dirname(folder)
-        return True
+        return Removal(self.layout).close(name, before)
 
-    def _is_used(self, repository: str, since: int) -> bool:
-        """Whether a repository holds something, or got a layer since; looked at when no upload can end any more."""
-        return any(self.state(repository)) or not self.rests(repository, since)
+    def remove_repository(self, name: str) -> bool:
+        """Remove a repository that was closed; repositories below its name stay. False, and it is as it was, where
+        something was pushed meanwhile."""
+        return Removal(self.layout).remove(name)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""
@@ -329,20 +262,6 @@ class Storage:
         """Total and free bytes of the file system that holds the store."""
         with told(self.base):
             return self.files.usage(str(self.base))
-
-    def _check_own_folder(self, path: str) -> None:
-        """Only a real folder at its real place is removed: a link may lead anywhere."""
-        if not self.files.is_own(path, str(self.root)):
-            raise StorageError(
-                f"{path} is not a folder of the store itself (a symbolic link?): not removed. Remove it by hand."
-            )
-
-
-def _checked(repository: str) -> str:
-    """A name can't lead out of the repositories' folder, nor into what is distribution's own."""
-    if any(not part or part.startswith(("_", ".")) for part in repository.split("/")):
-        raise StorageError(f"{repository!r} is not a repository's name: nothing was removed.")
-    return repository
 
 
 def _no_store(base: Path, found: list[str]) -> StorageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,36 @@ def test_a_tag_that_moves_right_before_it_is_taken(
         "moved" if folder else "kept",
         "moved",
     ]
+
+
+def test_a_tag_into_which_the_registry_writes(
+    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push that had a tag's link open when it was taken away, and writes it afterwards, is not lost: the tag is on
+    what was pushed, and the record says so."""
+    config = load_config(conf(registry, **{"gc-command": None}))
+    push(registry.url, "app", "old", IMAGES[0])
+    push(registry.url, "app", "alone", IMAGES[1])
+    push(registry.url, "app", "kept", IMAGES[1])
+    age(registry.base_path, 3 * 3600)
+    tags = registry.base_path / "docker/registry/v2/repositories/app/_manifests/tags"
+    for tag in ("old", "alone"):
+        os.link(tags / tag / "current/link", tmp_path / tag)  # as an open file is the same one
+
+    def write() -> None:
+        push(registry.url, "app", None, NEW)
+        for tag in ("old", "alone"):
+            (tmp_path / tag).write_text(NEW.digest)
+
+    at(monkeypatch, "untagged", write)
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('old', 'alone')"), config)
+    assert result.errors == []
+    assert "2 tags put back: pushed while being taken away" in result.notes
+    assert result.tags["outcome"].tolist() == ["moved", "moved"]
+    assert store_tags(registry.base_path) == {"app:old", "app:alone", "app:kept"}
+    assert broken(registry.base_path) == []
+    for tag in ("old", "alone"):
+        assert requests.get(f"{registry.url}/v2/app/manifests/{tag}", headers=ACCEPT, timeout=9).content == NEW.manifest
 
 
 def test_all_of_it_was_pushed_again(

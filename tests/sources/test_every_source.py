@@ -314,7 +314,8 @@ def test_empty_repositories(changed: Changed) -> None:
     found = list(site.empty_repositories(before=int(time.time()) + 60))
     assert found == ["team/empty"] * site.from_store
     for name in found:
-        site.store.remove_repository(name)
+        assert site.store.close_repository(name, before=int(time.time()) + 60)
+        assert site.store.remove_repository(name)
     assert set(site.source.repositories()) == TAGS.keys() - set(found)
 
 

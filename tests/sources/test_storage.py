@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,66 +23,8 @@ from regdata.sources.files import LocalFiles
 from regdata.sources.source import Part
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch
+from tests.support.folder import OCI_CONFIG, OCI_MANIFEST, PUSHED, Folder
 from tests.support.helpers import ROOT
-
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-PUSHED = 1_700_000_000
-
-
-class Folder:
-    """Writes a store's files as distribution lays them out."""
-
-    def __init__(self, base_path: Path) -> None:
-        self.base_path = base_path
-        self.root = base_path / "docker/registry/v2"
-        self.root.mkdir(parents=True)
-
-    def write(self, path: str, data: bytes, mtime: int = PUSHED) -> Path:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        os.utime(file, (mtime, mtime))
-        return file
-
-    def blob(self, data: bytes, digest: str | None = None) -> str:
-        digest = digest or "sha256:" + hashlib.sha256(data).hexdigest()
-        self.write(str(self.blob_path(digest)), data)
-        return digest
-
-    def blob_path(self, digest: str) -> Path:
-        algorithm, hex_ = digest.split(":")
-        return self.root / "blobs" / algorithm / hex_[:2] / hex_ / "data"
-
-    def manifests(self, repository: str) -> Path:
-        return self.root / "repositories" / repository / "_manifests"
-
-    def revision(self, repository: str, digest: str, mtime: int = PUSHED) -> None:
-        path = self.manifests(repository) / "revisions" / digest.replace(":", "/") / "link"
-        self.write(str(path), digest.encode(), mtime)
-
-    def tag(self, repository: str, tag: str, link: str, mtime: int = PUSHED) -> None:
-        path = self.manifests(repository) / "tags" / tag / "current/link"
-        self.write(str(path), link.encode(), mtime)
-
-    def image(self, repository: str, *tags: str, config: Any = None, **more: Any) -> str:
-        config_hash = self.blob(json.dumps(config or {"os": "linux", "architecture": "x"}).encode())
-        document = {
-            "mediaType": OCI_MANIFEST,
-            "config": {"digest": config_hash, "mediaType": OCI_CONFIG, "size": 1},
-            "layers": [],
-        } | more
-        digest = self.blob(json.dumps(document).encode())
-        self.revision(repository, digest)
-        for tag in tags:
-            self.tag(repository, tag, digest)
-        return digest
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    """An empty store, to be filled by hand."""
-    return Folder(tmp_path / "store")
 
 
 def read(folder: Folder, parts: int = 1) -> Columns:
@@ -344,98 +284,6 @@ def test_blob_sizes_and_manifest(folder: Folder) -> None:
     assert storage.content("sha256:" + "0" * 64) is None
 
 
-def test_untag_removes_the_tag_alone(folder: Folder) -> None:
-    """Other tags and the manifest stay; a second time, and after one that was killed half-way, is harmless."""
-    digest = folder.image("app", "v1", "v2")
-    storage = Storage(folder.base_path)
-    left_over = folder.manifests("app") / ".regdata-removed-v1"
-    (left_over / "current").mkdir(parents=True)
-    storage.untag("app", "v1", digest)
-    storage.untag("app", "v1", digest)
-    assert storage.state("app") == ({"v2": digest}, frozenset({digest}))
-    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
-
-
-class Killed(LocalFiles):
-    """Ends as if the process was killed, right after one of the steps that change something; before that, somebody
-    pushes: ``between``."""
-
-    def __init__(self, steps: int, between: Callable[[], object]) -> None:
-        self.steps, self.between = steps, between
-
-    def _step(self, do: Callable[..., None], *paths: str) -> None:
-        self.between()
-        do(*paths)
-        self.steps -= 1
-        if not self.steps:
-            raise KeyboardInterrupt
-
-    def move(self, path: str, target: str) -> None:
-        self._step(super().move, path, target)
-
-    def remove_file(self, path: str) -> None:
-        self._step(super().remove_file, path)
-
-    def remove(self, folder: str) -> None:
-        self._step(super().remove, folder)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("when", ["never", "before", "after"])
-@pytest.mark.parametrize("again", [False, True], ids=["the next run", "the same again"])
-def test_untag_is_killed(folder: Folder, steps: int, when: str, again: bool) -> None:
-    """Killed after any step, a tag that was pushed right before its folder is moved, or after, is there in the end, on
-    what was pushed; one that was not is as before, or gone. The next run sees to it, or the same once more."""
-    digest, other = folder.image("app", "v1"), folder.image("app", "v2", config={"os": "other"})
-    tags = folder.manifests("app") / "tags"
-    pushes = [when == "never"]
-
-    def between() -> None:
-        if (tags / "v1").exists() == (when == "before") and not pushes[0]:
-            pushes[0] = True
-            folder.tag("app", "v1", other)
-
-    with suppress(KeyboardInterrupt):
-        Storage(folder.base_path, Killed(steps, between)).untag("app", "v1", digest)
-    storage = Storage(folder.base_path)
-    storage.untag("app", "v1", digest) if again else storage.bring_back_tags()
-    left = storage.state("app")[0]
-    if when == "never":
-        assert left.get("v1", digest) == digest
-        assert "v1" not in left or (steps == 1 and not again)
-    elif pushes[0]:
-        assert left["v1"] == other
-    assert left["v2"] == other
-    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
-
-
-@pytest.mark.parametrize(
-    ("repository", "tag"),
-    [("app", "../revisions"), ("app", ".."), ("app", ""), ("..", "v1"), ("a/../app", "v1")],
-)
-def test_untag_takes_names_only(folder: Folder, repository: str, tag: str) -> None:
-    """A path in place of a name is refused."""
-    digest = folder.image("app", "v1")
-    storage = Storage(folder.base_path)
-    with pytest.raises(StorageError, match="nothing was removed"):
-        storage.untag(repository, tag, digest)
-    assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
-
-
-def test_untag_follows_no_link(folder: Folder, tmp_path: Path) -> None:
-    """Neither a tag nor a repository that is a symbolic link is touched."""
-    outside = Folder(tmp_path / "outside")
-    digest = outside.image("app", "v1")
-    folder.image("app", "v1")
-    (folder.manifests("app") / "tags/link").symlink_to(outside.manifests("app") / "tags/v1")
-    (folder.root / "repositories/moved").symlink_to(outside.root / "repositories/app")
-    storage = Storage(folder.base_path)
-    for repository, tag in (("app", "link"), ("moved", "v1")):
-        with pytest.raises(StorageError, match="symbolic link"):
-            storage.untag(repository, tag, digest)
-    assert Storage(outside.base_path).state("app")[0] == {"v1": digest}
-
-
 def test_a_base_path_that_is_a_link_is_fine(folder: Folder, tmp_path: Path) -> None:
     """The store itself may be reached through a symbolic link, and by a relative path."""
     digest = folder.image("app", "v1", "v2")
@@ -443,33 +291,6 @@ def test_a_base_path_that_is_a_link_is_fine(folder: Folder, tmp_path: Path) -> N
     Storage(tmp_path / "linked").untag("app", "v1", digest)
     Storage("linked").untag("app", "v2", digest)
     assert Storage(folder.base_path).state("app")[0] == {}
-
-
-def test_remove_repository_spares_its_neighbours(folder: Folder) -> None:
-    """An empty repository goes with the folders that it leaves empty, and nothing else."""
-    digest = folder.image("team/a/nested", "v1")
-    for name in ("team/a", "team/b/c", "lonely"):
-        for own in ("_manifests/tags", "_layers/sha256", "_uploads"):
-            (folder.root / "repositories" / name / own).mkdir(parents=True)
-    storage = Storage(folder.base_path)
-    for name in ("team/a", "team/b/c", "team/b/c", "lonely"):
-        storage.remove_repository(name)
-    assert storage.repositories() == ["team/a/nested"]
-    assert storage.state("team/a/nested")[0] == {"v1": digest}
-    assert sorted(os.listdir(folder.root / "repositories/team")) == ["a"]
-    assert os.listdir(folder.root / "repositories") == ["team"]
-
-
-def test_remove_repository_refuses_one_that_is_not_empty(folder: Folder) -> None:
-    """A repository with a manifest, or a path in place of a name, is left alone."""
-    folder.image("app")
-    storage = Storage(folder.base_path)
-    with pytest.raises(StorageError, match="holds 0 tags and 1 manifests: not removed"):
-        storage.remove_repository("app")
-    for name in ("", "..", "app/_manifests", "/app"):
-        with pytest.raises(StorageError, match="nothing was removed"):
-            storage.remove_repository(name)
-    assert len(storage.state("app")[1]) == 1
 
 
 @pytest.mark.parametrize("name", ["App", "a b", "a\x1b[31m", "a\u202eb", "\x9b31m", "a/-b", "ü"])
@@ -573,24 +394,6 @@ def test_a_real_registry_keeps_no_cancelled_upload(registry: LocalRegistry) -> N
     assert len(storage.uploads()) == 2
     assert requests.delete(cancelled["Location"], timeout=5).status_code == 204
     assert [upload.id for upload in storage.uploads()] == [broken["Docker-Upload-UUID"]]
-
-
-def test_a_real_registry_forgets_a_removed_repository(registry: LocalRegistry) -> None:
-    """An emptied repository stays in the catalog until its folder is removed."""
-    image = make_image([make_layer(1, 1000)])
-    push(registry.url, "team/app", "v1", image)
-    push(registry.url, "team/app/nested", "v1", image)
-    base = f"{registry.url}/v2/team/app"
-    assert requests.post(f"{base}/blobs/uploads/", timeout=5).status_code == 202
-    storage = Storage(registry.base_path)
-    [upload] = storage.uploads()
-    assert upload.repository == "team/app"
-    assert abs(upload.started - time.time()) < 60
-    assert requests.delete(f"{base}/manifests/{image.digest}", timeout=5).status_code == 202
-    assert storage.state("team/app") == ({}, frozenset())
-    storage.remove_repository("team/app")
-    catalog = requests.get(f"{registry.url}/v2/_catalog", timeout=5).json()
-    assert catalog == {"repositories": ["team/app/nested"]}
 
 
 class Locked(LocalFiles):

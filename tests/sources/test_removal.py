@@ -1,0 +1,224 @@
+"""What is removed in a registry's folder: tags, and repositories that are empty, while somebody pushes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_layer, push
+from regdata.errors import StorageError
+from regdata.sources.files import LocalFiles
+from regdata.sources.storage import Storage
+from tests.support.folder import Folder
+
+SOON = int(time.time()) + 86400
+
+
+def test_untag_removes_the_tag_alone(folder: Folder) -> None:
+    """Other tags and the manifest stay; a second time, and after one that was killed half-way, is harmless."""
+    digest = folder.image("app", "v1", "v2")
+    storage = Storage(folder.base_path)
+    left_over = folder.manifests("app") / ".regdata-removed-v1"
+    (left_over / "current").mkdir(parents=True)
+    storage.untag("app", "v1", digest)
+    storage.untag("app", "v1", digest)
+    assert storage.settle() == []
+    assert storage.state("app") == ({"v2": digest}, frozenset({digest}))
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+def test_who_had_a_tag_open(folder: Folder, tmp_path: Path) -> None:
+    """What a registry writes into a tag's link, which it opened before the tag was taken away, is a push: the tag is
+    back on that. It is waited for, but not for ever."""
+    digest, other = folder.image("app", "v1", "v2", "v3"), folder.image("app", config={"os": "other"})
+    storage = Storage(folder.base_path)
+    for tag in ("v1", "v2", "v3"):
+        os.link(folder.manifests("app") / f"tags/{tag}/current/link", tmp_path / tag)  # as an open file is the same one
+        assert storage.untag("app", tag, digest)
+        (tmp_path / tag).write_text("")
+    assert storage.settle(last=False) == []
+    assert storage.state("app")[0] == {}
+    for tag in ("v1", "v2"):
+        (tmp_path / tag).write_text(other)
+    folder.tag("app", "v2", digest)  # pushed once more
+    assert storage.settle() == [("app", "v1")]
+    assert storage.state("app")[0] == {"v1": other, "v2": digest}
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+@pytest.mark.parametrize("what", ["nothing", "layer", "manifest", "manifest, late"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str, killed: bool) -> None:
+    """Whatever is written into a repository on its way out brings it back, with all that it had; and so does the next
+    run, if this one was killed."""
+    digest = folder.image("other", "v1")
+    mine = folder.root / "repositories/app"
+    link = mine / f"_layers/sha256/{digest[7:]}/link"
+    link.parent.mkdir(parents=True)
+    link.write_text(digest)
+    (mine / "_manifests/revisions/sha256").mkdir(parents=True)
+
+    def push() -> None:
+        if what == "layer":
+            folder.write("repositories/app/_layers/sha256/ab/link", b"sha256:ab")
+        elif what != "nothing":
+            folder.tag("app", "v1", digest)
+
+    class Late(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            if path.endswith("/_manifests") and what == "manifest, late":
+                push()
+            super().move(path, target)
+
+    storage = Storage(folder.base_path, Late())
+    assert storage.close_repository("app", before=SOON)
+    assert not link.exists()
+    if what != "manifest, late":
+        push()
+    if killed:
+        storage.settle()
+        assert link.read_text() == digest
+    else:
+        assert storage.remove_repository("app") == (what == "nothing")
+        assert link.exists() == (what != "nothing")
+    if "manifest" in what and not (killed and "late" in what):
+        assert storage.state("app")[0] == {"v1": digest}
+    if what != "nothing":
+        assert sorted(os.listdir(mine)) == ["_layers", "_manifests"]
+
+
+class Killed(LocalFiles):
+    """Ends as if the process was killed, right after one of the steps that change something; before that, somebody
+    pushes: ``between``."""
+
+    def __init__(self, steps: int, between: Callable[[], object]) -> None:
+        self.steps, self.between = steps, between
+
+    def _step(self, do: Callable[..., None], *paths: str) -> None:
+        self.between()
+        do(*paths)
+        self.steps -= 1
+        if not self.steps:
+            raise KeyboardInterrupt
+
+    def move(self, path: str, target: str) -> None:
+        self._step(super().move, path, target)
+
+    def remove_file(self, path: str) -> None:
+        self._step(super().remove_file, path)
+
+    def remove(self, folder: str) -> None:
+        self._step(super().remove, folder)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("when", ["never", "before", "after"])
+@pytest.mark.parametrize("again", [False, True], ids=["the next run", "the same again"])
+def test_untag_is_killed(folder: Folder, steps: int, when: str, again: bool) -> None:
+    """Killed after any step, a tag that was pushed right before its folder is moved, or after, is there in the end, on
+    what was pushed; one that was not is as before, or gone. The next run sees to it, or the same once more."""
+    digest, other = folder.image("app", "v1"), folder.image("app", "v2", config={"os": "other"})
+    tags = folder.manifests("app") / "tags"
+    pushes = [when == "never"]
+
+    def between() -> None:
+        if (tags / "v1").exists() == (when == "before") and not pushes[0]:
+            pushes[0] = True
+            folder.tag("app", "v1", other)
+
+    with suppress(KeyboardInterrupt):
+        Storage(folder.base_path, Killed(steps, between)).untag("app", "v1", digest)
+    storage = Storage(folder.base_path)
+    storage.untag("app", "v1", digest) if again else storage.settle()
+    storage.settle()
+    left = storage.state("app")[0]
+    if when == "never":
+        assert left.get("v1", digest) == digest
+        assert "v1" not in left or (steps == 1 and not again)
+    elif pushes[0]:
+        assert left["v1"] == other
+    assert left["v2"] == other
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "tag"),
+    [("app", "../revisions"), ("app", ".."), ("app", ""), ("..", "v1"), ("a/../app", "v1")],
+)
+def test_untag_takes_names_only(folder: Folder, repository: str, tag: str) -> None:
+    """A path in place of a name is refused."""
+    digest = folder.image("app", "v1")
+    storage = Storage(folder.base_path)
+    with pytest.raises(StorageError, match="nothing was removed"):
+        storage.untag(repository, tag, digest)
+    assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
+
+
+def test_untag_follows_no_link(folder: Folder, tmp_path: Path) -> None:
+    """Neither a tag nor a repository that is a symbolic link is touched."""
+    outside = Folder(tmp_path / "outside")
+    digest = outside.image("app", "v1")
+    folder.image("app", "v1")
+    (folder.manifests("app") / "tags/link").symlink_to(outside.manifests("app") / "tags/v1")
+    (folder.root / "repositories/moved").symlink_to(outside.root / "repositories/app")
+    storage = Storage(folder.base_path)
+    for repository, tag in (("app", "link"), ("moved", "v1")):
+        with pytest.raises(StorageError, match="symbolic link"):
+            storage.untag(repository, tag, digest)
+    assert Storage(outside.base_path).state("app")[0] == {"v1": digest}
+
+
+def test_remove_repository_spares_its_neighbours(folder: Folder) -> None:
+    """An empty repository goes with the folders that it leaves empty, and nothing else."""
+    digest = folder.image("team/a/nested", "v1")
+    for name in ("team/a", "team/b/c", "lonely"):
+        for own in ("_manifests/tags", "_layers/sha256", "_uploads"):
+            (folder.root / "repositories" / name / own).mkdir(parents=True)
+    storage = Storage(folder.base_path)
+    for name in ("team/a", "team/b/c", "team/b/c", "lonely"):
+        assert storage.close_repository(name, before=SOON)
+        assert storage.remove_repository(name)
+    assert storage.repositories() == ["team/a/nested"]
+    assert storage.state("team/a/nested")[0] == {"v1": digest}
+    assert sorted(os.listdir(folder.root / "repositories/team")) == ["a"]
+    assert os.listdir(folder.root / "repositories") == ["team"]
+
+
+def test_remove_repository_refuses_one_that_is_not_empty(folder: Folder) -> None:
+    """A repository with a manifest, or a path in place of a name, is left alone."""
+    folder.image("app")
+    storage = Storage(folder.base_path)
+    with pytest.raises(StorageError, match="holds 0 tags and 1 manifests: not removed"):
+        storage.close_repository("app", before=SOON)
+    for name in ("", "..", "app/_manifests", "/app"):
+        for remove in (partial(storage.close_repository, before=SOON), storage.remove_repository):
+            with pytest.raises(StorageError, match="nothing was removed"):
+                remove(name)
+    assert len(storage.state("app")[1]) == 1
+
+
+def test_a_real_registry_forgets_a_removed_repository(registry: LocalRegistry) -> None:
+    """An emptied repository stays in the catalog until its folder is removed."""
+    image = make_image([make_layer(1, 1000)])
+    push(registry.url, "team/app", "v1", image)
+    push(registry.url, "team/app/nested", "v1", image)
+    base = f"{registry.url}/v2/team/app"
+    assert requests.post(f"{base}/blobs/uploads/", timeout=5).status_code == 202
+    storage = Storage(registry.base_path)
+    [upload] = storage.uploads()
+    assert upload.repository == "team/app"
+    assert abs(upload.started - time.time()) < 60
+    assert requests.delete(f"{base}/manifests/{image.digest}", timeout=5).status_code == 202
+    assert storage.state("team/app") == ({}, frozenset())
+    assert storage.close_repository("team/app", before=SOON)
+    assert storage.remove_repository("team/app")
+    catalog = requests.get(f"{registry.url}/v2/_catalog", timeout=5).json()
+    assert catalog == {"repositories": ["team/app/nested"]}
