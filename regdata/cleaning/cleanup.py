@@ -169,6 +169,7 @@ class _Work:
         self.looked_at: dict[str, int] = {}
         self.stored: int | None = None
         self._others = Members(set(), set())
+        self._deleted_by = 0.0
         self._revival = Revival(outcome, site, record, uncollected(config, besides=record.folder))
 
     def run(self, delete: Callable[[], list[str]], left: set[Manifest]) -> Result:
@@ -179,6 +180,8 @@ class _Work:
             self._delete(delete, left)
         except RegdataError as error:
             self.errors.append(str(error))
+            with suppress(RegdataError):
+                self._settle_tags()
         finally:
             result = Result(
                 tags=self.outcome.tag_rows(),
@@ -225,7 +228,7 @@ class _Work:
             with suppress(RegdataError):  # the registry may be gone; then the next run sees to it
                 self._revive()
             return
-        deleted_by = time.monotonic()
+        self._deleted_by = time.monotonic()
         self._say(verify_gone(self.outcome, self.site))
         began, fresh = self._revive()
         if self._gone.manifests != self.outcome.planned:
@@ -233,7 +236,7 @@ class _Work:
         if self.gc and not self.errors:
             now.begin("collecting")
             self._collect(began, fresh)
-        self._settle_tags(deleted_by)
+        self._settle_tags()
         now.begin("verifying")
         gone = self._gone._replace(manifests=self._gone.manifests | left)
         self._say(verify(self.plan, gone, self.expected, self.collected, self.site))
@@ -242,11 +245,11 @@ class _Work:
             removed = remove_empty(self.site, self.record, before=before, among=among, unlinked=among is not None)
             self.record.write(repositories_removed=removed)
 
-    def _settle_tags(self, deleted_by: float) -> None:
+    def _settle_tags(self) -> None:
         """Removes the tags that were taken away, once whoever was pushing to them then is through."""
         if not (self.outcome.taken or self.outcome.untagged):
             return
-        time.sleep(max(0.0, deleted_by + WAIT - time.monotonic()))
+        time.sleep(max(0.0, self._deleted_by + WAIT - time.monotonic()))
         if back := {Tag(*pair) for pair in settle_removals(self.site, last=False)}:
             self.outcome.put_back(back)
             self.notes.append(f"{count(len(back), 'tag')} put back: pushed while being taken away")

@@ -14,7 +14,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from regdata.cleaning.order import Manifest, pairs
+from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Outcome
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
@@ -43,10 +43,14 @@ class Revival:
     errors: list[str] = field(default_factory=list)
 
     @cached_property
+    def _runs(self) -> list[PastRun]:
+        return list(self.past)
+
+    @cached_property
     def _earlier(self) -> Deleted:
         """What runs before this one deleted, with its record and its media type."""
         found: Deleted = {}
-        for run in self.past:
+        for run in self._runs:
             with suppress(CleanupError):  # a damaged record
                 found = _deleted(run) | found
         return found
@@ -75,6 +79,7 @@ class Revival:
             except (RegistryError, OSError) as error:
                 self._told(manifest, error, own=manifest in own)
         tags = set(pairs(fresh.images, "tag_name"))
+        tags |= self._bring_attached(fresh, tags, deleted, back)
         for manifest in back:
             self.outcome.revive(manifest, tags)
         self.back |= back
@@ -108,6 +113,40 @@ class Revival:
             missed |= {Manifest(image, digest) for digest in _on(self.site.registry, image, tag)} & deleted.keys()
         return missed
 
+    @cached_property
+    def _attached(self) -> list[tuple[Manifest, set[str], list[str]]]:
+        """What this run deleted for the sake of what it is attached to, or one that was killed: to which digests, and
+        its tags."""
+        runs = [PastRun(self.record.folder), *(run for run in self._runs if not run.ended_well)]
+        found = []
+        for run in runs:
+            with suppress(CleanupError):
+                for (image, digest), tags in run.followers.items():
+                    found.append((Manifest(image, digest), _subjects(run, digest, tags), tags))
+        return found
+
+    def _bring_attached(
+        self, fresh: Inventory, there: set[tuple[str, str]], deleted: Deleted, back: set[Manifest]
+    ) -> set[tuple[str, str]]:
+        """Puts back signatures, attestations and SBOMs of what is alive; the tags that it put back."""
+        alive = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")} | back
+        put: set[tuple[str, str]] = set()
+        if not self.outcome.deleted | self.outcome.untagged | self._earlier.keys():
+            return put
+        for one, subjects, tags in self._attached:
+            if not any(Manifest(one.image, subject) in alive for subject in subjects):
+                continue
+            try:
+                self._bring(one, deleted, back)
+                for tag in (tag for tag in tags if (one.image, tag) not in there):
+                    if manifest := self.site.registry.manifest(*one):
+                        self.site.registry.put(one.image, tag, manifest.media_type or "", manifest.data)
+                        put.add((one.image, tag))
+            except (RegistryError, OSError) as error:
+                self._told(one, error, own=one in self._own)
+        self.outcome.put_back({Tag(*pair) for pair in put})
+        return put
+
     def _bring(self, manifest: Manifest, deleted: Deleted, back: set[Manifest]) -> None:
         """Puts back a manifest, after what it lists as manifests and its subject."""
         if manifest not in deleted:
@@ -139,6 +178,15 @@ def _missed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
 
 def _deleted(run: PastRun) -> Deleted:
     return {Manifest(image, digest): (run, media_type) for image, digest, media_type in run.manifests}
+
+
+def _subjects(run: PastRun, digest: str, tags: list[str]) -> set[str]:
+    """What a manifest of which a run has the bytes is attached to: by its content, or by its tag's name."""
+    named = {f"sha256:{tag[7:71]}" for tag in tags if tag.startswith("sha256-")}
+    with suppress(OSError):
+        subject = parse_manifest(digest, run.manifest(digest), None).subject_hash
+        return {subject} if subject else named
+    return named
 
 
 def _needs(content: Content) -> list[str]:

@@ -150,6 +150,17 @@ class PastRun:
         return {}
 
     @property
+    def followers(self) -> dict[tuple[str, str], list[str]]:
+        """Image and digest of what it deleted, or untagged, for the sake of the manifest to which it is attached; with
+        the tags that went."""
+        went, gone = {(one.image, one.tag) for one in self.tags}, {(one.image, one.digest) for one in self.manifests}
+        found: dict[tuple[str, str], list[str]] = {}
+        for image, tag, digest, _, reason in self._readable_plan():
+            if reason == "referrer" and ((image, digest) in gone if tag is None else (image, tag) in went):
+                found.setdefault((image, digest), []).extend([tag] if tag else [])
+        return found
+
+    @property
     def going(self) -> list[tuple[str, str, int]]:
         """The manifests of images with which it had begun, that were to go: image, digest, and when they were read (UTC
         epoch seconds). None is said to have been read later than now."""

@@ -26,7 +26,9 @@ from regdata.demo.samples import (
     make_index,
     make_layer,
     make_referrer,
+    make_signature,
     push,
+    signature_tag,
 )
 from regdata.records.record import Record
 from tests.support.helpers import age, store_tags
@@ -201,6 +203,46 @@ def test_a_tag_into_which_the_registry_writes(
     assert broken(registry.base_path) == []
     for tag in ("old", "alone"):
         assert requests.get(f"{registry.url}/v2/app/manifests/{tag}", headers=ACCEPT, timeout=9).content == NEW.manifest
+
+
+@pytest.mark.parametrize("what", ["the same tag", "a new tag", "a new index"])
+def test_pushed_again_after_its_signature_went(
+    registry: LocalRegistry, config: Config, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that is pushed again, or comes to be needed, when its signature and SBOM were deleted already, and their
+    own, stays with all of them: they went for its sake alone."""
+    tag, image = PUSHES[what]
+    folder = config.registry.base_path is not None
+    if not folder and what in HIDDEN:
+        return
+    signature, sbom = make_signature(IMAGES[5]), make_referrer(IMAGES[5])
+    attached = {signature_tag(IMAGES[5]): signature, signature_tag(signature): make_signature(signature)}
+    for name, one in attached.items():
+        push(registry.url, "app", name, one)
+    if folder:  # the API shows nothing without a tag
+        push(registry.url, "app", None, sbom)
+    push(registry.url, "app", "kept", NEW)
+    age(registry.base_path, 3 * 3600)
+    plan = regdata.plan(regdata.scan(config), "image_name = 'app' and length(tag_name) = 1")
+    pushed = []
+
+    def deleted(record: Record, *events: dict[str, Any], journal: Any = Record.journal) -> None:
+        journal(record, *events)
+        gone = {one.get("digest") for one in events if one["event"] == "deleted"}
+        if gone & {signature.digest, sbom.digest} and not pushed:
+            push(registry.url, "app", tag, image)
+            pushed.append(gone)
+
+    monkeypatch.setattr(Record, "journal", deleted)
+    result = regdata.apply(plan, config)
+    assert pushed
+    assert result.errors == []
+    assert broken(registry.base_path) == []
+    assert {f"app:{name}" for name in (tag, *attached)} <= store_tags(registry.base_path)
+    for one in (IMAGES[5], image, *attached.values(), *([sbom] if folder else [])):
+        assert requests.head(f"{registry.url}/v2/app/manifests/{one.digest}", headers=ACCEPT, timeout=9).ok
+    outcome = result.tags.set_index("tag_name")["outcome"]
+    assert set(outcome[list(attached)]) == {"moved"}
 
 
 def test_all_of_it_was_pushed_again(
