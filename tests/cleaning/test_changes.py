@@ -224,7 +224,7 @@ def test_pushed_again_after_its_signature_went(
     push(registry.url, "app", "kept", NEW)
     age(registry.base_path, 3 * 3600)
     plan = regdata.plan(regdata.scan(config), "image_name = 'app' and length(tag_name) = 1")
-    pushed = []
+    pushed: list[object] = []
 
     def deleted(record: Record, *events: dict[str, Any], journal: Any = Record.journal) -> None:
         journal(record, *events)
