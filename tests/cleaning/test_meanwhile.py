@@ -31,12 +31,11 @@ from tests.support.team import (
     status,
 )
 
-# How many manifests go between two looks.
-batches = pytest.mark.parametrize("batch", [2, None], ids=["two at a time", "all at once"])
+# Where it is read from, and how many manifests go between two looks.
+ways = pytest.mark.parametrize(("folder", "batch"), [(True, 2), (False, None)], ids=["folder", "api"])
 
 
-@batches
-@sources
+@ways
 def test_a_moved_tag(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """A selected tag that was pushed again since the scan is skipped as moved, and pulls its new image."""
     config = settings(team, conf, folder=folder)
@@ -53,8 +52,7 @@ def test_a_moved_tag(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch
         assert result.bytes_freed == result.bytes_expected
 
 
-@batches
-@sources
+@ways
 def test_a_new_tag_on_a_digest(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """A digest that got another tag since the scan stays with it."""
     config = settings(team, conf, folder=folder)
@@ -67,8 +65,7 @@ def test_a_new_tag_on_a_digest(team: Team, conf: Conf, tmp_path: Path, folder: b
     check_others(team, {"team/app:2.0"}, tmp_path)
 
 
-@batches
-@sources
+@ways
 def test_a_new_index_on_a_child(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """An image that a new index lists since the scan stays, and so does the index."""
     config = settings(team, conf, folder=folder)
@@ -81,8 +78,7 @@ def test_a_new_index_on_a_child(team: Team, conf: Conf, tmp_path: Path, folder: 
     check_others(team, {"team/app:3.0"}, tmp_path)
 
 
-@batches
-@sources
+@ways
 def test_a_tag_that_is_gone_already(team: Team, conf: Conf, tmp_path: Path, folder: bool, batch: int | None) -> None:
     """What another one deleted since the scan is no error, and the rest goes as planned."""
     config = settings(team, conf, folder=folder)

@@ -17,7 +17,6 @@ from tests.support.scene import CONDITION, INDEX, LATEST, NewScene, Scene, broke
 
 CHILD = INDEX.children[0]
 LANDS = {"tag": CHILD, "index": make_index([CHILD, LATEST]), "index of an index": make_index([INDEX])}
-lands = pytest.mark.parametrize("what", LANDS)
 
 
 def land(scene: Scene, image: Image) -> None:
@@ -63,8 +62,16 @@ def check(scene: Scene, what: str, status: str = "ok") -> None:
     assert any("put back" in note for note in record["notes"])
 
 
-@lands
-@pytest.mark.parametrize("how", ["own", "gc-command", "api", "no collection"])
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        *(("own", what) for what in LANDS),
+        ("gc-command", "index of an index"),
+        ("api", "tag"),
+        ("api", "index of an index"),
+        ("no collection", "index"),
+    ],
+)
 def test_landed_after_the_deletion(new_scene: NewScene, how: str, what: str) -> None:
     """What landed when a part of it had just been deleted is whole at the end, whoever collects."""
     scene = new_scene(store=how != "api", cache=how == "own")
@@ -83,8 +90,9 @@ def test_landed_after_the_deletion(new_scene: NewScene, how: str, what: str) -> 
     assert "failed" not in set(manifests["outcome"])
 
 
-@lands
-@pytest.mark.parametrize("how", ["own", "gc-command", "api"])
+@pytest.mark.parametrize(
+    ("how", "what"), [("own", "index"), ("gc-command", "tag"), ("api", "index"), ("api", "index of an index")]
+)
 def test_landed_before_the_next_run(new_scene: NewScene, how: str, what: str) -> None:
     """What landed when a run without a collection had ended is made whole by the next run, which collects."""
     scene = new_scene(store=how != "api", cache=how == "own")

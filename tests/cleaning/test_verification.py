@@ -213,8 +213,7 @@ def test_nothing_but_a_push(new_scene: NewScene) -> None:
     assert not scene.run.result.collection.ran
 
 
-@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
-@pytest.mark.parametrize("exit_code", [0, 1])
+@pytest.mark.parametrize(("store", "exit_code"), [(True, 0), (False, 1)], ids=["store", "api"])
 def test_lost_layer(new_scene: NewScene, store: bool, exit_code: int) -> None:
     """A collection that takes a config and a layer of an image that stays fails the run, which names the image."""
     scene = new_scene(store=store)
@@ -229,13 +228,16 @@ def test_lost_layer(new_scene: NewScene, store: bool, exit_code: int) -> None:
     assert ("gc-command failed" in error) == bool(exit_code)
 
 
-@pytest.mark.parametrize("store", [True, False], ids=["store", "api"])
+REVISION = f"base/lib/_manifests/revisions/sha256/{LIBRARY.digest.removeprefix('sha256:')}"
+
+
 @pytest.mark.parametrize(
-    ("path", "name"),
+    ("store", "path", "name"),
     [
-        ("base/lib/_manifests/tags/1", "base/lib:1"),
-        ("prod/app/_manifests/tags/stable", "prod/app:stable"),
-        (f"base/lib/_manifests/revisions/sha256/{LIBRARY.digest.removeprefix('sha256:')}", "base/lib"),
+        (True, "base/lib/_manifests/tags/1", "base/lib:1"),
+        (False, "prod/app/_manifests/tags/stable", "prod/app:stable"),
+        (True, REVISION, "base/lib"),
+        (False, REVISION, "base/lib"),
     ],
 )
 def test_lost_link(new_scene: NewScene, store: bool, path: str, name: str) -> None:
