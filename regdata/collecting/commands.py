@@ -224,8 +224,8 @@ def _unlinked(site: Site, storage: Storage, links: Iterable[tuple[str, str]], go
         return []
     return [
         f"the registry's cache knows {count(len(claimed), 'blob')} that were collected and that no repository linked "
-        f"(such as {min(claimed)}): a folder of one may have been removed by hand, and a push into it would be broken. "
-        "Restart the registry now, and have gc-after do so (or flush its Redis)"
+        f"(such as {min(claimed)}), or the login may not ask: a folder of one may have been removed by hand, and a "
+        "push into it would be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
     ]
 
 

@@ -49,8 +49,8 @@ SPARED = {
     "young": "linked less than 2 hours ago, or nobody knows when, and no manifest uses it: a push may be in flight",
     "mentioned": "needed by a manifest that came meanwhile",
     "uploading": "an upload that does not end may be the same",
-    "unlinked": "known to the registry's cache, and no repository links them: a folder of one may have been removed by "
-    "hand, and a push into it would be broken; restart the registry, and run again",
+    "unlinked": "known to the registry's cache, or the login may not ask, and no repository links them: a folder of "
+    "one may have been removed by hand, and a push into it would be broken; restart the registry, and run again",
     "lasting": "manifests' bytes: gc-after did not restart the registry, whose cache knows them; have it do so",
     "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",
 }

@@ -15,21 +15,23 @@ from os.path import dirname
 from regdata.errors import AccessError
 from regdata.sources.claims import Claims
 from regdata.sources.files import told
+from regdata.sources.names import means
 from regdata.sources.paths import layer_path
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Link
 
 # Requests that a run makes for links that are not there, but may have been: a few seconds.
 MOST = 2000
+# Of the 255 characters of a name 10 are docker.io/ to the cache (registry/storage/cache/memory in distribution).
+_LONGEST = 245
 
 
 def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str]:
     """Which of these blobs, whose data is not in its place, the registry's cache knows, whoever claims them; all, where
-    that must not be asked."""
+    the login must not ask."""
     if not digests:
         return set()
-    names = storage.repositories()
-    probe = "/".join([*names[:1], f"regdata-probe-{secrets.token_hex(4)}"])
+    probe = _probe(claims, storage)
     folder = f"{storage.root}/repositories/{probe}"
 
     def is_known(digest: str) -> bool:
@@ -46,6 +48,14 @@ def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str
             return set(digests)
         finally:
             storage.files.remove(folder)
+
+
+def _probe(claims: Claims, storage: Storage) -> str:
+    """A repository that nobody has: below one within reach, where the login may most likely ask, if the name can be as
+    long as that."""
+    within, own = claims.registry.reach.repositories, f"regdata-probe-{secrets.token_hex(4)}"
+    names = [f"{name}/{own}" for name in storage.repositories() if means(within, name)]
+    return min((name for name in names if len(name) <= _LONGEST), key=len, default=own)
 
 
 def ghosts(links: Mapping[str, Sequence[Link]], repositories: Iterable[str]) -> dict[str, list[Link]]:

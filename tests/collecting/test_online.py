@@ -16,11 +16,14 @@ import requests
 
 from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
+from regdata.collecting.unlinked import known
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_layer, push
 from regdata.sources.aside import NAME, Aside
+from regdata.sources.claims import Claims
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
+from regdata.sources.transport import Reach
 from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, upload
 from tests.support.helpers import age
 from tests.support.proxy import Fault, faults_before
@@ -119,6 +122,22 @@ def test_links_that_somebody_removed(registry: LocalRegistry, whole: bool) -> No
         shutil.rmtree(link_path(registry, "b/c", blob.digest).parent, ignore_errors=True)
     registry.restart()
     assert set(run(registry, "again").freed) == {blob.digest for blob in OWN}
+
+
+def test_asked_for_though_names_are_long(tools: None, tmp_path: Path) -> None:
+    """Who claims what nobody links is asked for in a repository with the shortest name that can be, within reach."""
+    first, blob, nobody = "first/" * 39 + "first", KEPT.blobs[0].digest, make_layer("nobody", 10).digest
+    with LocalRegistry(tmp_path / "registry", cache=True) as registry, faults_before(registry.url) as proxy:
+        for number, (names, within, below) in enumerate(
+            [([first], None, ""), (["long/" * 44 + "a", "team/a"], None, "team/a/"), (["z"], ("team/*",), "team/a/")]
+        ):
+            for name in names:
+                push(registry.url, name, "1", KEPT)
+            data_path(registry, blob).unlink()
+            claims = Claims(Registry(proxy.url, reach=Reach(repositories=within)))
+            assert known(claims, Storage(registry.base_path), [blob, nobody]) == {blob}
+            assert {line.partition("regdata-probe-")[0] for line in proxy.seen} == {f"HEAD /v2/{below}"}, number
+            proxy.seen.clear()
 
 
 def test_a_link_that_somebody_removed(registry: LocalRegistry) -> None:
