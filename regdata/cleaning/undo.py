@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from regdata.errors import CleanupError, RegistryError
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
 from regdata.show.words import count
-from regdata.sources.manifest import Content, Reference, parse_manifest
+from regdata.sources.manifest import Content, Reference, may_be_manifest, parse_manifest, perhaps_manifests
 from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
@@ -46,8 +47,9 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
         site = Site.open(config)
         site.registry.check()
         with site.lock():
-            bring_back_own(config, site, past.folder.name, _needed(past))
-            restorer = _Restorer(past, site)
+            known = _Known(past, config, site)
+            _bring_back(past, config, site, known)
+            restorer = _Restorer(past, site, known)
             # An index was deleted before its children, what is attached before its subject: now the other way round.
             for manifest in reversed(past.manifests):
                 rows.append((manifest.image, manifest.digest, *restorer.manifest(manifest)))
@@ -57,19 +59,71 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
     return pd.DataFrame(rows, columns=["image_name", "reference", "outcome", "why"])
 
 
-def _needed(past: PastRun) -> set[str]:
-    """The digests that the manifests name which a run deleted."""
-    needed = set()
-    for _, digest, media_type in past.manifests:
-        with suppress(OSError):  # `_Restorer` tells that
-            content = parse_manifest(digest, past.manifest(digest), media_type)
-            needed |= {digest, *(one.hash for one in _parts(content))}
-    return needed
+class _Known:
+    """What manifests say that a run deleted, or that those lead to: by its record, else as they are there, else by
+    another run's record."""
+
+    def __init__(self, past: PastRun, config: Config, site: Site) -> None:
+        self.past, self.config, self.site = past, config, site
+        self._own = {digest for _, digest, _ in past.manifests}
+
+    @cached_property
+    def _runs(self) -> list[PastRun]:
+        """That run, then the others, the last one first."""
+        return [self.past, *(run for run in reversed(past_runs(self.config)) if run.folder != self.past.folder)]
+
+    def recorded(self, digest: str) -> tuple[bytes, str | None]:
+        """The bytes of a manifest that a run deleted, and its media type if that is known; OSError where they are in
+        nobody's record."""
+        for run in [self.past] if digest in self._own else self._runs:
+            with suppress(FileNotFoundError):
+                return run.manifest(digest), _media_type(run, digest)
+        return self.past.manifest(digest), None
+
+    def content(self, image: str, digest: str) -> Content | None:
+        """What it says; None where it is not known, or no manifest."""
+        data, media_type = None if digest in self._own else self._there(image, digest), None
+        with suppress(OSError):
+            data, media_type = (data, None) if data else self.recorded(digest)
+        return parse_manifest(digest, data, media_type) if data and may_be_manifest(data) else None
+
+    def _there(self, image: str, digest: str) -> bytes | None:
+        if not self.site.from_store:
+            found = self.site.registry.manifest(image, digest)
+            return found and found.data
+        stored = digest if digest.startswith("sha256:") else self.site.registry.stored_as(image, digest)
+        return self.site.store.content(stored) if stored else None
+
+
+def _media_type(run: PastRun, digest: str) -> str | None:
+    with suppress(CleanupError):
+        return next((one.media_type for one in run.manifests if one.digest == digest), None)
+    return None
+
+
+def _bring_back(past: PastRun, config: Config, site: Site, known: _Known) -> None:
+    """Puts back what was set aside of all that is to be restored needs, whichever run took it: what its manifests name,
+    and what those name that are linked as blobs, at any depth."""
+    going = {(image, digest) for image, digest, _ in past.manifests} | {(tag.image, tag.digest) for tag in past.tags}
+    needed, seen = {digest for _, digest in going}, set(going)
+    bring_back_own(config, site, past.folder.name, needed)
+    while going and site.from_store:
+        named = [(image, content) for image, digest in sorted(going) if (content := known.content(image, digest))]
+        needed |= {one.hash for _, content in named for one in _parts(content)}
+        going = {(image, digest) for image, content in named for digest in _documents(content)} - seen
+        needed |= {digest for _, digest in going}
+        seen |= going
+        bring_back_own(config, site, past.folder.name, needed)
 
 
 def _parts(content: Content) -> list[Reference]:
     """What has to be there with it; not what its text only mentions."""
     return [reference for reference in content.references if reference.kind != "mention"]
+
+
+def _documents(content: Content) -> list[str]:
+    """What it leads to that may be a manifest."""
+    return [one.hash for one in content.references if one.kind == "manifest"] + perhaps_manifests(content)
 
 
 def verdict(outcome: pd.DataFrame) -> str:
@@ -115,9 +169,10 @@ def runs(config: Config) -> pd.DataFrame:
 class _Restorer:
     """Puts manifests and tags back; what one of them fails on does not stop the others."""
 
-    def __init__(self, past: PastRun, site: Site) -> None:
-        self.past, self.site, self.registry = past, site, site.registry
+    def __init__(self, past: PastRun, site: Site, known: _Known) -> None:
+        self.past, self.site, self.registry, self.known = past, site, site.registry, known
         self._deleted = {(image, digest) for image, digest, _ in past.manifests}
+        self._whole: set[tuple[str, str]] = set()
         # The registry's cache may still claim what a collection took.
         self.is_there = site.presence()
 
@@ -141,27 +196,48 @@ class _Restorer:
             return "present", "it is in the registry"
         path = self.past.manifest_path(digest)
         try:
-            data = self.past.manifest(digest)
+            data, recorded = self.known.recorded(digest)
         except OSError as error:
             return "lost", f"{path}: {error.strerror}"
-        content = parse_manifest(digest, data, media_type)
+        content = parse_manifest(digest, data, media_type := media_type or recorded)
         if content.error:
             return "lost", f"{path} is damaged: {content.error}"
-        for reference in _parts(content):
-            if not self._has(image, reference):
-                return "lost", f"its {reference.kind} {reference.hash} is gone"
+        if lacking := self._lacking(image, content):
+            return "lost", f"{lacking} is gone"
         self.registry.put(image, digest, media_type or str(content.media_type), data)
         if self._reads_back(image, digest):
+            self._whole.add((image, digest))
             return "restored", "manifest put back"
         self.registry.delete(image, digest)  # half of it would make the whole repository unreadable
         return "failed", "the registry's cache claims what a collection took: restart the registry and restore again"
 
+    def _lacking(self, image: str, content: Content) -> str:
+        """In words, what is not there of what has to be; of an index also what its children lack, however they are
+        linked."""
+        children = {*_documents(content)} if content.kind == "index" else set()
+        for one in _parts(content):
+            said = f"its {one.kind} {one.hash}"
+            if not self._has(image, one):
+                return said
+            if one.hash in children and (image, one.hash) not in self._whole:
+                child = self.known.content(image, one.hash)
+                if child and (lacking := self._lacking(image, child)):
+                    return f"of {said}, {lacking}"
+                self._whole.add((image, one.hash))
+        return ""
+
     def _has(self, image: str, reference: Reference) -> bool:
         if reference.kind == "manifest":
-            return self.registry.digest(image, reference.hash) is not None
+            is_there = self.registry.digest(image, reference.hash) is not None
+            return is_there or self._came_back(image, reference.hash, reference.media_type)
         if any(word in (reference.media_type or "") for word in ("foreign", "nondistributable")):
             return True  # fetched from elsewhere
         return self.is_there(image, reference.hash)
+
+    def _came_back(self, image: str, digest: str, media_type: str | None) -> bool:
+        """Whether what another run deleted could be put back, too: it finished this one's work, or took what is shared
+        later."""
+        return (image, digest) not in self._deleted and self._manifest(image, digest, media_type)[0] == "restored"
 
     def _reads_back(self, image: str, digest: str) -> bool:
         try:
@@ -175,8 +251,8 @@ class _Restorer:
             return "present", "the tag is on its digest"
         if now and not force:
             return "taken", f"the tag is on {now} by now; give force to move it back"
-        if (tag.image, tag.digest) not in self._deleted and self.registry.digest(tag.image, tag.digest) is None:
-            self._manifest(tag.image, tag.digest, None)  # the tag went alone, its digest after that
+        if self.registry.digest(tag.image, tag.digest) is None:
+            self._came_back(tag.image, tag.digest, None)  # the tag went alone, its digest after that
         manifest = self.registry.manifest(tag.image, tag.digest)
         if manifest is None or manifest.media_type is None:
             return "lost", f"its manifest {tag.digest} is gone"

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -19,14 +18,11 @@ import regdata
 from regdata import load_config
 from regdata.cleaning import undo
 from regdata.config import Config
-from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, push, signature_tag
 from regdata.errors import CleanupError, ConfigError, RegistryError, StorageError
 from regdata.notebook import run
-from regdata.sources.mediatypes import OCI_MANIFEST
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT, pull_all
-from tests.support.odd import config_bytes, image_bytes, push_blob, push_image_by, push_manifest
 from tests.support.proxy import Fault
 from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, SHARED, NewScene, Scene, broken
 
@@ -84,34 +80,6 @@ def test_after_a_collection(new_scene: NewScene, tmp_path: Path, store: bool) ->
         CleanupError, match=rf"of {len(frame)} could not be restored \(.* lost.*\), such as prod/\S+: its"
     ):
         undo.verdict(frame)
-
-
-@pytest.mark.parametrize("given", [True, False], ids=["folder", "api"])
-def test_what_is_named_in_other_ways(given: bool, registry: LocalRegistry, conf: Callable[..., Path]) -> None:
-    """An image comes back whose layers are named by sha512, and one that mentions a digest which is nowhere here."""
-    url = registry.url
-    base = {"org.opencontainers.image.base.digest": f"sha256:{'0' * 64}"}
-    push_image_by(url, "app", "named", "named", "sha512")
-    for data in (config_bytes("app"), b"layer"):
-        push_blob(url, "app", data)
-    push_manifest(url, "app", "mentions", image_bytes(config_bytes("app"), b"layer", annotations=base), OCI_MANIFEST)
-    site = {"url": url} | ({"base_path": str(registry.base_path)} if given else {})
-    config = load_config(conf(registry, registry=site, **{"gc-command": None}))
-    before = pulled(url, "named"), pulled(url, "mentions")
-    assert regdata.apply(regdata.plan(regdata.scan(config), "1=1"), config, gc=False).errors == []
-    frame = regdata.restore(undo.runs(config)["run"].iloc[0], config)
-    assert set(frame["outcome"]) == {"restored"}
-    assert (pulled(url, "named"), pulled(url, "mentions")) == before
-
-
-def pulled(url: str, tag: str) -> list[bytes]:
-    manifest = requests.get(f"{url}/v2/app/manifests/{tag}", headers={"Accept": OCI_MANIFEST}, timeout=9)
-    document = manifest.json()
-    parts = [document["config"], *document["layers"]]
-    return [
-        manifest.content,
-        *(requests.get(f"{url}/v2/app/blobs/{one['digest']}", timeout=9).content for one in parts),
-    ]
 
 
 def test_lost_child(new_scene: NewScene) -> None:

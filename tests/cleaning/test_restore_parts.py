@@ -1,0 +1,104 @@
+"""What a run deleted, put back, where its parts are named in other ways, or other runs took some of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import regdata
+from regdata import load_config
+from regdata.cleaning import undo
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_layer
+from regdata.records.record import Record
+from regdata.sources.aside import NAME
+from regdata.sources.mediatypes import OCI_MANIFEST
+from tests.support.helpers import age
+from tests.support.odd import (
+    config_bytes,
+    digest_of,
+    image_bytes,
+    push_blob,
+    push_image_by,
+    push_index_of_blobs,
+    push_manifest,
+)
+from tests.support.scene import NewScene, broken
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["folder", "api"])
+def test_what_is_named_in_other_ways(given: bool, registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """An image comes back whose layers are named by sha512, and one that mentions a digest which is nowhere here."""
+    url = registry.url
+    base = {"org.opencontainers.image.base.digest": f"sha256:{'0' * 64}"}
+    push_image_by(url, "app", "named", "named", "sha512")
+    for data in (config_bytes("app"), b"layer"):
+        push_blob(url, "app", data)
+    push_manifest(url, "app", "mentions", image_bytes(config_bytes("app"), b"layer", annotations=base), OCI_MANIFEST)
+    site = {"url": url} | ({"base_path": str(registry.base_path)} if given else {})
+    config = load_config(conf(registry, registry=site, **{"gc-command": None}))
+    before = pulled(url, "named"), pulled(url, "mentions")
+    assert regdata.apply(regdata.plan(regdata.scan(config), "1=1"), config, gc=False).errors == []
+    frame = regdata.restore(undo.runs(config)["run"].iloc[0], config)
+    assert set(frame["outcome"]) == {"restored"}
+    assert (pulled(url, "named"), pulled(url, "mentions")) == before
+
+
+def test_children_that_are_linked_as_blobs(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """An index comes back with what its children need that were pushed as blobs, by whatever digest, though another run
+    set that aside; where it is gone the index is lost."""
+    children = {name: make_image([make_layer(name, 900)]) for name in ("sha256", "sha512")}
+    by_sha512 = partial(digest_of, algorithm="sha512")
+    for name, child in children.items():
+        digest = push_blob(registry.url, name, child.manifest, name)
+        for tag, system in (("first", "linux"), ("second", "plan9")):
+            push_index_of_blobs(registry.url, name, tag, child, digest=digest, platform={"os": system})
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None, "trash_days": 7}))
+    for tag, gc in (("first", False), ("second", True)):
+        assert regdata.apply(regdata.plan(regdata.scan(config), f"tag_name = '{tag}'"), config, gc=gc).errors == []
+    lost, back = children.values()
+    (gone,) = (registry.base_path / NAME).glob(f"*/*/*{lost.blobs[-1].digest[7:]}*data")
+    gone.unlink()
+    first, _ = sorted(config.reports.glob("*/record.json"))
+    frame = regdata.restore(first.parent, config)
+    assert dict(zip(frame["image_name"], frame["outcome"], strict=True)) == {"sha256": "lost", "sha512": "restored"}
+    assert f"its layer {lost.blobs[-1].digest} is gone" in frame["why"][frame["outcome"] == "lost"].iloc[0]
+    for digest, data in [(by_sha512(back.manifest), back.manifest), *((one.digest, one.data) for one in back.blobs)]:
+        assert requests.get(f"{registry.url}/v2/sha512/blobs/{digest}", timeout=9).content == data
+
+
+def pulled(url: str, tag: str) -> list[bytes]:
+    manifest = requests.get(f"{url}/v2/app/manifests/{tag}", headers={"Accept": OCI_MANIFEST}, timeout=9)
+    document = manifest.json()
+    parts = [document["config"], *document["layers"]]
+    return [
+        manifest.content,
+        *(requests.get(f"{url}/v2/app/blobs/{one['digest']}", timeout=9).content for one in parts),
+    ]
+
+
+def test_interrupted_between_tags_and_manifests(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tags that a run took whose manifests another one deleted come back by one restore, with their manifests."""
+    scene = new_scene()
+    before = scene.store()
+    write = Record.journal
+
+    def journal(record: Record, *events: dict[str, Any]) -> None:
+        if any(event["event"] == "deleting" for event in events):
+            raise KeyboardInterrupt
+        write(record, *events)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "journal", journal)
+        with pytest.raises(KeyboardInterrupt):
+            scene.clean(gc=False)
+    assert scene.clean(gc=False) == ""
+    assert set(undo.restore(scene.records()[0], load_config(scene.conf))["outcome"]) == {"restored"}
+    assert scene.store().tags == before.tags
+    assert broken(scene.base_path) == []
