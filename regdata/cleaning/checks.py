@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.collecting.commands import check_commands
-from regdata.collecting.own import changeable_folder, check_collector, collects_itself, stops
+from regdata.collecting.own import changeable_folder, check_collector, check_somebody_collects, collects_itself, stops
 from regdata.collecting.probes import Say
 from regdata.config import Config
-from regdata.errors import CleanupError, RegistryError
+from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.planning.collectors import AS_BLOB, objections
 from regdata.planning.early import check_conditions
@@ -59,6 +61,23 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
         check_collector(config, site, images, say)
     check_uses(plan, config)
     return by_tag
+
+
+def refusals(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool, deletes: str) -> list[str]:
+    """Why `check_plan` would refuse the plan, as far as that is known without asking anything: a sentence each.
+
+    ``deletes``: whether manifests may be deleted, in the words of `regdata.sources.abilities`.
+    """
+    if plan.manifests.empty and plan.tags.query("action != 'keep'").empty:
+        return []
+    told = [deletes.removeprefix("no: ")] if deletes.startswith("no: ") else []
+    checks = [] if force else [partial(_check_limits, plan, config)]
+    for check in [*checks, *([partial(check_somebody_collects, config, site)] if gc else [])]:
+        try:
+            check()
+        except RegdataError as error:
+            told.append(re.sub(r"[,;] (so )?nothing was deleted", "", str(error)))
+    return [f"del would be refused: {one}" for one in told]
 
 
 def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:

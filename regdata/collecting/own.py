@@ -45,21 +45,24 @@ def check_collector(config: Config, site: Site, images: list[str], say: Say = la
 
     ``say``: see `check_online`.
     """
+    check_somebody_collects(config, site)
+    if not config.gc_command and not stops(config):
+        within = site.registry.reach.repositories
+        names = images or [name for name in site.source.repositories() if means(within, name)]
+        for name in names[:1]:
+            _check_running(config, site, name, say)
+
+
+def check_somebody_collects(config: Config, site: Site) -> None:
+    """Raises CleanupError where conf.json names nobody who can; nothing is asked of the registry."""
     check_commands(config)
-    if config.gc_command:
-        return
-    if not collects_itself(config, site):
+    if not config.gc_command and not collects_itself(config, site):
         raise CleanupError(
             f"{config.path} has no gc-command, and regdata can't collect by itself without "
             + ("being allowed to change registry.base_path" if site.from_store else "registry.base_path")
             + ", so nothing was deleted: give it that, or gc-command, or run without collection (-p gc False, "
             "clear.py --no-gc)"
         )
-    if not stops(config):
-        within = site.registry.reach.repositories
-        names = images or [name for name in site.source.repositories() if means(within, name)]
-        for name in names[:1]:
-            _check_running(config, site, name, say)
 
 
 def _check_running(config: Config, site: Site, name: str, say: Say) -> None:

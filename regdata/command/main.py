@@ -112,7 +112,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     config = PROGRAM.load(arguments.conf)
     Site.open(config)
-    return told(PROGRAM, config, "doctor", 0, repair=arguments.repair, digests=arguments.digests)
+    return told(PROGRAM, config, "doctor", 0, 1, repair=arguments.repair, digests=arguments.digests)
 
 
 def _report(arguments: argparse.Namespace) -> int:

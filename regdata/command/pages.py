@@ -1,8 +1,8 @@
 """`regdata report`, `doctor`, `restore`: a notebook that came with the package, run into a folder of reports, and its
 page for whoever has no Jupyter."""
 
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,13 @@ def report(program: Program, config: Config) -> int:
     return max(codes)
 
 
-def told(program: Program, config: Config, name: str, cell: int, **parameters: Any) -> int:
-    """Runs one notebook; prints what a cell shows (``cell`` counts those with an output) and its page's path."""
+def told(program: Program, config: Config, name: str, *cells: int, **parameters: Any) -> int:
+    """Runs one notebook; prints what some cells show (``cells`` counts those with an output) and its page's path."""
     folder = new_folder(config.reports, name)
-    return _page(program, folder, name, {"conf": str(config.path)} | parameters, cell=cell)
+    return _page(program, folder, name, {"conf": str(config.path)} | parameters, *cells)
 
 
-def _page(program: Program, folder: Path, name: str, parameters: dict[str, Any], *, cell: int | None = None) -> int:
+def _page(program: Program, folder: Path, name: str, parameters: dict[str, Any], *cells: int) -> int:
     notebook = folder / f"{name}.ipynb"
     with Ticker(name):
         problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
@@ -47,20 +47,24 @@ def _page(program: Program, folder: Path, name: str, parameters: dict[str, Any],
         page = export_html(notebook) if notebook.is_file() and not (problem and problem.interrupted) else None
     except OSError as error:
         program.fail(f"note: {error}")
+    if page:
+        print("".join(f"{said}\n" for said in _shown(notebook, cells)), end="")
     if problem is None and page:
-        if cell is not None:
-            print(_shown(notebook, cell))
-        print(os.path.relpath(page))
+        print(page)
     return program.failed(problem, page)
 
 
-def _shown(notebook: Path, cell: int) -> str:
-    """The text of a cell's last output."""
+def _shown(notebook: Path, wanted: Sequence[int]) -> list[str]:
+    """The texts of these cells' last outputs, of those that did not fail."""
     cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
-    output = [one.outputs for one in cells if one.get("outputs")][cell][-1]
-    data = output.get("data", {})
-    said: str = data.get("text/markdown") or data.get("text/plain") or output.get("text", "")
-    return said.replace("**", "").replace("`", "").strip()
+    outputs = [one.outputs[-1] for one in cells if one.get("outputs")]
+    there = [outputs[cell] for cell in wanted if cell < len(outputs)]
+    data = [output.get("data", {}) for output in there]
+    texts = [
+        one.get("text/markdown") or one.get("text/plain") or output.get("text", "")
+        for one, output in zip(data, there, strict=True)
+    ]
+    return [text.replace("**", "").replace("`", "").strip() for text in texts if text]
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 import csv as tables
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from regdata.errors import StorageError
 from regdata.plain import plain
 from regdata.records.reading import PastRun, deletes
 from regdata.records.summary import outcome, texts
+from regdata.show.blocks import Block, Cell, Document, Line, Table
+from regdata.show.words import count, size
 
 # The tags of the cells that show what is expected of the condition, and what goes and what stays.
 EXPECT, PLAN = "expect", "plan"
 NUMBERS = ("age_days", "tag_size")
+TAGS = 20
+UNTAGGED = "the tag alone, its digest stays: "
 
 
 def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_vain: bool = False) -> list[str]:
@@ -50,8 +55,29 @@ def _print(run: PastRun, page: Path | None) -> None:
     listing = "" if deletes(run.facts) or page is None else _listing(page.with_suffix(".ipynb"), shown)
     notes = [f"Note: {note}" for note in texts(run.facts, "notes") if listing and note not in listing]
     sentence = outcome(run).text() if run.facts else ""
-    for said in filter(None, (listing, *notes, sentence, f"report  {page}" if page else "")):
+    tags = _tags_told(run.folder / "tags.csv") if listing else ""
+    for said in filter(None, (listing, tags, *notes, sentence, f"report  {page}" if page else "")):
         print(plain(said))
+
+
+def _tags_told(rows: Path) -> str:
+    """The youngest tags that would go, where a wrong condition shows first; and those selected that would stay."""
+    tags = sorted(_tags(rows), key=lambda row: (row["age_days"] is not None, row["age_days"] or 0))
+    going, staying = ([row for row in tags if (row["action"] == "keep") == keep] for keep in (False, True))
+    blocks: list[Block] = []
+    for said, some in (("would go, the youngest first", going), ("would stay, although selected", staying)):
+        if some:
+            more = f"; {len(some) - TAGS:,} more are in tags.csv" if len(some) > TAGS else ""
+            blocks += [Line("", f"{count(len(some), 'tag')} {said}{more}:"), Table((), list(map(_row, some[:TAGS])))]
+    return Document(tuple(blocks)).text + "\n" if blocks else ""
+
+
+def _row(row: dict[str, Any]) -> Sequence[Cell]:
+    known = row["age_days"] is not None
+    age = f"{row['age_days']:,.1f} days" if known else "age not known"
+    bytes_ = size(row["tag_size"]) if row["tag_size"] is not None else "size not known"
+    why = row["why"] if row["action"] == "keep" else row["reason"]
+    return f"{row['image_name']}:{row['tag_name']}", age, bytes_, f"{UNTAGGED if row['action'] == 'untag' else ''}{why}"
 
 
 def _listing(notebook: Path, shown: list[str]) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
+from regdata.errors import CleanupError
 from regdata.inventory.files import file_table
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
@@ -20,6 +21,9 @@ from regdata.tables.workspace import frame, run_file
 QUIET, SKEW = 3600, 300
 # The registry itself gives up uploads after a week (distribution's uploadpurging.age).
 ABANDONED = 7 * 86400
+
+
+NAMED = 5  # of what is broken
 
 
 class Ailment(NamedTuple):
@@ -100,7 +104,15 @@ UNSEEN = Look()
 _RESIZED = "select hash from resized join digest using (digest)"
 _LACKING = "select distinct d.hash from lacking l join digest d on d.digest = l.manifest where not is_linked"
 _DIGESTS = "select digest from digest where hash in (select unnest(?))"
-_FOUND = "select * from ailment order by what, image_name nulls first, name, detail"
+_FOUND = (
+    "select ailment.*, tags from ailment left join tagged using (what, image_name, name) "
+    "order by what, image_name nulls first, name, detail"
+)
+# What keeps nobody from a pull today.
+HARMLESS = {
+    *("no folder _layers", "link without data", "stale cache", "empty repository", "abandoned upload"),
+    *("foreign file", "impossible date"),
+}
 
 
 def ailments(
@@ -113,7 +125,8 @@ def ailments(
     bare: Sequence[tuple[str, str, int | None]] = (),
     look: Look = UNSEEN,
 ) -> pd.DataFrame:
-    """what (a key of `AILMENTS`), image_name, name, bytes, since (UTC epoch seconds), detail; NULL: not known.
+    """what (a key of `AILMENTS`), image_name, name, bytes, since (UTC epoch seconds), detail, tags (image:tag, of those
+    that do not pull for it); NULL: not known.
 
     ``files``: the columns of a census, None without base_path: then only tags and manifests can be looked at. ``now``:
     the time after it. ``claims``: repository and digest of what the registry's cache claims though it is gone.
@@ -150,7 +163,7 @@ def _look_at(work: DuckDBPyConnection, look: Look) -> None:
 
 
 def told(found: pd.DataFrame) -> pd.DataFrame:
-    """what, place, bytes, since, detail, means, cure, safe: the same in words."""
+    """what, place, tags, bytes, since, detail, means, cure, safe: the same in words."""
     known = [AILMENTS[what] for what in found["what"]]
     places = [place(*row) for row in found[["what", "image_name", "name"]].itertuples(index=False, name=None)]
     return found.assign(
@@ -158,7 +171,19 @@ def told(found: pd.DataFrame) -> pd.DataFrame:
         means=pd.array([one.means for one in known], dtype="str"),
         cure=pd.array([one.cure for one in known], dtype="str"),
         safe=pd.array([one.safe for one in known], dtype="boolean"),
-    )[["what", "place", "bytes", "since", "detail", "means", "cure", "safe"]]
+    )[["what", "place", "tags", "bytes", "since", "detail", "means", "cure", "safe"]]
+
+
+def check_pulls(found: pd.DataFrame) -> None:
+    """Raises CleanupError where images do not pull, by what `regdata.doctor` found and did not cure."""
+    broken = found[~found["what"].isin(HARMLESS) & (found["outcome"] != "cured")]
+    if broken.empty:
+        return
+    names = [tag for said in broken["tags"].fillna(broken["place"]) for tag in str(said).split(", ")]
+    several = list(dict.fromkeys(names))
+    more = f" and {len(several) - NAMED:,} more" if len(several) > NAMED else ""
+    said = "does" if len(several) == 1 else "do"
+    raise CleanupError(f"{', '.join(several[:NAMED])}{more} {said} not pull whole: the table says what is to be done")
 
 
 def place(what: str, image: str | None, name: str) -> str:

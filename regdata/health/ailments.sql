@@ -121,3 +121,21 @@ select 'foreign file', null, name, size, date, null from file, setting where kin
 union all
 select 'impossible date', image_name, '', null, min(date), count(*) || ' files, such as ' || min(kind || ' ' || name)
 from file, setting where (date < first or date > now) and kind not in ('aside', 'folder') group by image_name;
+
+-- The tags that do not pull for it: those on the manifest, on what lists it, and on what has the bytes as a part.
+create temp table tagged as
+with recursive up(what, image_name, name, node) as (
+    select a.what, a.image_name, a.name, n.node
+    from ailment a join digest d on d.hash = a.name join node n on n.digest = d.digest join image i using (image)
+    where i.image_name = a.image_name
+    union
+    select a.what, a.image_name, a.name, n.node
+    from ailment a join digest d on d.hash = a.name join refers r on r.blob = d.digest join node n on n.digest = r.manifest
+    join image i using (image)
+    where i.image_name = a.image_name or a.what = 'damaged bytes'
+    union
+    select up.what, up.image_name, up.name, c.src from up join child c on c.dst = up.node
+)
+select what, up.image_name, name, string_agg(distinct i.image_name || ':' || t.tag_name, ', ' order by i.image_name || ':' || t.tag_name) as tags
+from up join tag_node t using (node) join node n using (node) join image i on i.image = n.image
+group by all;

@@ -40,11 +40,11 @@ def doctor(
 ) -> pd.DataFrame:
     """What is broken in the registry that ``config`` names; changes nothing, unless ``repair``.
 
-    what, place, bytes, since (UTC epoch seconds; NULL: not known), detail, means (for who pulls), cure, safe (whether
-    ``repair`` carries the cure out) and, after ``repair``, outcome: cured, left (and why), or new. ``digests``: reads
-    every byte of the store, to see whether it is what its digest says; ``progress`` is told how many. Without base_path
-    tags and manifests alone are looked at. Raises RegistryError, StorageError and, where ``repair`` can't change the
-    registry, CleanupError.
+    what, place, tags (image:tag, of those that do not pull for it), bytes, since (UTC epoch seconds; NULL: not known),
+    detail, means (for who pulls), cure, safe (whether ``repair`` carries the cure out) and, after ``repair``, outcome:
+    cured, left (and why), or new. ``digests``: reads every byte of the store, to see whether it is what its digest
+    says; ``progress`` is told how many. Without base_path tags and manifests alone are looked at. Raises RegistryError,
+    StorageError and, where ``repair`` can't change the registry, CleanupError.
     """
     check_flags(repair=repair, digests=digests)
     site = Site.open(config)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from regdata.analysis.backtest import backtest
-from regdata.cleaning.checks import check_early
+from regdata.cleaning.checks import check_early, refusals
 from regdata.cleaning.cleanup import Result, clean_up
 from regdata.cleaning.deletion import Progress
 from regdata.collecting.commands import recover
@@ -166,7 +166,7 @@ class Run(Shown):
             self.record.write(
                 tags_total=len(found.images),
                 from_store=found.from_store,
-                **_registry(site, found, tries=self.deletes),
+                **_registry(site, found, tries=self.sql_id != "none"),
                 bytes_stored=_stored(found),
                 registry_user=site.registry.user,
                 can_untag=bool(found.can_untag),
@@ -258,7 +258,12 @@ class Run(Shown):
             now.begin("planning")
             made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
             tags, how = made.tags, {"gc": self.gc, "empty_trash": self.empty_trash}
-            promise = promised(self.config, self._opened(), made.reclaimable, **how)
+            site = self._opened()
+            promise = promised(self.config, site, made.reclaimable, **how)
+            can = self.record.facts["registry_can"]["can delete"]
+            refused = (
+                [] if self.deletes else refusals(made, self.config, site, gc=self.gc, force=self.force, deletes=can)
+            )
             self.record.save_plan(tags, made.manifests, made.pushed)
             self.record.save_tags(_told(made))
             self.record.write(
@@ -268,7 +273,7 @@ class Run(Shown):
                 tags_kept=int((tags["action"] == "keep").sum()),
                 bytes_predicted=promise.total,
                 bytes_to_set_aside=made.reclaimable - promise.unneeded,
-                notes=[*self._said, *made.notes],
+                notes=[*self._said, *made.notes, *refused],
             )
         self.planned = made
         return made

@@ -290,12 +290,12 @@ def ailments(found: pd.DataFrame) -> Document:
         cure = f"{first.cure} (`repair` does)".replace("`", "") if first.safe else str(first.cure)
         blocks.append(Line(f"{str(what).capitalize()}: ", f"{first.means}. Cure: {cure}."))
         rows: list[tuple[Cell, ...]] = [
-            (row.place, _bytes(row.bytes), _when(row.since), _text(row.detail), row.outcome)
+            (row.place, shorten(_text(row.tags)), _bytes(row.bytes), _when(row.since), _text(row.detail), row.outcome)
             for row in space.rows(some.head(PLACES_OF_AILMENT))
         ]
         if rest > 0:
-            rows.append((f"and {rest:,} more", "", "", "", ""))
-        blocks.append(Table(("where", "bytes", "since", "", "outcome"), rows))
+            rows.append((f"and {rest:,} more", "", "", "", "", ""))
+        blocks.append(Table(("where", "tags", "bytes", "since", "", "outcome"), rows))
     return Document(tuple(blocks) or (Line("", "Nothing is broken."),))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,14 +26,14 @@ def job(tmp_path: Path) -> Iterator[Job]:
     """`job(fake)` serves it with three images, and opens a run that deletes tags 0, 1 and 2; 1 shares with `same`."""
     with ExitStack() as stack:
 
-        def opened(fake: FakeRegistry, action: str = "del") -> run.Run:
+        def opened(fake: FakeRegistry, action: str = "del", gc: bool = False, **more: Any) -> run.Run:
             if not fake.url:
                 stack.enter_context(serve(fake))
                 for tag, image in {"0": IMAGES[0], "1": IMAGES[1], "same": IMAGES[1], "2": IMAGES[2]}.items():
                     fake.push("app", tag, image)
             conf = {"registry": {"url": fake.url}, "engine": "duckdb", "sql": {"some": "tag_name < 'a'"}}
-            (tmp_path / "conf.json").write_text(json.dumps(conf | {"cache": False}))
-            return run.start(sql_id="some", action=action, conf=str(tmp_path / "conf.json"), gc=False)
+            (tmp_path / "conf.json").write_text(json.dumps(conf | {"cache": False} | more))
+            return run.start(sql_id="some", action=action, conf=str(tmp_path / "conf.json"), gc=gc)
 
         yield opened
 
@@ -94,12 +96,32 @@ def test_digests_only(job: Job) -> None:
 
 
 def test_a_list_tries_nothing(job: Job) -> None:
-    """A run that only lists asks by GET and HEAD alone, and its table says what was not tried."""
+    """A run that only lists asks by GET and HEAD alone, but for DELETE of what nothing can have: a random digest, and a
+    random tag. So it says whether `del` would be refused. One of `none` does not even that, and its table says so."""
     fake = FakeRegistry(pages=True)
     mine = job(fake, action="none")
     done(mine)
-    assert {line.split()[0] for line in fake.seen} <= {"GET", "HEAD"}
-    assert told(mine)["can delete"].startswith("not tried")
+    tried = [line for line in fake.seen if line.split()[0] not in ("GET", "HEAD")]
+    assert [re.sub("[0-9a-f]{32,}", "random", line) for line in tried] == [
+        "DELETE /v2/app/manifests/sha256:random",
+        "DELETE /v2/app/manifests/regdata-random",
+    ]
+    assert told(mine)["can delete"] == "yes"
+
+
+@pytest.mark.parametrize("gc", [True, False])
+def test_a_list_says_that_del_would_be_refused(job: Job, gc: bool) -> None:
+    """Where deleting is not allowed, the plan passes a limit, or nobody could collect, a listing says so."""
+    mine = job(FakeRegistry(deletes=["nothing"]), action="none", gc=gc, limits={"max_tags": 1})
+    mine.plan()
+    refused = [note for note in mine.record.facts["notes"] if note.startswith("del would be refused: ")]
+    assert [re.search("405|limits.max_tags = 1|has no gc-command", note) is not None for note in refused] == [True] * (
+        2 + gc
+    )
+    assert not any("nothing was deleted" in note for note in refused)
+    fine = job(FakeRegistry(pages=True), action="none")
+    fine.plan()
+    assert not any("refused" in note for note in fine.record.facts["notes"])
 
 
 def test_referrers(job: Job) -> None:

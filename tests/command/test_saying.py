@@ -13,7 +13,10 @@ from regdata.command.saying import say
 from regdata.errors import StorageError
 
 FACTS = {"status": "ok", "action": "none", "sql_id": "old", "tags_planned": 2, "errors": ["a blob\nis left"]}
-TAGS = "image_name,tag_name,age_days,tag_size,action\na/app,1,9.5,1200,delete\na/app,2,,0,keep\n"
+TAGS = (
+    "image_name,tag_name,age_days,tag_size,action,reason,why\na/app,1,9.5,1200,delete,selected,it is selected\n"
+    "a/app,3,2.0,,untag,shared-digest,b has it\na/app,2,,0,keep,protected,it matches protect\n"
+)
 
 
 @pytest.fixture
@@ -29,8 +32,20 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert (said["tags_planned"], said["record"]) == (2, str(folder))
     assert said["tags"] == [
-        {"image_name": "a/app", "tag_name": "1", "age_days": 9.5, "tag_size": 1200, "action": "delete"},
-        {"image_name": "a/app", "tag_name": "2", "age_days": None, "tag_size": 0, "action": "keep"},
+        {
+            "image_name": "a/app",
+            "tag_name": tag,
+            "age_days": age,
+            "tag_size": size,
+            "action": action,
+            "reason": reason,
+            "why": why,
+        }
+        for tag, age, size, action, reason, why in (
+            ("1", 9.5, 1200, "delete", "selected", "it is selected"),
+            ("3", 2, None, "untag", "shared-digest", "b has it"),
+            ("2", None, 0, "keep", "protected", "it matches protect"),
+        )
     ]
 
 
@@ -61,7 +76,8 @@ def test_a_run_without_a_plan(folder: Path, tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("expectations", [0, 1])
 def test_a_listing(folder: Path, capsys: pytest.CaptureFixture[str], expectations: int) -> None:
-    """It says what is expected of the condition, where something is, then what would go, then the sentence."""
+    """It says what is expected of the condition, where something is, then what would go, also tag by tag, the youngest
+    first, then the sentence."""
     (folder / "record.json").write_text(json.dumps(FACTS | {"expectations": expectations}))
     cells = [
         new_code_cell("", metadata={"tags": [tag]}, outputs=[new_output("display_data", {"text/plain": said})])
@@ -69,6 +85,13 @@ def test_a_listing(folder: Path, capsys: pytest.CaptureFixture[str], expectation
     ]
     write(new_notebook(cells=cells), folder / "delete.ipynb")
     say(folder, folder / "delete.html", as_json=False, csv=None)
-    first, *_, last = capsys.readouterr().out.splitlines()
+    first, *said, last = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()) for line in said if "a/app" in line or line.endswith(":")] == [
+        "2 tags would go, the youngest first:",
+        "a/app:3 2.0 days size not known the tag alone, its digest stays: shared-digest",
+        "a/app:1 9.5 days 1.2 kB selected",
+        "1 tag would stay, although selected:",
+        "a/app:2 age not known 0 B it matches protect",
+    ]
     assert first == ("It holds" if expectations else "2 tags would go")
     assert last == f"report  {folder / 'delete.html'}"

@@ -51,6 +51,9 @@ def test_finds_all_damage(registry: LocalRegistry, conf: Conf) -> None:
     found = regdata.doctor(load_config(conf(registry)))
     assert pairs(found) == store.found
     assert len(found) == len(store.found)
+    tags = found.set_index("what")["tags"]
+    assert tags["index without child"] == "childless:1"
+    assert tags["child not linked"] == "unlinked-child:1"  # which is on its index
     assert listing(registry.base_path) == before
     assert {what for what, _ in store.found} == AILMENTS.keys()
     assert found[["what", "place", "means", "cure", "safe", "outcome"]].notna().all(axis=None)
