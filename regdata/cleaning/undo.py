@@ -15,7 +15,8 @@ from regdata.errors import CleanupError, RegistryError
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
 from regdata.show.words import count
-from regdata.sources.manifest import Content, Reference, may_be_manifest, parse_manifest, perhaps_manifests
+from regdata.sources.leads import leads_of, may_be_manifest
+from regdata.sources.manifest import Content, Reference, parse_manifest
 from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
@@ -92,7 +93,7 @@ class _Known:
             found = self.site.registry.manifest(image, digest)
             return found and found.data
         stored = digest if digest.startswith("sha256:") else self.site.registry.stored_as(image, digest)
-        return self.site.store.content(stored) if stored else None
+        return self.site.store.document(stored) if stored else None
 
 
 def _media_type(run: PastRun, digest: str) -> str | None:
@@ -110,7 +111,7 @@ def _bring_back(past: PastRun, config: Config, site: Site, known: _Known) -> Non
     while going and site.from_store:
         named = [(image, content) for image, digest in sorted(going) if (content := known.content(image, digest))]
         needed |= {one.hash for _, content in named for one in _parts(content)}
-        going = {(image, digest) for image, content in named for digest in _documents(content)} - seen
+        going = {(image, digest) for image, content in named for digest in leads_of(content).named} - seen
         needed |= {digest for _, digest in going}
         seen |= going
         bring_back_own(config, site, past.folder.name, needed)
@@ -119,11 +120,6 @@ def _bring_back(past: PastRun, config: Config, site: Site, known: _Known) -> Non
 def _parts(content: Content) -> list[Reference]:
     """What has to be there with it; not what its text only mentions."""
     return [reference for reference in content.references if reference.kind != "mention"]
-
-
-def _documents(content: Content) -> list[str]:
-    """What it leads to that may be a manifest."""
-    return [one.hash for one in content.references if one.kind == "manifest"] + perhaps_manifests(content)
 
 
 def verdict(outcome: pd.DataFrame) -> str:
@@ -214,7 +210,10 @@ class _Restorer:
     def _lacking(self, image: str, content: Content) -> str:
         """In words, what is not there of what has to be; of an index also what its children lack, however they are
         linked."""
-        children = {*_documents(content)} if content.kind == "index" else set()
+        leads = leads_of(content)
+        # A registry that is asked for a layer as a manifest reads it all.
+        named = leads.named if self.site.from_store else leads.manifests
+        children = {*named} if content.kind == "index" else set()
         for one in _parts(content):
             said = f"its {one.kind} {one.hash}"
             if not self._has(image, one):

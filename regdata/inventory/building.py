@@ -30,8 +30,6 @@ class Earlier(Protocol):
     def manifests(self) -> pd.DataFrame: ...
     @property
     def refers(self) -> References: ...
-    @property
-    def oddities(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,6 @@ def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]
     with workspace(
         **read,
         manifests=since.manifests,
-        linked=since.oddities.loc[since.oddities["what"] == "blob", ["hash"]].set_axis(["manifest_hash"], axis=1),
         digest=refers.digests,
         descriptor=refers.descriptors,
         edge=refers.edges.append_column("row", pa.array(np.arange(len(refers.edges)))),
@@ -131,11 +128,7 @@ def _completed(read: dict[str, pa.Table], since: Earlier) -> dict[str, pa.Table]
             ),
         )
         tables = [(work.sql(query).to_arrow_table(), table) for query, table in more]
-    # Of manifests that are not read again, what they list and mention is not looked for again.
-    known = since.oddities[since.oddities["what"].isin(["blob", "link", "stops"])]
-    odd = read["read_oddities"]
-    again = pa.Table.from_pandas(known, preserve_index=False).cast(odd.schema)
-    return {"read_oddities": pa.concat_tables([odd, again])} | {
+    return {
         f"read_{name}": pa.concat_tables([table, found.select(table.column_names).cast(table.schema)])
         for name, (found, table) in zip(names, tables, strict=True)
     }

@@ -18,17 +18,25 @@ create table tag as
 select t.id, i.image, t.tag_name, d.digest, t.error
 from tags t join image i using (image_name) left join digest d on d.hash = t.tag_hash;
 
--- A node is a manifest of a repository: the same digest in two repositories is two nodes. A subject that nobody knows is 0.
+-- The other digests of what a repository has by several, each of them and itself.
+create table called as
+with stored as (
+    select image, digest as name, target as digest from odd where what in ('alias', 'same')
+    union
+    select image, target, target from odd where what in ('alias', 'same')
+)
+select a.image, a.name, b.name as digest from stored a join stored b using (image, digest);
+
+-- A node is a manifest of a repository: the same digest in two repositories is two nodes. A subject that nobody knows is 0; of
+-- several digests of a subject it is the first that a manifest has.
 create table node as
-select (row_number() over (order by i.image, d.digest))::integer as node, i.image, d.digest, coalesce(s.digest, if(m.subject_hash is null, null, 0)) as subject, m.error, m.kind, m.pushed
-from (
-    select image_name, manifest_hash, subject_hash, error, kind, pushed from manifests
-    union all
-    -- Those that are linked as blobs alone, where the frame leaves them out.
-    select distinct image_name, hash, null, null, null, null
-    from oddities where what = 'blob' and (image_name, hash) not in (select (image_name, manifest_hash) from manifests)
-) m
-join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash;
+with given as (
+    select i.image, d.digest, coalesce(s.digest, if(m.subject_hash is null, null, 0)) as subject, m.error, m.kind, m.pushed
+    from manifests m join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash
+),
+known as (select c.image, c.name, min(c.digest) as digest from called c semi join given using (image, digest) group by all)
+select (row_number() over (order by g.image, g.digest))::integer as node, g.image, g.digest, coalesce(k.digest, g.subject) as subject, g.error, g.kind, g.pushed
+from given g left join known k on k.image = g.image and k.name = g.subject;
 
 create table as_blob as
 select n.node from node n join odd o on o.what = 'blob' and o.image = n.image and o.digest = n.digest;

@@ -6,7 +6,6 @@
 -- a registry that deletes a manifest takes the repository's link to a blob of that digest with it (distribution 2.x), and by
 -- whatever other algorithm's digest that is named it leads to that link.
 create table child as
-with alias as (select image, digest as name, target as digest from odd where what = 'alias')
 select p.node as src, c.node as dst
 from (from refers semi join (select digest as blob from node) using (blob)) r
 join node p on p.digest = r.manifest
@@ -14,7 +13,7 @@ join node c on c.image = p.image and c.digest = r.blob
 where p.node <> c.node
 union
 select p.node, c.node
-from alias a
+from called a
 join refers r on r.blob = a.name
 join node p on p.image = a.image and p.digest = r.manifest
 join node c on c.image = a.image and c.digest = a.digest

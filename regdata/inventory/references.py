@@ -11,6 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from regdata.sources.manifest import Reference
+from regdata.sources.mediatypes import is_manifest
 from regdata.tables.workspace import run_file, to_frame, workspace
 
 # Rows that are written out at a time.
@@ -75,6 +77,21 @@ class References:
         for column in columns:
             table = table.set_column(table.column_names.index(column), column, self.hashes(table[column]))
         return to_frame(table)
+
+    def leading(self, indexes: list[str]) -> Iterator[tuple[str, Reference]]:
+        """Manifests' digests with what they refer to, of what may lead to other manifests (regdata.sources.leads): all
+        that ``indexes`` list, of others what says that it is one, and what their texts mention."""
+        names = ("reference_kind", "media_type")
+        said = list(zip(*(self.descriptors[name].to_pylist() for name in names), strict=True))
+        leading = {pair for pair in set(said) if pair[0] in ("manifest", "mention") or is_manifest(pair[1])}
+        numbers = pa.array([number for number, pair in enumerate(said) if pair in leading], pa.int32())
+        is_index = pc.is_in(self.digests["hash"], pa.array(indexes, pa.large_string()))
+        lists = pc.is_in(self.edges["manifest"], self.digests["digest"].filter(is_index).combine_chunks())
+        edges = self.edges.filter(pc.or_(pc.is_in(self.edges["descriptor"], numbers), lists))
+        found = self.descriptors.take(edges["descriptor"])
+        hashes = (self.hashes(column).to_pylist() for column in (edges["manifest"], found["digest"]))
+        for manifest, digest, number in zip(*hashes, edges["descriptor"].to_pylist(), strict=True):
+            yield manifest, Reference(digest, said[number][0], None, said[number][1], None)
 
     def flat(self) -> Iterator[pa.Table]:
         """manifest_hash, reference_hash, reference_kind, reference_size, media_type, platform: BATCH rows at a time."""

@@ -13,10 +13,10 @@ from regdata.inventory.usage import observed
 from regdata.sources import processes, progress
 from regdata.sources.aside import Aside
 from regdata.sources.columns import Columns, merge
-from regdata.sources.folder import MAX_DOCUMENT
-from regdata.sources.manifest import may_be_manifest
+from regdata.sources.leads import MAX_DOCUMENT, NONE, Leads, leads, may_be_manifest
+from regdata.sources.manifest import Reference
 from regdata.sources.site import Site
-from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged
+from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged, Unread
 from regdata.sources.storage import Storage
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def leftovers(columns: Columns, store: Store, since: Inventory | None) -> Iterat
         known |= set(since.oddities.loc[since.oddities["what"] == "manifest", "hash"])
     for digest, size in zip(blobs["blob_hash"], blobs["blob_size"], strict=True):
         is_bare = digest not in seen and size <= MAX_DOCUMENT
-        if is_bare and (digest in known or may_be_manifest(store.content(digest) or b"")):
+        if is_bare and (digest in known or may_be_manifest(store.document(digest) or b"")):
             yield digest
 
 
@@ -144,14 +144,29 @@ def can_set_aside(site: Site) -> bool:
 
 
 def files_of(since: Inventory) -> Unchanged:
-    """Size and date of each manifest's file, by repository and digest; not where a new look may tell more."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    manifests = since.manifests[since.manifests["error"].isna()]
+    """The manifests that need not be read again, by repository and digest; not those of which a new look may tell more,
+    or of which more is to be told."""
+    found: dict[str, dict[str, Unread]] = {}
+    stops = since.oddities.loc[since.oddities["what"] == "stops", "hash"]
+    manifests = since.manifests[since.manifests["error"].isna() & ~since.manifests["manifest_hash"].isin(stops)]
     # An image without a date and a platform may have been without its config.
     known = manifests[["created", "platform"]].notna().any(axis=1) | (manifests["kind"] != "image")
     files = manifests[known].merge(since.blobs.dropna(), left_on="manifest_hash", right_on="blob_hash")
     columns = ("image_name", "manifest_hash", "blob_size", "blob_date")
+    led = _leads(since)
     # As plain as the process needs it that reads them.
-    for name, digest, *file in zip(*(files[column].tolist() for column in columns), strict=True):
-        found.setdefault(name, {})[digest] = tuple(file)
+    for name, digest, size, date in zip(*(files[column].tolist() for column in columns), strict=True):
+        found.setdefault(name, {})[digest] = Unread(size, date, led.get(digest, NONE))
     return found
+
+
+def _leads(since: Inventory) -> dict[str, Leads]:
+    """What each manifest leads to, of those that lead anywhere."""
+    manifests = since.manifests[["manifest_hash", "kind", "subject_hash"]].drop_duplicates("manifest_hash")
+    kinds = dict(zip(manifests["manifest_hash"], manifests["kind"], strict=True))
+    subjects = manifests.dropna(subset="subject_hash")
+    lists: dict[str, list[Reference]] = {digest: [] for digest in subjects["manifest_hash"]}
+    for digest, reference in since.refers.leading([digest for digest, kind in kinds.items() if kind == "index"]):
+        lists.setdefault(digest, []).append(reference)
+    named = dict(zip(subjects["manifest_hash"], subjects["subject_hash"], strict=True))
+    return {digest: leads(kinds.get(digest), named.get(digest), listed) for digest, listed in lists.items()}

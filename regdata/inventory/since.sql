@@ -1,13 +1,12 @@
 -- What an earlier inventory knows of the manifests that were not read again, as if they had been. Reads read_revisions,
--- read_contents, manifests (the earlier ones), linked (those of them that are linked as blobs alone, which no revision shows), digest,
--- descriptor and edge (regdata.references.References), counted(contents, descriptors).
+-- read_contents, manifests (the earlier ones), digest, descriptor and edge (regdata.references.References), counted(contents, descriptors).
 
 create temp table again as
 select (row_number() over (order by manifest_hash) - 1 + (select contents from counted))::integer as number, *
 from (
     select distinct on (manifest_hash) manifest_hash, media_type, manifest_size, kind, created, platform, subject_hash, error, labels
     from manifests semi join (
-        (select manifest_hash from read_revisions union select manifest_hash from linked) anti join read_contents using (manifest_hash)
+        (select manifest_hash from read_revisions) anti join read_contents using (manifest_hash)
     ) using (manifest_hash)
 );
 

@@ -210,10 +210,10 @@ class _Reading:
         """Repository, digest of another algorithm than sha256, and what that stands for: a registry tells by which one
         it stores the blob."""
         named = dict.fromkeys(
-            (name, reference.hash)
+            (name, other)
             for name, digest in revisions
-            for reference in contents[digest].references
-            if reference.kind != "mention" and not reference.hash.startswith("sha256:")
+            for other in contents[digest].named
+            if not other.startswith("sha256:")
         )
         targets = self.pool.map(lambda pair: self.registry.stored_as(*pair), named)
         return ((*pair, target) for pair, target in zip(named, targets, strict=True) if target)

@@ -7,28 +7,25 @@ algorithm than sha256 is an alias of the blob that the link holds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from regdata.sources.columns import Columns
 from regdata.sources.files import ABSENT
-from regdata.sources.layout import Layout
+from regdata.sources.layout import Layout, document
+from regdata.sources.leads import MAX_DOCUMENT, NONE, Leads, leads_of, may_be_manifest
 from regdata.sources.manifest import (
     Content,
     matches,
-    may_be_manifest,
     parse_config,
     parse_manifest,
-    perhaps_manifests,
     printable,
     unreadable,
     with_config,
 )
 from regdata.sources.source import Part
 
-# What registries and clients refuse to read (distribution's maxManifestBodySize, containers/image's
-# MaxConfigBodySize): a manifest can claim that a layer of gigabytes is its config.
-MAX_DOCUMENT = 4 * 1024 * 1024
 _BATCH = 500
 MISSING = "missing from the store"
 _TOO_LARGE = f"larger than {MAX_DOCUMENT} bytes"
@@ -49,12 +46,8 @@ class Reading:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.columns = Columns()
-        # What each manifest that was read lists as manifests, as what may be one, or only mentions, and which can't be
-        # read.
-        self.children: dict[str, list[str]] = {}
-        self.perhaps: dict[str, list[str]] = {}
-        self.mentions: dict[str, list[str]] = {}
-        self.opaque: set[str] = set()
+        self.leads: dict[str, Leads] = {}  # of each manifest that leads anywhere
+        self.opaque: set[str] = set()  # those that can't be read
         self.seen: set[str] = set()
 
     def read(self, part: Part) -> Columns:
@@ -65,15 +58,23 @@ class Reading:
         """
         repositories = [self._repository(name) for name in part.repositories]
         digests = dict.fromkeys(digest for repository in repositories for digest in repository.manifests)
-        self._add_contents(digest for digest in digests if not self.layout.is_same(digest, part.files))
+        same = {digest for digest in digests if self._is_same(digest, part)}
+        self.leads.update((digest, part.files[digest].leads) for digest in same)
+        self._add_contents(digest for digest in digests if digest not in same)
         for repository in repositories:
             self._add_linked_as_blobs(repository)
+            self._add_names(repository)
             self._add_links(repository)
         for folder in self.layout.strays(part.prefixes):
             self._odd(None, "stray", printable(folder))
         for row in self.layout.sizes(part.prefixes):
             self.columns.add("blobs", row)
         return self.columns
+
+    def _is_same(self, digest: str, part: Part) -> bool:
+        """Whether a manifest's file is as it was when it was read before."""
+        known = part.files.get(digest)
+        return known is not None and self.layout.files.stat(self.layout.blob(digest)) == (known.size, known.date)
 
     def _repository(self, name: str) -> Repository:
         self.columns["repositories"]["image_name"].append(name)
@@ -116,12 +117,26 @@ class Reading:
 
     def _led_to(self, digest: str, repository: Repository) -> Iterator[str]:
         """What a manifest lists as one, or as something else though its bytes are one."""
-        yield from self.children.get(digest, ())
-        for other in self.perhaps.get(digest, ()):
+        leads = self.leads.get(digest, NONE)
+        yield from leads.manifests
+        for other in leads.perhaps:
             if other not in repository.manifests and self.layout.layer(repository.name, other) is not None:
-                data = self._document(repository.aliases.get(other, other))
-                if isinstance(data, bytes) and may_be_manifest(data):
+                data = document(self.layout.files, self.layout.blob(repository.aliases.get(other, other)))
+                if data and may_be_manifest(data):
                     yield other
+
+    def _add_names(self, repository: Repository) -> None:
+        """The digests by which manifests are named here, but not served: their bytes tell."""
+        named = {name for digest in repository.manifests for name in self.leads.get(digest, NONE).named}
+        unknown = named - repository.manifests.keys() - repository.aliases.keys()
+        algorithms = {name.partition(":")[0] for name in unknown} & {"sha384", "sha512"}
+        for digest in repository.manifests if algorithms else ():
+            stored = repository.aliases.get(digest, digest)
+            data = self._document(stored)
+            if isinstance(data, bytes):
+                names = {f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}" for algorithm in algorithms}
+                for name in sorted(names & unknown):
+                    self._odd(repository.name, "same", name, stored)
 
     def _add_links(self, repository: Repository) -> None:
         """Blobs that the repository holds and that something in it may need in a way that can't be read."""
@@ -129,7 +144,7 @@ class Reading:
             linked: Iterable[str] = self.layout.layers(repository.name)
         else:
             mentioned = dict.fromkeys(
-                other for digest in repository.manifests for other in self.mentions.get(digest, ())
+                other for digest in repository.manifests for other in self.leads.get(digest, NONE).mentions
             )
             linked = [digest for digest in mentioned if self.layout.layer(repository.name, digest) is not None]
         for digest in linked:
@@ -144,12 +159,8 @@ class Reading:
             self.seen.add(content.manifest_hash)
             if content.error and not content.error.startswith("unknown media type"):
                 self.opaque.add(content.manifest_hash)
-            if perhaps := perhaps_manifests(content):
-                self.perhaps[content.manifest_hash] = perhaps
-            for reference in content.references:
-                kept = {"mention": self.mentions, "manifest": self.children}
-                if reference.kind in kept:
-                    kept[reference.kind].setdefault(content.manifest_hash, []).append(reference.hash)
+            if (leads := leads_of(content)) is not NONE:
+                self.leads[content.manifest_hash] = leads
 
     def _contents(self, digests: Iterable[str], aliases: dict[str, str]) -> Iterator[Content]:
         rest = iter(digests)

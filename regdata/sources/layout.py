@@ -10,16 +10,18 @@ repositories/<name>/_uploads/<id>/startedat
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 from regdata.errors import StorageError
-from regdata.sources.files import Files
+from regdata.sources.files import ABSENT, Files
+from regdata.sources.leads import BLANKS, MAX_DOCUMENT
 from regdata.sources.manifest import is_digest, printable
 from regdata.sources.names import is_repository, is_tag
 from regdata.sources.paths import blob_path, layers_path, revision_path
 
 _MAX_LINK = 256
 _LINK = len("sha256:") + 64
+_FIRST = 64
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -166,10 +168,6 @@ class Layout:
                     found[f"{algorithm}:{hex_}"] = linked.mtime
         return found
 
-    def is_same(self, digest: str, files: Mapping[str, tuple[int, int]]) -> bool:
-        """Whether a blob's file has the size and date that ``files`` says."""
-        return digest in files and self.files.stat(self.blob(digest)) == files[digest]
-
     def sizes(self, prefixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
         """Digest, bytes and date of each blob in these folders."""
         stat = self.files.stat
@@ -178,3 +176,18 @@ class Layout:
             for hex_ in self.files.names(folder):
                 if _HEX.fullmatch(hex_) and (found := stat(f"{folder}/{hex_}/data")) is not None:
                     yield f"sha256:{hex_}", *found
+
+
+def document(files: Files, path: str) -> bytes | None:
+    """The bytes of what may be a manifest, none of anything else; None where there is nothing. Of anything else only
+    the beginning is read."""
+    begin = files.first(path, _FIRST)
+    if begin is None:
+        return None
+    if begin[0].lstrip(BLANKS)[:1] not in (b"", b"{"):
+        return b""
+    try:
+        data = files.read(path, MAX_DOCUMENT) or b""
+    except ABSENT:
+        return None
+    return data if data.lstrip(BLANKS).startswith(b"{") else b""

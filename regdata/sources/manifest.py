@@ -8,7 +8,7 @@ raises on odd content: what can't be understood becomes a row with an ``error``.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from datetime import datetime
 from threading import Lock
@@ -25,7 +25,6 @@ from regdata.sources.mediatypes import (
     OCI_INDEX,
     OCI_MANIFEST,
     SCHEMA1,
-    can_be_manifest,
     is_manifest,
     kind_of,
 )
@@ -61,10 +60,23 @@ _READ_AS: dict[str, gojson.Fields] = {
     OCI_INDEX: _LIST,
     OCI_ARTIFACT: {"blobs": _DESCRIPTORS},
 }
+_NAMED = gojson.struct({"digest": gojson.lenient(gojson.text)})
+
+
+def _subject(value: Any, before: Any) -> Any:
+    """What it belongs to, whatever else is wrong with that: no registry looks at it, and clients differ."""
+    if value is None:
+        return None
+    found = _NAMED(value, before) if isinstance(value, tuple) else before or {}
+    if is_digest(found.get("digest")) or not (named := _digests(value)):
+        return found
+    return found | {"digest": named[0]}
+
+
 _ASIDE: gojson.Fields = {
     "annotations": gojson.lenient(gojson.texts),
     "artifactType": gojson.lenient(gojson.text),
-    "subject": gojson.lenient(gojson.pointer(gojson.struct(_DESCRIPTOR))),
+    "subject": _subject,
 }
 _RUN = gojson.struct({"Labels": gojson.lenient(gojson.texts)})
 _CONFIG: gojson.Fields = {name: gojson.lenient(gojson.text) for name in (*_PLATFORM, "created")} | {
@@ -106,6 +118,13 @@ class Content(NamedTuple):
     stops: str | None
     references: tuple[Reference, ...]
     config_hash: str | None
+
+    @property
+    def named(self) -> Iterator[str]:
+        """The digests of what it refers to or belongs to, not of what it mentions."""
+        yield from (reference.hash for reference in self.references if reference.kind != "mention")
+        if self.subject_hash:
+            yield self.subject_hash
 
 
 class _Invalid(Exception):
@@ -343,14 +362,6 @@ def _descriptor(value: dict[str, Any], kind: str, where: str) -> Reference:
     return Reference(str(digest), kind, size, None if media_type is None else printable(media_type), platform)
 
 
-def perhaps_manifests(content: Content) -> list[str]:
-    """What it lists as something else, or names as its subject, and what a registry may all the same serve as a
-    manifest: it goes by the bytes alone."""
-    may_be = can_be_manifest if content.kind == "index" else is_manifest
-    listed = [one.hash for one in content.references if one.kind in ("config", "layer") and may_be(one.media_type)]
-    return [*listed, content.subject_hash] if content.subject_hash else listed
-
-
 def _platform(value: dict[str, Any]) -> str | None:
     """os/architecture[/variant]; "unknown/unknown" is how BuildKit marks an attestation."""
     parts = [printable(value.get(key) or "") for key in ("os", "architecture", "variant")]
@@ -381,15 +392,3 @@ def _epoch(value: object) -> int | None:
         return None if moment.tzinfo is None else int(moment.timestamp())
     except (ValueError, OverflowError):
         return None
-
-
-def may_be_manifest(data: bytes) -> bool:
-    """Whether a registry would take these bytes as a manifest: that has to say its schemaVersion."""
-    try:
-        document = gojson.parse(data) if data.lstrip().startswith(b"{") else None
-    except gojson.Mismatch:
-        return False
-    return isinstance(document, tuple) and any(gojson.member(name, _VERSION) for name, _ in document)
-
-
-_VERSION: gojson.Fields = {"schemaVersion": gojson.whole}

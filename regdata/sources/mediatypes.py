@@ -29,8 +29,6 @@ _SIGNATURES = (
 _ATTESTATIONS = ("application/vnd.in-toto", "application/vnd.dsse.envelope")
 _SBOMS = ("spdx", "cyclonedx", "syft")  # cosign's specs/SBOM_SPEC.md: text/spdx+json, application/vnd.cyclonedx…
 _FILE_SYSTEMS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
-# Of BuildKit's cache, which is an index of layers.
-_NEVER_MANIFESTS = (*_FILE_SYSTEMS, "application/vnd.buildkit.cacheconfig.")
 
 
 def plain(media_type: str) -> str:
@@ -41,11 +39,6 @@ def plain(media_type: str) -> str:
 def is_manifest(media_type: str | None) -> bool:
     """Whether what is listed with this type is a manifest by it; no type may be any."""
     return plain(media_type or "") in _LISTED_TYPES
-
-
-def can_be_manifest(media_type: str | None) -> bool:
-    """Whether an index may list a manifest with this type: a registry never looks at it."""
-    return not plain(media_type or "").startswith(_NEVER_MANIFESTS)
 
 
 def kind_of(artifact_type: str, config_type: str | None, types: Collection[str], *, is_attached: bool) -> str:

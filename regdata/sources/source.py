@@ -9,28 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from regdata.sources.columns import Columns
+
+if TYPE_CHECKING:  # it reads files, which are a source's
+    from regdata.sources.leads import Leads
+
+
+class Unread(NamedTuple):
+    """A manifest that need not be read again as long as its file has this size and date, and what it leads to."""
+
+    size: int
+    date: int
+    leads: Leads
 
 
 class Part(NamedTuple):
     """A share of the work: names of repositories, and two-hex folders of ``blobs/sha256``.
 
     ``known``: manifests (repository, digest) to be looked for though no tag may lead to them; the store shows all.
-    ``files``: manifests that are not read, so that they have no content, if their files have this size and date.
+    ``files``: manifests that are not read, so that they have no content, where their files are as they were.
     ``tags``: the tags of repositories that need not be asked for them.
     """
 
     repositories: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
     known: tuple[tuple[str, str], ...] = ()
-    files: Mapping[str, tuple[int, int]] = {}
+    files: Mapping[str, Unread] = {}
     tags: Mapping[str, list[str]] = {}
 
 
-# Size and date of the files of manifests that need not be read again, by repository and digest.
-Unchanged = Mapping[str, Mapping[str, tuple[int, int]]]
+# Manifests that need not be read again, by repository and digest.
+Unchanged = Mapping[str, Mapping[str, Unread]]
 NONE_UNCHANGED: Unchanged = {}
 
 
@@ -122,6 +133,9 @@ class Store(Source, Protocol):
 
     def content(self, digest: str) -> bytes | None:
         """The bytes of a blob; None where there is none."""
+
+    def document(self, digest: str) -> bytes | None:
+        """The bytes of a blob that may be a manifest, none of another; None where there is none."""
 
     def blob_sizes(self) -> dict[str, int]:
         """Bytes of every blob, by digest, as they are now."""

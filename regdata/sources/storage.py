@@ -17,7 +17,7 @@ from regdata.sources.columns import Columns
 from regdata.sources.dates import is_before
 from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
-from regdata.sources.layout import Layout
+from regdata.sources.layout import Layout, document
 from regdata.sources.manifest import printable
 from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
@@ -137,6 +137,11 @@ class Storage:
                 return self.files.read(self.layout.blob(digest))
             except ABSENT:
                 return None
+
+    def document(self, digest: str) -> bytes | None:
+        """The bytes of a blob that may be a manifest, none of another; None where there is none."""
+        with told(self.root):
+            return document(self.files, self.layout.blob(digest))
 
     def blob_sizes(self) -> dict[str, int]:
         """Bytes of every blob's file, by digest, as they are now."""

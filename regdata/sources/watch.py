@@ -13,14 +13,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from regdata.sources.dates import is_before
-from regdata.sources.files import ABSENT, Files, told
+from regdata.sources.files import Files, told
+from regdata.sources.layout import document
+from regdata.sources.leads import leads_of
 from regdata.sources.manifest import parse_manifest
 from regdata.sources.names import is_repository
 from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
 from regdata.sources.storage import Storage
 
-# A manifest is no larger (distribution's maxManifestBodySize).
-_MAX_MANIFEST = 4 * 1024 * 1024
 _ANY_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{64,128}")
 # Dates are whole seconds here, and the clock that gives them ticks coarsely.
 _TICK = 2
@@ -78,8 +78,8 @@ class _Bare(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """The digests in a document; parts: those of them that an image lists as its config and layers, which are read by
-    nobody for what they mention."""
+    """The digests in a document; parts: those of them that are an image's config and layers, which nobody reads for
+    what they mention."""
 
     digests: set[str]
     parts: set[str]
@@ -124,7 +124,7 @@ class Watch:
                 self._find_bare(name, now)
             for bare in self._unread.union(*(self._naming.get(name, ()) for name in names)):
                 if self._is_written(revision_path(bare.repository, bare.digest), now):
-                    self._mentioned |= self._mentions(bare.digest)[0]
+                    self._mentioned |= self._mentions(bare)[0]
         return Seen(frozenset(linked | (self.wanted & self._linked)), frozenset(self._mentioned))
 
     def is_linked(self, link: Link, now: int) -> bool:
@@ -180,45 +180,40 @@ class Watch:
         for algorithm in self._names(revisions_path(name), now):
             for digest in {*self._news(revisions_path(name), algorithm, now)} - known - bare:
                 bare.add(digest)
-                mentioned, whole = self._mentions(digest)
+                mentioned, whole = self._mentions(_Bare(name, digest))
                 for one in mentioned:
                     self._naming[one].add(_Bare(name, digest))
                 if not whole:
                     self._unread.add(_Bare(name, digest))
 
-    def _mentions(self, digest: str) -> tuple[set[str], bool]:
+    def _mentions(self, bare: _Bare) -> tuple[set[str], bool]:
         """A manifest needs what it mentions, and what that mentions: children may be pushed as blobs. The other:
         whether all is there that could mention more."""
-        todo, read, found, whole = [digest], set[str](), set[str](), True
+        todo, read, found, whole = [bare.digest], set[str](), set[str](), True
         while todo:
             one = todo.pop()
             if one not in read:
                 read.add(one)
-                said = self._said(one)
+                said = self._said(self._stored(bare.repository, one))
                 whole = whole and said is not None
                 found |= said.parts if said else set()
                 todo += said.digests - said.parts if said else ()
         return read | found, whole
 
+    def _stored(self, repository: str, digest: str) -> str:
+        """The digest by which a blob is stored that a repository has by this one."""
+        if digest.startswith("sha256:"):
+            return digest
+        return _read_link(self.files, self.root, repository, digest).target or digest
+
     def _said(self, digest: str) -> _Said | None:
         """What stands in what may be a manifest or an index; None where it is not there."""
         if digest not in self._read:
-            data = self._document(digest)
+            data = document(self.files, f"{self.root}/{blob_path(digest)}")
             if data is None:
                 return None
             self._read[digest] = _Said(digests_in(data), _parts(digest, data))
         return self._read[digest]
-
-    def _document(self, digest: str) -> bytes | None:
-        """The bytes of what may be a manifest or an index, none of anything else; None where there is nothing."""
-        path = f"{self.root}/{blob_path(digest)}"
-        begin = self.files.first(path, 64)
-        if begin is None:
-            return None
-        try:
-            return (begin[0].lstrip().startswith(b"{") and self.files.read(path, _MAX_MANIFEST)) or b""
-        except ABSENT:
-            return None
 
     def _is_written(self, path: str, now: int) -> bool:
         folder = f"{self.root}/{path}".removesuffix("/link")
@@ -259,7 +254,9 @@ def digests_in(document: bytes) -> set[str]:
     return {*_ANY_DIGEST.findall(text)}
 
 
-def _parts(digest: str, document: bytes) -> set[str]:
-    content = parse_manifest(digest, document, None) if b"layers" in document.lower() else None
-    listed = content.references if content and content.kind != "index" else ()
-    return {one.hash for one in listed if one.kind in ("config", "layer")}
+def _parts(digest: str, data: bytes) -> set[str]:
+    if b"layers" not in data.lower():
+        return set()
+    content = parse_manifest(digest, data, None)
+    listed = {one.hash for one in content.references if one.kind in ("config", "layer")}
+    return listed - {*leads_of(content).perhaps}

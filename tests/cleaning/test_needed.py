@@ -26,6 +26,7 @@ from regdata.sources.mediatypes import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from regdata.sources.site import Site
 from tests.support.helpers import age, listing, store_bytes
 from tests.support.odd import (
+    OCI_LAYER,
     config_bytes,
     descriptor,
     image_bytes,
@@ -99,6 +100,29 @@ def named_among_the_blobs(registry: LocalRegistry, image: str, where: str) -> No
     push_manifest(registry.url, image, "keep", json.dumps(outer).encode(), OCI_MANIFEST)
 
 
+def listed_as_layers(registry: LocalRegistry, image: str, media_type: str) -> None:
+    """An image in an index in an index, listed by other digests and types than theirs; it begins with blanks."""
+    inner = make_image([make_layer(image, 2000)], oci=True)
+    data = b"\r\n\t " * 20 + inner.manifest
+    for blob in inner.blobs:
+        push_blob(registry.url, image, blob.data)
+    for algorithm in ("sha384", "sha512"):
+        push_blob(registry.url, image, data, algorithm)
+        listed = descriptor(data, media_type, algorithm)
+        data = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}).encode()
+    push_manifest(registry.url, image, "keep", data, OCI_INDEX)
+
+
+def subject_of_a_child(registry: LocalRegistry, image: str) -> None:
+    """A child among the blobs names another manifest among them as its subject."""
+    subject, child = make_image([make_layer(image, 2000)], oci=True), config_bytes(image)
+    child = image_bytes(child, subject=subject.descriptor())
+    for data in (*(blob.data for blob in subject.blobs), subject.manifest, config_bytes(image), child):
+        push_blob(registry.url, image, data)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(child, OCI_MANIFEST)]}
+    push_manifest(registry.url, image, "keep", json.dumps(index).encode(), OCI_INDEX)
+
+
 def blob_data(registry: LocalRegistry, digest: str) -> Path:
     hex_ = digest.removeprefix("sha256:")
     return registry.base_path / f"docker/registry/v2/blobs/sha256/{hex_[:2]}/{hex_}/data"
@@ -128,7 +152,7 @@ NEEDED: dict[str, Callable[[LocalRegistry, str], object]] = {
     "grandchildren among the blobs": grandchildren_among_the_blobs,
     "children whose type is in capitals": partial(children_among_the_blobs, mediaType=OCI_MANIFEST.upper()),
     "children whose type has a parameter": partial(children_among_the_blobs, mediaType=f"{OCI_MANIFEST}; a=b"),
-    "children of another type": partial(children_among_the_blobs, mediaType="application/json"),
+    "children whose type is a layer's": partial(children_among_the_blobs, mediaType=OCI_LAYER),
     "a subject among the blobs": partial(named_among_the_blobs, where="subject"),
     "a manifest among the layers": partial(named_among_the_blobs, where="layers"),
 }
@@ -185,7 +209,9 @@ def blob_as_subject(registry: LocalRegistry, image: str) -> None:
 def test_our_own_collection_keeps_it(registry: LocalRegistry, conf: Conf) -> None:
     """Whatever is served is needed, in the second reading as in the first, and stays."""
     push(registry.url, "app", "old", old_image())
-    fills = [*NEEDED.values(), blob_as_subject]
+    types = (OCI_LAYER.upper(), "application/vnd.buildkit.cacheconfig.v0")
+    fills = [*NEEDED.values(), blob_as_subject, subject_of_a_child]
+    fills += [partial(listed_as_layers, media_type=media_type) for media_type in types]
     images = [f"needed/{number}" for number in range(len(fills))]
     for image, fill in zip(images, fills, strict=True):
         fill(registry, image)

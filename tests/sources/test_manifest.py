@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regdata.sources.columns import COLUMNS, Columns, merge
+from regdata.sources.leads import leads_of
 from regdata.sources.manifest import (
     Config,
     Content,
     is_digest,
     parse_config,
     parse_manifest,
-    perhaps_manifests,
     unreadable,
     with_config,
 )
@@ -255,6 +255,22 @@ def test_only_what_a_registry_looks_at_has_to_fit(document: dict[str, Any]) -> N
     assert content.subject_hash is None
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"digest": A_HASH, "size": "1"},
+        {"Digest": A_HASH, "platform": [], "mediaType": 5, "urls": 1},
+        {"digest": 5, "ref": f"shop/web@{A_HASH}"},
+        A_HASH,
+        [{"digest": A_HASH}],
+    ],
+)
+def test_a_subject_that_does_not_fit_is_one(subject: Any) -> None:
+    """No registry looks at it: what belongs to something for one client or another is no orphan."""
+    content = parse(image(subject=subject))
+    assert (content.error, content.subject_hash) == (None, A_HASH)
+
+
 def test_a_list_with_an_images_fields_is_a_list() -> None:
     """Registries read Docker's list as what it says, whatever else stands in it."""
     document = index(descriptor(CHILD_HASH, DOCKER_MANIFEST), mediaType=DOCKER_LIST, layers=[], config={"digest": 5})
@@ -266,7 +282,7 @@ def test_a_list_with_an_images_fields_is_a_list() -> None:
     ("document", "expected"),
     [
         (index(descriptor(CHILD_HASH, f"{OCI_MANIFEST}; charset=utf-8"), descriptor(A_HASH, OCI_MANIFEST.upper())), []),
-        (index(descriptor(CHILD_HASH, "application/json"), descriptor(A_HASH, LAYER)), [CHILD_HASH]),
+        (index(descriptor(CHILD_HASH, "application/json"), descriptor(A_HASH, LAYER)), [CHILD_HASH, A_HASH]),
         (image(layers=[descriptor(CHILD_HASH, OCI_MANIFEST), descriptor(A_HASH, "text/plain")]), [CHILD_HASH]),
         (image(subject=descriptor(CHILD_HASH, "")), [CHILD_HASH]),
     ],
@@ -275,7 +291,7 @@ def test_what_may_be_a_manifest_by_its_bytes(document: dict[str, Any], expected:
     """What an index lists is a manifest by its type, whatever its case and parameters, or may be one; an image's layers
     may if their type says so, and so may a subject."""
     content = parse(document)
-    assert perhaps_manifests(content) == expected
+    assert list(leads_of(content).perhaps) == expected
     assert {kind for hash_, kind in edges(content) if hash_ in (CHILD_HASH, A_HASH)} <= (
         {"layer", "mention"} if expected else {"manifest"}
     )

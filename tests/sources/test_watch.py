@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from regdata.demo.samples import Image, make_image, make_index, make_layer
-from regdata.sources.paths import blob_path, revision_path
+from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
+from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch
+from tests.support.odd import OCI_LAYER, config_bytes, descriptor, digest_of, image_bytes
 
 LAYER, OTHER = make_layer("layer", 100), make_layer("other", 100)
 CHILD = make_image([LAYER])
@@ -32,8 +35,19 @@ class Pushed:
             self.write(blob_path(image.digest), image.manifest)
 
     def pushed(self, image: Image) -> None:
-        self.write(blob_path(image.digest), image.manifest)
-        self.write(revision_path("shop/web", image.digest), image.digest.encode())
+        self.put(image.manifest)
+
+    def put(self, manifest: bytes) -> None:
+        digest = digest_of(manifest)
+        self.write(blob_path(digest), manifest)
+        self.write(revision_path("shop/web", digest), digest.encode())
+
+    def uploaded(self, data: bytes, algorithm: str) -> None:
+        """A blob, and the links by which a registry finds it."""
+        digest = digest_of(data)
+        self.write(blob_path(digest), data)
+        for name in {digest, digest_of(data, algorithm)}:
+            self.write(layer_path("shop/web", name), digest.encode())
 
     def write(self, path: str, data: bytes) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -81,3 +95,28 @@ def test_a_new_manifest(store: Pushed) -> None:
     watch = store.watch()
     store.pushed(CHILD)
     assert needed(watch, LAYER.digest)
+
+
+def test_a_manifest_behind_blanks(store: Pushed) -> None:
+    """However many blanks it begins with, it is one."""
+    watch = store.watch()
+    store.put(b"\r\n\t " * 500 + CHILD.manifest)
+    assert needed(watch, LAYER.digest)
+    assert not needed(watch, OTHER.digest)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+@pytest.mark.parametrize("way", ["manifests", "layers", "config", "subject", "a layer's type"])
+def test_a_manifest_among_the_blobs(store: Pushed, way: str, algorithm: str) -> None:
+    """What a new manifest names leads on to its own blobs, by whatever digest it is named and as what it is listed."""
+    store.uploaded(CHILD.manifest, algorithm)
+    watch = store.watch()
+    named = descriptor(CHILD.manifest, OCI_LAYER if way == "a layer's type" else OCI_MANIFEST, algorithm)
+    said = json.loads(image_bytes(config_bytes(way)))
+    if way in ("manifests", "a layer's type"):
+        said = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [named]}
+    else:
+        said[way] = [named] if way == "layers" else named
+    store.put(json.dumps(said).encode())
+    assert needed(watch, LAYER.digest)
+    assert not needed(watch, OTHER.digest)

@@ -1,0 +1,80 @@
+"""What manifests lead to, as a registry serves it: told here to all who read one.
+
+A registry looks at the bytes that a digest stands for, and at nothing that is said of them (distribution's
+registry/storage/manifeststore.go, Get): what an index lists as a layer may be a manifest, with layers of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from regdata.sources import gojson
+from regdata.sources.manifest import Content
+from regdata.sources.mediatypes import is_manifest
+
+# What registries and clients refuse to read (distribution's maxManifestBodySize, containers/image's
+# MaxConfigBodySize): a manifest can claim that a layer of gigabytes is its config.
+MAX_DOCUMENT = 4 * 1024 * 1024
+BLANKS = b" \t\r\n"  # JSON's own
+_VERSION: gojson.Fields = {"schemaVersion": gojson.whole}
+
+
+class Listed(Protocol):
+    """A digest in a manifest; see `regdata.sources.manifest.Reference`."""
+
+    @property
+    def hash(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def media_type(self) -> str | None: ...
+
+
+class Leads(NamedTuple):
+    """Digests by which a manifest leads to others: ``manifests``, which it lists as such; ``perhaps``, which are
+    manifests if their bytes are; and ``mentions``, which only stand in its text."""
+
+    manifests: tuple[str, ...] = ()
+    perhaps: tuple[str, ...] = ()
+    mentions: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Those of what may be manifests."""
+        return self.manifests + self.perhaps
+
+
+NONE = Leads()
+
+
+def leads_of(content: Content) -> Leads:
+    """What a manifest that was read leads to: one that is not understood may lead to whatever it names, but schema 1
+    lists layers alone."""
+    is_unknown = content.kind is None and content.stops == "all"
+    return leads("index" if is_unknown else content.kind, content.subject_hash, content.references)
+
+
+def leads(kind: str | None, subject: str | None, references: Iterable[Listed]) -> Leads:
+    """What a manifest of this kind leads to by what it refers to. Its subject may be anything that has bytes; so may
+    what an index lists, while an image says of its layers what they are."""
+    manifests, perhaps, mentions = [], [], []
+    for one in references:
+        if one.kind == "manifest":
+            manifests.append(one.hash)
+        elif one.kind == "mention":
+            mentions.append(one.hash)
+        elif kind == "index" or is_manifest(one.media_type):
+            perhaps.append(one.hash)
+    if subject:
+        perhaps.append(subject)
+    return Leads(tuple(manifests), tuple(perhaps), tuple(mentions)) if manifests or perhaps or mentions else NONE
+
+
+def may_be_manifest(data: bytes) -> bool:
+    """Whether a registry would take these bytes as a manifest: that has to say its schemaVersion."""
+    try:
+        read = gojson.parse(data) if data.lstrip(BLANKS).startswith(b"{") else None
+    except gojson.Mismatch:
+        return False
+    return isinstance(read, tuple) and any(gojson.member(name, _VERSION) for name, _ in read)
