@@ -242,8 +242,7 @@ def test_failing_run(clear: Clear, folder: Path) -> None:
     assert not (run / "after").exists()
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("reader", ["a full disk", "nobody"])
+@pytest.mark.parametrize(("reader", "unbuffered"), [("a full disk", ""), ("nobody", "1")])
 def test_output_that_nobody_takes(folder: Path, reader: str, unbuffered: str) -> None:
     """Where what is said can't be printed, the page is there all the same, and the exit code is the run's."""
     write_notebook(folder / "nb" / "delete.ipynb", RECORD)
