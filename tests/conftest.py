@@ -51,10 +51,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What stands on a real registry, kernel or browser is marked `real`: `make check` leaves it out."""
+    """What stands on a real registry, kernel or browser is marked `real`: `make check` leaves it out. What is `long`
+    comes first, for no worker to have it left when the others are done."""
     for item in items:
         if isinstance(item, pytest.Function) and not REAL.isdisjoint(item.fixturenames):
             item.add_marker("real")
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,7 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield busy, regdata.plan(regdata.scan(config), "tag_name like 'old%'"), config
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(max_examples=max(EXAMPLES // 10, 5), deadline=None, suppress_health_check=list(HealthCheck))
 @example(made=[Push("new-0", make_index([ONE]), 1, True, 0)], batch=200)  # whose child the cache knows

@@ -81,6 +81,7 @@ def test_scene(runner: Runner, new_scene: NewScene) -> None:
     assert broken(scene.base_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("moment", "store"), [("line", True), ("delete", True), ("delete", False)])
 def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -> None:
     """Killed after a line of the journal, or before it could write down a deletion, another run finishes its work. Of

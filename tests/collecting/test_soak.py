@@ -9,6 +9,7 @@ import pytest
 from tests.support.soak import soak
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "runs"), [("own", 1), ("later", 2), ("gc-command", 1)])
 def test_soak(tools: None, tmp_path: Path, how: str, runs: int) -> None:
     """Clients push images that share layers, indexes and referrers, mount, upload slowly, are stopped and continued;

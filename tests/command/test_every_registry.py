@@ -98,6 +98,7 @@ def in_process(way: Way) -> tuple[Callable[[], object], ...]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("set_up", "ways"),

@@ -105,6 +105,7 @@ def test_make_lab(filled_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "demo/notebooks").exists()
 
 
+@pytest.mark.long
 def test_from_an_address_to_a_report(demo_registry: LocalRegistry, page: Page, tmp_path: Path) -> None:
     """init, lab, a condition chosen, typed, completed and saved, a clean-up that lists, the report: nothing glares,
     and nothing is changed in the registry."""

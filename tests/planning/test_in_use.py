@@ -93,6 +93,7 @@ def condition_of(tags: set[Tag]) -> str:
     return f"image_name || ':' || tag_name in ({names})" if tags else "2=1"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
