@@ -22,8 +22,8 @@ from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import vanished
 from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, needed_again, verify, verify_gone, verify_pushed
-from regdata.collecting.aftermath import remove_empty
-from regdata.collecting.commands import Collection, Goes, collect
+from regdata.collecting.aftermath import Goes, remove_empty
+from regdata.collecting.commands import Collection, collect
 from regdata.collecting.flight import Flight, in_flight
 from regdata.collecting.own import (
     Promise,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
 from regdata.collecting.sweep import WAIT
-from regdata.errors import CleanupError, RegistryError
+from regdata.collecting.unlinked import known
+from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
 from regdata.show.words import count
 from regdata.sources.claims import Claims
 from regdata.sources.site import Site
+from regdata.sources.storage import Storage
 
 # How often a cache that was made to forget a claim is asked whether it did, on connections of their own.
 REPLICAS = 8
+_BEFORE_A_PUSH = (
+    "Its cache may go on claiming what was collected, and a push that uses it would be broken: restart the registry "
+    "(or flush its Redis), then run again (clear.py orphans del is enough), which has it forget that first"
+)
 
 
 class Claimed(NamedTuple):
@@ -103,6 +109,78 @@ def held(blobs: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]]) -> l
         "that no tag leads to, which the API does not show, or what is outside registry.repositories hold them, or "
         "gc-command collects another store. Without "
         "base_path the bytes predicted are the most that can be freed"
+    ]
+
+
+class Goes(NamedTuple):
+    """What gc-command is to take. links: by which images (image, digest) have the blobs that are to be freed; the
+    registry's cache is made to forget them. manifests: digests of manifests' bytes, which are put back where the
+    registry is not restarted by gc-after: its cache knows them, and it would not store the same again."""
+
+    links: Sequence[tuple[str, str]]
+    manifests: Sequence[str] = ()
+
+
+class Cache(NamedTuple):
+    """What the registry's cache said after gc-command. lives: whether it is that of before; silent: why it can't be
+    told; unlinked: see `_unlinked`."""
+
+    claimed: Claimed = Claimed()
+    left: Sequence[tuple[str, str]] = ()
+    lives: bool = False
+    silent: str = ""
+    unlinked: Sequence[str] = ()
+
+    @property
+    def may_know(self) -> bool:
+        """Whether it may know manifests' bytes that were collected."""
+        return bool(self.lives or self.silent or self.claimed.left or self.claimed.cleared)
+
+    def errors(self, storage: Storage | None) -> list[str]:
+        """What is to be done about it. In a ``storage`` that can be changed manifests' bytes are put back."""
+        claimed = self.claimed.error if self.claimed.left or (self.claimed.cleared and not storage) else []
+        return [*([self.silent] if self.silent else []), *claimed, *self.unlinked]
+
+
+def made_to_forget(
+    site: Site,
+    storage: Storage | None,
+    goes: Goes,
+    freed: Mapping[str, int] | None,
+    lives: Callable[[], bool],
+    *,
+    ended: bool,
+) -> Cache:
+    """Has the registry's cache forget what it claims of what is gone, however the commands ended; it is waited for
+    where gc-after ``ended`` well."""
+    try:
+        gone = goes.links if freed is None else _linked(site, goes, freed)
+        claimed, left = clear(site, gone, seconds=site.start_time if ended else 0)
+        unlinked = [] if storage is None else _unlinked(site, storage, gone, {*(freed or {})} - {*goes.manifests})
+        return Cache(claimed, left, lives(), unlinked=unlinked)
+    except RegdataError as error:
+        return Cache(silent=f"{error}. {_BEFORE_A_PUSH}")
+
+
+def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Where that which is gone was linked; what was not to go may be among it."""
+    foreseen = {digest for _, digest in goes.links} | {*goes.manifests}
+    found = [one for one in goes.links if one[1] in freed]
+    if others := freed.keys() - foreseen:
+        names = site.store.repositories()
+        found += [(image, digest) for image in names for digest in site.store.links(image) if digest in others]
+    return found
+
+
+def _unlinked(site: Site, storage: Storage, links: Iterable[tuple[str, str]], gone: set[str]) -> list[str]:
+    """What is to be done about blobs that were collected and that no repository linked, but one may claim."""
+    claimed = known(Claims(site.registry), storage, gone - {digest for _, digest in links})
+    if not claimed:
+        return []
+    return [
+        f"the registry's cache knows {count(len(claimed), 'blob')} that were collected and that no repository linked "
+        f"(such as {min(claimed)}), or the login may not ask: a folder of one may have been removed by hand, and a "
+        "push into it would be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
     ]
 
 

@@ -11,17 +11,16 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-from regdata.collecting.aftermath import Claimed, check_up, clear, held
-from regdata.collecting.probes import canary
+from regdata.collecting.aftermath import Cache, Goes, check_up, clear, held, made_to_forget
+from regdata.collecting.probes import REMEMBERS, Say, canary, remembers
 from regdata.collecting.sweep import SPARED
 from regdata.collecting.twins import Twins, twins_of
-from regdata.collecting.unlinked import known
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
 from regdata.inventory.scan import can_set_aside
@@ -44,10 +43,6 @@ _LINKS = 1000
 COMMAND = "gc-command"
 # What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
 _OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
-_BEFORE_A_PUSH = (
-    "Its cache may go on claiming what was collected, and a push that uses it would be broken: restart the registry, "
-    "then run again (clear.py orphans del is enough), which has it forget that first"
-)
 
 
 @dataclass(frozen=True)
@@ -101,15 +96,6 @@ def check_commands(config: Config) -> None:
             )
 
 
-class Goes(NamedTuple):
-    """What gc-command is to take. links: by which images (image, digest) have the blobs that are to be freed; the
-    registry's cache is made to forget them. manifests: digests of manifests' bytes, which are put back where the
-    registry is not restarted by gc-after: its cache knows them, and it would not store the same again."""
-
-    links: Sequence[tuple[str, str]]
-    manifests: Sequence[str] = ()
-
-
 def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes]) -> Collection:
     """gc-before, gc-command, gc-after.
 
@@ -135,7 +121,7 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
         if goes is None:
             return _put_off(commands, site, started=ended and bool(config.gc_after))
         freed, failed = measured(), bool(commands.errors)
-        cache = _Cache() if failed and freed == {} else _made_to_forget(site, storage, goes, freed, lives, ended=ended)
+        cache = Cache() if failed and freed == {} else made_to_forget(site, storage, goes, freed, lives, ended=ended)
         if commands.exit_code or cache.may_know:
             twins.put_back()
         if commands.exit_code:  # what it has left running may go on taking them
@@ -152,55 +138,16 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
     return Collection(True, commands.exit_code, commands.output, freed, notes, errors, spared=twins.back)
 
 
-class _Cache(NamedTuple):
-    """What the registry's cache said after gc-command. lives: whether it is that of before; silent: why it can't be
-    told; unlinked: see `_unlinked`."""
-
-    claimed: Claimed = Claimed()
-    left: Sequence[tuple[str, str]] = ()
-    lives: bool = False
-    silent: str = ""
-    unlinked: Sequence[str] = ()
-
-    @property
-    def may_know(self) -> bool:
-        """Whether it may know manifests' bytes that were collected."""
-        return bool(self.lives or self.silent or self.claimed.left or self.claimed.cleared)
-
-    def errors(self, storage: Storage | None) -> list[str]:
-        """What is to be done about it. In a ``storage`` that can be changed manifests' bytes are put back."""
-        claimed = self.claimed.error if self.claimed.left or (self.claimed.cleared and not storage) else []
-        return [*([self.silent] if self.silent else []), *claimed, *self.unlinked]
+def check_forgets(config: Config, site: Site, repository: str, say: Say) -> None:
+    """Raises CleanupError where the cache of a registry that is not restarted can't be made to forget what gc-command
+    takes; ``say``: see `check_online`."""
+    if storage := changeable(config, site):
+        _check_forgets(Claims(site.registry), storage, repository, say)
 
 
-def _made_to_forget(
-    site: Site,
-    storage: Storage | None,
-    goes: Goes,
-    freed: Mapping[str, int] | None,
-    lives: Callable[[], bool],
-    *,
-    ended: bool,
-) -> _Cache:
-    """Has the registry's cache forget what it claims of what is gone, however the commands ended; it is waited for
-    where gc-after ``ended`` well."""
-    try:
-        gone = goes.links if freed is None else _linked(site, goes, freed)
-        claimed, left = clear(site, gone, seconds=site.start_time if ended else 0)
-        unlinked = [] if storage is None else _unlinked(site, storage, gone, {*(freed or {})} - {*goes.manifests})
-        return _Cache(claimed, left, lives(), unlinked=unlinked)
-    except RegdataError as error:
-        return _Cache(silent=f"{error}. {_BEFORE_A_PUSH}")
-
-
-def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Where that which is gone was linked; what was not to go may be among it."""
-    foreseen = {digest for _, digest in goes.links} | {*goes.manifests}
-    found = [one for one in goes.links if one[1] in freed]
-    if others := freed.keys() - foreseen:
-        names = site.store.repositories()
-        found += [(image, digest) for image in names for digest in site.store.links(image) if digest in others]
-    return found
+def _check_forgets(claims: Claims, storage: Storage, repository: str, say: Say) -> None:
+    if remembers(claims, storage, repository, say):
+        raise CleanupError(f"{claims.registry.display} {REMEMBERS}")
 
 
 def _canary(
@@ -210,23 +157,19 @@ def _canary(
     names = site.store.repositories() if storage and config.gc_after else []
     if not (storage and names):
         return lambda: False
+    claims = Claims(site.registry)
     try:
-        return stack.enter_context(canary(Claims(site.registry), storage, names[0], record.journal))
+        knows = stack.enter_context(canary(claims, storage, names[0], record.journal))
     except RegistryError as error:
         told = f"the registry does not answer whether it has a blob, so nothing was collected: {error}"
         raise CleanupError(told) from None
 
+    def lives() -> bool:
+        if found := knows():
+            _check_forgets(claims, storage, names[0], record.journal)
+        return found
 
-def _unlinked(site: Site, storage: Storage, links: Iterable[tuple[str, str]], gone: set[str]) -> list[str]:
-    """What is to be done about blobs that were collected and that no repository linked, but one may claim."""
-    claimed = known(Claims(site.registry), storage, gone - {digest for _, digest in links})
-    if not claimed:
-        return []
-    return [
-        f"the registry's cache knows {count(len(claimed), 'blob')} that were collected and that no repository linked "
-        f"(such as {min(claimed)}), or the login may not ask: a folder of one may have been removed by hand, and a "
-        "push into it would be broken. Restart the registry now, and have gc-after do so (or flush its Redis)"
-    ]
+    return lives
 
 
 def _told(ready: Callable[[], Goes], errors: list[str]) -> Goes | None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from regdata.collecting import trash
 from regdata.collecting.aftermath import check_up
-from regdata.collecting.commands import Collection, Commands, check_commands
+from regdata.collecting.commands import Collection, Commands, check_commands, check_forgets
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.probes import Say, canary, check_online, remove_left
 from regdata.config import Config
@@ -46,11 +46,12 @@ def check_collector(config: Config, site: Site, images: list[str], say: Say = la
     ``say``: see `check_online`.
     """
     check_somebody_collects(config, site)
-    if not config.gc_command and not stops(config):
-        within = site.registry.reach.repositories
-        names = images or [name for name in site.source.repositories() if means(within, name)]
-        for name in names[:1]:
-            _check_running(config, site, name, say)
+    if config.gc_after if config.gc_command else stops(config):
+        return
+    within = site.registry.reach.repositories
+    names = images or [name for name in site.source.repositories() if means(within, name)]
+    for name in names[:1]:
+        (check_forgets if config.gc_command else _check_running)(config, site, name, say)
 
 
 def check_somebody_collects(config: Config, site: Site) -> None:
@@ -175,7 +176,7 @@ def undo_own(config: Config, site: Site) -> list[str]:
     if folder is None:
         return []
     for past in past_runs(config):
-        for image, digest in () if past.ended_well else past.probes:
+        for image, digest in () if past.ended_well else reversed(past.probes):
             remove_left(site.registry, folder, image, digest)
     if config.gc_command:  # else it counts, as what is due
         trash.empty(trash.half_freed(Aside(folder)))

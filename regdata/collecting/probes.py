@@ -14,11 +14,13 @@ from contextlib import contextmanager, suppress
 from os.path import dirname
 from typing import Any, NamedTuple
 
-from regdata.errors import CleanupError, RegistryError
+from regdata.collecting.unlinked import nobodys
+from regdata.errors import AccessError, CleanupError, RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.claims import Claims
 from regdata.sources.files import told
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
+from regdata.sources.names import means
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
@@ -29,6 +31,13 @@ _REPLICAS = 16
 _MARK, _SIZE = b"regdata's probe ", 32
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+REMEMBERS = (
+    "claims a blob again, whose link was deleted, as soon as another repository has it: a cache in Redis keeps, before "
+    "3.1.0, which repositories ever had a blob. What is pushed after a collection may have no links then, and breaks "
+    "when Redis forgets. Have gc-before stop the registry and gc-after flush its Redis and start it, have it cache in "
+    "memory (inmemory), or upgrade it to 3.1"
+)
 
 Say = Callable[[dict[str, Any]], object]
 
@@ -54,6 +63,37 @@ def check_online(claims: Claims, storage: Storage, repository: str, say: Say) ->
                 "after a collection would be broken, so nothing was deleted: switch storage.cache off, or stop all "
                 "of them by gc-before and start them by gc-after"
             )
+        if _claims_again(claims, storage, repository, digest, say):
+            raise CleanupError(f"{registry.display} {REMEMBERS}")
+
+
+def remembers(claims: Claims, storage: Storage, repository: str, say: Say) -> bool:
+    """Whether the registry's cache can't be made to forget for good what a repository had: see `REMEMBERS`."""
+    with _uploaded(claims.registry, storage, repository, say) as digest:
+        claims.has(repository, digest)
+        claims.forget(repository, digest)
+        return _claims_again(claims, storage, repository, digest, say)
+
+
+def _claims_again(claims: Claims, storage: Storage, repository: str, digest: str, say: Say) -> bool:
+    """Whether a blob that was made forgotten, and is linked there no more, is claimed again when another repository has
+    it (registry/storage/cache/redis in distribution before 3.1.0: Clear leaves the repository's set as it is)."""
+    within = claims.registry.reach.repositories
+    others = [name for name in storage.repositories() if means(within, name) and name != repository]
+    other = others[0] if others else nobodys(claims, storage)
+    path = f"{storage.root}/{layer_path(other, digest)}"
+    say({"event": "probing", "image": other, "digest": digest})
+    try:
+        with told(path):
+            storage.files.make(dirname(path))
+            storage.files.write(path, digest.encode(), lasting=False)
+        return claims.has(other, digest) and claims.has(repository, digest)
+    except AccessError:  # then this login pushes nothing there, either
+        return False
+    finally:
+        with suppress(RegistryError):
+            claims.forget(other, digest)
+        _remove(storage, layer_path(other, digest) if others else f"repositories/{other}/_layers")
 
 
 class _Unfounded(NamedTuple):

@@ -284,8 +284,8 @@ class Sweep:
                 raise CleanupError(
                     "several replicas of the registry answer, each with a cache of its own: one was made to forget "
                     f"{link.name} of {link.repository}, another still claims it, and the next push to that one would "
-                    "be broken. What was undecided was put back. Switch storage.cache off, give them one Redis, or "
-                    "stop them by gc-before and start them by gc-after"
+                    "be broken. What was undecided was put back. Switch storage.cache off, give them one Redis (from "
+                    "3.1 on), or stop them by gc-before and start them by gc-after"
                 )
 
     def _move(self, group: _Group) -> None:

@@ -31,7 +31,7 @@ def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str
     the login must not ask."""
     if not digests:
         return set()
-    probe = _probe(claims, storage)
+    probe = nobodys(claims, storage)
     folder = f"{storage.root}/repositories/{probe}"
 
     def is_known(digest: str) -> bool:
@@ -50,9 +50,9 @@ def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str
             storage.files.remove(folder)
 
 
-def _probe(claims: Claims, storage: Storage) -> str:
-    """A repository that nobody has: below one within reach, where the login may most likely ask, if the name can be as
-    long as that."""
+def nobodys(claims: Claims, storage: Storage) -> str:
+    """The name of a repository that nobody has: below one within reach, where the login may most likely ask, if a name
+    can be as long as that."""
     within, own = claims.registry.reach.repositories, f"regdata-probe-{secrets.token_hex(4)}"
     names = [f"{name}/{own}" for name in storage.repositories() if means(within, name)]
     return min((name for name in names if len(name) <= _LONGEST), key=len, default=own)

@@ -159,7 +159,7 @@ def test_gc_after_failed_last_time(new_scene: NewScene, finished: Finished) -> N
     scene.set(gc_after=["sh", "-c", "exit 5"])
     assert "gc-after failed with exit code 5" in scene.clean()
     _, told = scene.records()[0].joinpath("record.json").read_text().split("does not answer after the collection")
-    assert "restart the registry, then run again" in told
+    assert "restart the registry (or flush its Redis), then run again" in told
     assert scene.stopped.exists()
     scene.set(gc_after=start)
     assert scene.clean() == ""

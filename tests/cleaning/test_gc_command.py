@@ -15,8 +15,10 @@ import requests
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
+from regdata.errors import CleanupError
 from tests.support.helpers import age, pull_all, store_bytes
 from tests.support.odd import push_blob
+from tests.support.proxy import OldRedis, faults_before
 from tests.support.scene import broken
 from tests.support.team import (
     HOUR,
@@ -278,6 +280,25 @@ def test_a_command_that_fails_after_all_was_freed(
     push(registry.url, "team/app", "old", OLD)
     push(registry.url, "other", "1", make_image([STRAY, OLD.blobs[-1]]))
     assert broken(registry.base_path) == []
+
+
+def test_redis_before_3_1(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """Where the cache can't be made to forget for good nothing is deleted; with a gc-after, which may flush it and did
+    not, that is an error."""
+    registry = registry_with_cache
+    for name, image in (("a", OLD), ("b", INDEX)):
+        push(registry.url, name, "1", image)
+    age(registry.base_path, 3 * HOUR)
+    before = store_bytes(registry.base_path)
+    with faults_before(registry.url, OldRedis) as proxy:
+        site = {"url": proxy.url, "base_path": str(registry.base_path)}
+        with pytest.raises(CleanupError, match="flush its Redis"):
+            clean(load_config(conf(registry, registry=site)), "image_name = 'a'")
+        assert store_bytes(registry.base_path) == before
+        (error,) = clean(
+            load_config(conf(registry, registry=site, **{"gc-after": ["true"]})), "image_name = 'a'"
+        ).errors
+        assert "flush its Redis" in error
 
 
 def test_a_restart_cures_the_cache(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:

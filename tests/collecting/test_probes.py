@@ -19,7 +19,7 @@ from regdata.sources.site import StoreSite
 from regdata.sources.source import Usage
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import KEPT, files
-from tests.support.proxy import Fault, faults_before
+from tests.support.proxy import Fault, OldRedis, faults_before
 
 
 @pytest.fixture
@@ -114,4 +114,19 @@ def test_claims_stay(filled: LocalRegistry) -> None:
         proxy.on("HEAD", "/v2/a/blobs/", Fault(200), times=20)
         with pytest.raises(CleanupError, match=r"claiming a blob.*\(4 of 16 times\).*replicas"):
             check(filled, proxy.url)
+    assert files(filled.base_path) == before
+
+
+@pytest.mark.parametrize("others", [[], ["b/c"]], ids=["alone", "beside another"])
+def test_redis_before_3_1(filled: LocalRegistry, others: list[str]) -> None:
+    """A cache in Redis that keeps which repositories ever had a blob is refused, with its cures; nothing is left of
+    what was tried, in no repository."""
+    for name in others:
+        push(filled.url, name, "kept", KEPT)
+    before = files(filled.base_path)
+    with (
+        faults_before(filled.url, OldRedis) as proxy,
+        pytest.raises(CleanupError, match=r"as soon as another repository has it.*flush its Redis.*upgrade it to 3\.1"),
+    ):
+        check(filled, proxy.url)
     assert files(filled.base_path) == before

@@ -87,9 +87,33 @@ class FaultProxy:
             connection.close()
 
 
+class OldRedis(FaultProxy):
+    """Claims blobs as a registry before 3.1.0 does that caches in Redis: a repository that ever had one has it as long
+    as anybody has, link or not; what is deleted in one is asked for anew."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self._ever: set[str] = set()
+        self._known: set[str] = set()
+
+    def answer(self, request: Request) -> Reply:
+        """What comes back, from the cache or the registry behind."""
+        if not (match := re.fullmatch(r"/v2/.+/blobs/(sha256:[0-9a-f]{64})", request.target)):
+            return super().answer(request)
+        if request.method == "HEAD" and request.target in self._ever and match[1] in self._known:
+            return Reply(200)
+        came = super().answer(request)
+        if request.method == "HEAD" and came.status == 200:
+            self._ever.add(request.target)
+            self._known.add(match[1])
+        if request.method == "DELETE":
+            self._known.discard(match[1])
+        return came
+
+
 @contextmanager
-def faults_before(upstream: str) -> Iterator[FaultProxy]:
+def faults_before(upstream: str, kind: type[FaultProxy] = FaultProxy) -> Iterator[FaultProxy]:
     """Runs a proxy to the registry at ``upstream`` on a free loopback port."""
-    proxy = FaultProxy(upstream)
+    proxy = kind(upstream)
     with serving(proxy.answer) as proxy.url:
         yield proxy
