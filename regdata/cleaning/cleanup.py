@@ -298,8 +298,8 @@ class _Work:
             version = site.version(list(fresh.repositories["image_name"]))
             self.collected = collect(config, site, record, lambda: self._ready(fresh, version))
         self._say(Verdict(self.collected.notes, self.collected.errors))
-        if self.collected.freed and config.gc_command:
-            self._say(verify_pushed(read_site(site, config, since=fresh), self.collected.freed))
+        if self.collected.ran and config.gc_command:
+            self._say(verify_pushed(config, site, fresh, self.plan.inventory, gone, self.collected.freed))
         if not self.collected.ran or self.collected.errors:
             with suppress(RegdataError):  # gc-after may not have started it
                 self._revive()

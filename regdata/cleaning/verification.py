@@ -13,7 +13,10 @@ from regdata.cleaning.order import pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import pushed_again
 from regdata.collecting import commands
+from regdata.collecting.own import stops
+from regdata.config import Config
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import read_site
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed, survivors
 from regdata.show.words import count
@@ -98,6 +101,7 @@ def verify(
     return measured
 
 
+_NAMES = ["image_name", "manifest_hash"]
 _NEEDED = ": what was pushed after the scan needs them"
 
 
@@ -111,27 +115,50 @@ def needed_again(was: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     return [_not_freed(dict(zip(left["blob_hash"], left["blob_size"], strict=True))) + _NEEDED] if len(left) else []
 
 
-def verify_pushed(fresh: Inventory, freed: Collection[str]) -> Verdict:
-    """That nothing which was pushed while gc-command ran needs what it took; ``fresh`` was read after it."""
-    found = []
-    for table in fresh.batches("references"):
-        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), pa.array(sorted(freed), pa.string())))
-        rows = rows.filter(pc.not_equal(rows["reference_kind"].cast(pa.string()), "mention"))
-        found.append(rows.select(["manifest_hash"]).to_pandas())
-    # A child that is linked as a blob alone is known from the last look, and nobody's once its index went.
-    as_blobs = fresh.oddities[fresh.oddities["what"] == "blob"].rename(columns={"hash": "manifest_hash"})
-    names = ["image_name", "manifest_hash"]
-    held = fresh.manifests[names].merge(as_blobs[names], how="left_anti", on=names)
-    broken = sorted({pair for rows in found for pair in pairs(held.merge(rows, on="manifest_hash"), "manifest_hash")})
+def verify_pushed(
+    config: Config, site: Site, fresh: Inventory, was: Inventory, gone: pd.DataFrame, freed: Collection[str] | None
+) -> Verdict:
+    """That nothing which was pushed while gc-command ran needs what it took. ``fresh`` was read before it; by the API
+    it is not all, so that it counts with what ``was`` at the scan and is not ``gone``; nor is it known what was
+    ``freed`` (None)."""
+    if not freed and (freed is not None or stops(config)):
+        return Verdict()
+    now = read_site(site, config, since=fresh)
+    if freed is None:
+        known = pd.concat([was.manifests[_NAMES].merge(gone, how="left_anti"), fresh.manifests[_NAMES]])
+        broken = _in_want(now, now.manifests[_NAMES].merge(known, how="left_anti"), site)
+    else:
+        broken = _in_need(now, freed)
     if not broken:
         return Verdict()
     return Verdict(
         errors=[
-            f"{count(len(broken), 'manifest')}, such as {'@'.join(broken[0])}, came while gc-command ran and lack "
+            f"{count(len(broken), 'manifest')}, such as {'@'.join(min(broken))}, came while gc-command ran and lack "
             "what it took: push them again, and stop the registry by gc-before and start it by gc-after, or leave "
             "gc-command out (regdata itself collects beside pushes)"
         ]
     )
+
+
+def _in_need(now: Inventory, freed: Collection[str]) -> set[tuple[str, str]]:
+    """Image and digest of manifests that refer to what was freed."""
+    found = []
+    for table in now.batches("references"):
+        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), pa.array(sorted(freed), pa.string())))
+        rows = rows.filter(pc.not_equal(rows["reference_kind"].cast(pa.string()), "mention"))
+        found.append(rows.select(["manifest_hash"]).to_pandas())
+    # A child that is linked as a blob alone is known from the last look, and nobody's once its index went.
+    as_blobs = now.oddities[now.oddities["what"] == "blob"].rename(columns={"hash": "manifest_hash"})
+    held = now.manifests[_NAMES].merge(as_blobs[_NAMES], how="left_anti", on=_NAMES)
+    return {pair for rows in found for pair in pairs(held.merge(rows, on="manifest_hash"), "manifest_hash")}
+
+
+def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[tuple[str, str]]:
+    """Image and digest of those manifests of which a config or layer can't be read."""
+    held = _held_by(now.references, came)
+    lost = site.lost([], [], pairs(held.drop_duplicates(["image_name", "reference_hash"]), "reference_hash"))
+    missing = {(image, digest) for image, _, digest in (name.partition("@") for name in lost)}
+    return set(pairs(held[_among(held, "reference_hash", missing)], "manifest_hash"))
 
 
 def verify_gone(outcome: Outcome, site: Site) -> Verdict:
@@ -172,12 +199,15 @@ def _user(plan: Plan, blob: str) -> str:
 
 def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Image and digest of what the manifests refer to and the registry has to hold, each digest once."""
-    references = plan.inventory.references
-    # Layers that are fetched from elsewhere are usually not pushed.
+    held = _held_by(plan.inventory.references, manifests)
+    yield from pairs(held.drop_duplicates("reference_hash"), "reference_hash")
+
+
+def _held_by(references: pd.DataFrame, manifests: pd.DataFrame) -> pd.DataFrame:
+    """References to configs and layers, but for layers that are fetched from elsewhere and usually not pushed."""
     foreign = references["media_type"].str.contains("foreign|nondistributable", na=False)
     stored = references[references["reference_kind"].isin(["config", "layer"]) & ~foreign]
-    held = stored.merge(manifests[["image_name", "manifest_hash"]], on="manifest_hash")
-    yield from pairs(held.drop_duplicates("reference_hash"), "reference_hash")
+    return stored.merge(manifests[_NAMES], on="manifest_hash")
 
 
 def _survivors(plan: Plan, gone: Members) -> tuple[pd.DataFrame, pd.DataFrame]:

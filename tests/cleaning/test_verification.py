@@ -201,6 +201,27 @@ def test_pushed_while_gc_command_ran(new_scene: NewScene) -> None:
     assert broken(scene.base_path) == []
 
 
+def test_pushed_between_mark_and_sweep_by_the_api(new_scene: NewScene) -> None:
+    """By the API, too, what came while gc-command ran and lacks what it took is told."""
+    scene = new_scene(store=False)
+    made, go = scene.folder / "made", scene.folder / "go"
+    taken = " ".join(str(blob_path(scene.base_path, blob.digest)) for blob in OLD.blobs if blob != BASE)
+    sweep = f"touch {made}; while [ ! -e {go} ]; do sleep 0.05; done; rm -r {taken}"
+    scene.set(gc_before=None, gc_after=None, gc_command=["sh", "-c", sweep])
+    errors: list[str] = []
+    running = threading.Thread(target=lambda: errors.append(scene.clean()))
+    running.start()
+    while not made.exists():
+        assert running.is_alive()
+        time.sleep(0.05)
+    path = f"{scene.registry.url}/v2/prod/old/manifests/again"
+    put = requests.put(path, data=OLD.manifest, headers={"Content-Type": OLD.media_type}, timeout=9)
+    assert put.status_code == 201
+    go.touch()
+    running.join()
+    assert f"1 manifest, such as prod/old@{OLD.digest}, came while gc-command ran and lack" in errors[0]
+
+
 def test_nothing_but_a_push(new_scene: NewScene) -> None:
     """Where nothing is to be collected a push in flight is no error."""
     scene = new_scene()
