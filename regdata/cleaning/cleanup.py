@@ -40,7 +40,7 @@ from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import read_site, scan_site
 from regdata.planning.plan import Plan
-from regdata.planning.rules import freed, manifests_left
+from regdata.planning.rules import freed, held_by, manifests_left
 from regdata.records.reading import uncollected
 from regdata.records.record import Record
 from regdata.show.shown import Shown
@@ -289,7 +289,7 @@ class _Work:
         config, site, record, gone = self.config, self.site, self.record, self._gone.manifest_rows
         # Over the API it is not known what there is to be collected.
         if collects_itself(config, site):
-            held = _held(self.plan.inventory, gone)
+            held = held_by(self.plan.inventory, gone)
             self.expected = unneeded(fresh, held, self.plan.inventory)
             self.collected = collect_own(
                 *(config, site, record, fresh, self.expected), held=held, began=began, empty_trash=self.empty_trash

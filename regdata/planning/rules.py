@@ -213,6 +213,15 @@ def survivors(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
         return inventory.refers.named(work.sql(_SURVIVORS).to_arrow_table(), "manifest_hash")
 
 
+def held_by(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]:
+    """Image and digest (as it is stored) of all blobs that what goes with ``manifests`` holds: with what is linked as a
+    blob alone and goes with the last one that lists it."""
+    with inventory.graph.open(going=manifests) as work:
+        work.execute(_GONE)
+        run_file(work, "planning/bytes.sql")
+        return set(work.execute(_HELD).fetchall())
+
+
 def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the registry's own collector would do that it must not, once ``manifests`` are gone.
 
@@ -287,6 +296,17 @@ from going g join image i using (image_name) join digest d on d.hash = g.manifes
 
 _SURVIVORS = """
 select i.image_name, s.digest as manifest_hash from survivor s join image i using (image)"""
+
+_HELD = """
+with recursive l(node) as (
+    select node from node semi join gone using (image, digest)
+    union
+    select e.dst from l join (from child union all select node, subject from referrer) e on e.src = l.node
+    where e.dst in (from as_blob)
+)
+select distinct i.image_name, d.hash
+from (from l anti join survivor using (node)) join node n using (node)
+join held h on h.digest = n.digest join image i on i.image = n.image join digest d on d.digest = h.blob"""
 
 _SPARED = """
 select hash from digest semi join resting on digest.digest = resting.blob"""

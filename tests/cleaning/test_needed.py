@@ -359,3 +359,16 @@ def test_what_lies_among_the_blobs_is_looked_at_afterwards(registry: LocalRegist
     keep = regdata.plan(planned.inventory, "tag_name = 'keep'").tags["tag_hash"].iloc[0]
     gone = Members({Manifest("app", keep)}, {Tag("app", "keep")})
     assert verify(planned, gone, planned.blobs, Collection(), site).errors == []
+
+
+def test_what_goes_though_it_is_young(registry: LocalRegistry, conf: Conf) -> None:
+    """All that an image held which goes is freed with it, however it held it: it is no push in flight."""
+    push(registry.url, "app", "kept", old_image())
+    age(registry.base_path, 3 * 86400)
+    for number, fill in enumerate(NEEDED.values()):
+        fill(registry, f"young/{number}")
+    config = load_config(conf(registry, **{"gc-command": None}))
+    before = store_bytes(registry.base_path)
+    result = regdata.apply(regdata.plan(regdata.scan(config), "image_name like 'young/%'"), config)
+    assert result.errors == result.notes == []
+    assert result.bytes_predicted == result.bytes_freed == before - store_bytes(registry.base_path) > 10_000

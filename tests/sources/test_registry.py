@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,21 @@ def test_delete_and_put_back(registry: LocalRegistry) -> None:
     assert real.digest("app", "1.0") == AMD.digest
     with pytest.raises(RegistryError, match=r"PUT .*/2\.0: HTTP 400 MANIFEST_BLOB_UNKNOWN"):
         real.put("app", "2.0", ARM.media_type, ARM.manifest)
+
+
+def test_delete_beside_a_push(registry: LocalRegistry) -> None:
+    """A tag into which somebody pushes at that moment, so that its link is empty, stops no deletion."""
+    for tag, image in (("1.0", AMD), ("2.0", ARM)):
+        push(registry.url, "app", tag, image)
+    link = registry.base_path / "docker/registry/v2/repositories/app/_manifests/tags/2.0/current/link"
+    link.write_text("")
+    with pytest.raises(RegistryError, match="HTTP 400"):
+        Registry(registry.url).delete("app", AMD.digest)
+    written = threading.Timer(0.2, link.write_text, [ARM.digest])
+    written.start()
+    assert Registry(registry.url).delete("app", AMD.digest)
+    written.join()
+    assert Registry(registry.url).tags("app") == ["2.0"]
 
 
 def test_untag(registry: LocalRegistry) -> None:
