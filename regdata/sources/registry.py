@@ -32,8 +32,8 @@ ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
 # How registries answer a kind of DELETE that they don't have.
 _UNSUPPORTED = (400, 405, 501)
-# How often a DELETE is sent again that was answered by 400: distribution 2.x reads every tag of the repository then, and
-# fails at one into which somebody pushes at that moment, since its link is empty before it is written.
+# How often a DELETE is sent again that was answered by 400: when distribution 2.x has deleted the manifest it reads every
+# tag of the repository, and fails at one into which somebody pushes: its link is empty before it is written.
 WRITING = 4
 
 
