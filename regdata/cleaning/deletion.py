@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels_of, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import Review
-from regdata.errors import RegdataError
+from regdata.errors import RegdataError, RegistryError
 from regdata.records.record import Record
 from regdata.sources.progress import now
 from regdata.sources.site import Site
@@ -136,10 +136,16 @@ class Deletion:
         return [sent[future] for future in ended if not future.result()]
 
     def _delete_one(self, manifest: Manifest) -> bool:
-        as_it_was = self._review.as_it_was(manifest)
-        if as_it_was:
+        """Whether it was as it had been; distribution refuses (400) what is being pushed again at that moment."""
+        if not self._review.as_it_was(manifest):
+            return False
+        try:
             self.site.registry.delete(*manifest)
-        return as_it_was
+        except RegistryError:
+            if self._review.as_it_was(manifest):
+                raise
+            return False
+        return True
 
     def _event(self, event: str, manifest: Manifest) -> dict[str, str]:
         image, digest = manifest

@@ -32,9 +32,6 @@ ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
 # How registries answer a kind of DELETE that they don't have.
 _UNSUPPORTED = (400, 405, 501)
-# How often a DELETE is sent again that was answered by 400: when distribution 2.x has deleted the manifest it reads every
-# tag of the repository, and fails at one into which somebody pushes: its link is empty before it is written.
-WRITING = 4
 
 
 class Manifest(NamedTuple):
@@ -210,9 +207,7 @@ class Registry:
             put_off = answer.status in TOO_MUCH
             if (put_off or not 0 < answer.status < 500) and self.digest(repository, reference) is None:
                 return Answer(202, {}, b"")
-            if answer.status == 400 and tries <= WRITING:
-                time.sleep(0.1 * tries)
-            elif not (put_off and is_patient(tries, began)):
+            if not (put_off and is_patient(tries, began)):
                 raise problem
 
     def _not_deleted(self, repository: str, path: str, answer: Answer) -> RegistryError:

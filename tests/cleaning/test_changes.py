@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import requests
 
 import regdata
 from regdata.cleaning.cleanup import Result
+from regdata.cleaning.order import Manifest
+from regdata.cleaning.review import Review
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import (
@@ -203,6 +206,32 @@ def test_a_tag_into_which_the_registry_writes(
     assert broken(registry.base_path) == []
     for tag in ("old", "alone"):
         assert requests.get(f"{registry.url}/v2/app/manifests/{tag}", headers=ACCEPT, timeout=9).content == NEW.manifest
+
+
+def test_a_push_is_inside_the_registry(
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest whose link is being written at the moment of its DELETE, which is refused, stays; the run goes on."""
+    config = load_config(conf(registry))
+    for number in range(3):
+        push(registry.url, "app", str(number), IMAGES[number])
+    age(registry.base_path, 3 * 3600)
+    plan = regdata.plan(regdata.scan(config), "tag_name <> ''")
+    folder = registry.base_path / "docker/registry/v2/repositories/app/_manifests/revisions/sha256"
+    link = folder / IMAGES[1].digest[7:] / "link"
+
+    def deleting(asked: Review, manifest: Manifest, was: Any = Review.as_it_was) -> bool:
+        as_it_was: bool = was(asked, manifest)
+        if manifest.digest == IMAGES[1].digest and as_it_was:
+            link.write_text("")
+            threading.Timer(0.3, link.write_text, [IMAGES[1].digest]).start()
+        return as_it_was
+
+    monkeypatch.setattr(Review, "as_it_was", deleting)
+    result = regdata.apply(plan, config)
+    assert result.errors == []
+    became = dict(zip(result.manifests["manifest_hash"], result.manifests["outcome"], strict=True))
+    assert [became[image.digest] for image in IMAGES[:3]] == ["deleted", "moved", "deleted"]
 
 
 @pytest.mark.parametrize("what", ["the same tag", "a new tag", "a new index"])

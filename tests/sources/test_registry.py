@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import requests
 
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import (
@@ -72,19 +71,6 @@ def test_delete_and_put_back(registry: LocalRegistry) -> None:
     assert real.digest("app", "1.0") == AMD.digest
     with pytest.raises(RegistryError, match=r"PUT .*/2\.0: HTTP 400 MANIFEST_BLOB_UNKNOWN"):
         real.put("app", "2.0", ARM.media_type, ARM.manifest)
-
-
-def test_delete_beside_a_push(registry: LocalRegistry) -> None:
-    """A tag into which somebody pushes at that moment, so that its link is empty, stops no deletion."""
-    push(registry.url, "app", "1.0", ARM)
-    link = registry.base_path / "docker/registry/v2/repositories/app/_manifests/tags/1.0/current/link"
-    link.write_text("")
-    real = Registry(registry.url)
-    push(registry.url, "app", None, AMD)
-    assert requests.delete(f"{registry.url}/v2/app/manifests/{AMD.digest}", timeout=9).status_code == 400
-    push(registry.url, "app", None, AMD)
-    real.delete("app", AMD.digest)
-    assert real.digest("app", AMD.digest) is None
 
 
 def test_untag(registry: LocalRegistry) -> None:
