@@ -38,6 +38,7 @@ from regdata.values import (
     found_there,
     identity,
     listing,
+    no_text,
     problem,
     quote,
 )
@@ -45,6 +46,8 @@ from regdata.values import (
 NAME = "conf.json"
 MINIMUM = '{"registry": {"url": "http://127.0.0.1:5000"}, "sql": {"none": "2=1"}}'
 SHOWN = 5  # problems of one file that a message lists
+# Numbers at most, so that no computation with them fails.
+_MUCH, _MOST = 1e6, 10**18
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -67,7 +70,9 @@ class Requests(_Section):
     """How hard the registry may be asked."""
 
     at_once: int = Field(default=8, ge=1, le=64, description="a whole number from 1 to 64")
-    per_second: float | None = Field(default=None, ge=0.01, description="a number, 0.01 or more, or no such key")
+    per_second: float | None = Field(
+        default=None, ge=0.01, le=_MUCH, description="a number, 0.01 or more (at most 10^6), or no such key"
+    )
 
 
 class RegistryConfig(_Section):
@@ -105,9 +110,11 @@ class RegistryConfig(_Section):
 class Limits(_Section):
     """A plan that goes beyond one of these is refused. None: no such limit."""
 
-    max_tags: int | None = Field(default=None, ge=0, description="a whole number, 0 or more")
+    max_tags: int | None = Field(default=None, ge=0, le=_MOST, description="a whole number, 0 or more (at most 10^18)")
     max_percent: float | None = Field(default=None, ge=0, le=100, description="a number from 0 to 100")
-    max_bytes: int | None = Field(default=None, ge=0, description="a whole number of bytes, 0 or more")
+    max_bytes: int | None = Field(
+        default=None, ge=0, le=_MOST, description="a whole number of bytes, 0 or more (at most 10^18)"
+    )
 
 
 class Expectation(_Section):
@@ -153,10 +160,13 @@ class Config(_Section):
     gc_wait: float = Field(
         default=0.0,
         ge=0,
+        le=_MUCH,
         alias="gc-wait",
-        description="the seconds to wait for uploads in flight, a number, 0 or more",
+        description="the seconds to wait for uploads in flight, a number, 0 or more (at most 10^6)",
     )
-    trash_days: float = Field(default=0.0, ge=0, description="the days to keep what was collected, 0 or more")
+    trash_days: float = Field(
+        default=0.0, ge=0, le=_MUCH, description="the days to keep what was collected, 0 or more (at most 10^6)"
+    )
     reports: Folder = Field(
         default=Path("reports"),
         validate_default=True,
@@ -185,7 +195,10 @@ class Config(_Section):
     )
 
     price_per_gb_month: float | None = Field(
-        default=None, ge=0, description="what a GB costs in a month, a number, or no such key"
+        default=None,
+        ge=0,
+        le=_MUCH,
+        description="what a GB costs in a month, a number, 0 or more (at most 10^6), or no such key",
     )
     notify: Argv | None = Field(
         default=None,
@@ -353,13 +366,16 @@ def _validate(file: Path, source: dict[str, Any]) -> Config:
 
 
 def _expand(value: Any, key: str, problems: list[str]) -> Any:
-    """`value` with each ${NAME} taken from the environment; one not set is a problem."""
+    """`value` with each ${NAME} taken from the environment; one not set is a problem, and so is what is no text."""
     if isinstance(value, dict):
+        problems += [f"{key}: the name {json.dumps(name)} holds {what}" for name in value if (what := no_text(name))]
         return {name: _expand(inner, f"{key}.{name}".lstrip("."), problems) for name, inner in value.items()}
     if isinstance(value, list):
         return [_expand(inner, f"{key}[{i}]", problems) for i, inner in enumerate(value)]
     if not isinstance(value, str):
         return value
+    if what := no_text(value):
+        problems.append(f"{key}: the text {json.dumps(value)[:60]} holds {what}")
     for name in VARIABLE.findall(value):
         if name not in os.environ:
             problems.append(

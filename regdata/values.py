@@ -158,6 +158,17 @@ def _wanted(root: type[BaseModel], keys: tuple[int | str, ...]) -> tuple[type[Ba
     return model, wanted
 
 
+def no_text(value: str) -> str:
+    """In words, what a JSON text can hold, and no path, argument, URL or condition."""
+    if "\0" in value:
+        return "the character NUL: take it out."
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return "half a character: write the whole one."
+    return ""
+
+
 def found_there(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:60]}…"

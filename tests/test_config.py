@@ -345,6 +345,7 @@ class TestMistakes:
             ({"limits": {"max_percent": float("nan")}}, "limits.max_percent: found NaN, wanted"),
             ({"limits": {"max_bytes": -1}}, "limits.max_bytes: found -1, wanted"),
             ({"reports": 1}, "reports: found 1, wanted the folder for reports"),
+            ({"sql": {"a\0": "1=1"}}, r'sql: the name "a\u0000" holds the character NUL'),
         ],
     )
     def test_one_line_each(self, write: Write, keys: dict[str, Any], expected: str) -> None:
@@ -354,6 +355,25 @@ class TestMistakes:
         assert message.startswith(f"{path}: ")
         assert expected in message
         assert "\n" not in message
+
+    @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800"])
+    def test_no_text(self, write: Write, text: str) -> None:
+        """What can be in no path, argument, URL or condition is told with its key, wherever it stands."""
+        places = [[key] for key in (*PATHS, "protect", "gc-command", "notify", "not-a-pull", "engine")]
+        for keys in [*places, *(["registry", key] for key in ("url", "base_path", "ca", "cert", "names"))]:
+            said = text if keys[-1] not in ("gc-command", "notify", "names", "in-use") else [text]
+            message = problem(write(**within(keys, said)))
+            assert f": {'.'.join(keys)}" in message
+            assert "NUL" in message if "\0" in text else "half a character" in message
+            assert message.isprintable()
+
+    @pytest.mark.parametrize("number", [1e308, float("inf"), float("-inf"), float("nan"), 10**400, 10**4000, -1])
+    def test_numbers_without_measure(self, write: Write, number: float) -> None:
+        """A number with which nothing can be computed is told with its key."""
+        keys = [[key] for key in ("trash_days", "gc-wait", "price_per_gb_month")]
+        keys += [["limits", key] for key in ("max_tags", "max_percent", "max_bytes")]
+        for place in [*keys, ["registry", "requests", "at_once"], ["registry", "requests", "per_second"]]:
+            assert f": {'.'.join(place)}: found " in problem(write(**within(place, number)))
 
     def test_missing_keys(self, write: Write) -> None:
         """Missing keys are named, with an example for each."""
@@ -366,6 +386,17 @@ class TestMistakes:
         lines = problem(write(sql={str(number): 1 for number in range(7)})).splitlines()
         assert len(lines) == 6
         assert lines[-1].endswith("and 2 more")
+
+
+PATHS = ("reports", "snapshots", "cache", "access-log", "in-use")
+
+
+def within(keys: list[str], value: object) -> dict[str, Any]:
+    """The settings with a value at that place, and what has to stand beside it."""
+    beside: dict[str, Any] = {"url": URL} if keys[0] == "registry" and keys[-1] != "url" else {}
+    for key in reversed(keys[1:]):
+        value = {key: value} | (beside if key == keys[1] else {})
+    return {keys[0]: value}
 
 
 class TestCondition:
