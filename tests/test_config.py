@@ -276,6 +276,22 @@ class TestMistakes:
         path = write('{\n  "registry": {"url": "x",}\n}')
         assert problem(path).startswith(f"{path}:2:2")
 
+    @pytest.mark.parametrize(
+        ("text", "cure"),
+        [
+            ('{"registry": {"url": "x"},}', "a comma too many before }"),
+            ('{"in-use": ["x", ]}', "a comma too many before ]"),
+            ("{\u201cregistry\u201d: 1}", 'is no quotation mark of JSON, write "'),
+            ('{"engine": \u201cduckdb\u201d}', 'is no quotation mark of JSON, write "'),
+            ("{'engine': 'duckdb'}", 'is no quotation mark of JSON, write "'),
+            ('{"a": 1\n "b": 2}', 'a comma is missing before "'),
+            ('{ // mine\n"a": 1}', "JSON has no comments, remove it"),
+        ],
+    )
+    def test_what_is_often_wrong(self, write: Write, text: str, cure: str) -> None:
+        """Where people often go wrong in JSON the cure is said, too."""
+        assert cure in problem(write(text))
+
     def test_not_utf8(self, write: Write) -> None:
         """A file in another encoding is said to be one."""
         path = write()

@@ -21,6 +21,7 @@ from papermill.execute import remove_error_markers
 from papermill.iorw import load_notebook_node, write_ipynb
 from papermill.log import logger
 
+from regdata import errors
 from regdata.records.reading import PastRun
 from regdata.records.record import FOLDER_VARIABLE
 
@@ -60,7 +61,8 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> Problem |
     except PapermillExecutionError as error:
         _without_banner(target)
         if not interrupter.requested:
-            return Problem(" ".join(f"{error.ename}: {error.evalue}".split()))
+            kind = "" if hasattr(errors, error.ename) else f"{error.ename}: "  # of ours the message says it all
+            return Problem(" ".join(f"{kind}{error.evalue}".split()))
     except KeyboardInterrupt:  # the second signal: the kernel was stopped at once
         pass
     except (RuntimeError, OSError) as error:  # no kernel, or it died; the disk is full

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from regdata.command.cli import add_output, add_sql_id, clean
 from regdata.command.program import Program, add_conf
+from regdata.errors import StorageError
 
 PROGRAM = Program("regdata")
 
@@ -77,10 +78,16 @@ def _lab(arguments: argparse.Namespace) -> int:
 
     config = PROGRAM.load(arguments.conf)
     folder = config.path.parent / "notebooks"
-    folder.mkdir(exist_ok=True)
-    for notebook in NOTEBOOKS.glob("*.ipynb"):
-        if not (folder / notebook.name).exists():
-            shutil.copy(notebook, folder)
+    try:
+        folder.mkdir(exist_ok=True)
+        for notebook in NOTEBOOKS.glob("*.ipynb"):
+            if not (folder / notebook.name).exists():
+                shutil.copy(notebook, folder)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} can't be written ({error.strerror}): the notebooks lie beside conf.json; copy that into a "
+            "folder of your own, and give it by --conf"
+        ) from None
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--log-level=WARN"]
     command += ["--LabApp.default_url=/lab/tree/start.ipynb"]
     if os.geteuid() == 0:  # Jupyter refuses to run as root without it

@@ -26,6 +26,6 @@ def check_conditions(config: Config, sql_id: str) -> None:
     """
     condition = config.condition(sql_id)
     with closing(Readers(_Nothing())) as readers:
-        readers.select(condition, engine=config.engine)
+        readers.select(condition, engine=config.engine, name=f"sql.{sql_id} of {config.path}:")
         if config.protect:
-            readers.select(config.protect, engine=config.engine, name="protect")
+            readers.select(config.protect, engine=config.engine, name=f"protect of {config.path}:")

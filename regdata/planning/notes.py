@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from regdata.show.words import count
+from regdata.planning.rules import Decision, spared_for_age
+from regdata.show.words import count, size
 from regdata.sources.names import hides, means
 
 if TYPE_CHECKING:
     from regdata.inventory.inventory import Inventory
-    from regdata.planning.rules import Decision
 
 _AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
 _NAMES_ITS_SUBJECT = r"^sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?$"
@@ -37,6 +37,12 @@ def notes(plan: Decision, condition: str) -> Iterator[str]:
         yield (
             f"registry.repositories: {', '.join(empty)} {'means' if len(empty) == 1 else 'mean'} nothing in which "
             "there is a tag: see how the registry spells it"
+        )
+    if inventory.from_store and inventory.collector.own and (young := spared_for_age(inventory)):
+        bytes_ = int(inventory.blobs.loc[inventory.blobs["blob_hash"].isin(young), "blob_size"].sum())
+        yield (
+            f"{size(bytes_)} that no manifest uses are younger than two hours, and stay until then: they may be of a "
+            "push in flight"
         )
     if not inventory.from_store:
         yield from _by_build_dates(condition, plan.inventory.protect or "")

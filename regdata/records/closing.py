@@ -52,7 +52,7 @@ def told(run: PastRun) -> str:
     """A run that did not end well, and what it had done, in a line."""
     counts = {key: number for key in COUNTS if isinstance(number := run.facts.get(key), int)}
     tags = counts.get("tags_deleted", 0) + counts.get("tags_untagged", 0)
-    ended = "was killed" if run.facts.get("status") == KILLED else "failed"
+    ended = {KILLED: "was killed", "interrupted": "was interrupted"}.get(str(run.facts.get("status")), "failed")
     return (
         f"{run.folder.name} {ended} after it had deleted {count(tags, 'tag')} and "
         f"{count(counts.get('manifests_deleted', 0), 'manifest')}"

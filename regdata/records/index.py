@@ -9,7 +9,7 @@ from pathlib import Path
 
 from regdata.errors import StorageError
 from regdata.records.reading import PastRun, all_runs, deletes
-from regdata.records.record import write_file
+from regdata.records.record import INTERRUPT, write_file
 from regdata.records.summary import moment, number, status, tags_gone, texts
 from regdata.show.blocks import Bytes, Cell, Code, Document, Line, Link, Rich, Table
 from regdata.show.page import page
@@ -49,7 +49,7 @@ def runs_table(runs: Sequence[PastRun], *, linked: bool = False) -> Document:
 def _row(run: PastRun, linked: bool) -> Sequence[Cell]:
     facts, what = run.facts, status(run)
     gone = tags_gone(facts) if deletes(facts) else number(facts, "tags_planned")
-    errors = texts(facts, "errors")
+    errors = [error for error in texts(facts, "errors") if error != INTERRUPT]
     freed = facts.get("bytes_freed")
     page_of = run.folder / "delete.html"
     when = moment(facts.get("started"))

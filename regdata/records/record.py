@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Set by clear.py: the folder that it has already made for the executed notebook.
 FOLDER_VARIABLE = "REGDATA_RUN"
+# What a record says of Ctrl-C or SIGTERM.
+INTERRUPT = "KeyboardInterrupt"
 # Of the folders of reports: what was run, and on what, is not everybody's.
 MODE = 0o750
 # Bytes that are kept free for the record's last words: a disk may be full by then.
@@ -129,7 +131,8 @@ class Record:
 
     def finish(self) -> None:
         """Says in record.json and the journal how the run ended."""
-        status = "failed" if self.facts["errors"] else "ok"
+        errors = self.facts["errors"]
+        status = "interrupted" if INTERRUPT in errors else "failed" if errors else "ok"
         try:
             self.write(status=status, finished=_now())
             self._give_room()
@@ -198,7 +201,8 @@ COUNTS = (
 def new_folder(reports: Path, sql_id: str) -> Path:
     """Makes and returns ``<reports>/<UTC yyyymmddThhmmssZ>-<sql_id>/``; a second one in the same second gets -2."""
     stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{re.sub(r'[^A-Za-z0-9._-]', '_', sql_id)}"
-    with _disk(reports):
+    cure = "Give a folder that can be written as `reports` in conf.json, or mend the permissions or the disk"
+    with _disk(reports, said="no report can be written", cure=cure):
         reports.mkdir(MODE, parents=True, exist_ok=True)
         for name in (stem, *(f"{stem}-{number}" for number in range(2, 1000))):
             try:
@@ -275,12 +279,13 @@ def _write_through(path: Path, data: bytes) -> None:
     draft.replace(path)
 
 
+WRITTEN = "the run's record can't be written"
+CURE = "Nothing more is deleted; free space or mend the permissions, then run again"
+
+
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def _disk(path: Path, *, said: str = WRITTEN, cure: str = CURE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"the run's record can't be written: {error.strerror}: {path}. Nothing more is deleted; free space or "
-            f"mend the permissions, then run again"
-        ) from None
+        raise StorageError(f"{said}: {error.strerror}: {path}. {cure}") from None

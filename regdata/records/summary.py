@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from regdata.records.reading import PastRun, deletes
-from regdata.records.record import lives
+from regdata.records.record import INTERRUPT, lives
 from regdata.show.blocks import Box, Cell, Code, Document, Line, Link, Rich, Table
 from regdata.show.words import count, size
 
 _LAST = 253402300799  # the last second that a date can say
-INTERRUPT = "KeyboardInterrupt"  # what a record says of Ctrl-C or SIGTERM
 BELOW = "the cell that failed says what is wrong"
 HASHED = ("plan.parquet", "journal.jsonl", "tags.csv")
 FILES = ("record.json", *HASHED, "manifests", "delete.ipynb")
@@ -28,7 +27,7 @@ def status(run: PastRun) -> str:
         return "killed"
     if said == "ok" and not deletes(run.facts):
         return "listed"
-    if said == "failed" and INTERRUPT in texts(run.facts, "errors"):
+    if said == "failed" and INTERRUPT in texts(run.facts, "errors"):  # a record of an older regdata
         return "interrupted"
     return "refused" if said == "failed" and deletes(run.facts) and not run.began_to_change else said
 

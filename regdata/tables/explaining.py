@@ -47,9 +47,13 @@ def explained(what: str, sql: str, engine: Engine, *, condition: bool) -> Iterat
         said = _first_line(error)
         if isinstance(error, duckdb.InterruptException) or said == "interrupted":
             raise Interrupted from None
-        cure = _meant(said, sql) + (_elsewhere(said, sql, engine) if condition else "")
+        cure = (condition and _begun(said, sql)) or _meant(said, sql) + (
+            _elsewhere(said, sql, engine) if condition else ""
+        )
         columns = ", ".join(TABLES["images"])
-        raise ConditionError(f"{what}, read by {engine}: {said}{cure}. Columns of images: {columns}", said) from None
+        raise ConditionError(
+            f"{what}, read by {engine}: {said}{cure or '.'} Columns of images: {columns}", said
+        ) from None
 
 
 def _first_line(error: Exception) -> str:
@@ -57,19 +61,34 @@ def _first_line(error: Exception) -> str:
 
 
 _UNKNOWN = (
-    r"no such (?:column|table): (?:\w+\.)*(.+)",
-    r'Referenced (?:column|table) "(\w+)"',
+    r"no such (?:column|table): (.+)",
+    r'Referenced (?:column|table) "(.+?)"',
     r"Table with name (\w+) does",
     r'does not have a column named "(\w+)"',
 )
+
+
+_VERY = 0.8  # how like a name has to be to another to be taken for it though it may be a text
+_BEGINS = re.compile(r"\s*(?:where\b|select\b.*?\bwhere\b|select\b)", re.IGNORECASE | re.DOTALL)
+
+
+def _begun(said: str, condition: str) -> str:
+    """That it is no condition, or only the beginning of one."""
+    if begins := _BEGINS.match(condition):
+        return f". A condition is what stands after WHERE: leave {' '.join(begins[0].split())!r} out."
+    if 'near ")"' in said and ")" not in condition:
+        return ". It ends where something should follow."
+    return ""
 
 
 def _meant(said: str, sql: str) -> str:
     """The name that an unknown one is most like."""
     known = [*(column for table in ["images", *mentioned(sql)] for column in TABLES[table]), *TABLES]
     for name in (name for pattern in _UNKNOWN for name in re.findall(pattern, said)):
-        if f'"{name}"' in sql:
-            return ". Text goes in single quotes"
+        if f'"{name}"' in sql or re.search(rf"(?:=|<>|like|in\s*\()\s*{re.escape(name)}(?!\w)", sql, re.IGNORECASE):
+            near = get_close_matches(name.lower(), known, 1, _VERY)
+            return f". Text goes in single quotes: '{name}'{f'; or did you mean {near[0]}?' if near else '.'}"
+        name = name.rpartition(".")[2]
         # Of t.x, where x is unknown, DuckDB may say that t is.
         for each in (name, *re.findall(rf"\b{re.escape(name)}\.(\w+)", sql)):
             for like in get_close_matches(each.lower(), known, 1) if each.lower() not in known else ():
@@ -88,7 +107,7 @@ def _elsewhere(said: str, condition: str, engine: Engine) -> str:
             does = f"has {unknown[1]}"
         else:
             return ""
-    return f'. {NAMES[other]} {does}: if that is meant, set "engine": "{other}" in conf.json'
+    return f'. {NAMES[other]} {does}: if that is meant, set "engine": "{other}" in conf.json.'
 
 
 def _reads(session: DuckDBSession | SQLiteSession, condition: str) -> bool:

@@ -223,7 +223,7 @@ def test_interrupted_collection(
     assert scene.store().blobs == finished[True].blobs
     (folder,) = scene.records()
     record = json.loads((folder / "record.json").read_bytes())
-    assert (record["status"], record["errors"]) == ("failed", ["KeyboardInterrupt"])
+    assert (record["status"], record["errors"]) == ("interrupted", ["KeyboardInterrupt"])
     scene.set(gc_command=scene.registry.gc_command)
     check_second_run(runner, scene, finished[True])
 

@@ -154,6 +154,25 @@ def test_init_overwrites_nothing(registry: LocalRegistry, regdata: Call, tmp_pat
     assert (tmp_path / "conf.json").read_text() == "mine"
 
 
+def test_as_a_module(regdata: Call) -> None:
+    """`python -m regdata` is `regdata`."""
+    done = regdata("--version", script="regdata")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "regdata")
+
+
+def test_where_no_report_can_be(registry: LocalRegistry, conf: Conf, regdata: Call, tmp_path: Path) -> None:
+    """Where reports can't be written that is said with the key to change, and where notebooks can't be, too."""
+    conf(registry, reports="taken")
+    (tmp_path / "taken").touch()
+    (tmp_path / "notebooks").touch()
+    done = regdata("list", "all")
+    assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
+    assert re.search(r"no report can be written: .* Give a folder .* as `reports` in conf.json", done.stderr)
+    done = regdata("lab")
+    assert (done.returncode, complaints(done.stderr).count("\n")) == (1, 1)
+    assert "notebooks can't be written (File exists): the notebooks lie beside conf.json" in done.stderr
+
+
 def test_restore(demo_registry: LocalRegistry, conf: Conf, regdata: Call, tmp_path: Path) -> None:
     """The command that a report names puts back what the run deleted, and leaves a page."""
     conf(demo_registry)

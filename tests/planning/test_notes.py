@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.planning.notes import unlisted
 from regdata.planning.plan import plan
@@ -51,6 +52,16 @@ def test_signatures_kept_apart() -> None:
     [note] = plan(signed_apart(), "image_name = 'sigs'").notes
     assert note.startswith(f"1 tag that goes, such as sigs:{tag}, belongs by name to images of other repositories")
     assert "such as one of app (signatures kept apart, COSIGN_REPOSITORY)" in note
+
+
+def test_what_is_too_young() -> None:
+    """What no manifest uses, and is younger than two hours, is told where regdata collects."""
+    made = few()
+    made.blob("left", 4_000_000, days=0)
+    own = made.inventory(collector=Collector(own=True))
+    [note] = plan(own, "2 = 1").notes
+    assert note.startswith("4 MB that no manifest uses are younger than two hours, and stay until then")
+    assert plan(made.inventory(), "2 = 1").notes == ()
 
 
 @pytest.mark.parametrize("condition", ["image_name in ('sigs', 'app')", "image_name = 'a/app'", "2 = 1"])

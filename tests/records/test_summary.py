@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regdata.records.index import write_index
-from regdata.records.reading import PastRun
+from regdata.records.index import runs_table, write_index
+from regdata.records.reading import PastRun, all_runs
 from regdata.records.summary import box, outcome, status
 
 FACTS = {
@@ -106,7 +106,7 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
             "✗ The run was killed: it had begun to delete; a collection had begun; the next run finishes",
         ),
         (
-            {"status": "failed", "errors": ["KeyboardInterrupt"]},
+            {"status": "interrupted", "errors": ["KeyboardInterrupt"]},
             [DELETING],
             "interrupted",
             "✗ The run was interrupted: 3 tags and 4 manifests were deleted, nothing was collected.",
@@ -232,3 +232,12 @@ def test_index(tmp_path: Path) -> None:
     assert 'href="20260102T000000Z-old/">' in rows[1]
     assert ">3 would go<" in rows[1]
     assert "<script" not in page
+
+
+def test_an_interrupted_run_in_the_list(tmp_path: Path) -> None:
+    """A run that was interrupted says so, and no word of Python's; one of an older regdata, too."""
+    for number, said in enumerate(("interrupted", "failed")):
+        run(tmp_path / f"2026010{number}T000000Z-old", DELETING, status=said, errors=["KeyboardInterrupt"])
+    shown = runs_table(all_runs(tmp_path)).text
+    assert shown.count("  interrupted  ") == 2
+    assert "Keyboard" not in shown

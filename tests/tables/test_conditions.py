@@ -241,10 +241,28 @@ def test_functions_of_the_other_engine(inventory: Inventory, engine: Engine, con
     assert (said in message) if hint else ("conf.json" not in message)
 
 
+@both_engines
+@pytest.mark.parametrize(
+    ("condition", "cure"),
+    [
+        ("tag_name = latest", "Text goes in single quotes: 'latest'"),
+        ('tag_name = "1.4"', "Text goes in single quotes: '1.4'"),
+        ("tag_name not in ('a') and tag_name in (stable)", "Text goes in single quotes: 'stable'"),
+        ("tag_name = image_nam", "Text goes in single quotes: 'image_nam'; or did you mean image_name?"),
+        ("where age_days > 90", "A condition is what stands after WHERE: leave 'where' out."),
+        ("select * from images where id > 1", "after WHERE: leave 'select * from images where' out."),
+        ("age_days >", "It ends where something should follow."),
+    ],
+)
+def test_what_people_write(inventory: Inventory, engine: Engine, condition: str, cure: str) -> None:
+    """What is no condition, or a text without quotes, is told with what to write."""
+    assert f"{cure}" in refusal(inventory, condition, engine)
+
+
 def test_text_in_double_quotes_in_sqlite(inventory: Inventory) -> None:
     """SQLite would silently select nothing, or everything: the message says how text is written."""
     message = refusal(inventory, 'tag_name <> "latest"', "sqlite")
-    assert "no such column: latest. Text goes in single quotes. Columns of images: id, image_name" in message
+    assert "no such column: latest. Text goes in single quotes: 'latest'. Columns of images: id, image_name" in message
     assert selected(inventory, "tag_name = 'a\"b\"' or tag_name = 'dummy'", "sqlite") == {"shop/prod-web:dummy"}
 
 
