@@ -124,8 +124,16 @@ def pointer(reader: Reader) -> Reader:
     return lambda value, before: None if value is None else reader(value, before)
 
 
+class _Slice(list[Any]):
+    """A list that was read over a longer one, and what that one still holds behind it."""
+
+    def __init__(self, found: list[Any], behind: list[Any]) -> None:
+        super().__init__(found)
+        self.behind = behind
+
+
 def array(reader: Reader) -> Reader:
-    """A list; null empties it. Given twice, its elements are read over those that were there."""
+    """A list; null or an empty one empties it. Given again, its elements are read over those that ever were there."""
 
     def read(value: Any, before: Any) -> list[Any] | None:
         if value is None:
@@ -134,7 +142,9 @@ def array(reader: Reader) -> Reader:
             raise Mismatch("is not a list")
         if not before:
             return [reader(one, None) for one in value]
-        return [reader(one, before[i] if i < len(before) else None) for i, one in enumerate(value)]
+        there = [*before, *(before.behind if isinstance(before, _Slice) else ())]
+        found = [reader(one, there[i] if i < len(there) else None) for i, one in enumerate(value)]
+        return _Slice(found, there[len(found) :] if found else [])
 
     return read
 

@@ -321,6 +321,29 @@ def test_the_last_of_a_field_wins_in_any_case(members: tuple[str, ...]) -> None:
     assert edges(content) == [(B_HASH, "manifest"), (A_HASH, "mention")]
 
 
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ((2, "[{}]", "[{}, {}]"), [A_HASH, B_HASH]),
+        ((2, "[null]", "[null]", "[null, null]"), [A_HASH, B_HASH]),
+        ((1, "[{}, {}]"), None),
+        ((2, "[]", "[{}]"), None),
+        ((2, "null", "[{}]"), None),
+    ],
+)
+def test_a_list_given_thrice_is_read_over_all_that_was_there(
+    lists: tuple[int | str, ...], expected: list[str] | None
+) -> None:
+    """Go keeps what lies behind the end of a shorter list, but not behind an empty one; then a child has no digest."""
+    children = [f'{{"digest": "{digest}"}}' for digest in (A_HASH, B_HASH)]
+    given = [f"[{','.join(children[:one])}]" if isinstance(one, int) else one for one in lists]
+    members = [f'"manifests": {one}' for one in given]
+    content = parse(pairs('"schemaVersion": 2', f'"mediaType": "{OCI_INDEX}"', *members))
+    assert (content.error is None) == (expected is not None)
+    if expected:
+        assert [hash_ for hash_, kind in edges(content) if kind == "manifest"] == expected
+
+
 def test_a_field_given_twice_is_read_over_the_first() -> None:
     """Go merges a struct or the elements of a list that come twice; what the second leaves out stays."""
     config = f'{{"mediaType": "{OCI_CONFIG}", "digest": "{CONFIG_HASH}"}}'
