@@ -58,7 +58,7 @@ def test_what_stays_still_pulls(team: Team, conf: Conf, tmp_path: Path, conditio
     check_registry(team, gone, tmp_path)
     assert set(outcomes(result).values()) == {"deleted"}
     assert set(result.manifests["outcome"]) == {"deleted"}
-    assert clean(config, condition).bytes_predicted == 0, "nothing is left to do"
+    assert plan_of(config, condition).reclaimable == 0, "nothing is left to do"
 
 
 @sources
