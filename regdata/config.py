@@ -37,10 +37,12 @@ from regdata.values import (
     did_you_mean,
     found_there,
     identity,
+    json_cure,
     listing,
     no_text,
     problem,
     quote,
+    without_dots,
 )
 
 NAME = "conf.json"
@@ -316,7 +318,7 @@ def _find(path: object) -> Path:
         )
     given, origin = path or os.environ.get("REGDATA_CONF", ""), "" if path else " (REGDATA_CONF)"
     if given:
-        file = Path(given).absolute()
+        file = without_dots(Path(given).absolute())
         file = file / NAME if file.is_dir() else file
         if not file.exists():
             raise ConfigError(f"No file {file}{origin}: correct the path, or write one: {MINIMUM}.")
@@ -344,7 +346,7 @@ def _parse(file: Path, data: bytes) -> dict[str, Any]:
         source = json.loads(data.decode("utf-8-sig"), object_pairs_hook=no_duplicates)
     except json.JSONDecodeError as error:
         said = f"{file}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}"
-        raise ConfigError(f"{said}{_cure(error)}.") from None
+        raise ConfigError(f"{said}{json_cure(error)}.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8.") from None
     except (RecursionError, ValueError) as error:  # nested too deeply; an endless number
@@ -352,18 +354,6 @@ def _parse(file: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(source, dict):
         raise ConfigError(f"{file}: found {found_there(source)}, wanted an object such as {MINIMUM}.")
     return source
-
-
-def _cure(error: json.JSONDecodeError) -> str:
-    """What to do about text that is no JSON, where people often go wrong."""
-    before, there = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip(", \t\r\n")[:1]
-    if there and there in "}]" and (before.endswith(",") or error.doc[error.pos] == ","):
-        return f": a comma too many before {there}"
-    if there and there in "\u201c\u201d\u201e\u00ab\u2018\u2019'":
-        return f': {there} is no quotation mark of JSON, write "'
-    if there in ("/", "#"):
-        return ": JSON has no comments, remove it"
-    return f": a comma is missing before {there}" if error.msg.startswith("Expecting ','") and there == '"' else ""
 
 
 def _validate(file: Path, source: dict[str, Any]) -> Config:

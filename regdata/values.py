@@ -18,6 +18,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_core import ErrorDetails
 
 
+def without_dots(path: Path) -> Path:
+    """The same place without ``..``, which stands for something else behind a symbolic link."""
+    return path.parent.resolve() / path.name if ".." in path.parts[:-1] else path
+
+
 def identity(url: str, *, shown: str = "") -> str:
     """Which registry a URL means: host, port and path. ``shown``: the same with `${NAME}`; its path counts."""
     parts, written = urlsplit(url), shown.partition("://")[2].partition("/")
@@ -52,7 +57,7 @@ def _path(value: object, info: ValidationInfo) -> object:
     folder: Any = info.context
     if isinstance(value, str):
         value = Path(_not_blank(value))
-    return folder / value if isinstance(value, Path) else value
+    return without_dots(folder / value) if isinstance(value, Path) else value
 
 
 def _cache(value: object, info: ValidationInfo) -> object:
@@ -192,3 +197,15 @@ def listing(names: Iterable[str]) -> str:
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(names), n=1)
     return f" (did you mean {quote(near[0])}?)" if near else ""
+
+
+def json_cure(error: json.JSONDecodeError) -> str:
+    """What to do about text that is no JSON, where people often go wrong."""
+    before, there = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip(", \t\r\n")[:1]
+    if there and there in "}]" and (before.endswith(",") or error.doc[error.pos] == ","):
+        return f": a comma too many before {there}"
+    if there and there in "\u201c\u201d\u201e\u00ab\u2018\u2019'":
+        return f': {there} is no quotation mark of JSON, write "'
+    if there in ("/", "#"):
+        return ": JSON has no comments, remove it"
+    return f": a comma is missing before {there}" if error.msg.startswith("Expecting ','") and there == '"' else ""

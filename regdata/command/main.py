@@ -14,7 +14,7 @@ from regdata.command.cli import add_output, add_sql_id, clean
 from regdata.command.program import Program, add_conf
 from regdata.errors import StorageError
 
-PROGRAM = Program("regdata")
+PROGRAM = Program("regdata", tells=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ class Tolerant:
     def __init__(self, stream: TextIO, shown: Callable[[str], str] = str) -> None:
         """``shown``: what is made of a text before it is written."""
         self._stream, self._shown = stream, shown
+        self.lost = ""  # why something could not be written, but for a reader who went away
 
     def write(self, text: str) -> int:
         """Writes what can be written; what the terminal has no letters for is replaced."""
@@ -44,7 +45,9 @@ class Tolerant:
     def _closed_on_error(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError):  # ValueError: it is closed
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                self.lost = self.lost or str(error.strerror)
             with suppress(OSError, ValueError):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())  # what is left in its buffer goes there at the end
@@ -52,13 +55,14 @@ class Tolerant:
 
 
 @contextmanager
-def tolerant_output() -> Iterator[None]:
-    """stdout and stderr as Tolerant ones; nothing on stdout steers the terminal (progress on stderr does)."""
+def tolerant_output() -> Iterator[Tolerant]:
+    """stdout, which is given, and stderr as Tolerant ones; nothing on stdout steers the terminal (progress on stderr
+    does)."""
     before = sys.stdout, sys.stderr
     ours = Tolerant(sys.stdout, plain), Tolerant(sys.stderr)
     sys.stdout, sys.stderr = ours
     try:
-        yield
+        yield ours[0]
     finally:
         for stream in ours:
             stream.flush()

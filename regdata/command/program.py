@@ -35,10 +35,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Program:
-    """A console script of this name."""
+    """A console script of this name; ``tells``: what it prints is what it is for."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, tells: bool = False) -> None:
+        self.name, self.tells = name, tells
 
     def parser(self, **options: Any) -> Parser:
         """Its parser, which knows --version."""
@@ -48,10 +48,14 @@ class Program:
 
     def run(self, job: Callable[[], int]) -> int:
         """The job's exit code; whatever goes wrong is one line, and where that can't be printed, it is not."""
-        with tolerant_output():
+        with tolerant_output() as printed:
             try:
                 have_home()
-                return job()
+                code = job()
+                printed.flush()
+                if self.tells and printed.lost and not code:
+                    return self.fail(f"what it says can't be printed: {printed.lost}")
+                return code
             except (RegdataError, OSError) as error:
                 return self.fail(error)
             except KeyboardInterrupt:

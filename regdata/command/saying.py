@@ -12,7 +12,7 @@ import nbformat
 from regdata.errors import StorageError
 from regdata.plain import plain
 from regdata.records.reading import PastRun, deletes
-from regdata.records.summary import outcome, texts
+from regdata.records.summary import outcome, status, texts
 from regdata.show.blocks import Block, Cell, Document, Line, Table
 from regdata.show.words import count, size
 
@@ -32,7 +32,7 @@ def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_v
     run = PastRun(folder)
     rows = folder / "tags.csv"
     if as_json:
-        print(json.dumps(run.facts | {"record": str(folder), "tags": _tags(rows)}, indent=2))
+        print(json.dumps(run.facts | {"status": status(run), "record": str(folder), "tags": _tags(rows)}, indent=2))
     elif csv != "-" and not in_vain:
         _print(run, page)
     if csv and rows.is_file():  # a run that failed may not have got so far

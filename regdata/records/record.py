@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "REGDATA_RUN"
 # What a record says of Ctrl-C or SIGTERM.
 INTERRUPT = "KeyboardInterrupt"
+LONGEST = 50  # letters, of four bytes at most: a file system takes 255 bytes
 # Of the folders of reports: what was run, and on what, is not everybody's.
 MODE = 0o750
 # Bytes that are kept free for the record's last words: a disk may be full by then.
@@ -199,8 +200,12 @@ COUNTS = (
 
 
 def new_folder(reports: Path, sql_id: str) -> Path:
-    """Makes and returns ``<reports>/<UTC yyyymmddThhmmssZ>-<sql_id>/``; a second one in the same second gets -2."""
-    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{re.sub(r'[^A-Za-z0-9._-]', '_', sql_id)}"
+    """Makes and returns ``<reports>/<UTC yyyymmddThhmmssZ>-<sql_id>/``; a second one in the same second gets -2.
+
+    Letters of any script stay, as many as `LONGEST`; whatever else may have a meaning somewhere is a _.
+    """
+    name = re.sub(r"[^\w.-]", "_", sql_id)[:LONGEST]
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
     cure = "Give a folder that can be written as `reports` in conf.json, or mend the permissions or the disk"
     with _disk(reports, said="no report can be written", cure=cure):
         reports.mkdir(MODE, parents=True, exist_ok=True)

@@ -160,6 +160,21 @@ def test_as_a_module(regdata: Call) -> None:
     assert (done.returncode, done.stdout.split()[0]) == (0, "regdata")
 
 
+def test_what_can_not_be_printed(conf: Conf, tmp_path: Path) -> None:
+    """Where the runs can't be listed since the disk is full that is said, and is no success; a reader who has read
+    enough is one."""
+    (tmp_path / "conf.json").write_text('{"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}')
+    command = [sys.executable, "-m", "regdata", "runs"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "regdata: what it says can't be printed: No space left on device\n")
+    end, out = os.pipe()
+    os.close(end)
+    assert subprocess.run(command, stdout=out, env=env, cwd=tmp_path).returncode == 0
+    os.close(out)
+
+
 def test_where_no_report_can_be(registry: LocalRegistry, conf: Conf, regdata: Call, tmp_path: Path) -> None:
     """Where reports can't be written that is said with the key to change, and where notebooks can't be, too."""
     conf(registry, reports="taken")

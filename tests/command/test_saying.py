@@ -30,7 +30,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """JSON is one document: what the record says, and a row per tag; nothing else is printed."""
     assert say(folder, None, as_json=True, csv=None) == ["a blob is left"]
     said = json.loads(capsys.readouterr().out)
-    assert (said["tags_planned"], said["record"]) == (2, str(folder))
+    assert (said["tags_planned"], said["record"], said["status"]) == (2, str(folder), "listed")
     assert said["tags"] == [
         {
             "image_name": "a/app",

@@ -18,7 +18,7 @@ from regdata.config import Config, load_config
 from regdata.errors import CleanupError
 from regdata.records.closing import close_killed, settle
 from regdata.records.reading import PastRun, find_run, past_runs, unfinished
-from regdata.records.record import Record
+from regdata.records.record import Record, new_folder
 
 URL = "http://127.0.0.1:5000"
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -63,6 +63,15 @@ def test_a_record_is_read_back(config: Config, record: Record) -> None:
     assert run.manifest(A) == b"{}"
     assert (run.began_to_change, run.began_to_collect, run.ended_well) == (True, True, False)
     assert find_run(record.folder.name, config).folder == record.folder
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("旧的", "旧的"), ("it's x/y", "it_s_x_y"), ("\ud800", "_"), ("é" * 300, "é" * 50), ("..", "..")],
+)
+def test_folders_have_the_names_of_conditions(tmp_path: Path, name: str, folder: str) -> None:
+    """A run's folder is called as its condition, in any script, as far as a file system takes it."""
+    assert new_folder(tmp_path, name).name.partition("Z-")[2] == folder
 
 
 def test_a_run_is_unfinished_until_another_ended_well(config: Config, record: Record) -> None:
