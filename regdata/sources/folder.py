@@ -126,9 +126,10 @@ class Reading:
                     yield other
 
     def _add_names(self, repository: Repository) -> None:
-        """The digests by which manifests are named here, but not served: their bytes tell."""
+        """The digests by which manifests are named here, but not served, or something else is: their bytes tell."""
         named = {name for digest in repository.manifests for name in self.leads.get(digest, NONE).named}
-        unknown = named - repository.manifests.keys() - repository.aliases.keys()
+        there = repository.manifests.keys()
+        unknown = {name for name in named - there if repository.aliases.get(name) not in there}
         algorithms = {name.partition(":")[0] for name in unknown} & {"sha384", "sha512"}
         for digest in repository.manifests if algorithms else ():
             stored = repository.aliases.get(digest, digest)

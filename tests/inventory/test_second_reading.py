@@ -131,3 +131,16 @@ def test_the_second_reading_finds_what_a_first_one_would(seed: int) -> None:
         for (name, left), right in zip(frames(again).items(), frames(anew).values(), strict=True):
             pd.testing.assert_frame_equal(left, right, obj=name)
         assert needed(again) == needed(anew)
+
+
+@pytest.mark.parametrize("held", [digest_of(LAYER), digest_of(LAYER, "sha384"), "nothing", None])
+def test_a_subject_whose_name_leads_elsewhere(held: str | None) -> None:
+    """A link by another digest that holds what is not the subject's hides from nobody what that digest is of."""
+    store, image = Store(), json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode()
+    subject = descriptor(image, OCI_INDEX, "sha512")
+    referrer = json.dumps({**json.loads(image), "subject": subject}).encode()
+    store.link("shop", image, Link(True, frozenset(), frozenset({"1"}), False))
+    store.link("shop", referrer, Link(True, frozenset(), frozenset(), False))
+    if held:
+        store.write(f"repositories/shop/_layers/{subject['digest'].replace(':', '/')}/link", held.encode())
+    assert not store.read(1).manifests["orphan"].any()
