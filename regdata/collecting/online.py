@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from collections.abc import Collection as Digests
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from regdata.sources.claims import Claims
 from regdata.sources.dates import is_before
 from regdata.sources.guard import guarded
 from regdata.sources.interrupts import interrupts_held_back
+from regdata.sources.names import means
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Link, Watch, read_links
@@ -130,7 +131,7 @@ def collect(
         back = trash.bring_back(aside, frozenset(reading.missing))
         emptied = Counter(trash.drop_copies(aside))
         watch = Watch(storage, reading.manifests, now)
-        ailing, going, young = _sorted(storage, aside, reading, back)
+        ailing, going, young = _sorted(aside, reading, back, partial(means, registry.reach.repositories))
         items = [*ailing, *going]
         watch.expect(reading.frees, [link for item in items for link in item.links])
         # The file system's clock, which may not be ours, at the time when the reading began.
@@ -190,9 +191,10 @@ def _is_young(link: Link, reading: Reading) -> bool:
 
 
 def _sorted(
-    storage: Storage, aside: Aside, reading: Reading, back: Digests[str]
+    aside: Aside, reading: Reading, back: Digests[str], is_within: Callable[[str], bool]
 ) -> tuple[list[Item], list[Item], set[str]]:
-    """What is to be healed and what is to go, each with its links; and what a push in flight links.
+    """What is to be healed and what is to go, each with its links; and what a push in flight links. ``is_within``:
+    whether a repository is one of those that may be asked though nothing in it goes.
 
     To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
     still claim, so that the next push that uses it would be broken. With an empty repository its links go.
@@ -200,9 +202,9 @@ def _sorted(
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
     young = set()
-    repositories = storage.repositories()
+    repositories = aside.storage.repositories()
     for repository in repositories:
-        for link in read_links(storage, repository):
+        for link in read_links(aside.storage, repository):
             digest = link.target or link.name
             if digest in reading.frees or repository in reading.empty:
                 going[digest].append(link)
@@ -210,7 +212,8 @@ def _sorted(
                     young.add(digest)
             elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
                 ailing[digest].append(link)
-    for digest, links in ghosts({one: going[one] for one in reading.frees if one in going}, repositories).items():
+    linked = {one: going[one] for one in reading.frees if one in going}
+    for digest, links in ghosts(linked, filter(is_within, repositories)).items():
         going[digest] += links
     return (
         [Item(digest, 0, tuple(links), frees=False) for digest, links in ailing.items()],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Digests
-from collections.abc import Set
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Set
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,6 +14,7 @@ from regdata.collecting.aftermath import check_up
 from regdata.collecting.commands import Collection, Commands, check_commands, check_forgets
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.probes import Say, canary, check_online, remove_left
+from regdata.collecting.unlinked import nobodys
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
@@ -31,8 +32,6 @@ from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
 BY = "regdata itself"
-# A repository for what is tried out where there is none.
-_NOBODY = "regdata-probe"
 
 
 def collects_itself(config: Config, site: Site) -> bool:
@@ -115,9 +114,9 @@ def collect_own(
         lasting=frozenset(manifests_left(fresh)),
     )
     commands = Commands(config, record)
-    names = list(fresh.repositories["image_name"]) or [_NOBODY]
-    around = _Around(commands, config, site, record, names[0])
-    with nullcontext() if stops(config) else around:
+    with ExitStack() as stack:
+        around = _Around(commands, config, site, record, stack.enter_context(_place(config, site, fresh)))
+        stack.enter_context(nullcontext() if stops(config) else around)
         collected = collect(
             _folder(config),
             site.registry,
@@ -147,6 +146,21 @@ def collect_own(
         spared=frozenset(collected.swept.spared),
         emptied=frozenset(reading.empty),
     )
+
+
+@contextmanager
+def _place(config: Config, site: Site, fresh: Inventory) -> Iterator[str]:
+    """A repository to try something out in: one within reach, or else one of our own, which is removed."""
+    within, folder = site.registry.reach.repositories, _folder(config)
+    if names := [name for name in fresh.repositories["image_name"] if means(within, name)]:
+        yield names[0]
+        return
+    own = nobodys(Claims(site.registry), folder)
+    try:
+        yield own
+    finally:
+        with suppress(OSError):
+            folder.files.remove(f"{folder.root}/repositories/{own}")
 
 
 class Promise(NamedTuple):

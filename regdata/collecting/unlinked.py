@@ -59,8 +59,8 @@ def nobodys(claims: Claims, storage: Storage) -> str:
 
 
 def ghosts(links: Mapping[str, Sequence[Link]], repositories: Iterable[str]) -> dict[str, list[Link]]:
-    """Links that may have been beside those that there are, by digest: one in every other repository. None at all where
-    that were too many to ask for."""
+    """Links that may have been beside those that there are, by digest: one in every other of these repositories. None
+    at all where that were too many to ask for."""
     names = set(repositories)
     absent = {digest: names - {link.repository for link in found} for digest, found in links.items() if found}
     if sum(map(len, absent.values())) > MOST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault
-from tests.support.scene import BASE, INDEX, LATEST, LIBRARY, OLD, SHARED, NewScene, Scene, broken
+from tests.support.scene import BASE, INDEX, LATEST, LIBRARY, OLD, SHARED, NewScene, Scene, broken, repositories
 
 __all__ = ["runner"]
 Conf = Callable[..., Path]
@@ -249,6 +250,17 @@ def test_stopped_around_it(new_scene: NewScene) -> None:
     record = json.loads((folder / "record.json").read_bytes())
     assert record["bytes_freed"] == record["bytes_predicted"] == size - store_bytes(scene.base_path)
     assert not scene.stopped.exists()
+
+
+def test_a_store_without_repositories(new_scene: NewScene) -> None:
+    """Whether the registry was restarted is tried out in a repository of our own where there is none; it is removed."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None)
+    for part in ("prod", "base"):
+        shutil.rmtree(repositories(scene.base_path) / part)
+    assert scene.clean() == ""
+    assert not list(repositories(scene.base_path).iterdir())
+    assert not requests.get(f"{scene.registry.url}/v2/_catalog", timeout=9).json()["repositories"]
 
 
 def test_killed_before_gc_after(runner: Runner, new_scene: NewScene) -> None:

@@ -15,6 +15,7 @@ from regdata.demo.samples import make_image, make_layer
 from regdata.errors import CleanupError, RegdataError
 from regdata.planning.plan import Plan
 from tests.support.fakes import FakeRegistry, serve
+from tests.support.proxy import Fault
 from tests.support.scene import BASE, OLD, NewScene, Scene, read_store
 
 SHARED = make_layer("within-shared", 50)
@@ -87,14 +88,19 @@ def within(scene: Scene, *patterns: str) -> None:
     scene.set(registry={**scene.settings["registry"], "repositories": list(patterns)})
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_beside_a_folder(new_scene: NewScene, own: bool) -> None:
+NOTHING = {"gc_before": None, "gc_command": None, "gc_after": None}
+
+
+@pytest.mark.parametrize("changes", [NOTHING, {"gc_command": None}, {}], ids=["own", "stopped", "gc-command"])
+def test_beside_a_folder(new_scene: NewScene, changes: dict[str, None]) -> None:
     """Beside base_path all is read, so that bytes are exact; outside neither tags nor orphans go, and the plan says
-    why."""
+    why. A login that opens nothing outside is enough where regdata collects."""
     scene = new_scene()
     within(scene, "prod/ol*", "prod/none")
-    if own:
-        scene.set(gc_before=None, gc_command=None, gc_after=None)
+    scene.set(**changes)
+    own = changes == NOTHING
+    if changes:
+        scene.proxy.on("GET HEAD PUT POST DELETE", "^/v2/(base/lib|prod/app)/", Fault(403))
     before = scene.store()
     assert scene.clean() == ""
     assert scene.run
