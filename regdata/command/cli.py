@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from regdata.command.kernel import Kernel
 from regdata.command.output import check_place
 from regdata.command.program import USAGE, Program, add_conf
 from regdata.errors import ConfigError, RegdataError
@@ -59,16 +60,17 @@ def clean(program: Program, arguments: argparse.Namespace) -> int:
         config.condition(arguments.sql_id)
     except ConfigError as error:
         return program.fail(error, code=USAGE)
-    # They load pandas and DuckDB, for which --help and a wrong command line need not wait.
-    from regdata.cleaning.checks import check_early
-    from regdata.tables.process import release
+    with Kernel() as kernel:
+        # They load pandas and DuckDB, for which --help and a wrong command line need not wait.
+        from regdata.cleaning.checks import check_early
+        from regdata.tables.process import release
 
-    Thread(target=_load_ahead).start()
-    try:
-        check_early(config, arguments.sql_id, arguments.action, gc=arguments.gc)
-    finally:
-        release()
-    return _run(program, arguments, config)
+        Thread(target=_load_ahead).start()
+        try:
+            check_early(config, arguments.sql_id, arguments.action, gc=arguments.gc)
+        finally:
+            release()
+        return _run(program, arguments, config, kernel)
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +86,7 @@ def _load_ahead() -> None:
     from regdata.command import execute, html  # noqa: F401
 
 
-def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> int:
+def _run(program: Program, arguments: argparse.Namespace, config: "Config", kernel: Kernel) -> int:
     # It loads tqdm, the others papermill and nbconvert: --help and a wrong command line need not wait for them.
     from regdata.command.ticker import Ticker
 
@@ -108,7 +110,7 @@ def _run(program: Program, arguments: argparse.Namespace, config: "Config") -> i
             "force": arguments.force,
             "empty_trash": arguments.empty_trash,
         }
-        problem = execute(NOTEBOOKS / notebook.name, notebook, parameters)
+        problem = execute(NOTEBOOKS / notebook.name, notebook, parameters, kernel)
 
         def opening() -> "Document":
             return box(folder, linked=True, problem=problem and problem.said)

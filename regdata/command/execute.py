@@ -22,6 +22,7 @@ from papermill.iorw import load_notebook_node, write_ipynb
 from papermill.log import logger
 
 from regdata import errors
+from regdata.command.kernel import Kernel
 from regdata.records.reading import PastRun
 from regdata.records.record import FOLDER_VARIABLE
 
@@ -41,10 +42,13 @@ class Problem(NamedTuple):
     interrupted: bool = False
 
 
-def execute(source: Path, target: Path, parameters: dict[str, Any]) -> Problem | None:
-    """Runs the notebook, which writes its record into the folder of `target`; what went wrong, if anything did."""
+def execute(source: Path, target: Path, parameters: dict[str, Any], kernel: Kernel | None = None) -> Problem | None:
+    """Runs the notebook, which writes its record into the folder of `target`; what went wrong, if anything did.
+
+    ``kernel``: one that has begun to load.
+    """
     logger.setLevel(logging.CRITICAL)  # what it logs as errors it raises as well
-    interrupter = _Interrupter(target.parent)
+    interrupter = _Interrupter(target.parent, kernel)
     try:
         with _environment(target.parent), interrupter:
             execute_notebook(
@@ -100,9 +104,9 @@ class _Interrupter:
     never be run, or beside the collection.
     """
 
-    def __init__(self, run: Path) -> None:
-        """``run``: the folder of its record."""
-        self.run = run
+    def __init__(self, run: Path, ahead: Kernel | None) -> None:
+        """``run``: the folder of its record; ``ahead``: a kernel that has begun to load."""
+        self.run, self.ahead = run, ahead
         self.requested = False
         self.started = False  # a kernel that is still loading would die of the signal
         self.kernel: KernelManager | None = None
@@ -152,5 +156,12 @@ class _Interrupter:
             async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
                 # Its remarks on sockets, debuggers and interrupts are no errors of ours.
                 await super().start_kernel(stderr=subprocess.DEVNULL, **options)
+
+            async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+                if interrupter.ahead is None:
+                    return await super()._async_launch_kernel(kernel_cmd, **options)
+                process = interrupter.ahead.become(kernel_cmd, options["env"])
+                provisioner: Any = self.provisioner
+                provisioner.process, provisioner.pid, provisioner.pgid = process, process.pid, process.pid
 
         return OwnKernel
