@@ -20,7 +20,7 @@ from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
-from regdata.sources.manifest import Content, parse_manifest
+from regdata.sources.manifest import Content, matches, parse_manifest
 from regdata.sources.registry import ACCEPT, Registry
 from regdata.sources.site import Site
 from regdata.sources.watch import digests_in
@@ -134,7 +134,7 @@ class Revival:
         if not self.outcome.deleted | self.outcome.untagged | self._earlier.keys():
             return put
         for one, subjects, tags in self._attached:
-            if not any(Manifest(one.image, subject) in alive for subject in subjects):
+            if not any(self._is_alive(one.image, subject, alive) for subject in subjects):
                 continue
             try:
                 self._bring(one, deleted, back)
@@ -146,6 +146,12 @@ class Revival:
                 self._told(one, error, own=one in self._own)
         self.outcome.put_back({Tag(*pair) for pair in put})
         return put
+
+    def _is_alive(self, image: str, digest: str, alive: set[Manifest]) -> bool:
+        if digest.startswith("sha256:"):
+            return Manifest(image, digest) in alive
+        stored = self.site.source.manifests([one for one in alive if one.image == image])
+        return any(matches(digest, data) for data in stored.values())
 
     def _bring(self, manifest: Manifest, deleted: Deleted, back: set[Manifest]) -> None:
         """Puts back a manifest, after what it lists as manifests and its subject."""

@@ -137,9 +137,9 @@ def is_digest(value: object) -> bool:
 
 
 def matches(digest: str, data: bytes) -> bool:
-    """Whether the bytes hash to the digest; only sha256 and sha512 can be told to be wrong."""
+    """Whether the bytes hash to the digest; only by an algorithm that registries know can it be told to be wrong."""
     algorithm, _, expected = digest.partition(":")
-    if algorithm not in ("sha256", "sha512"):
+    if algorithm not in ("sha256", "sha384", "sha512"):
         return True
     return hashlib.new(algorithm, data).hexdigest() == expected
 

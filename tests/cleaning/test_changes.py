@@ -35,6 +35,7 @@ from regdata.demo.samples import (
 )
 from regdata.records.record import Record
 from tests.support.helpers import age, store_tags
+from tests.support.odd import digest_of, push_manifest
 from tests.support.scene import broken
 
 TAGS = 6
@@ -248,8 +249,10 @@ def test_pushed_again_after_its_signature_went(
     attached = {signature_tag(IMAGES[5]): signature, signature_tag(signature): make_signature(signature)}
     for name, one in attached.items():
         push(registry.url, "app", name, one)
+    by_sha512 = sbom.manifest.replace(IMAGES[5].digest.encode(), digest_of(IMAGES[5].manifest, "sha512").encode())
     if folder:  # the API shows nothing without a tag
         push(registry.url, "app", None, sbom)
+        push_manifest(registry.url, "app", None, by_sha512, sbom.media_type)
     push(registry.url, "app", "kept", NEW)
     age(registry.base_path, 3 * 3600)
     plan = regdata.plan(regdata.scan(config), "image_name = 'app' and length(tag_name) = 1")
@@ -268,8 +271,9 @@ def test_pushed_again_after_its_signature_went(
     assert result.errors == []
     assert broken(registry.base_path) == []
     assert {f"app:{name}" for name in (tag, *attached)} <= store_tags(registry.base_path)
-    for one in (IMAGES[5], image, *attached.values(), *([sbom] if folder else [])):
-        assert requests.head(f"{registry.url}/v2/app/manifests/{one.digest}", headers=ACCEPT, timeout=9).ok
+    whole = {one.digest for one in (IMAGES[5], image, *attached.values())}
+    for digest in whole | ({sbom.digest, digest_of(by_sha512)} if folder else set()):
+        assert requests.head(f"{registry.url}/v2/app/manifests/{digest}", headers=ACCEPT, timeout=9).ok
     outcome = result.tags.set_index("tag_name")["outcome"]
     assert set(outcome[list(attached)]) == {"moved"}
 
