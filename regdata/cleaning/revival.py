@@ -129,7 +129,8 @@ class Revival:
         self, fresh: Inventory, there: set[tuple[str, str]], deleted: Deleted, back: set[Manifest]
     ) -> set[tuple[str, str]]:
         """Puts back signatures, attestations and SBOMs of what is alive; the tags that it put back."""
-        alive = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")} | back
+        failed = self.outcome.planned - self.outcome.moved - self.outcome.deleted  # the next run deletes it
+        alive = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")} - failed | back
         put: set[tuple[str, str]] = set()
         if not self.outcome.deleted | self.outcome.untagged | self._earlier.keys():
             return put
