@@ -147,6 +147,8 @@ def check_forgets(config: Config, site: Site, repository: str, say: Say) -> None
 
 
 def _check_forgets(claims: Claims, storage: Storage, repository: str, say: Say) -> None:
+    if not claims.registry.takes_pushes(repository):  # it is read-only, or its disk is full
+        return
     if remembers(claims, storage, repository, say):
         raise CleanupError(f"{claims.registry.display} {REMEMBERS}")
 

@@ -301,6 +301,21 @@ def test_redis_before_3_1(registry_with_cache: LocalRegistry, conf: Conf) -> Non
         assert "flush its Redis" in error
 
 
+def test_what_is_left_in_a_registry_that_is_read_only(tools: None, conf: Conf, tmp_path: Path) -> None:
+    """A registry that is read-only is collected where nothing is to be deleted: its cache can't be tried out."""
+    with LocalRegistry(tmp_path / "registry") as registry:
+        push(registry.url, "a", "1", OLD)
+        push_blob(registry.url, "a", STRAY.data)
+    age(registry.base_path, 3 * HOUR)
+    storage = {
+        "filesystem": {"rootdirectory": str(registry.base_path)},
+        "maintenance": {"readonly": {"enabled": True}},
+    }
+    with LocalRegistry(registry.folder, settings={"storage": storage}) as read_only:
+        result = clean(load_config(conf(read_only)), "2=1")
+    assert (result.errors, result.bytes_freed) == ([], len(STRAY.data))
+
+
 def test_a_restart_cures_the_cache(team_template: tuple[Path, dict[str, Files]], conf: Conf, tmp_path: Path) -> None:
     """gc-after that restarts the registry empties its cache, and the image can be pushed again."""
     template, pushed = team_template
