@@ -208,11 +208,12 @@ def _undo(run: PastRun) -> Cell:
     if not run.began_to_change:
         return "nothing is to be undone"
     command = shlex.join(["regdata", "restore", str(run.folder.absolute()), "--conf", str(run.facts.get("conf"))])
-    if not run.began_to_collect:
-        return Rich((Code(command), " puts all of it back, until a collection runs"))
     if run.facts.get("bytes_set_aside"):
         return Rich((Code(command), " puts all of it back while what was collected is set aside (trash_days)"))
-    gone = "what was collected is gone for good, since conf.json had no trash_days. "
+    if not run.began_to_collect or (run.facts.get("status") == "ok" and run.facts.get("bytes_freed") == 0):
+        return Rich((Code(command), " puts all of it back, until a collection runs"))
+    keeps = "trash_days in conf.json" if run.facts.get("collected_by") == "regdata itself" else "--no-gc"
+    gone = f"what was collected is gone for good; {keeps} would have kept it. "
     return Rich((f"can't be undone: {gone}", Code(command), " puts back what is still stored"))
 
 

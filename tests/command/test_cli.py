@@ -24,7 +24,7 @@ from tests.support.helpers import complaints
 
 ROOT = Path(__file__).parents[2]
 
-PARAMETERS = 'sql_id = "none"\naction = "del"\nconf = ""\ngc = True\nforce = False'
+PARAMETERS = 'sql_id = "none"\naction = "del"\nconf = ""\ngc = True\nforce = False\nempty_trash = False'
 RECORD = """
 import json, os, sys
 from pathlib import Path
@@ -34,7 +34,7 @@ record = {
     "registry": "http://127.0.0.1:5000", "sql_id": sql_id, "action": action, "tags_selected": 12,
     "tags_deleted": 7, "tags_untagged": 2, "tags_kept": 3, "manifests_deleted": 9,
     "orphans_deleted": 1, "bytes_predicted": 1234567, "bytes_freed": None, "errors": [],
-    "seen": {"conf": conf, "gc": gc, "force": force, "python": sys.executable},
+    "seen": {"conf": conf, "gc": gc, "force": force, "trash": empty_trash, "python": sys.executable},
 }
 (run / "record.json").write_text(json.dumps(record))
 """
@@ -214,7 +214,7 @@ def test_run(clear: Clear, folder: Path) -> None:
     ]
     seen = json.loads((run / "record.json").read_text())["seen"]
     assert seen["conf"] == str(folder / "conf.json")
-    assert (seen["gc"], seen["force"]) == (False, False)
+    assert (seen["gc"], seen["force"], seen["trash"]) == (False, False, False)
 
 
 def test_kernel_is_the_running_python(clear: Clear, folder: Path) -> None:
@@ -223,11 +223,11 @@ def test_kernel_is_the_running_python(clear: Clear, folder: Path) -> None:
     kernel.mkdir(parents=True)
     spec = {"argv": ["/bin/false"], "display_name": "other", "language": "python"}
     (kernel / "kernel.json").write_text(json.dumps(spec))
-    done = clear("none", "none", "--force", PATH="/nowhere", JUPYTER_PATH=str(folder / "jupyter"))
+    done = clear("none", "none", "--force", "--empty-trash", PATH="/nowhere", JUPYTER_PATH=str(folder / "jupyter"))
     assert (done.returncode, complaints(done.stderr)) == (0, "")
     seen = json.loads((only_run(folder) / "record.json").read_text())["seen"]
     assert seen["python"] == sys.executable
-    assert (seen["gc"], seen["force"]) == (True, True)
+    assert (seen["gc"], seen["force"], seen["trash"]) == (True, True, True)
 
 
 def test_failing_run(clear: Clear, folder: Path) -> None:

@@ -143,8 +143,12 @@ def test_box(tmp_path: Path) -> None:
 
 def test_what_can_not_be_undone(tmp_path: Path) -> None:
     """After a collection that kept nothing the box says so, and no command that would bring nothing back first."""
-    run(tmp_path, DELETING, COLLECTING)
-    assert re.search(r"^undo +can't be undone: .* no trash_days\. regdata restore", box(tmp_path).text, re.MULTILINE)
+    for collector, cure in (("regdata itself", "trash_days in conf.json"), ("gc-command", "--no-gc")):
+        run(tmp_path, DELETING, COLLECTING, collected_by=collector)
+        said = rf"^undo +can't be undone: .* for good; {cure} would have kept it\. regdata restore"
+        assert re.search(said, box(tmp_path).text, re.MULTILINE)
+    run(tmp_path, DELETING, COLLECTING, bytes_freed=0)
+    assert re.search(r"^undo +regdata restore .* puts all of it back, until", box(tmp_path).text, re.MULTILINE)
     run(tmp_path, DELETING, COLLECTING, bytes_set_aside=7)
     assert re.search(r"^undo +regdata restore .* puts all of it back while", box(tmp_path).text, re.MULTILINE)
 
