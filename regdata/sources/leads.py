@@ -7,10 +7,10 @@ registry/storage/manifeststore.go, Get): what an index lists as a layer may be a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from regdata.sources import gojson
-from regdata.sources.manifest import Content
+from regdata.sources.manifest import Content, Reference
 from regdata.sources.mediatypes import is_manifest
 
 # What registries and clients refuse to read (distribution's maxManifestBodySize, containers/image's
@@ -18,17 +18,6 @@ from regdata.sources.mediatypes import is_manifest
 MAX_DOCUMENT = 4 * 1024 * 1024
 BLANKS = b" \t\r\n"  # JSON's own
 _VERSION: gojson.Fields = {"schemaVersion": gojson.whole}
-
-
-class Listed(Protocol):
-    """A digest in a manifest; see `regdata.sources.manifest.Reference`."""
-
-    @property
-    def hash(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def media_type(self) -> str | None: ...
 
 
 class Leads(NamedTuple):
@@ -55,7 +44,7 @@ def leads_of(content: Content) -> Leads:
     return leads("index" if is_unknown else content.kind, content.subject_hash, content.references)
 
 
-def leads(kind: str | None, subject: str | None, references: Iterable[Listed]) -> Leads:
+def leads(kind: str | None, subject: str | None, references: Iterable[Reference]) -> Leads:
     """What a manifest of this kind leads to by what it refers to. Its subject may be anything that has bytes; so may
     what an index lists, while an image says of its layers what they are."""
     manifests, perhaps, mentions = [], [], []

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from regdata.sources.columns import Columns
-
-if TYPE_CHECKING:  # it reads files, which are a source's
-    from regdata.sources.leads import Leads
+from regdata.sources.leads import Leads
 
 
 class Unread(NamedTuple):
