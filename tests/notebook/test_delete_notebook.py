@@ -139,7 +139,7 @@ def test_from_the_root(demo_registry: LocalRegistry, conf: Conf, call: Call, tmp
 
     (folder,) = (path.parent for path in tmp_path.glob("reports/*/record.json"))
     plan = pd.read_parquet(folder / "plan.parquet")
-    assert list(plan.columns) == ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"]
+    assert list(plan.columns) == ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason", "pushed"]
     assert int(plan["tag_name"].isna().sum()) == record["manifests_deleted"]
     journal = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert (journal[0]["event"], journal[-1]["event"]) == ("started", "finished")
