@@ -146,7 +146,8 @@ class PastRun:
         believed. Empty where it says nothing: over the API, as older ones, or if it can't be read."""
         with suppress(OSError, ValueError):
             rows = self._columns("image_name", "tag_name", "tag_hash", "pushed")
-            return {(image, tag or digest): _date(pushed) for image, tag, digest, pushed in rows}
+            named = [(image, tag or digest, _date(pushed)) for image, tag, digest, pushed in rows]
+            return {(image, reference): date for image, reference, date in named if _texts((image, reference), 2)}
         return {}
 
     @property

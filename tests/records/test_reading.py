@@ -74,6 +74,22 @@ def test_folders_have_the_names_of_conditions(tmp_path: Path, name: str, folder:
     assert new_folder(tmp_path, name).name.partition("Z-")[2] == folder
 
 
+def test_dates_of_a_plan_that_was_edited(record: Record) -> None:
+    """Dates that are none are as good as unknown, and rows that name nothing are passed over."""
+    columns = {"image_name": ["app", "app", "app"], "tag_name": [["1"], ["2"], None], "tag_hash": [[A], [A], [B]]}
+    pd.DataFrame(columns | {"pushed": [5, 6, 7]}).to_parquet(record.folder / "plan.parquet")
+    assert PastRun(record.folder).pushed == {}
+    named = {"image_name": ["app"] * 4, "tag_name": ["1", "2", "3", None], "tag_hash": [A] * 4}
+    dates = pd.array([1_700_000_000, 2**40, -7, None], dtype="Int64")
+    pd.DataFrame(named | {"pushed": dates}).to_parquet(record.folder / "plan.parquet")
+    assert PastRun(record.folder).pushed == {
+        ("app", "1"): 1_700_000_000,
+        ("app", "2"): 0,
+        ("app", "3"): 0,
+        ("app", A): 0,
+    }
+
+
 def test_a_run_is_unfinished_until_another_ended_well(config: Config, record: Record) -> None:
     """A run that began to delete and did not end well is told, but for the one at work, until it is settled."""
     assert unfinished(config, besides=record.folder) == []
