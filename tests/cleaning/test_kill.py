@@ -189,7 +189,7 @@ def test_registry_gone(runner: Runner, new_scene: NewScene, finished: Finished) 
     check_second_run(runner, scene, finished[True])
 
 
-@pytest.mark.parametrize("writes", range(1, 60, 8))
+@pytest.mark.parametrize("writes", range(1, 54, 8))
 def test_disk_full(
     runner: Runner, new_scene: NewScene, finished: Finished, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
