@@ -107,8 +107,9 @@ def _bring_back(past: PastRun, config: Config, site: Site, known: _Known) -> Non
     and what those name that are linked as blobs, at any depth."""
     going = {(image, digest) for image, digest, _ in past.manifests} | {(tag.image, tag.digest) for tag in past.tags}
     needed, seen = {digest for _, digest in going}, set(going)
-    bring_back_own(config, site, past.folder.name, needed)
-    while going and site.from_store:
+    if not (going and site.from_store):
+        bring_back_own(config, site, past.folder.name, needed)
+    while going and site.from_store:  # data comes back before that run's links to it
         named = [(image, content) for image, digest in sorted(going) if (content := known.content(image, digest))]
         needed |= {one.hash for _, content in named for one in _parts(content)}
         going = {(image, digest) for image, content in named for digest in leads_of(content).named} - seen
