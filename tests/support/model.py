@@ -122,8 +122,6 @@ class Model:
         """The tags by the ids that they get in `images`."""
         return dict(enumerate(sorted(self.tags, key=lambda tag: tag[:2]), 1))
 
-    # What holds what
-
     def node(self, tag: Tag) -> Node | None:
         """The manifest of a tag; None where the image doesn't have it."""
         node = Node(tag.image, tag.digest or "")
