@@ -216,11 +216,11 @@ def remove_empty(
         record.journal({"event": "removing repository", "image": repository})
         if site.store.close_repository(repository, before=before):
             closed.append(repository)
-    if closed:
+    if closed and not unlinked:  # else nobody can find a layer there that he has not brought
         time.sleep(WAIT)  # what is inside the registry gets through, and is seen
     removed = []
     for repository in closed:
-        if site.store.remove_repository(repository):
+        if site.store.remove_repository(repository, before=before):
             record.journal({"event": "removed repository", "image": repository})
             removed.append(repository)
     return removed

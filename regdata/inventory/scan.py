@@ -107,7 +107,8 @@ def leftovers(columns: Columns, store: Store, since: Inventory | None) -> Iterat
             since.refers.descriptors["reference_kind"],
             since.refers.hashes(since.refers.descriptors["digest"]),
         )
-        seen |= _parts({"reference_hash": hashes.to_pylist(), "reference_kind": kinds.to_pylist()})
+        parts = _parts({"reference_hash": hashes.to_pylist(), "reference_kind": kinds.to_pylist()})
+        seen |= parts.difference(since.manifests["manifest_hash"])  # a layer's may be a manifest's
         known |= set(since.oddities.loc[since.oddities["what"] == "manifest", "hash"])
     for digest, size in zip(blobs["blob_hash"], blobs["blob_size"], strict=True):
         is_bare = digest not in seen and size <= MAX_DOCUMENT

@@ -120,14 +120,17 @@ class Removal:
                 self.files.move(layers, f"{folder}/_manifests/{LAYERS}")
         return True
 
-    def remove(self, repository: str) -> bool:
+    def remove(self, repository: str, before: int) -> bool:
         """Removes a repository that was closed; those below its name stay. False, and it is as before, where something
-        was pushed meanwhile."""
+        was pushed meanwhile, or a layer had been since ``before``."""
         folder = f"{self.layout.repositories_folder}/{checked(repository)}"
         manifests = f"{folder}/_manifests"
         with told(folder):
-            if any(self._held(repository)) or self.files.exists(f"{folder}/_layers"):
-                self._merge(f"{manifests}/{LAYERS}", f"{folder}/_layers")
+            layers = f"{manifests}/{LAYERS}"
+            links = self.files.below(layers) if self.files.exists(layers) else ()
+            came = any(one.is_file and not is_before(one.date, before) for one in links)
+            if came or any(self._held(repository)) or self.files.exists(f"{folder}/_layers"):
+                self._merge(layers, f"{folder}/_layers")
                 return False
             if self.files.exists(manifests):
                 self._check_own(manifests)

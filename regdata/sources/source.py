@@ -178,7 +178,7 @@ class Store(Source, Protocol):
         """Take away the links of a repository that holds no manifests. False, and it stays, where something came after
         ``before``."""
 
-    def remove_repository(self, name: str) -> bool:
+    def remove_repository(self, name: str, *, before: int) -> bool:
         """Remove a repository that was closed; those below its name stay. False, and it is as it was, where something
         was pushed meanwhile."""
 

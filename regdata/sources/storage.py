@@ -254,10 +254,10 @@ class Storage:
         """
         return Removal(self.layout).close(name, before)
 
-    def remove_repository(self, name: str) -> bool:
+    def remove_repository(self, name: str, *, before: int) -> bool:
         """Remove a repository that was closed; repositories below its name stay. False, and it is as it was, where
-        something was pushed meanwhile."""
-        return Removal(self.layout).remove(name)
+        something was pushed meanwhile, or a layer since ``before``."""
+        return Removal(self.layout).remove(name, before)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep other regdata runs off this store; StorageError if one is at work."""

@@ -367,6 +367,7 @@ def test_what_goes_though_it_is_young(registry: LocalRegistry, conf: Conf) -> No
     age(registry.base_path, 3 * 86400)
     for number, fill in enumerate(NEEDED.values()):
         fill(registry, f"young/{number}")
+    age(registry.base_path, 5)
     config = load_config(conf(registry, **{"gc-command": None}))
     before = store_bytes(registry.base_path)
     result = regdata.apply(regdata.plan(regdata.scan(config), "image_name like 'young/%'"), config)

@@ -157,7 +157,7 @@ def test_interrupted_demo_is_one_line(tools: None, tmp_path: Path) -> None:
             with refused, opened(tmp_path / "demo", fresh=True):
                 pass
             demo.send_signal(number)
-            _, errors = demo.communicate(timeout=20)
+            _, errors = demo.communicate(timeout=60)
         assert demo.returncode == 130
         assert len(errors.strip().splitlines()) == 1, errors
         with pytest.raises(requests.ConnectionError):

@@ -315,7 +315,7 @@ def test_empty_repositories(changed: Changed) -> None:
     assert found == ["team/empty"] * site.from_store
     for name in found:
         assert site.store.close_repository(name, before=int(time.time()) + 60)
-        assert site.store.remove_repository(name)
+        assert site.store.remove_repository(name, before=int(time.time()) + 60)
     assert set(site.source.repositories()) == TAGS.keys() - set(found)
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.files import LocalFiles
 from regdata.sources.storage import Storage
-from tests.support.folder import Folder
+from tests.support.folder import PUSHED, Folder
 
 SOON = int(time.time()) + 86400
 
@@ -54,7 +53,7 @@ def test_who_had_a_tag_open(folder: Folder, tmp_path: Path) -> None:
     assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
 
 
-@pytest.mark.parametrize("what", ["nothing", "layer", "manifest", "manifest, late"])
+@pytest.mark.parametrize("what", ["nothing", "layer", "link in between", "manifest", "manifest, late"])
 @pytest.mark.parametrize("killed", [False, True])
 def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str, killed: bool) -> None:
     """Whatever is written into a repository on its way out brings it back, with all that it had; and so does the next
@@ -64,6 +63,7 @@ def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str,
     link = mine / f"_layers/sha256/{digest[7:]}/link"
     link.parent.mkdir(parents=True)
     link.write_text(digest)
+    os.utime(link, (PUSHED, PUSHED))
     (mine / "_manifests/revisions/sha256").mkdir(parents=True)
 
     def push() -> None:
@@ -76,18 +76,20 @@ def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str,
         def move(self, path: str, target: str) -> None:
             if path.endswith("/_manifests") and what == "manifest, late":
                 push()
+            if path.endswith("/_layers") and what == "link in between":
+                os.utime(link)
             super().move(path, target)
 
-    storage = Storage(folder.base_path, Late())
-    assert storage.close_repository("app", before=SOON)
+    storage, before = Storage(folder.base_path, Late()), int(time.time()) - 60
+    assert storage.close_repository("app", before=before)
     assert not link.exists()
-    if what != "manifest, late":
+    if what in ("layer", "manifest"):
         push()
     if killed:
         storage.settle()
         assert link.read_text() == digest
     else:
-        assert storage.remove_repository("app") == (what == "nothing")
+        assert storage.remove_repository("app", before=before) == (what == "nothing")
         assert link.exists() == (what != "nothing")
     if "manifest" in what and not (killed and "late" in what):
         assert storage.state("app")[0] == {"v1": digest}
@@ -185,7 +187,7 @@ def test_remove_repository_spares_its_neighbours(folder: Folder) -> None:
     storage = Storage(folder.base_path)
     for name in ("team/a", "team/b/c", "team/b/c", "lonely"):
         assert storage.close_repository(name, before=SOON)
-        assert storage.remove_repository(name)
+        assert storage.remove_repository(name, before=SOON)
     assert storage.repositories() == ["team/a/nested"]
     assert storage.state("team/a/nested")[0] == {"v1": digest}
     assert sorted(os.listdir(folder.root / "repositories/team")) == ["a"]
@@ -199,9 +201,9 @@ def test_remove_repository_refuses_one_that_is_not_empty(folder: Folder) -> None
     with pytest.raises(StorageError, match="holds 0 tags and 1 manifests: not removed"):
         storage.close_repository("app", before=SOON)
     for name in ("", "..", "app/_manifests", "/app"):
-        for remove in (partial(storage.close_repository, before=SOON), storage.remove_repository):
+        for remove in (storage.close_repository, storage.remove_repository):
             with pytest.raises(StorageError, match="nothing was removed"):
-                remove(name)
+                remove(name, before=SOON)
     assert len(storage.state("app")[1]) == 1
 
 
@@ -219,6 +221,6 @@ def test_a_real_registry_forgets_a_removed_repository(registry: LocalRegistry) -
     assert requests.delete(f"{base}/manifests/{image.digest}", timeout=5).status_code == 202
     assert storage.state("team/app") == ({}, frozenset())
     assert storage.close_repository("team/app", before=SOON)
-    assert storage.remove_repository("team/app")
+    assert storage.remove_repository("team/app", before=SOON)
     catalog = requests.get(f"{registry.url}/v2/_catalog", timeout=5).json()
     assert catalog == {"repositories": ["team/app/nested"]}
