@@ -11,7 +11,7 @@ import pytest
 from regdata.demo.local import LocalRegistry
 from tests.support.randomly import check
 
-STORES = 9
+STORES = 6
 COLLECTORS: dict[str, Any] = {"the registry's own": None, "regdata": {}, "regdata, kept for a week": {"trash_days": 7}}
 
 

@@ -123,7 +123,7 @@ def test_a_repository_that_went_and_comes_again(scene: Scene, own: bool) -> None
 @pytest.mark.long
 def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
     """Killed after any line of its collection's journal, another run ends as an undisturbed one does. Of the lines the
-    first of each kind; all of them with EVERY_LINE=1."""
+    first of every other kind; all of them with EVERY_LINE=1."""
 
     def fresh() -> Scene:
         made = new_scene(cache=True)

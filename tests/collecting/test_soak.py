@@ -16,6 +16,6 @@ def test_soak(tools: None, tmp_path: Path, how: str, runs: int) -> None:
     clean-ups delete and collect all the while: nothing that was accepted is broken, and each run ends well."""
     outcome = soak(tmp_path, runs, how=how)
     assert (outcome.broken, outcome.errors) == ([], [])
-    assert outcome.accepted > 50
+    assert outcome.accepted > 35
     assert outcome.gone > 0
     assert outcome.freed > 0

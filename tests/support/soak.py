@@ -29,7 +29,7 @@ from tests.support.sweeping import data_path, link_path
 
 ORPHANS = "2=1"
 CONDITIONS = ("tag_name <> 'latest'", "tag_name like '%1'", "image_name like 'team-1%'", "1=1", ORPHANS)
-FEWEST = 60  # pushes before the first clean-up
+FEWEST = 40  # pushes before the first clean-up
 # regdata collects; every other time, what the run before deleted; gc-command does, between a stop and a start; the same
 # where only the API is known.
 WAYS = ("own", "later", "gc-command", "api")

@@ -18,7 +18,7 @@ from regdata.tables.values import reads_as_number
 from tests.support.rows import Rows
 
 # PROPERTY_EXAMPLES=20000 pytest tests/tables/test_types.py
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "250"))
 DAY = 86400
 NOW = 1_790_000_000
 IMAGES = [
