@@ -57,6 +57,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
         by_tag = _check_deletes(site, sorted({*images, *(() if stops(config) else linked)}))
         site.check_written(images[0])
     _check_clock(plan.inventory, site)
+    # Where gc-command takes nothing there is nothing to forget; regdata itself heals first, whatever goes.
     if gc and (images or plan.reclaimable or not config.gc_command):
         check_collector(config, site, images, say)
     check_uses(plan, config)

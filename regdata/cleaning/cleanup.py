@@ -22,7 +22,7 @@ from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import vanished
 from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, needed_again, verify, verify_gone, verify_pushed
-from regdata.collecting.aftermath import Goes, remove_empty
+from regdata.collecting.aftermath import Goes, links_to, remove_empty
 from regdata.collecting.commands import Collection, collect
 from regdata.collecting.flight import Flight, in_flight
 from regdata.collecting.own import (
@@ -38,7 +38,7 @@ from regdata.collecting.sweep import WAIT
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import read_site, scan_site
+from regdata.inventory.scan import can_change, read_site, scan_site
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed, held_by, manifests_left
 from regdata.records.reading import uncollected
@@ -247,7 +247,7 @@ class _Work:
 
     def _settle_tags(self) -> None:
         """Removes the tags that were taken away, once whoever was pushing to them then is through."""
-        if not (self.outcome.taken or self.outcome.untagged):
+        if not (can_change(self.site) and (self.outcome.taken or self.outcome.untagged)):
             return
         time.sleep(max(0.0, self._deleted_by + WAIT - time.monotonic()))
         if back := {Tag(*pair) for pair in settle_removals(self.site, last=False)}:
@@ -337,7 +337,7 @@ class _Work:
                 kept = {digest for _, digest in _held(inventory, staying)}
                 going = {digest for _, digest in _held(inventory, gone)} - kept
             return sorted(pair for pair in _held(inventory, gone) if pair[1] in going)
-        return [(image, digest) for image in store.repositories() for digest in store.links(image) if digest in going]
+        return links_to(store, going)
 
     def _has_landed(self, fresh: Inventory) -> bool:
         """Whether there is something for gc-command to collect, and nothing is being pushed, after waiting for that

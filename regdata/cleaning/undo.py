@@ -12,6 +12,7 @@ import pandas as pd
 from regdata.collecting.own import bring_back_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError
+from regdata.inventory.scan import can_change
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
 from regdata.show.words import count
@@ -262,6 +263,6 @@ class _Restorer:
 
     def _backdated(self, tag: DeletedTag) -> bool:
         pushed = self.past.pushed.get((tag.image, tag.tag))
-        if pushed is None or not (self.site.from_store and self.site.store.writable):
+        if pushed is None or not can_change(self.site):
             return False
         return self.site.store.backdate(*tag, pushed=pushed, linked=self.past.pushed.get((tag.image, tag.digest)))

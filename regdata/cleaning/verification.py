@@ -155,7 +155,7 @@ def _in_need(now: Inventory, freed: Collection[str]) -> set[tuple[str, str]]:
 
 def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[tuple[str, str]]:
     """Image and digest of those manifests of which a config or layer can't be read."""
-    held = _held_by(now.references, came)
+    held = _parts_of(now.references, came)
     lost = site.lost([], [], pairs(held.drop_duplicates(["image_name", "reference_hash"]), "reference_hash"))
     missing = {(image, digest) for image, _, digest in (name.partition("@") for name in lost)}
     return set(pairs(held[_among(held, "reference_hash", missing)], "manifest_hash"))
@@ -199,11 +199,11 @@ def _user(plan: Plan, blob: str) -> str:
 
 def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Image and digest of what the manifests refer to and the registry has to hold, each digest once."""
-    held = _held_by(plan.inventory.references, manifests)
+    held = _parts_of(plan.inventory.references, manifests)
     yield from pairs(held.drop_duplicates("reference_hash"), "reference_hash")
 
 
-def _held_by(references: pd.DataFrame, manifests: pd.DataFrame) -> pd.DataFrame:
+def _parts_of(references: pd.DataFrame, manifests: pd.DataFrame) -> pd.DataFrame:
     """References to configs and layers, but for layers that are fetched from elsewhere and usually not pushed."""
     foreign = references["media_type"].str.contains("foreign|nondistributable", na=False)
     stored = references[references["reference_kind"].isin(["config", "layer"]) & ~foreign]

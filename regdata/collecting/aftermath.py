@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from regdata.records.record import Record
 from regdata.show.words import count
 from regdata.sources.claims import Claims
 from regdata.sources.site import Site
+from regdata.sources.source import Store
 from regdata.sources.storage import Storage
 
 # How often a cache that was made to forget a claim is asked whether it did, on connections of their own.
@@ -166,10 +167,13 @@ def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str,
     """Where that which is gone was linked; what was not to go may be among it."""
     foreseen = {digest for _, digest in goes.links} | {*goes.manifests}
     found = [one for one in goes.links if one[1] in freed]
-    if others := freed.keys() - foreseen:
-        names = site.store.repositories()
-        found += [(image, digest) for image in names for digest in site.store.links(image) if digest in others]
-    return found
+    others = freed.keys() - foreseen
+    return found + (links_to(site.store, others) if others else [])
+
+
+def links_to(store: Store, digests: Set[str]) -> Blobs:
+    """By which images these blobs are linked."""
+    return [(image, digest) for image in store.repositories() for digest in store.links(image) if digest in digests]
 
 
 def _unlinked(site: Site, storage: Storage, links: Iterable[tuple[str, str]], gone: set[str]) -> list[str]:

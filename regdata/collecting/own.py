@@ -19,6 +19,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import can_change
 from regdata.planning.rules import freed, manifests_left, spared_for_age
 from regdata.records.reading import past_runs
 from regdata.records.record import Record
@@ -36,7 +37,7 @@ BY = "regdata itself"
 
 def collects_itself(config: Config, site: Site) -> bool:
     """Whether regdata collects: no gc-command, and the registry's folder can be changed."""
-    return not config.gc_command and changeable_folder(config, site) is not None
+    return not config.gc_command and can_change(site)
 
 
 def check_collector(config: Config, site: Site, images: list[str], say: Say = lambda _: None) -> None:
@@ -199,7 +200,7 @@ def undo_own(config: Config, site: Site) -> list[str]:
 
 def settle_removals(site: Site, *, last: bool = True) -> list[tuple[str, str]]:
     """Removes for good what this run or one before took away in the folder, or puts it back: see `Store.settle`."""
-    return site.store.settle(last=last) if site.from_store and site.store.writable else []
+    return site.store.settle(last=last) if can_change(site) else []
 
 
 def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> None:
@@ -216,7 +217,7 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
 
 def changeable_folder(config: Config, site: Site) -> Storage | None:
     """The registry's folder, if there is one that can be changed."""
-    return _folder(config) if site.from_store and site.store.writable else None
+    return _folder(config) if can_change(site) else None
 
 
 def _folder(config: Config) -> Storage:

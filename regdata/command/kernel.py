@@ -19,7 +19,7 @@ _ENVIRONMENT = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDE
 
 
 class Kernel:
-    """A process that loads, in a session of its own; it is ended with the block, unless it became a kernel."""
+    """A process that loads, in a session of its own; it is ended with the block."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(

@@ -136,10 +136,15 @@ def leaves_manifests(config: Config, site: Site) -> bool:
     return not config.gc_after and can_set_aside(site)
 
 
+def can_change(site: Site) -> bool:
+    """Whether the registry's folder is there, and can be changed."""
+    return site.from_store and site.store.writable
+
+
 def can_set_aside(site: Site) -> bool:
     """Whether files of the registry's folder can be set aside beside it."""
     try:
-        return site.from_store and site.store.writable and Aside(Storage(site.store.base)) is not None
+        return can_change(site) and Aside(Storage(site.store.base)) is not None
     except StorageError:
         return False
 

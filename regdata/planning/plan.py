@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -65,7 +66,7 @@ class Plan(Decision, Shown):
         rows = [frame[["image_name", name, "pushed"]].rename(columns={name: "reference"}) for name, frame in of.items()]
         return pd.concat(rows, ignore_index=True)
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader may have meant otherwise, in a sentence each: by which dates ages are counted, and the like."""
         return tuple(notes(self, self.condition))

@@ -175,10 +175,7 @@ def freed(inventory: Inventory, manifests: pd.DataFrame, *, used: Iterable[str] 
 
     ``used``: digests that are not spared for their age, since a manifest that is gone by now used them.
     """
-    with inventory.graph.open(going=manifests, used=pd.DataFrame({"hash": pd.array(list(used), "str")})) as work:
-        work.execute(_GONE)
-        work.execute("delete from resting where blob in (select digest from digest semi join used using (hash))")
-        run_file(work, "planning/bytes.sql")
+    with _without(inventory, manifests, used=used) as work:
         return inventory.refers.named(work.sql(_FREED).to_arrow_table(), "blob_hash")
 
 
@@ -198,27 +195,21 @@ def manifests_left(inventory: Inventory) -> list[str]:
     """Digests of manifests' bytes that are stored, and that no manifest of the inventory is or refers to; one that is
     linked as a blob alone is there only as long as another lists it."""
     nothing = pd.DataFrame(columns=["image_name", "manifest_hash"], dtype="str")
-    with inventory.graph.open(going=nothing) as work:
-        work.execute(_GONE)
-        run_file(work, "planning/bytes.sql")
+    with _without(inventory, nothing) as work:
         return [blob for (blob,) in work.execute(_LEFT).fetchall()]
 
 
 def survivors(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     """image_name and manifest_hash of what is there once ``manifests`` are gone: what is linked as a blob alone is, as
     long as a survivor lists it or names it its subject."""
-    with inventory.graph.open(going=manifests) as work:
-        work.execute(_GONE)
-        run_file(work, "planning/bytes.sql")
+    with _without(inventory, manifests) as work:
         return inventory.refers.named(work.sql(_SURVIVORS).to_arrow_table(), "manifest_hash")
 
 
 def held_by(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]:
     """Image and digest (as it is stored) of all blobs that what goes with ``manifests`` holds: with what is linked as a
     blob alone and goes with the last one that lists it."""
-    with inventory.graph.open(going=manifests) as work:
-        work.execute(_GONE)
-        run_file(work, "planning/bytes.sql")
+    with _without(inventory, manifests) as work:
         return set(work.execute(_HELD).fetchall())
 
 
@@ -231,11 +222,7 @@ def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str
     folder ``_layers`` that will have one by then.
     """
     named = inventory.refers.named
-    with inventory.graph.open(
-        going=manifests, cured=pd.DataFrame({"image_name": pd.array(list(cured), "str")})
-    ) as work:
-        work.execute(_GONE)
-        run_file(work, "planning/bytes.sql")
+    with _without(inventory, manifests, cured=pd.DataFrame({"image_name": pd.array(list(cured), "str")})) as work:
         run_file(work, "planning/marked.sql")
         return (
             named(work.sql(_TAKEN).to_arrow_table(), "blob_hash", "manifest_hash"),
@@ -253,6 +240,19 @@ def holders(decided: Decision, image: str, digest: str, *, besides: str = "") ->
     """The tags, other than ``besides``, that stay and so keep a manifest."""
     with _solved(decided.inventory, decided.selected, decided.spared, decided.resumed) as work:
         return [tag for (tag,) in work.execute(_HOLDERS, [image, digest, besides]).fetchall()]
+
+
+@contextmanager
+def _without(
+    inventory: Inventory, manifests: pd.DataFrame, *, used: Iterable[str] = (), **tables: pd.DataFrame
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A workspace with the tables of bytes.sql, for when ``manifests`` are gone; ``used``: see `freed`."""
+    of = {"going": manifests, "used": pd.DataFrame({"hash": pd.array(list(used), "str")})}
+    with inventory.graph.open(**of, **tables) as work:
+        work.execute(_GONE)
+        work.execute("delete from resting where blob in (select digest from digest semi join used using (hash))")
+        run_file(work, "planning/bytes.sql")
+        yield work
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from regdata.sources.aside import NAME
 from regdata.sources.files import Entry, told
 from regdata.sources.manifest import printable
 from regdata.sources.names import is_repository
-from regdata.sources.paths import CLOSED, blob_path, layer_path, revision_path, uploads_path
+from regdata.sources.paths import CLOSED, LAYERS, REMOVED, blob_path, layer_path, revision_path, uploads_path
 from regdata.sources.storage import Storage
 
 # What there is to say of each: see `Census`.
@@ -41,6 +41,7 @@ _PLACES = tuple(
         ("upload", r"repositories/(?P<image>.+?)/_uploads/(?P<name>.+)"),
     )
 )
+_HALF_REMOVED = (f"/_manifests/{REMOVED}", f"/_manifests/{LAYERS}/", f"/{CLOSED}/")
 _FOLDERS = (("folder", re.compile(rf"repositories/(?P<image>.+?)/_layers/(?P<name>{_DIGEST})")), _PLACES[-1])
 
 
@@ -143,5 +144,5 @@ def _row(path: str, *, is_file: bool) -> tuple[str, str | None, str] | None:
             return kind, image and printable(image), printable(name)
     if not is_file:
         return None
-    is_aside = NAME in path.split("/")[:3] or (inner and ("/_manifests/.regdata-" in inner or f"/{CLOSED}/" in inner))
+    is_aside = NAME in path.split("/")[:3] or any(place in inner for place in _HALF_REMOVED)
     return "aside" if is_aside else "foreign", None, printable(path)

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,13 +37,6 @@ from tests.support.team import (
 )
 
 STRAY = make_layer("stray", 300)
-
-
-@pytest.fixture
-def registry_with_cache(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
-    """An empty one, with its cache as it comes."""
-    with LocalRegistry(tmp_path / "cached registry", cache=True) as registry:
-        yield registry
 
 
 def test_without_collection(team: Team, conf: Conf) -> None:

@@ -7,14 +7,13 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
 
 import regdata
-from regdata.collecting.own import undo_own
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
@@ -22,7 +21,6 @@ from regdata.errors import CleanupError
 from regdata.records.reading import read_events
 from regdata.sources.aside import NAME
 from regdata.sources.paths import REMOVED
-from regdata.sources.site import Site
 from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
@@ -32,21 +30,6 @@ from tests.support.scene import BASE, INDEX, LATEST, LIBRARY, OLD, SHARED, NewSc
 
 __all__ = ["runner"]
 Conf = Callable[..., Path]
-
-
-@pytest.fixture
-def scene(new_scene: NewScene) -> Scene:
-    """With the registry's cache on, as it comes."""
-    made = new_scene(cache=True)
-    made.collects_itself()
-    return made
-
-
-@pytest.fixture
-def registry_with_cache(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
-    """An empty one, with its cache as it comes."""
-    with LocalRegistry(tmp_path / "cached registry", cache=True) as registry:
-        yield registry
 
 
 def test_collects_by_itself(scene: Scene) -> None:
@@ -317,132 +300,6 @@ def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
     assert "gc-before ended well, but" in scene.clean()
     assert scene.store().blobs == blobs
     assert ended.exists()
-
-
-def test_trash(scene: Scene) -> None:
-    """With trash_days what was collected is set aside, and freed by a run when the days are over; what a run frees of
-    that is what it predicts, nothing without a collection."""
-    scene.settings["trash_days"] = 7
-    scene.set()
-    size = store_bytes(scene.base_path)
-    assert scene.clean() == ""
-    record = json.loads((scene.records()[0] / "record.json").read_bytes())
-    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 0
-    aside = size - store_bytes(scene.base_path)
-    assert record["bytes_set_aside"] == record["bytes_in_trash"] == aside > 0
-    assert record["bytes_to_set_aside"] >= aside
-    for batch in (scene.base_path / NAME).glob("*/*-kept"):
-        then = time.time() - 8 * 86400
-        os.utime(batch / "when-kept", (then, then))
-    assert scene.clean(gc=False) == ""
-    record = json.loads((scene.records()[1] / "record.json").read_bytes())
-    assert (record["bytes_freed"], record["bytes_predicted"], record["bytes_expected"]) == (None, 0, 0)
-    assert scene.clean() == ""
-    record = json.loads((scene.records()[2] / "record.json").read_bytes())
-    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == aside
-    assert record["bytes_in_trash"] == 0
-    assert record["notes"] == []
-    assert not (scene.base_path / NAME).exists()
-
-
-def test_killed_while_it_frees(scene: Scene) -> None:
-    """What a run was killed over as it freed it, the next run frees, as predicted, also what is kept for some days; one
-    with gc-command frees it, too."""
-    batch = scene.base_path / NAME / "20260101-000000/0001-freed"
-    scene.settings["trash_days"] = 7
-
-    def leave() -> None:
-        batch.mkdir(parents=True)
-        (batch / f"blobs+sha256+ab+{'ab' * 32}+data").write_bytes(b"x" * 1000)
-
-    leave()
-    scene.set()
-    assert scene.clean() == ""
-    record = json.loads((scene.records()[0] / "record.json").read_bytes())
-    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 1000
-    assert not batch.exists()
-    leave()
-    scene.set(gc_command=scene.registry.gc_command)
-    config = load_config(scene.conf)
-    undo_own(config, Site.open(config))
-    assert not batch.exists()
-
-
-def test_the_trash_is_emptied(scene: Scene) -> None:
-    """With `empty_trash` a run frees now what earlier ones set aside, as predicted; what it collects itself is kept."""
-    scene.settings["trash_days"] = 7
-    scene.set()
-    assert scene.clean() == ""
-    first = json.loads((scene.records()[0] / "record.json").read_bytes())
-    push(scene.registry.url, "prod/old", "old", OLD)
-    age(scene.base_path, 9000)
-    assert scene.clean(empty_trash=True) == ""
-    record = json.loads((scene.records()[1] / "record.json").read_bytes())
-    own = record["bytes_set_aside"]
-    assert own == record["bytes_in_trash"] > 0
-    assert record["bytes_freed"] == record["bytes_expected"] > 0
-    # What was pushed again is not kept twice: it had been set aside, and is again.
-    assert record["bytes_freed"] == record["bytes_predicted"] == first["bytes_in_trash"] >= own
-    assert scene.clean(empty_trash=True) == ""
-    record = json.loads((scene.records()[2] / "record.json").read_bytes())
-    assert record["bytes_freed"] == record["bytes_predicted"] == own
-    assert not (scene.base_path / NAME).exists()
-
-
-def test_there_is_no_trash_to_be_emptied(scene: Scene) -> None:
-    """With the registry's own collector, or without a collection, `empty_trash` is refused before anything goes."""
-    before = scene.store()
-    assert "only a run that collects by itself empties the trash" in scene.clean(empty_trash=True, gc=False)
-    scene.set(gc_command=scene.registry.gc_command)
-    assert "only a run that collects by itself empties the trash" in scene.clean(empty_trash=True)
-    assert scene.store() == before
-
-
-def test_restored_after_the_collection(scene: Scene) -> None:
-    """While it is kept, what a run collected comes back: the same tags, manifests and blobs as before."""
-    scene.settings["trash_days"] = 7
-    scene.set()
-    before = scene.store()
-    assert scene.clean() == ""
-    assert scene.store() != before
-    (folder,) = scene.records()
-    outcome = regdata.restore(folder, load_config(scene.conf))
-    bad = outcome[~outcome["outcome"].isin(["restored", "present"])]
-    assert bad.empty, bad.to_dict("records")
-    assert scene.store().tags == before.tags
-    assert scene.store().blobs == before.blobs
-    assert broken(scene.base_path) == []
-
-
-@pytest.mark.parametrize("shared", ["pushed elsewhere", "collected later"])
-def test_restored_though_another_has_its_layers(registry_with_cache: LocalRegistry, conf: Conf, shared: str) -> None:
-    """A collected image comes back, byte for byte, where one of its layers was pushed by another repository since, or
-    was collected by a later run with another image."""
-    registry, layer = registry_with_cache, make_layer("shared", 900)
-    first, second = (make_image([layer, make_layer(name, 500)], created=1) for name in ("first", "second"))
-    push(registry.url, "app", "1", first)
-    push(registry.url, "other", "1", LIBRARY)
-    if shared == "collected later":
-        push(registry.url, "other", "2", second)
-    age(registry.base_path, 3 * 86400)
-    config = load_config(conf(registry, **{"gc-command": None, "trash_days": 7}))
-
-    def clean(condition: str) -> str:
-        assert regdata.apply(regdata.plan(regdata.scan(config), condition), config).errors == []
-        return max(path.parent.name for path in config.reports.glob("*/record.json"))
-
-    runs = [clean("image_name = 'app'")]
-    if shared == "collected later":
-        runs.append(clean("tag_name = '2'"))
-    else:
-        push(registry.url, "other", "2", second)
-        clean("2=1")
-    for run in runs:
-        assert set(regdata.restore(run, config)["outcome"]) == {"restored"}
-    assert pulls(registry.url, "app", "1", first)
-    assert pulls(registry.url, "other", "2", second)
-    registry.restart()
-    assert pulls(registry.url, "app", "1", first)
 
 
 def test_an_index_that_lands_late(scene: Scene) -> None:

@@ -177,25 +177,32 @@ def test_deleted_since_they_were_pushed(new_scene: NewScene, finished: Finished)
     assert scene.store().blobs == finished[True].blobs
 
 
-def test_pushed_while_gc_command_ran(new_scene: NewScene) -> None:
-    """A push beside gc-command, of what it took, is told: its answer was 201, and it can't be pulled."""
-    scene = new_scene(cache=True)
-    made, go = scene.folder / "made", scene.folder / "go"
-    scene.set(gc_before=None, gc_after=None)
-    collect = " ".join(scene.registry.gc_command)
-    scene.set(gc_command=["sh", "-c", f"{collect}; touch {made}; while [ ! -e {go} ]; do sleep 0.05; done"])
-    for blob in OLD.blobs:  # the cache knows them
-        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
+PAUSE = "touch made; while [ ! -e go ]; do sleep 0.05; done"
+
+
+def clean_with(scene: Scene, command: str, meanwhile: Callable[[], object]) -> str:
+    """A clean-up with this gc-command alone, which goes on after its `PAUSE` once something was done; its error."""
+    scene.set(gc_before=None, gc_after=None, gc_command=["sh", "-c", f"cd {scene.folder}; {command}"])
     errors: list[str] = []
     running = threading.Thread(target=lambda: errors.append(scene.clean()))
     running.start()
-    while not made.exists():
+    while not (scene.folder / "made").exists():
         assert running.is_alive()
         time.sleep(0.05)
-    push(scene.registry.url, "prod/old", "again", OLD)
-    go.touch()
+    meanwhile()
+    (scene.folder / "go").touch()
     running.join()
-    assert f"such as prod/old@{OLD.digest}, came while gc-command ran" in errors[0]
+    return errors[0]
+
+
+def test_pushed_while_gc_command_ran(new_scene: NewScene) -> None:
+    """A push beside gc-command, of what it took, is told: its answer was 201, and it can't be pulled."""
+    scene = new_scene(cache=True)
+    collect = " ".join(scene.registry.gc_command)
+    for blob in OLD.blobs:  # the cache knows them
+        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
+    error = clean_with(scene, f"{collect}; {PAUSE}", lambda: push(scene.registry.url, "prod/old", "again", OLD))
+    assert f"such as prod/old@{OLD.digest}, came while gc-command ran" in error
     push(scene.registry.url, "prod/old", "again", OLD)  # as the sentence says
     assert pulls(scene.registry.url, "prod/old", "again", OLD)
     assert broken(scene.base_path) == []
@@ -204,22 +211,15 @@ def test_pushed_while_gc_command_ran(new_scene: NewScene) -> None:
 def test_pushed_between_mark_and_sweep_by_the_api(new_scene: NewScene) -> None:
     """By the API, too, what came while gc-command ran and lacks what it took is told."""
     scene = new_scene(store=False)
-    made, go = scene.folder / "made", scene.folder / "go"
     taken = " ".join(str(blob_path(scene.base_path, blob.digest)) for blob in OLD.blobs if blob != BASE)
-    sweep = f"touch {made}; while [ ! -e {go} ]; do sleep 0.05; done; rm -r {taken}"
-    scene.set(gc_before=None, gc_after=None, gc_command=["sh", "-c", sweep])
-    errors: list[str] = []
-    running = threading.Thread(target=lambda: errors.append(scene.clean()))
-    running.start()
-    while not made.exists():
-        assert running.is_alive()
-        time.sleep(0.05)
-    path = f"{scene.registry.url}/v2/prod/old/manifests/again"
-    put = requests.put(path, data=OLD.manifest, headers={"Content-Type": OLD.media_type}, timeout=9)
-    assert put.status_code == 201
-    go.touch()
-    running.join()
-    assert f"1 manifest, such as prod/old@{OLD.digest}, came while gc-command ran and lack" in errors[0]
+
+    def put() -> None:
+        path = f"{scene.registry.url}/v2/prod/old/manifests/again"
+        answer = requests.put(path, data=OLD.manifest, headers={"Content-Type": OLD.media_type}, timeout=9)
+        assert answer.status_code == 201
+
+    error = clean_with(scene, f"{PAUSE}; rm -r {taken}", put)
+    assert f"1 manifest, such as prod/old@{OLD.digest}, came while gc-command ran and lack" in error
 
 
 def test_nothing_but_a_push(new_scene: NewScene) -> None:

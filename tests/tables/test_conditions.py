@@ -256,7 +256,7 @@ def test_functions_of_the_other_engine(inventory: Inventory, engine: Engine, con
 )
 def test_what_people_write(inventory: Inventory, engine: Engine, condition: str, cure: str) -> None:
     """What is no condition, or a text without quotes, is told with what to write."""
-    assert f"{cure}" in refusal(inventory, condition, engine)
+    assert cure in refusal(inventory, condition, engine)
 
 
 def test_text_in_double_quotes_in_sqlite(inventory: Inventory) -> None:
