@@ -242,7 +242,7 @@ class _Work:
         self._say(verify(self.plan, gone, self.expected, self.collected, self.site))
         if self.gc and not self.errors:
             before, among = self.plan.inventory.scanned_at, self.collected.emptied
-            removed = remove_empty(self.site, self.record, before=before, among=among, unlinked=among is not None)
+            removed = remove_empty(self.site, self.record, before=before, among=among)
             self.record.write(repositories_removed=removed)
 
     def _settle_tags(self) -> None:

@@ -200,19 +200,14 @@ def check_up(site: Site, seconds: float | None = None) -> None:
             time.sleep(0.2)
 
 
-def remove_empty(
-    site: Site, record: Record, *, before: int, among: Collection[str] | None = None, unlinked: bool = False
-) -> list[str]:
+def remove_empty(site: Site, record: Record, *, before: int, among: Collection[str] | None = None) -> list[str]:
     """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
-    then no longer lists them. ``among``: no others. Unless they are ``unlinked`` already, their links are taken away
-    first, and the registry's cache forgets them: it would go on claiming what is linked no more."""
+    then no longer lists them. ``among``: no others. What links they have (a collection beside pushes leaves some) are
+    taken away first, and the registry's cache forgets them: it would go on claiming what is linked no more."""
     before -= GRACE
     found = [one for one in site.empty_repositories(before=before) if among is None or one in among]
-    if found and not unlinked:
-        claims, links = (
-            Claims(site.registry),
-            [(one, digest) for one in found for digest in site.store.links(one)],
-        )
+    claims, links = Claims(site.registry), [(one, digest) for one in found for digest in site.store.links(one)]
+    if links:
         with ThreadPoolExecutor(site.registry.workers) as pool:
             list(pool.map(lambda link: claims.forget(*link), links))
     closed = []
@@ -220,7 +215,7 @@ def remove_empty(
         record.journal({"event": "removing repository", "image": repository})
         if site.store.close_repository(repository, before=before):
             closed.append(repository)
-    if closed and not unlinked:  # else nobody can find a layer there that he has not brought
+    if links:  # else nobody can find a layer there that he has not brought
         time.sleep(WAIT)  # what is inside the registry gets through, and is seen
     removed = []
     for repository in closed:

@@ -103,6 +103,23 @@ def test_a_repository_that_went_and_comes_again(scene: Scene, own: bool) -> None
     assert pulls(url, "prod/old", "again", LIBRARY)
 
 
+def test_a_repository_that_goes_beside_a_push(scene: Scene) -> None:
+    """Nothing is claimed of a repository that was removed either where one of its layers stays, linked just now
+    elsewhere: it is pushed again whole."""
+    url, layers = scene.registry.url, [blob for blob in OLD.blobs if blob != BASE]
+    assert all(has(url, "prod/old", blob) for blob in OLD.blobs)
+    for blob in layers:
+        query = {"mount": blob.digest, "from": "prod/old"}
+        assert requests.post(f"{url}/v2/prod/coming/blobs/uploads/", params=query, timeout=9).status_code == 201
+    assert scene.clean() == ""
+    assert "prod/old" not in scene.store().repositories
+    assert not any(has(url, "prod/old", blob) for blob in OLD.blobs)
+    assert all(has(url, "prod/coming", blob) for blob in layers)
+    push(url, "prod/old", "again", OLD)
+    assert pulls(url, "prod/old", "again", OLD)
+    assert broken(scene.base_path) == []
+
+
 @pytest.mark.long
 def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
     """Killed after any line of its collection's journal, another run ends as an undisturbed one does. Of the lines the
