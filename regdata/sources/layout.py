@@ -83,13 +83,13 @@ class Layout:
                 continue
             self._check(is_tag(tag), f"{folder}/{tag}", "a tag")
             data, pushed = found
-            link = data.decode("ascii", "replace").strip()
+            link = data.decode("ascii", "replace")  # a registry reads it as it is: what a line end follows is no digest
             yield tag, link if is_digest(link) else None, pushed
 
     def tag(self, repository: str, tag: str) -> str | None:
         """What a tag's link holds; None where there is none."""
         found = self.files.first(f"{self.manifests(repository)}/tags/{tag}/current/link", _MAX_LINK)
-        return found and found[0].decode("ascii", "replace").strip()
+        return found and found[0].decode("ascii", "replace")
 
     def revision(self, repository: str, digest: str) -> str:
         """The path of a manifest's link."""
@@ -103,7 +103,7 @@ class Layout:
             linked = self.files.stat(path)
             # A digest by sha256 has so many letters: what has them is read by nobody here.
             found = self.files.first(path, _MAX_LINK) if linked and linked.size != _LINK else None
-            if found and not is_digest(found[0].decode("ascii", "replace").strip()):
+            if found and not is_digest(found[0].decode("ascii", "replace")):
                 yield digest, path
 
     def revisions(self, repository: str) -> dict[str, int]:

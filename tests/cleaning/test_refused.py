@@ -102,16 +102,18 @@ def test_a_copy_is_refused(team: Team, conf: Conf, tmp_path: Path) -> None:
     assert {path for path in now.keys() ^ tags.keys() if "_uploads" not in path} == set()
 
 
+@pytest.mark.parametrize("text", ["", "{}\n"])
 @pytest.mark.parametrize(
     ("own", "of"), [(True, "team/app:2.0-amd64"), (False, "team/app:1.0"), (False, "charts/web:0.1")]
 )
-def test_a_link_of_no_length(team: Team, conf: Conf, own: bool, of: str) -> None:
-    """A link that a crash left empty is named before anything goes: of what is to go, and of what a collector reads."""
+def test_a_link_that_holds_no_digest(team: Team, conf: Conf, own: bool, of: str, text: str) -> None:
+    """A link that a crash left empty, or an editor with a line end, is named before anything goes: of what is to go,
+    and of what a collector reads."""
     config = settings(team, conf, **({"gc-command": None} if own else {}))
     repositories = team.registry.base_path / "docker/registry/v2/repositories"
     digest = TAGS[of].digest
     link = repositories / of.split(":")[0] / "_manifests/revisions" / digest.replace(":", "/") / "link"
-    link.write_bytes(b"")
+    link.write_text(text.format(digest))
     planned = plan_of(config, "tag_name like '2.0%'")
     with pytest.raises(CleanupError) as error:
         regdata.apply(planned, config)

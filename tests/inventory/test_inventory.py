@@ -390,12 +390,14 @@ def test_damage_is_a_row_with_an_error(registry: LocalRegistry, conf: Callable[.
             assert tag(inventory, f"{repository}:broken")["kind"] is None
 
 
-def test_a_broken_link(registry: LocalRegistry, conf: Callable[..., Path], naps: list[float]) -> None:
-    """A tag whose link is empty has no digest, and says so; the registry's own answer is HTTP 500."""
+@pytest.mark.parametrize("text", ["", f"{PLAIN.digest}\n"])
+def test_a_broken_link(registry: LocalRegistry, conf: Callable[..., Path], naps: list[float], text: str) -> None:
+    """A tag whose link is empty, or ends in a line end, has no digest, and says so; the registry answers HTTP 500."""
     push(registry.url, "a", "1", PLAIN)
     push(registry.url, "a", "2", PLAIN)
     link = registry.base_path / "docker/registry/v2/repositories/a/_manifests/tags/1/current/link"
-    link.write_text("")
+    link.write_text(text)
+    assert requests.get(f"{registry.url}/v2/a/manifests/1", timeout=10).status_code == 500
     inventory = scan(load_config(conf(registry)))
     broken = tag(inventory, "a:1")
     assert [broken[key] for key in ("tag_hash", "error", "shared_tags")] == [None, "broken tag link", None]

@@ -73,11 +73,16 @@ def tag_without_manifest(store: Damaged) -> Steps:
     store.is_found("tag without manifest", "tag-alone:1")
 
 
-def empty_tag_link(store: Damaged) -> Steps:
+def tag_links_that_hold_no_digest(store: Damaged) -> Steps:
     store.push("tag-empty")
+    store.push("tag-line")
     yield
     _empty(store.root / "repositories/tag-empty/_manifests/tags/1/current/link")
-    store.is_found("tag without digest", "tag-empty:1")
+    link = store.root / "repositories/tag-line/_manifests/tags/1/current/link"
+    link.write_text(f"{link.read_text()}\n")
+    _old(link)
+    for repository in ("tag-empty", "tag-line"):
+        store.is_found("tag without digest", f"{repository}:1")
 
 
 def tags_without_links(store: Damaged) -> Steps:
@@ -264,7 +269,7 @@ def _old(path: Path, seconds: float = DAY) -> None:
 
 KINDS: tuple[Callable[[Damaged], Steps], ...] = (
     tag_without_manifest,
-    empty_tag_link,
+    tag_links_that_hold_no_digest,
     tags_without_links,
     tag_half_removed,
     index_without_child,
