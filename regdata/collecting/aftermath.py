@@ -202,20 +202,22 @@ def check_up(site: Site, seconds: float | None = None) -> None:
 
 def remove_empty(site: Site, record: Record, *, before: int, among: Collection[str] | None = None) -> list[str]:
     """Removes repositories that hold no tag, no manifest and no upload, and got no layer for the grace: the catalog
-    then no longer lists them. ``among``: no others. What links they have (a collection beside pushes leaves some) are
-    taken away first, and the registry's cache forgets them: it would go on claiming what is linked no more."""
+    then no longer lists them. ``among``: no others. The registry's cache forgets what links they have (a collection
+    beside pushes leaves some) once these are out of its reach: it would go on claiming what is linked no more, and to
+    forget takes a link away. They are put back where something was pushed meanwhile."""
     before -= GRACE
-    found = [one for one in site.empty_repositories(before=before) if among is None or one in among]
-    claims, links = Claims(site.registry), [(one, digest) for one in found for digest in site.store.links(one)]
-    if links:
-        with ThreadPoolExecutor(site.registry.workers) as pool:
-            list(pool.map(lambda link: claims.forget(*link), links))
-    closed = []
-    for repository in found:
+    links, closed = [], []
+    for repository in site.empty_repositories(before=before):
+        if among is not None and repository not in among:
+            continue
         record.journal({"event": "removing repository", "image": repository})
+        digests = [*site.store.links(repository)]
         if site.store.close_repository(repository, before=before):
             closed.append(repository)
+            links += [(repository, digest) for digest in digests]
     if links:  # else nobody can find a layer there that he has not brought
+        if not _forgets(site, links):
+            return []
         time.sleep(WAIT)  # what is inside the registry gets through, and is seen
     removed = []
     for repository in closed:
@@ -223,3 +225,16 @@ def remove_empty(site: Site, record: Record, *, before: int, among: Collection[s
             record.journal({"event": "removed repository", "image": repository})
             removed.append(repository)
     return removed
+
+
+def _forgets(site: Site, links: Blobs) -> bool:
+    """Whether the registry's cache forgets these links, which were taken out of its reach; else they are put back."""
+    claims, forgotten = Claims(site.registry), False
+    try:
+        with ThreadPoolExecutor(site.registry.workers) as pool:
+            list(pool.map(lambda link: claims.forget(*link), links))
+            forgotten = not any(pool.map(lambda link: claims.has(*link), links))
+    finally:
+        if not forgotten:
+            site.store.settle(last=False)
+    return forgotten

@@ -120,6 +120,25 @@ def test_a_repository_that_goes_beside_a_push(scene: Scene) -> None:
     assert broken(scene.base_path) == []
 
 
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_push_into_a_repository_that_goes(scene: Scene, forgets: bool) -> None:
+    """What is accepted while an emptied repository is being removed stays whole, and where the registry's cache does
+    not forget what was linked there, the repository stays, with its links."""
+    url, layer = scene.registry.url, next(blob for blob in OLD.blobs if blob != BASE)
+    assert has(url, "prod/old", layer)
+    query = {"mount": layer.digest, "from": "prod/old"}  # young: it stays, and so does its link in prod/old
+    assert requests.post(f"{url}/v2/prod/coming/blobs/uploads/", params=query, timeout=9).status_code == 201
+    pushing = Fault(carried_out=True, before=lambda: push(url, "prod/old", "again", OLD))
+    fault, times = (pushing, 1) if forgets else (Fault(500), 9)
+    scene.proxy.on("DELETE", f"/prod/old/blobs/{layer.digest}", fault, times=times)
+    assert scene.clean() == ""
+    assert pulls(url, "prod/old", "again", OLD) == forgets
+    assert has(url, "prod/old", layer)
+    link = repositories(scene.base_path) / "prod/old/_layers" / layer.digest.replace(":", "/") / "link"
+    assert link.read_text() == layer.digest
+    assert broken(scene.base_path) == []
+
+
 @pytest.mark.long
 def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
     """Killed after any line of its collection's journal, another run ends as an undisturbed one does. Of the lines the

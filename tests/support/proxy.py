@@ -14,13 +14,15 @@ from tests.support.server import Reply, Request, serving
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request: it is carried out or not, and then answered otherwise, cut short, reset or stalled."""
+    """What happens to a request: it is carried out or not, and then answered otherwise, cut short, reset or stalled;
+    ``before`` comes first."""
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: Callable[[bytes], bytes] = lambda body: body
     how: str = "whole"
     carried_out: bool = False
+    before: Callable[[], object] = lambda: None
 
 
 @dataclass
@@ -56,6 +58,8 @@ class FaultProxy:
     def answer(self, request: Request) -> Reply:
         """What comes back, from the registry behind or otherwise."""
         fault = self._fault(request.method, request.target)
+        if fault:
+            fault.before()
         came = self._pass_on(request) if fault is None or fault.carried_out else Reply()
         if fault is None:
             return came
