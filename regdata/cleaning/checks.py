@@ -16,10 +16,11 @@ from regdata.collecting.probes import Say
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
-from regdata.planning.collectors import AS_BLOB, objections
+from regdata.planning.collectors import AS_BLOB, BARE, objections, without_blobs
 from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
 from regdata.records.reading import deletes
+from regdata.show.words import count
 from regdata.sources.names import means
 from regdata.sources.site import Site
 
@@ -156,15 +157,24 @@ def _check_plan_collectable(plan: Plan, site: Site) -> None:
     told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
     staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
     try:
-        blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None))
+        # One of 3.x serves no manifest that is linked as a blob, and its cache takes manifests for blobs.
+        blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None)) if version == "2.x" else []
+        bare = _bare(without_blobs(inventory, going), version, site) if not site.from_store else []
     except RegistryError as error:
         raise CleanupError(
-            f"the registry does not answer whether manifests are linked as blobs, so nothing was deleted: {error}"
+            f"the registry does not answer what its garbage collection would take, so nothing was deleted: {error}"
         ) from None
     if blobs:
         told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
+    if bare:
+        told.append(f"{count(len(bare), 'repository')} may have no folder _layers, such as {bare[0]}: {BARE}")
     if told:
         raise CleanupError(told[0])
+
+
+def _bare(repositories: list[str], version: str, site: Site) -> list[str]:
+    """Those that have no folder ``_layers``, as far as the API tells: 2.x leaves them out of its catalog."""
+    return sorted({*repositories} - {*site.registry.catalog()}) if repositories and version == "2.x" else repositories
 
 
 def check_collectable(fresh: Inventory, version: str, cured: Iterable[str]) -> None:

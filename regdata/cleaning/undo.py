@@ -229,11 +229,21 @@ class _Restorer:
 
     def _has(self, image: str, reference: Reference) -> bool:
         if reference.kind == "manifest":
-            is_there = self.registry.digest(image, reference.hash) is not None
-            return is_there or self._came_back(image, reference.hash, reference.media_type)
+            there = self.registry.digest(image, reference.hash) is not None
+            return (
+                there or self._came_back(image, reference.hash, reference.media_type) or self._linked(image, reference)
+            )
         if any(word in (reference.media_type or "") for word in ("foreign", "nondistributable")):
             return True  # fetched from elsewhere
-        return self.is_there(image, reference.hash)
+        return self._linked(image, reference)
+
+    def _linked(self, image: str, reference: Reference) -> bool:
+        """Whether it is stored; it is then linked as well, where somebody took away an emptied repository's links."""
+        if not self.is_there(image, reference.hash):
+            return False
+        if can_change(self.site) and reference.hash.startswith("sha256:"):
+            self.site.store.link(image, reference.hash)
+        return reference.kind != "manifest" or self.registry.digest(image, reference.hash) is not None
 
     def _came_back(self, image: str, digest: str, media_type: str | None) -> bool:
         """Whether what another run deleted could be put back, too: it finished this one's work, or took what is shared

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from regdata.inventory.inventory import Inventory
 from regdata.planning.rules import obstacles
@@ -18,8 +20,26 @@ _CURE = (
     "leave gc-command out of conf.json, so that regdata collects by itself and keeps what is needed; or run without "
     "collection (-p gc False, clear.py --no-gc)"
 )
+# Where the registry is known by its API alone.
+_CURE_BY_API = f"give registry.base_path, and {_CURE}"
 
-AS_BLOB = f"the registry's garbage collection would take what they refer to, so nothing was deleted: {_CURE}"
+AS_BLOB = f"the registry's garbage collection would take what they refer to, so nothing was deleted: {_CURE_BY_API}"
+BARE = (
+    "no manifest there names a layer, and the registry's garbage collection takes all of such a repository, or stops "
+    f"at it, so nothing was deleted: push an image into it, or {_CURE_BY_API}"
+)
+
+
+def without_blobs(inventory: Inventory, manifests: pd.DataFrame) -> list[str]:
+    """Repositories of which no manifest names a layer or config once ``manifests`` (image_name, manifest_hash) are
+    gone. Where nothing else was ever pushed, they have no folder ``_layers``."""
+    staying = inventory.manifests[["image_name", "manifest_hash"]].merge(manifests, how="left_anti")
+    holding: set[str] = set()
+    for batch in inventory.batches("references"):
+        of_blobs = pc.is_in(batch["reference_kind"], pa.array(["layer", "config"]))
+        holding |= {*pc.unique(batch.filter(of_blobs)["manifest_hash"]).to_pylist()}
+    held = staying.loc[staying["manifest_hash"].isin(holding), "image_name"]
+    return sorted({*staying["image_name"]} - {*held})
 
 
 def objections(
@@ -52,7 +72,8 @@ def objections(
         found = stopping[(stopping["what"] == what) & ((what == "stray") | stopping["said"].isin(["all", version]))]
         if len(found):
             told.append(f"{len(found)} {said.format(_name(found.iloc[0]))} at them")
-    return [f"{one}, so nothing was {undone}: {_CURE}" for one in told]
+    cure = _CURE if inventory.from_store else _CURE_BY_API
+    return [f"{one}, so nothing was {undone}: {cure}" for one in told]
 
 
 _STOPS = {

@@ -41,16 +41,17 @@ class Lists:
         """
         wanted = self._reach.repositories
         if wanted is None:
-            return self._catalog()
+            return self.catalog()
         patterns = [name for name in wanted if re.search(r"[*?[]", name)]
         if not patterns:
             self._check()  # an address that is none would know no name, either
-        listed = self._catalog() if patterns else []
+        listed = self.catalog() if patterns else []
         met = [name for name in listed if means(patterns, name)]
         self.sees_all = bool(patterns) and all(means(wanted, name) for name in listed)
         return sorted({*met, *wanted} - {*patterns})
 
-    def _catalog(self) -> list[str]:
+    def catalog(self) -> list[str]:
+        """All that the registry lists; of 2.x and 3.x those with a folder `_layers`."""
         path = f"{self._http.root}_catalog"
         try:
             answer = self._http.send("GET", f"{path}?n=1000", retry=False, most=LIST)

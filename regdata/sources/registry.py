@@ -109,6 +109,10 @@ class Registry:
         """
         return self._lists.repositories()
 
+    def catalog(self) -> list[str]:
+        """The names of the catalog, whatever registry.repositories means."""
+        return self._lists.catalog()
+
     @property
     def sees_all(self) -> bool:
         """Whether `repositories` left none out, as far as that is known."""

@@ -171,6 +171,9 @@ class Store(Source, Protocol):
         """Remove what was taken away, or put it back where somebody was pushing to it; returns those (image,
         tag). What a killed run had in hand is back. ``last``: who was still writing then has ended."""
 
+    def link(self, repository: str, digest: str) -> None:
+        """Link a blob that is stored in a repository, unless it is linked there."""
+
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
 

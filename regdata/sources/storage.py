@@ -19,6 +19,7 @@ from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout, document
 from regdata.sources.manifest import printable
+from regdata.sources.paths import layer_path
 from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
 
@@ -241,6 +242,14 @@ class Storage:
             }
             stats = {digest: self.files.stat(folder) for digest, folder in folders.items()}
             return {digest: stat.mtime for digest, stat in stats.items() if stat}
+
+    def link(self, repository: str, digest: str) -> None:
+        """Link a blob that is stored in a repository, unless it is linked there."""
+        path = f"{self.layout.root}/{layer_path(checked(repository), digest)}"
+        with told(path):
+            if not self.files.exists(path):
+                self.files.make(os.path.dirname(path))
+                self.files.write(path, digest.encode())
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""

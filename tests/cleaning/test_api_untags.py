@@ -9,9 +9,10 @@ import pytest
 
 import regdata
 from regdata.config import load_config
-from regdata.demo.samples import make_image, make_layer
+from regdata.demo.samples import make_image, make_index, make_layer
+from regdata.errors import CleanupError
 from tests.cleaning.test_changes import at
-from tests.support.fakes import FakeRegistry, serve
+from tests.support.fakes import FakeRegistry, json_reply, serve
 
 IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
 
@@ -61,3 +62,42 @@ def test_beside_a_tag_that_leads_nowhere(tmp_path: Path) -> None:
         result = regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'other'"), config, gc=False)
         assert result.errors == []
         assert list(result.tags["outcome"]) == ["deleted"]
+
+
+def test_its_cache_takes_manifests_for_blobs(tmp_path: Path) -> None:
+    """With a cache, 3.x answers that it has a manifest as a blob once it was pushed or read: nothing is linked so, and
+    gc-command runs."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("app", tag, image)
+            fake.blobs[image.digest] = image.manifest
+        (tmp_path / "conf.json").write_text(
+            json.dumps({"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0})
+        )
+        config = load_config(tmp_path / "conf.json")
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config)
+        assert result.collection.ran
+        assert set(fake.tags["app"]) == {"1"}
+
+
+@pytest.mark.parametrize("pages", [False, True])
+def test_a_repository_without_layers(tmp_path: Path, pages: bool) -> None:
+    """Where a repository may have no folder for layers, gc-command is refused before anything goes: 2.x takes all of
+    it, and does not list it, so that it is known by its name alone; 3.x lists it, and stops at it."""
+    with serve(FakeRegistry(pages=pages)) as fake:
+        fake.push("app", "0", IMAGES[0])
+        fake.push("app", "1", IMAGES[1])
+        fake.push("bare", "1", make_index([]))
+        catalog = {"repositories": ["app", "bare"] if pages else ["app"]}
+        fake.on("GET /v2/_catalog?n=1000", json_reply(catalog), forever=True)
+        registry = {"url": fake.url, "repositories": ["app", "bare"]}
+        settings = {"registry": registry, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+        with pytest.raises(CleanupError, match="1 repository may have no folder _layers, such as bare: .* deleted"):
+            regdata.apply(plan, config)
+        assert set(fake.tags["app"]) == {"0", "1"}
+        fake.push("bare", "2", IMAGES[2])
+        fake.on("GET /v2/_catalog?n=1000", json_reply({"repositories": ["app", "bare"]}), forever=True)
+        assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config).collection.ran

@@ -14,7 +14,7 @@ import regdata
 from regdata import load_config
 from regdata.cleaning import undo
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_layer
+from regdata.demo.samples import make_image, make_layer, push
 from regdata.records.record import Record
 from regdata.sources.aside import NAME
 from regdata.sources.mediatypes import OCI_MANIFEST
@@ -102,3 +102,31 @@ def test_interrupted_between_tags_and_manifests(new_scene: NewScene, monkeypatch
     assert set(undo.restore(scene.records()[0], load_config(scene.conf))["outcome"]) == {"restored"}
     assert scene.store().tags == before.tags
     assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("how", ["doctor", "collected"])
+def test_links_that_are_gone(registry: LocalRegistry, conf: Callable[..., Path], how: str) -> None:
+    """What is stored is linked again: where a doctor removed the repository that a run had emptied, and where it was
+    collected, and pushed by others since."""
+    child, plain = (make_image([make_layer(name, 900)], oci=True) for name in ("child", "plain"))
+    push_blob(registry.url, "app", child.manifest)
+    push_index_of_blobs(registry.url, "app", "index", child)
+    push(registry.url, "app", "plain", plain)
+    push(registry.url, "all", "1", plain)  # the first: there it is tried whether base_path is the registry's own
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None}))
+    gc = how == "collected"
+    assert regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'app'"), config, gc=gc).errors == []
+    if gc:
+        push(registry.url, "elsewhere", "1", child)
+    else:
+        age(registry.base_path, 9 * 86400)
+        found = regdata.doctor(config, repair=True)
+        assert "empty repository" in set(found["what"][found["outcome"] == "cured"])
+    assert not (registry.base_path / "docker/registry/v2/repositories/app").exists()
+    assert set(regdata.restore("latest", config)["outcome"]) == {"restored"}
+    for one in (child, plain):
+        headers = {"Accept": one.media_type}
+        assert requests.get(f"{registry.url}/v2/app/manifests/{one.digest}", headers=headers, timeout=9).ok
+        for blob in one.blobs:
+            assert requests.get(f"{registry.url}/v2/app/blobs/{blob.digest}", timeout=9).content == blob.data
