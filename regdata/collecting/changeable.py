@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from os.path import dirname
 
 from regdata.errors import StorageError
@@ -26,20 +26,32 @@ def check_tags(storage: Storage, tags: Iterable[tuple[str, str]]) -> None:
                     f"{folder} is not a folder of the store itself (a symbolic link?)",
                     "have it lie where it seems to, or leave base_path out",
                 )
-        _changeable(storage, (manifests, folder, *(f"{folder}/{name}" for name in names)))
+        _changeable(
+            storage, (manifests, folder, *(inside for name in names for inside in _tag(storage, f"{folder}/{name}")))
+        )
+
+
+def _tag(storage: Storage, folder: str) -> Iterator[str]:
+    """All folders of a tag, which is removed with what it was on before."""
+    history = f"{folder}/index"
+    yield from (folder, f"{folder}/current", history)
+    for algorithm in storage.files.names(history):
+        yield f"{history}/{algorithm}"
+        yield from (f"{history}/{algorithm}/{name}" for name in storage.files.names(f"{history}/{algorithm}"))
 
 
 def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterable[str]) -> None:
     """Raises StorageError unless these blobs, and links to them in these repositories, can be set aside."""
-    folder = Aside(storage).folder
-    place = dirname(folder)
-    _changeable(storage, [folder if storage.files.is_folder(folder) else place])
-    folders = {f"{storage.root}/{dirname(blob_path(digest))}" for digest in digests}
+    place = _place(storage)
+    _changeable(storage, [place])
+    data = [f"{storage.root}/{blob_path(digest)}" for digest in digests]
+    folders = {dirname(path) for path in data}
     folders |= {dirname(folder) for folder in folders}
     for repository in repositories:
         layers = f"{storage.root}/{layers_path(repository)}"
+        _changeable(storage, [dirname(layers), layers])
         with told(layers):
-            folders |= {f"{layers}/{name}" for name in storage.files.folders(layers)}
+            folders |= {*_links(storage, layers, digests)}
     for folder in _changeable(storage, sorted(folders)):
         with told(folder):
             if not storage.files.is_together(place, folder):
@@ -48,6 +60,30 @@ def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterab
                     "moving it",
                     "move it there, or collect by the registry's own gc-command",
                 )
+    if linked := [path for path in data if storage.files.is_link(path)]:
+        raise _refused(
+            f"{min(linked)} is a symbolic link, and the bytes that it leads to would stay",
+            "have them lie there, or collect by the registry's own gc-command",
+        )
+
+
+def _place(storage: Storage) -> str:
+    """Where what is set aside is to lie: in the folder for it, or where that will be made."""
+    folder = Aside(storage).folder
+    if storage.files.is_folder(folder):
+        return folder
+    if storage.files.exists(folder):
+        raise _refused(f"{folder} is no folder, and what is collected is set aside there", "move it away")
+    return dirname(folder)
+
+
+def _links(storage: Storage, layers: str, digests: Collection[str]) -> Iterator[str]:
+    """The folders of links to these blobs, and of those that hold another name than theirs."""
+    for algorithm in storage.files.folders(layers):
+        yield f"{layers}/{algorithm}"
+        for name in storage.files.names(f"{layers}/{algorithm}"):
+            if algorithm != "sha256" or f"sha256:{name}" in digests:
+                yield f"{layers}/{algorithm}/{name}"
 
 
 def _changeable(storage: Storage, folders: Iterable[str]) -> list[str]:

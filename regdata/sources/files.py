@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from regdata.errors import StorageError
 from regdata.sources.locks import lock_folder
@@ -65,6 +65,9 @@ class Files(Protocol):
 
     def exists(self, path: str) -> bool:
         """Whether there is anything, be it a link that leads nowhere."""
+
+    def is_link(self, path: str) -> bool:
+        """Whether there is a symbolic link."""
 
     def is_own(self, folder: str, root: str) -> bool:
         """Whether it is a folder that really lies where it seems to below ``root``: a link may lead anywhere."""
@@ -174,6 +177,9 @@ class LocalFiles:
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)
 
+    def is_link(self, path: str) -> bool:
+        return os.path.islink(path)
+
     def is_own(self, folder: str, root: str) -> bool:
         expected = os.path.realpath(root) + folder.removeprefix(root)
         return os.path.realpath(folder) == expected and os.path.isdir(folder)
@@ -257,7 +263,7 @@ class LocalFiles:
         return os.stat(path).st_dev == os.stat(other).st_dev
 
     def remove(self, folder: str) -> None:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, onerror=_with_path)
 
     def remove_file(self, path: str) -> None:
         os.unlink(path)
@@ -294,6 +300,12 @@ def _leads_out(link: str, base: str | None) -> bool:
         return False
     target, above = os.path.realpath(link), os.path.realpath(os.path.dirname(link))
     return os.path.commonpath([target, base]) != base and os.path.commonpath([target, above]) != target
+
+
+def _with_path(function: object, path: str, raised: tuple[Any, BaseException, Any]) -> None:
+    """An error of what is removed with all that is in it names a file there by its name alone."""
+    error = raised[1]
+    raise type(error)(error.errno, error.strerror, path) if isinstance(error, OSError) else error
 
 
 def _leads_back(entry: os.DirEntry[str]) -> bool:

@@ -95,7 +95,7 @@ def test_a_repository_without_layers(tmp_path: Path, pages: bool) -> None:
         (tmp_path / "conf.json").write_text(json.dumps(settings))
         config = load_config(tmp_path / "conf.json")
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
-        with pytest.raises(CleanupError, match="1 repository may have no folder _layers, such as bare: .* deleted"):
+        with pytest.raises(CleanupError, match=r"1 repository may have no folder _layers, such as bare: .* deleted"):
             regdata.apply(plan, config)
         assert set(fake.tags["app"]) == {"0", "1"}
         fake.push("bare", "2", IMAGES[2])

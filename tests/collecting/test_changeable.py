@@ -13,6 +13,7 @@ import regdata
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.config import load_config
 from regdata.errors import StorageError
+from regdata.sources.aside import NAME
 from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path, layers_path
 from regdata.sources.storage import Storage
@@ -78,7 +79,13 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
         "prod/old/_manifests",
         "prod/old/_manifests/tags",
         "prod/old/_manifests/tags/old",
+        "prod/old/_manifests/tags/old/current",
+        "prod/old/_manifests/tags/old/index/sha256",
+        f"prod/old/_manifests/tags/old/index/{BLOB.replace(':', '/')}",
+        "prod/old",
+        "prod/old/_layers",
         "prod/old/_layers/sha256",
+        f"prod/old/_layers/{BLOB.replace(':', '/')}",
         str(Path(blob_path(BLOB)).parent),
         str(Path(blob_path(BLOB)).parents[1]),
     ],
@@ -87,8 +94,9 @@ def test_is_not_ours_to_change(tmp_path: Path, fixed: str) -> None:
     """A folder that the user may not change is named, of tags, links and blobs; folders that are not there are none."""
     base_path = tmp_path / "store"
     root = base_path / "docker/registry/v2"
-    tag = "repositories/prod/old/_manifests/tags/old/current/link"
-    for path in (tag, blob_path(BLOB), layer_path("prod/old", BLOB)):
+    tag = "repositories/prod/old/_manifests/tags/old"
+    history = f"{tag}/index/{BLOB.replace(':', '/')}/link"
+    for path in (f"{tag}/current/link", history, blob_path(BLOB), layer_path("prod/old", BLOB)):
         (root / path).parent.mkdir(parents=True)
         (root / path).touch()
     files = ReadOnly()
@@ -103,3 +111,29 @@ def test_is_not_ours_to_change(tmp_path: Path, fixed: str) -> None:
     files.fixed = fixed
     with pytest.raises(StorageError, match=f"{fixed} can't be changed, so nothing was deleted: run regdata as a user"):
         check()
+
+
+def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:
+    """Where the folder for what is set aside is none, or lies in another file system, and where a blob's bytes do,
+    nothing is deleted."""
+    config = load_config(scene.conf)
+    plan, before = regdata.plan(regdata.scan(config), "tag_name = 'old'"), scene.store()
+    data, aside = scene.base_path / "docker/registry/v2" / blob_path(BLOB), scene.base_path / NAME
+
+    def refused(problem: str) -> None:
+        with pytest.raises(StorageError, match=f"{problem}.*so nothing was deleted"):
+            regdata.apply(plan, config)
+        assert scene.store() == before
+
+    aside.write_text("")
+    refused(f"{aside} is no folder")
+    aside.unlink()
+    aside.symlink_to(elsewhere)
+    refused(f"lies in another file system than {aside}")
+    aside.unlink()
+    data.rename(scene.folder / "data")
+    data.symlink_to(scene.folder / "data")
+    refused(f"{data} is a symbolic link")
+    data.unlink()
+    (scene.folder / "data").rename(data)
+    assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config).errors == []

@@ -58,6 +58,9 @@ class MemoryFiles:
     def exists(self, path: str) -> bool:
         return path in self.folder or path in self.file
 
+    def is_link(self, path: str) -> bool:
+        return False
+
     def is_own(self, folder: str, root: str) -> bool:
         return folder.startswith(f"{root}/") and self.is_folder(folder)
 
