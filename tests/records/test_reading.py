@@ -23,7 +23,8 @@ from regdata.records.record import Record, new_folder
 URL = "http://127.0.0.1:5000"
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 DELETING = {"event": "deleting", "image": "app", "digest": A, "media_type": "m"}
-BEGINNING = {"event": "beginning", "image": "app", "scanned": 1_700_000_000, "digests": [A]}
+BEGINNING = {"event": "beginning", "image": "app", "scanned": 1_700_000_000, "digests": [A, C]}
+MOVED = {"event": "moved", "image": "app", "name": C}
 COUNTED = dict.fromkeys(("tags_deleted", "tags_untagged", "manifests_deleted", "orphans_deleted"), 0)
 UNTAGGING = {"event": "untagging", "image": "app", "tag": "2", "digest": B}
 COLLECTING = {"event": "collecting", "blobs": [["app", C]]}
@@ -38,7 +39,8 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def record(config: Config) -> Record:
-    """Of a run that deleted app:1 and an orphan, untagged app:2, began to collect, and was killed then."""
+    """Of a run that deleted app:1 and an orphan, untagged app:2, left what had moved, began to collect, and was killed
+    then."""
     record = Record.open(config, sql_id="all", action="del")
     tags = [("app", "1", A, 10, "delete", "selected"), ("app", "2", B, 10, "untag", "shared-digest")]
     tags.append(("app", "3", C, 10, "keep", "protected"))
@@ -46,7 +48,7 @@ def record(config: Config) -> Record:
     manifests = pd.DataFrame([("app", A, "selected")], columns=["image_name", "manifest_hash", "reason"])
     record.save_plan(pd.DataFrame(tags, columns=columns).astype({"tag_size": "Int64"}), manifests)
     record.save_manifest(A, b"{}")
-    record.journal(BEGINNING, UNTAGGING, DELETING, COLLECTING, {"event": "running", "step": "gc-command"})
+    record.journal(BEGINNING, MOVED, UNTAGGING, DELETING, COLLECTING, {"event": "running", "step": "gc-command"})
     return record
 
 

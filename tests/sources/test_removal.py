@@ -53,7 +53,7 @@ def test_who_had_a_tag_open(folder: Folder, tmp_path: Path) -> None:
     assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
 
 
-@pytest.mark.parametrize("what", ["nothing", "layer", "link in between", "manifest", "manifest, late"])
+@pytest.mark.parametrize("what", ["nothing", "layer", "same layer", "link in between", "manifest", "manifest, late"])
 @pytest.mark.parametrize("killed", [False, True])
 def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str, killed: bool) -> None:
     """Whatever is written into a repository on its way out brings it back, with all that it had; and so does the next
@@ -69,6 +69,8 @@ def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str,
     def push() -> None:
         if what == "layer":
             folder.write("repositories/app/_layers/sha256/ab/link", b"sha256:ab")
+        elif what == "same layer":
+            folder.write(str(link), digest.encode(), PUSHED + 9)
         elif what != "nothing":
             folder.tag("app", "v1", digest)
 
@@ -83,7 +85,7 @@ def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str,
     storage, before = Storage(folder.base_path, Late()), int(time.time()) - 60
     assert storage.close_repository("app", before=before)
     assert not link.exists()
-    if what in ("layer", "manifest"):
+    if what in ("layer", "same layer", "manifest"):
         push()
     if killed:
         storage.settle()
@@ -95,6 +97,7 @@ def test_who_pushes_into_a_repository_that_is_removed(folder: Folder, what: str,
         assert storage.state("app")[0] == {"v1": digest}
     if what != "nothing":
         assert sorted(os.listdir(mine)) == ["_layers", "_manifests"]
+        assert what != "same layer" or link.stat().st_mtime == PUSHED + 9
 
 
 class Killed(LocalFiles):
@@ -148,6 +151,21 @@ def test_untag_is_killed(folder: Folder, steps: int, when: str, again: bool) -> 
     elif pushes[0]:
         assert left["v1"] == other
     assert left["v2"] == other
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+def test_untag_between_two_pushes(folder: Folder) -> None:
+    """A tag that was pushed right before its folder is moved, and once more right after, is on what was pushed last."""
+    digest, *others = (folder.image("app", *tags, config={"os": tags}) for tags in (["v1"], ["v2"], ["v3"]))
+
+    class Busy(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            folder.tag("app", "v1", others[0])
+            super().move(path, target)
+            folder.tag("app", "v1", others[1])
+
+    assert not Storage(folder.base_path, Busy()).untag("app", "v1", digest)
+    assert Storage(folder.base_path).state("app")[0] == {"v1": others[1], "v2": others[0], "v3": others[1]}
     assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
 
 
