@@ -93,16 +93,19 @@ NOTHING = {"gc_before": None, "gc_command": None, "gc_after": None}
 
 @pytest.mark.parametrize("changes", [NOTHING, {"gc_command": None}, {}], ids=["own", "stopped", "gc-command"])
 def test_beside_a_folder(new_scene: NewScene, changes: dict[str, None]) -> None:
-    """Beside base_path all is read, so that bytes are exact; outside neither tags nor orphans go, and the plan says
-    why. A login that opens nothing outside is enough where regdata collects."""
+    """Beside base_path all is read, so that bytes are exact; outside neither tags nor orphans go, nor empty
+    repositories, and the plan says why. A login that opens nothing outside is enough where regdata collects."""
     scene = new_scene()
     within(scene, "prod/ol*", "prod/none")
     scene.set(**changes)
     own = changes == NOTHING
     if changes:
         scene.proxy.on("GET HEAD PUT POST DELETE", "^/v2/(base/lib|prod/app)/", Fault(403))
+    empty = scene.base_path / "docker/registry/v2/repositories/prod/apart/_layers"
+    empty.mkdir(parents=True)
     before = scene.store()
     assert scene.clean() == ""
+    assert empty.is_dir()
     assert scene.run
     plan, facts = scene.run.planned, scene.run.record.facts
     assert plan

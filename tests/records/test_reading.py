@@ -64,6 +64,9 @@ def test_a_record_is_read_back(config: Config, record: Record) -> None:
     assert run.blobs == [("app", C)]
     assert run.manifest(A) == b"{}"
     assert (run.began_to_change, run.began_to_collect, run.ended_well) == (True, True, False)
+    assert run.is_at_command
+    record.journal({"event": "ran", "step": "gc-command"})
+    assert not PastRun(record.folder).is_at_command
     assert find_run(record.folder.name, config).folder == record.folder
 
 

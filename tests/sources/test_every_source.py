@@ -285,13 +285,14 @@ def test_blobs(site: Site) -> None:
 
 
 def test_uploads(registry: LocalRegistry, changed: Changed) -> None:
-    """A push in flight is told, where that can be seen."""
+    """A push in flight is told, where that can be seen, and its repository is not empty."""
     with requests.Session() as session:
         session.trust_env = False
-        session.post(f"{registry.url}/v2/app/blobs/uploads/", timeout=5).raise_for_status()
+        session.post(f"{registry.url}/v2/team/empty/blobs/uploads/", timeout=5).raise_for_status()
     site = changed()
-    assert [upload.repository for upload in site.uploads()] == ["app"] * site.from_store
+    assert [upload.repository for upload in site.uploads()] == ["team/empty"] * site.from_store
     assert all(abs(upload.started - time.time()) < 60 for upload in site.uploads())
+    assert not list(site.empty_repositories(before=int(time.time()) + 60))
 
 
 def test_untag(changed: Changed) -> None:

@@ -20,7 +20,7 @@ from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns, merge
 from regdata.sources.files import LocalFiles
-from regdata.sources.source import Part
+from regdata.sources.source import Going, Part
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch
 from tests.support.folder import OCI_CONFIG, OCI_MANIFEST, PUSHED, Folder
@@ -138,6 +138,19 @@ def test_a_broken_tag_link_is_told(folder: Folder, link: str) -> None:
     assert Storage(folder.base_path).state("app")[0]["bad"] is None
 
 
+def test_links_that_hold_no_digest(folder: Folder) -> None:
+    """Links to manifests and to blobs are told where they hold no digest, be it nothing, as a crash leaves them."""
+    digest, storage = folder.image("app"), Storage(folder.base_path)
+    texts = {f"sha256:{number * 64}": text for number, text in zip("123", ["", f"{digest}\n", "x" * 300], strict=True)}
+    folders = (str(folder.manifests("app") / "revisions"), str(folder.root / "repositories/app/_layers"))
+    for place in folders:
+        for name, text in {**texts, digest: digest}.items():
+            folder.write(f"{place}/{name.replace(':', '/')}/link", text.encode())
+    for place, of_blobs in zip(folders, (False, True), strict=True):
+        expected = {name: f"{place}/{name.replace(':', '/')}/link" for name in texts}
+        assert storage.broken_links("app", of_blobs=of_blobs) == expected
+
+
 def test_a_tag_whose_manifest_is_gone_is_told(folder: Folder) -> None:
     """A tag on a digest that its repository doesn't have can't be pulled, whoever else has it."""
     digest = folder.image("other")
@@ -169,12 +182,16 @@ def test_unreadable_manifests_are_told(folder: Folder) -> None:
     huge = folder.blob(b" " * (4 * 1024 * 1024 + 1))
     for digest in (lost, changed, huge):
         folder.revision("app", digest)
-    assert errors(read(folder)) == {
+    columns = read(folder)
+    assert errors(columns) == {
         good: None,
         lost: "missing from the store",
         changed: "content does not match its digest",
         huge: "larger than 4194304 bytes",
     }
+    stopping = {(None, "stops", digest, "all") for digest in (changed, huge)}  # a collector passes over what is lost
+    assert stopping <= set(rows(columns, "oddities"))
+    assert lost not in columns["oddities"]["hash"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "huge"])
@@ -273,6 +290,20 @@ def test_state_is_as_of_now(folder: Folder) -> None:
     assert storage.state("app") == ({"v1": digest}, frozenset({digest}))
     storage.untag("app", "v1", digest)
     assert storage.state("app") == ({}, frozenset({digest}))
+
+
+def test_a_glance(folder: Folder) -> None:
+    """A manifest is as it was until it is pushed again, be it before the glance, or what needed it is back."""
+    storage, digest, above = Storage(folder.base_path), folder.image("app"), folder.image("app", config={"os": "other"})
+    as_it_was = storage.glance("app", [digest])
+    assert as_it_was(Going(digest, PUSHED))
+    assert as_it_was(Going(digest))
+    assert not as_it_was(Going(digest, PUSHED - 1))
+    assert not as_it_was(Going(digest, above=[above]))
+    (folder.manifests("app") / f"revisions/sha256/{above[7:]}/link").unlink()
+    assert as_it_was(Going(digest, above=[above]))
+    folder.revision("app", digest)
+    assert not as_it_was(Going(digest))
 
 
 def test_blob_sizes_and_manifest(folder: Folder) -> None:
