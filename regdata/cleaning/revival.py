@@ -20,7 +20,8 @@ from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
-from regdata.sources.manifest import Content, matches, parse_manifest
+from regdata.sources.leads import BEGINNING, named_by, other_names, sought
+from regdata.sources.manifest import Content, parse_manifest
 from regdata.sources.registry import ACCEPT, Registry
 from regdata.sources.site import Site
 from regdata.sources.watch import digests_in
@@ -152,7 +153,7 @@ class Revival:
         if digest.startswith("sha256:"):
             return Manifest(image, digest) in alive
         stored = self.site.source.manifests([one for one in alive if one.image == image])
-        return any(matches(digest, data) for data in stored.values())
+        return any(name for data in stored.values() for name in other_names(data, {digest[:BEGINNING]}))
 
     def _bring(self, manifest: Manifest, deleted: Deleted, back: set[Manifest]) -> None:
         """Puts back a manifest, after what it lists as manifests and its subject."""
@@ -160,8 +161,9 @@ class Revival:
             return
         run, media_type = deleted.pop(manifest)
         data = run.manifest(manifest.digest)
-        for digest in _needs(parse_manifest(manifest.digest, data, media_type)):
-            self._bring(Manifest(manifest.image, digest), deleted, back)
+        needs = _needs(parse_manifest(manifest.digest, data, media_type))
+        for one in sorted(_meant({(manifest.image, digest) for digest in needs}, deleted)):
+            self._bring(one, deleted, back)
         self.site.registry.put(manifest.image, manifest.digest, media_type, data)
         self.record.journal({"event": "brought back", "image": manifest.image, "digest": manifest.digest})
         back.add(manifest)
@@ -180,7 +182,22 @@ def _missed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
     tags = fresh.images[fresh.images["tag_hash"].notna()]
     subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
     named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, deleted)}
-    return {Manifest(*pair) for pair in named} & deleted.keys()
+    served = {pair for pair in pairs(fresh.manifests, "manifest_hash") if not pair[1].startswith("sha256:")}
+    return _meant(named - served, deleted)
+
+
+def _meant(named: set[tuple[str, str]], deleted: Deleted) -> set[Manifest]:
+    """Those of the deleted whose digest is among images and digests, or a digest of whose bytes by another
+    algorithm."""
+    found = {Manifest(*pair) for pair in named} & deleted.keys()
+    others: dict[str, set[str]] = {}
+    for image, digest in named:
+        others.setdefault(image, set()).update(sought([digest], (), ()))
+    for one, (run, _) in deleted.items():
+        if beginnings := others.get(one.image):
+            with suppress(OSError):
+                found |= {one for _ in other_names(run.manifest(one.digest), beginnings)}
+    return found
 
 
 def _deleted(run: PastRun) -> Deleted:
@@ -188,8 +205,9 @@ def _deleted(run: PastRun) -> Deleted:
 
 
 def _subjects(run: PastRun, digest: str, tags: list[str]) -> set[str]:
-    """What a manifest of which a run has the bytes is attached to: by its content, or by its tag's name."""
-    named = {f"sha256:{tag[7:71]}" for tag in tags if tag.startswith("sha256-")}
+    """What a manifest of which a run has the bytes is attached to: by its content, or, as far as that says it, by its
+    tag's name."""
+    named = {beginning for tag in tags if (beginning := named_by(tag))}
     with suppress(OSError):
         subject = parse_manifest(digest, run.manifest(digest), None).subject_hash
         return {subject} if subject else named
@@ -202,12 +220,14 @@ def _needs(content: Content) -> list[str]:
 
 
 def _listed(fresh: Inventory, deleted: Iterable[Manifest]) -> set[tuple[str, str]]:
-    """Image and digest of those of the deleted that manifests list as manifests, or may."""
+    """Image and digest of those of the deleted that manifests list as manifests, or may; and whatever those list by
+    another algorithm."""
     wanted = pa.array(sorted({digest for _, digest in deleted}), pa.string())
     found = []
     for table in fresh.batches("references"):
         kinds = pc.is_in(table["reference_kind"].cast(pa.string()), pa.array(["manifest", "unknown"]))
-        hashes = pc.is_in(table["reference_hash"].cast(pa.large_string()), wanted.cast(pa.large_string()))
+        listed = table["reference_hash"].cast(pa.large_string())
+        hashes = pc.or_(pc.is_in(listed, wanted.cast(pa.large_string())), pc.invert(pc.starts_with(listed, "sha256:")))
         found.append(table.filter(pc.and_(kinds, hashes)).select(["manifest_hash", "reference_hash"]).to_pandas())
     held = fresh.manifests[["image_name", "manifest_hash"]]
     return {pair for rows in found for pair in pairs(held.merge(rows, on="manifest_hash"), "reference_hash")}

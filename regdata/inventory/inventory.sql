@@ -62,7 +62,7 @@ with dated as (
     select t.id::bigint as id, t.image_name, t.tag_name, if((select from_store from setting), t.pushed, o.created) as tag_timestamp, t.tag_hash,
            coalesce(l.tag_size, 0) as tag_size, t.tag_name as image_tag, o.created, t.pushed,
            -- What can't be read is taken by its name, so that it uses up no rank.
-           if(regexp_full_match(t.tag_name, 'sha256-[0-9a-f]{64}([.](sig|att|sbom))?')
+           if(regexp_full_match(t.tag_name, 'sha(256|384|512)-[0-9a-f]{64}([.](sig|att|sbom))?')
               and (c.kind is null or n.node in (select node from attachable)), 'signature', c.kind) as kind,
            c.media_type, o.platforms, coalesce(x.exclusive_size, 0) as exclusive_size,
            if(t.tag_hash is null, null, count(*) over (partition by g.image, g.digest)) as shared_tags,

@@ -27,16 +27,20 @@ with stored as (
 )
 select a.image, a.name, b.name as digest from stored a join stored b using (image, digest);
 
--- A node is a manifest of a repository: the same digest in two repositories is two nodes. A subject that nobody knows is 0; of
--- several digests of a subject it is the first that a manifest has.
+-- Which manifest is meant by a digest that several are called by: the first one.
+create table meant as
+select c.image, c.name, min(c.digest) as digest
+from called c semi join (select i.image, d.digest from manifests m join image i using (image_name) join digest d on d.hash = m.manifest_hash) using (image, digest)
+group by all;
+
+-- A node is a manifest of a repository: the same digest in two repositories is two nodes. A subject that nobody knows is 0.
 create table node as
 with given as (
     select i.image, d.digest, coalesce(s.digest, if(m.subject_hash is null, null, 0)) as subject, m.error, m.kind, m.pushed
     from manifests m join image i using (image_name) join digest d on d.hash = m.manifest_hash left join digest s on s.hash = m.subject_hash
-),
-known as (select c.image, c.name, min(c.digest) as digest from called c semi join given using (image, digest) group by all)
+)
 select (row_number() over (order by g.image, g.digest))::integer as node, g.image, g.digest, coalesce(k.digest, g.subject) as subject, g.error, g.kind, g.pushed
-from given g left join known k on k.image = g.image and k.name = g.subject;
+from given g left join meant k on k.image = g.image and k.name = g.subject;
 
 create table as_blob as
 select n.node from node n join odd o on o.what = 'blob' and o.image = n.image and o.digest = n.digest;

@@ -58,16 +58,17 @@ having count(*) = count(l.node) and max(l.subject) is not distinct from min(l.su
 
 -- Tags that name their subject: the referrers fallback tag (distribution-spec, "Referrers Tag Schema") and cosign's. Not where
 -- the content is an image's or names another subject: a name proves nothing. Nor where what is named hangs on it (an index
--- tagged with a child's digest).
+-- tagged with a child's digest). Of a longer digest a tag has the first 64 hex digits.
 create table named as
 with recursive naming as (
-    select t.id, t.node, n.image, 'sha256:' || substr(t.tag_name, 8, 64) as hash
+    select t.id, t.node, n.image, replace(substr(t.tag_name, 1, 71), '-', ':') as beginning
     from tag_node t join node n using (node)
-    where regexp_full_match(t.tag_name, 'sha256-[0-9a-f]{64}([.](sig|att|sbom))?')
+    where regexp_full_match(t.tag_name, 'sha(256|384|512)-[0-9a-f]{64}([.](sig|att|sbom))?')
 ),
 candidate as (
-    select t.id, t.node, s.node as subject
-    from naming t join digest d using (hash) join node s on s.image = t.image and s.digest = d.digest
+    select distinct t.id, t.node, s.node as subject
+    from naming t join digest d on substr(d.hash, 1, 71) = t.beginning left join meant m on m.image = t.image and m.name = d.digest
+    join node s on s.image = t.image and s.digest = coalesce(m.digest, d.digest)
     join attachable a on a.node = t.node and (a.subject is null or a.subject = s.digest)
 ),
 below(id, node) as (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,9 +10,10 @@ from typing import NamedTuple, TypeVar
 
 from regdata.errors import RegistryError
 from regdata.sources import progress
-from regdata.sources.answers import Answer
+from regdata.sources.answers import Answer, unsigned
 from regdata.sources.cache import OFF, Cache
 from regdata.sources.columns import Columns
+from regdata.sources.leads import leads_of, other_names, sought
 from regdata.sources.manifest import (
     Config,
     Content,
@@ -144,21 +143,6 @@ class Api:
         return found
 
 
-def _unsigned(answer: Answer) -> bytes:
-    """A manifest's own bytes: schema 1 is served with signatures, which its digest leaves out (docker's libtrust,
-    jsonsign.go)."""
-    data = answer.data
-    if answer.headers.get("Content-Type", "").endswith(".manifest.v1+prettyjws"):
-        with suppress(ValueError, LookupError, TypeError, RecursionError):
-            described = json.loads(_decoded(json.loads(data)["signatures"][0]["protected"]))
-            return data[: described["formatLength"]] + _decoded(described["formatTail"])
-    return data
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 def _counted(answer: _R) -> _R:
     progress.now.step()
     return answer
@@ -200,14 +184,17 @@ class _Reading:
             columns.add("revisions", (name, digest, None))
         for digest in sorted(contents):  # in the same order, whatever the cache had
             columns.add_content(contents[digest])
-        for name, digest, target in self._aliases(revisions, contents):
+        aliases = self._aliases(revisions, contents)
+        for (name, digest), target in aliases.items():
             columns.add("oddities", (name, "alias", digest, target))
+        for name, digest, target in self._same(listed, revisions, contents, aliases):
+            columns.add("oddities", (name, "same", digest, target))
         return columns
 
     def _aliases(
         self, revisions: Iterable[tuple[str, str]], contents: Mapping[str, Content]
-    ) -> Iterator[tuple[str, str, str]]:
-        """Repository, digest of another algorithm than sha256, and what that stands for: a registry tells by which one
+    ) -> dict[tuple[str, str], str]:
+        """Of repository and digest of another algorithm than sha256 what that stands for: a registry tells by which one
         it stores the blob."""
         named = dict.fromkeys(
             (name, other)
@@ -216,7 +203,44 @@ class _Reading:
             if not other.startswith("sha256:")
         )
         targets = self.pool.map(lambda pair: self.registry.stored_as(*pair), named)
-        return ((*pair, target) for pair, target in zip(named, targets, strict=True) if target)
+        return {pair: target for pair, target in zip(named, targets, strict=True) if target}
+
+    def _same(
+        self,
+        tags: Mapping[str, list[str]],
+        revisions: Mapping[tuple[str, str], None],
+        contents: Mapping[str, Content],
+        aliases: Mapping[tuple[str, str], str],
+    ) -> Iterator[tuple[str, str, str]]:
+        """Repository, digest by which a manifest is named there but not served, and that manifest: its bytes tell."""
+        held: dict[str, list[str]] = {name: [] for name in tags}
+        for name, digest in revisions:
+            held[name].append(digest)
+        served = {name: [*digests] for name, digests in held.items()}
+        for (name, alias), target in aliases.items():
+            if (name, target) in revisions:
+                served[name].append(alias)
+        for name, digests in held.items():
+            named = (other for digest in digests for other in leads_of(contents[digest]).named)
+            if beginnings := sought(named, tags[name], served[name]):
+                for digest, data in self._bytes(name, digests):
+                    for other in other_names(data, beginnings):
+                        yield name, other, aliases.get((name, digest), digest)
+
+    def _bytes(self, name: str, digests: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Those manifests of a repository whose bytes can be had."""
+        cached = dict(self.cache.read(digests))
+        yield from cached.items()
+        rest = [(name, digest) for digest in digests if digest not in cached]
+        for (_, digest), data in zip(rest, self._each(self._read_bytes, rest, "manifests"), strict=True):
+            if data:
+                yield digest, data
+
+    def _read_bytes(self, wanted: tuple[str, str]) -> bytes | None:
+        name, digest = wanted
+        answer = self.registry.attempt(self.registry.http.path(name, "manifests", digest), ACCEPT)
+        data = unsigned(answer)
+        return data if answer.status == 200 and matches(digest, data) else None
 
     def _each(self, function: Callable[[_T], _R], items: Sequence[_T], unit: str) -> Iterator[_R]:
         """As pool.map, but several items at a time: the pool's own work takes a good part of a request's CPU."""
@@ -264,7 +288,7 @@ class _Reading:
         answer = self.registry.attempt(path, ACCEPT)
         digest = answer.digest
         if answer.status == 200:
-            data = _unsigned(answer)
+            data = unsigned(answer)
             known = digest or sha256_of(data)
             content = parse_manifest(known, data, answer.headers.get("Content-Type"))
             if digest is None and content.error:  # may be anybody's answer, an error page say
@@ -331,7 +355,7 @@ class _Reading:
                 continue
             media_type = answer.headers.get("Content-Type")
             if answer.status == 200:
-                data = _unsigned(answer)
+                data = unsigned(answer)
                 content = parse_manifest(digest, data, media_type)
                 self._keep(content, data)
                 return content, names[number:]

@@ -42,7 +42,7 @@ ODDITIES = {
     "blob": "the manifest `hash` is linked among the repository's blobs alone",
     "link": "the repository holds the blob `hash`, and something in it may need that in a way that can't be read",
     "manifest": "the manifest `hash` was deleted, from the repository or from one that is gone; its bytes may be there",
-    "same": "a manifest of the repository calls the manifest `target` by the digest `hash`, by which nobody serves it",
+    "same": "the manifest `target` is called by the digest `hash` in the repository, by which nobody serves it",
     "no-layers": "the repository has no `_layers`: a collector of 2.x passes it over, one of 3.x stops",
     "stray": "the folder `hash` holds data like a blob's, and no registry made it: a collector stops there",
     "stops": "a collector (`target`: all, or 3.x) stops at the manifest `hash`",

@@ -7,14 +7,13 @@ algorithm than sha256 is an alias of the blob that the link holds.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from regdata.sources.columns import Columns
 from regdata.sources.files import ABSENT
 from regdata.sources.layout import Layout, document
-from regdata.sources.leads import MAX_DOCUMENT, NONE, Leads, leads_of, may_be_manifest
+from regdata.sources.leads import MAX_DOCUMENT, NONE, Leads, leads_of, may_be_manifest, other_names, sought
 from regdata.sources.manifest import (
     Content,
     matches,
@@ -32,10 +31,10 @@ _TOO_LARGE = f"larger than {MAX_DOCUMENT} bytes"
 
 
 class Repository:
-    """What was read of one repository: its manifests, when each was linked, and its aliases."""
+    """What was read of one repository: its manifests, when each was linked, its tags, and its aliases."""
 
-    def __init__(self, name: str, revisions: dict[str, int], aliases: dict[str, str]) -> None:
-        self.name, self.revisions, self.aliases = name, revisions, aliases
+    def __init__(self, name: str, revisions: dict[str, int], tags: list[str], aliases: dict[str, str]) -> None:
+        self.name, self.revisions, self.tags, self.aliases = name, revisions, tags, aliases
         self.manifests = dict(revisions)  # those that are linked as blobs alone, too
         self.opaque = False
 
@@ -80,7 +79,8 @@ class Reading:
         self.columns["repositories"]["image_name"].append(name)
         # A push writes the revision before the tag: read the other way round.
         tags = list(self.layout.tags(name))
-        repository = Repository(name, self.layout.revisions(name), self.layout.aliases(name))
+        names = [tag for tag, _, _ in tags]
+        repository = Repository(name, self.layout.revisions(name), names, self.layout.aliases(name))
         for revision, linked in repository.revisions.items():
             self.columns.add("revisions", (name, revision, linked))
         for tag, digest, pushed in tags:
@@ -127,16 +127,14 @@ class Reading:
 
     def _add_names(self, repository: Repository) -> None:
         """The digests by which manifests are named here, but not served, or something else is: their bytes tell."""
-        named = {name for digest in repository.manifests for name in self.leads.get(digest, NONE).named}
-        there = repository.manifests.keys()
-        unknown = {name for name in named - there if repository.aliases.get(name) not in there}
-        algorithms = {name.partition(":")[0] for name in unknown} & {"sha384", "sha512"}
-        for digest in repository.manifests if algorithms else ():
-            stored = repository.aliases.get(digest, digest)
+        there, aliases = repository.manifests.keys(), repository.aliases
+        named = (name for digest in there for name in self.leads.get(digest, NONE).named)
+        known = (*there, *(alias for alias, blob in aliases.items() if blob in there))
+        beginnings = sought(named, repository.tags, known)
+        for stored in dict.fromkeys(aliases.get(digest, digest) for digest in there) if beginnings else ():
             data = self._document(stored)
             if isinstance(data, bytes):
-                names = {f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}" for algorithm in algorithms}
-                for name in sorted(names & unknown):
+                for name in other_names(data, beginnings):
                     self._odd(repository.name, "same", name, stored)
 
     def _add_links(self, repository: Repository) -> None:

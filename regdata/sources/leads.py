@@ -6,7 +6,10 @@ registry/storage/manifeststore.go, Get): what an index lists as a layer may be a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import re
+from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from regdata.sources import gojson
@@ -17,6 +20,10 @@ from regdata.sources.mediatypes import is_manifest
 # MaxConfigBodySize): a manifest can claim that a layer of gigabytes is its config.
 MAX_DOCUMENT = 4 * 1024 * 1024
 BLANKS = b" \t\r\n"  # JSON's own
+# As much of a digest as a tag of the referrers fallback has (distribution-spec, "Referrers Tag Schema").
+BEGINNING = len("sha512:") + 64
+_OTHERS = ("sha384", "sha512")
+_TAG = re.compile(r"(sha(?:256|384|512))-([0-9a-f]{64})(?:[.](?:sig|att|sbom))?")
 _VERSION: gojson.Fields = {"schemaVersion": gojson.whole}
 
 
@@ -67,3 +74,25 @@ def may_be_manifest(data: bytes) -> bool:
     except gojson.Mismatch:
         return False
     return isinstance(read, tuple) and any(gojson.member(name, _VERSION) for name, _ in read)
+
+
+def named_by(tag: str) -> str | None:
+    """The beginning of the digest that a tag names, as what is attached to a manifest may be tagged."""
+    found = _TAG.fullmatch(tag)
+    return f"{found[1]}:{found[2]}" if found else None
+
+
+def sought(named: Iterable[str], tags: Iterable[str], known: Iterable[str]) -> set[str]:
+    """The beginnings of digests by other algorithms than sha256 that manifests and tags name, and that are not known:
+    the bytes of some manifest may have them, though no registry serves it by them."""
+    by_tags = (beginning for tag in tags if (beginning := named_by(tag)))
+    found = {name[:BEGINNING] for name in chain(named, by_tags) if name.startswith(_OTHERS)}
+    return found.difference(name[:BEGINNING] for name in known) if found else found
+
+
+def other_names(data: bytes, beginnings: Container[str]) -> Iterator[str]:
+    """Those digests of some bytes, by other algorithms than sha256, that begin so."""
+    for algorithm in _OTHERS:
+        name = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+        if name[:BEGINNING] in beginnings:
+            yield name

@@ -6,15 +6,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import Image, make_image, make_layer, push
+from regdata.demo.samples import Image, make_image, make_layer, make_signature, push
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from tests.support.helpers import age
-from tests.support.odd import config_bytes, descriptor, image_bytes, push_blob, push_manifest
+from tests.support.odd import config_bytes, descriptor, digest_of, image_bytes, push_blob, push_manifest
 
 Conf = Callable[..., Path]
 
@@ -57,6 +58,62 @@ def test_referrers_stay_and_go_with_what_they_name(registry: LocalRegistry, conf
     going = regdata.plan(inventory, "tag_name = 'old'").manifests
     gone = going[going["reason"] == "referrer"]
     assert referrers == set(zip(gone["image_name"], gone["manifest_hash"], strict=True))
+
+
+def planned(registry: LocalRegistry, conf: Conf, condition: str, *, folder: bool) -> dict[str, tuple[str, str]]:
+    """What a plan says of the tags that are not merely kept; the same for one by a second reading."""
+    site = {"url": registry.url} | ({"base_path": str(registry.base_path)} if folder else {})
+    config = load_config(conf(registry, registry=site))
+    first = regdata.scan(config)
+    second = regdata.scan(config, since=first)
+    pd.testing.assert_frame_equal(first.oddities, second.oddities)
+    tags = regdata.plan(second, condition).tags
+    names = tags["image_name"] + ":" + tags["tag_name"]
+    return dict(zip(names, zip(tags["action"], tags["reason"], strict=True), strict=True))
+
+
+def push_referrer(url: str, image: str, tag: str | None, subject: dict[str, object]) -> bytes:
+    data = image_bytes(config_bytes("bom"), subject=subject)
+    push_blob(url, image, config_bytes("bom"))
+    push_manifest(url, image, tag, data, OCI_MANIFEST)
+    return data
+
+
+@pytest.mark.parametrize("folder", [True, False], ids=["folder", "api"])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_subjects_by_any_digest(folder: bool, algorithm: str, registry: LocalRegistry, conf: Conf) -> None:
+    """The same rules hold whichever of its digests names a subject, though nobody serves it by that: in a manifest, in
+    the referrers fallback's tag and in a signature's. A tag's name proves nothing."""
+    url, made = registry.url, make_image([make_layer("named", 2000)], oci=True)
+    subject, tag = descriptor(made.manifest, OCI_MANIFEST, algorithm), digest_of(made.manifest, algorithm)
+    tag = tag.replace(":", "-")[:71]
+    for image in ("has", "old-signed", "old-attached"):
+        push(url, image, "old", made)
+    for image in ("tagged", "attached", "signed", "image"):
+        push(url, image, "keep", made)
+    push_referrer(url, "has", "bom", subject)
+    push_referrer(url, "tagged", "old", subject)
+    for image in ("attached", "old-attached"):
+        listed = [descriptor(push_referrer(url, image, None, subject), OCI_MANIFEST)]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
+        push_manifest(url, image, tag, json.dumps(index).encode(), OCI_INDEX)
+    for image in ("signed", "old-signed"):
+        push(url, image, f"{tag}.sig", make_signature(made))
+    push(url, "image", tag, make_image([make_layer("other", 2000)], oci=True))
+    age(registry.base_path, 3 * 86400)
+    condition = "tag_name = 'old' or not starts_with(image_name, 'old') and starts_with(tag_name, 'sha')"
+    plan = planned(registry, conf, condition, folder=folder)
+    assert plan == {
+        "has:old": ("untag" if folder else "keep", "has-kept-referrer"),
+        "tagged:old": ("keep", "signs-kept-image"),
+        f"attached:{tag}": ("keep", "signs-kept-image"),
+        f"signed:{tag}.sig": ("keep", "signs-kept-image"),
+        f"image:{tag}": ("delete", "selected"),
+        "old-attached:old": ("delete", "selected"),
+        f"old-attached:{tag}": ("delete", "referrer"),
+        "old-signed:old": ("delete", "selected"),
+        f"old-signed:{tag}.sig": ("delete", "referrer"),
+    }
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["folder", "api"])

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from regdata.demo.samples import Image, make_index, push
+from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
-from tests.support.helpers import ROOT
+from tests.support.helpers import ROOT, age
+from tests.support.odd import config_bytes, descriptor, digest_of, image_bytes, push_blob, push_manifest
 from tests.support.proxy import Fault
 from tests.support.scene import CONDITION, INDEX, LATEST, NewScene, Scene, broken, repositories
 
@@ -123,6 +125,22 @@ def test_landed_of_an_unknown_type(new_scene: NewScene) -> None:
     after_deletion(scene, lambda: land(scene, Image(json.dumps(odd).encode(), kind)))
     assert scene.clean(gc=False) == ""
     assert ("prod/app", CHILD.digest) in scene.store().revisions
+
+
+@pytest.mark.parametrize("how", ["own", "api"])
+def test_landed_by_another_digest(new_scene: NewScene, how: str) -> None:
+    """What a signature comes to be pushed to is put back, whichever of its digests that names; what that belongs to in
+    turn, too."""
+    scene = new_scene(store=how != "api")
+    url, config = scene.registry.url, config_bytes("bom")
+    push_blob(url, "prod/app", config)
+    below = image_bytes(config, subject=descriptor(CHILD.manifest, OCI_MANIFEST, "sha384"))
+    push_manifest(url, "prod/app", "old", below, OCI_MANIFEST)
+    age(scene.base_path, 3 * 86400)
+    above = image_bytes(config, subject=descriptor(below, OCI_MANIFEST, "sha512"))
+    after_deletion(scene, lambda: push_manifest(url, "prod/app", "late", above, OCI_MANIFEST))
+    assert scene.clean(gc=False) == ""
+    assert {("prod/app", one) for one in (CHILD.digest, digest_of(below))} <= scene.store().revisions
 
 
 def test_landed_where_another_image_has_the_same(new_scene: NewScene) -> None:
