@@ -83,17 +83,19 @@ def refusals(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool, d
 
 
 def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:
-    """The repositories with a link to what a collection beside the registry takes, or (``heals``) an earlier one has
-    taken: the registry is told there to forget it, which takes the right to delete."""
+    """The repositories with a link to what a collection beside the registry takes, or (``heals``, of those that
+    registry.repositories means) an earlier one has taken: the registry is told there to forget it, which takes the
+    right to delete."""
     if not site.from_store:
         return set()
     inventory, going = plan.inventory, {*plan.blobs["blob_hash"]}
+    within = site.registry.reach.repositories
     staying = {*inventory.blobs.loc[inventory.stored, "blob_hash"]} - going
 
-    def tells(digests: set[str]) -> bool:
-        return bool(digests - staying if heals else digests & going)
+    def tells(image: str, digests: set[str]) -> bool:
+        return bool(digests - staying if heals and means(within, image) else digests & going)
 
-    return {image for image in site.store.repositories() if tells({*site.store.links(image)})}
+    return {image for image in site.store.repositories() if tells(image, {*site.store.links(image)})}
 
 
 def _check_changeable(plan: Plan, config: Config, site: Site, linked: set[str], *, gc: bool) -> None:

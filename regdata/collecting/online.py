@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Digests
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -117,10 +117,12 @@ def collect(
     empties: bool = False,
     pause: Pause | None = None,
     wait: float = WAIT,
+    within: Sequence[str] | None = None,
 ) -> Collected:
     """Collects what ``reading`` says, and frees what was set aside more than ``keeps_days`` ago, or before this run
     (``empties``).
 
+    ``within``: names and patterns of the repositories that may be asked though nothing in them goes (None: all).
     ``run``: the name of what is set aside. Within ``pause`` it goes without waits; if the registry comes back from that
     knowing what it knew before, all is put back, and collected while it runs. Raises CleanupError, RegistryError or
     StorageError; what was undecided is back by then.
@@ -131,7 +133,7 @@ def collect(
         back = trash.bring_back(aside, frozenset(reading.missing))
         emptied = Counter(trash.drop_copies(aside))
         watch = Watch(storage, reading.manifests, now)
-        ailing, going, young = _sorted(aside, reading, back, partial(means, registry.reach.repositories))
+        ailing, going, young = _sorted(aside, reading, back, partial(means, within))
         items = [*ailing, *going]
         watch.expect(reading.frees, [link for item in items for link in item.links])
         # The file system's clock, which may not be ours, at the time when the reading began.
@@ -194,7 +196,8 @@ def _sorted(
     aside: Aside, reading: Reading, back: Digests[str], is_within: Callable[[str], bool]
 ) -> tuple[list[Item], list[Item], set[str]]:
     """What is to be healed and what is to go, each with its links; and what a push in flight links. ``is_within``:
-    whether a repository is one of those that may be asked though nothing in it goes.
+    whether a repository is one of those that may be asked though nothing in it goes. In others there is nothing to be
+    healed, and what is left of a link is none.
 
     To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
     still claim, so that the next push that uses it would be broken. With an empty repository its links go.
@@ -203,9 +206,12 @@ def _sorted(
     going: dict[str, list[Link]] = defaultdict(list)
     young = set()
     repositories = aside.storage.repositories()
+    inside = set(filter(is_within, repositories))
     for repository in repositories:
         for link in read_links(aside.storage, repository):
             digest = link.target or link.name
+            if repository not in inside and not (link.target and digest in reading.frees):
+                continue
             if digest in reading.frees or repository in reading.empty:
                 going[digest].append(link)
                 if _is_young(link, reading):
@@ -213,7 +219,7 @@ def _sorted(
             elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
                 ailing[digest].append(link)
     linked = {one: going[one] for one in reading.frees if one in going}
-    for digest, links in ghosts(linked, filter(is_within, repositories)).items():
+    for digest, links in ghosts(linked, inside).items():
         going[digest] += links
     return (
         [Item(digest, 0, tuple(links), frees=False) for digest, links in ailing.items()],

@@ -127,6 +127,7 @@ def collect_own(
             keeps_days=config.trash_days,
             empties=empty_trash,
             pause=around if stops(config) else None,
+            within=site.registry.reach.repositories,
         )
     record.write(
         claims_healed=collected.healed.cleared,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from os.path import dirname
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.claims import Claims
 from regdata.sources.interrupts import interrupts_held_back
+from regdata.sources.names import means
 from regdata.sources.paths import blob_path
 from regdata.sources.watch import Link, Watch
 
@@ -242,7 +244,9 @@ class Sweep:
             self.claims.ping()
             answers = 2 * (time.monotonic() - begun)
             if self._looked < begun - 1:
-                repository = next(iter([*(link.repository for link in group.links[:1]), *self.watch.known]), None)
+                within = self.claims.registry.reach.repositories
+                known = (name for name in self.watch.known if means(within, name))
+                repository = next(chain((link.repository for link in group.links), known), None)
                 self._looks = self.claims.look_seconds(repository) if repository else 0.0
                 self._looked = time.monotonic()
             takes = max(answers, self._looks * LOOK * self._listed)

@@ -15,8 +15,10 @@ from regdata.demo.samples import make_image, make_layer
 from regdata.errors import CleanupError, RegdataError
 from regdata.planning.plan import Plan
 from tests.support.fakes import FakeRegistry, serve
+from tests.support.helpers import age
 from tests.support.proxy import Fault
 from tests.support.scene import BASE, OLD, NewScene, Scene, read_store
+from tests.support.sweeping import data_path, link_path
 
 SHARED = make_layer("within-shared", 50)
 ONE, TWO, APART = (make_image([SHARED, make_layer(("within", number), 90)], oci=True) for number in range(3))
@@ -88,14 +90,26 @@ def within(scene: Scene, *patterns: str) -> None:
     scene.set(registry={**scene.settings["registry"], "repositories": list(patterns)})
 
 
+def leftovers(scene: Scene) -> tuple[Path, Path]:
+    """A link to data that is gone, and the folder of a link to data that goes, in a repository outside."""
+    gone = make_layer("within-dangling", 5).digest
+    dangling, left = (link_path(scene.registry, "base/lib", digest) for digest in (gone, OLD.blobs[-1].digest))
+    left.parent.mkdir(parents=True)
+    dangling.parent.mkdir()
+    dangling.write_text(gone)
+    return dangling, left.parent
+
+
 NOTHING = {"gc_before": None, "gc_command": None, "gc_after": None}
 
 
 @pytest.mark.parametrize("changes", [NOTHING, {"gc_command": None}, {}], ids=["own", "stopped", "gc-command"])
 def test_beside_a_folder(new_scene: NewScene, changes: dict[str, None]) -> None:
     """Beside base_path all is read, so that bytes are exact; outside neither tags nor orphans go, nor empty
-    repositories, and the plan says why. A login that opens nothing outside is enough where regdata collects."""
+    repositories, and the plan says why. A login that opens nothing outside is enough where regdata collects, whatever
+    is left there of links."""
     scene = new_scene()
+    dangling, left = leftovers(scene)
     within(scene, "prod/ol*", "prod/none")
     scene.set(**changes)
     own = changes == NOTHING
@@ -117,6 +131,23 @@ def test_beside_a_folder(new_scene: NewScene, changes: dict[str, None]) -> None:
     kept = {BASE.digest, *((OLD.digest,) if own else ())}  # manifests' bytes stay beside a running registry
     assert lacks.blobs | kept == {OLD.digest, *(blob.digest for blob in OLD.blobs)} | kept
     assert facts["bytes_freed"] == facts["bytes_predicted"] > 0
+    assert dangling.exists()
+    assert left.exists()
+
+
+def test_what_nobody_links(new_scene: NewScene) -> None:
+    """Where nothing goes but data without a link, nothing outside is asked, either."""
+    scene = new_scene()
+    scene.collects_itself()
+    scene.set(sql={"scene": "2=1"})
+    within(scene, "prod/old")
+    scene.proxy.on("GET HEAD PUT POST DELETE", "^/v2/(base/lib|prod/app)/", Fault(403))
+    unlinked = data_path(scene.registry, make_layer("within-unlinked", 5).digest)
+    unlinked.parent.mkdir(parents=True)
+    unlinked.write_bytes(make_layer("within-unlinked", 5).data)
+    age(unlinked.parent, 86400)
+    assert scene.clean() == ""
+    assert not unlinked.exists()
 
 
 def test_what_goes_over_the_api(new_scene: NewScene) -> None:
