@@ -122,7 +122,7 @@ def _manifest(media_type: str, parts: Mapping[str, object]) -> bytes:
 def _check_refused(registry: Registry, storage: Storage, repository: str, unfounded: _Unfounded) -> None:
     digest = f"sha256:{hashlib.sha256(unfounded.data).hexdigest()}"
     path = registry.http.path(repository, "manifests", digest)
-    answer = registry.http.send("PUT", path, {"Content-Type": unfounded.media_type}, unfounded.data)
+    answer = registry.patiently("PUT", path, {"Content-Type": unfounded.media_type}, unfounded.data)
     if answer.status == 400:
         return
     if answer.status != 201:
@@ -143,12 +143,13 @@ def _uploaded(registry: Registry, storage: Storage, repository: str, say: Say) -
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     say({"event": "probing", "image": repository, "digest": digest})
     path = registry.http.path(repository, "blobs/uploads/")
-    answer = registry.http.send("POST", path)
+    answer = registry.patiently("POST", path)
     if answer.status != 202:
         raise _refused(registry, "POST", path, answer)
     where = f"{registry.http.upload(path, answer)[1]}&digest={digest}"
-    answer = registry.http.send("PUT", where, {"Content-Type": "application/octet-stream"}, data)
-    if answer.status != 201:
+    answer = registry.patiently("PUT", where, {"Content-Type": "application/octet-stream"}, data)
+    # An upload that was ended when its answer was put off is unknown the next time.
+    if answer.status != 201 and not (answer.status == 404 and registry.blob_exists(repository, digest)):
         raise _refused(registry, "PUT", where, answer)
     try:
         yield digest
@@ -189,7 +190,7 @@ def remove_left(registry: Registry, storage: Storage, repository: str, digest: s
 
 def _remove_blob(registry: Registry, storage: Storage, repository: str, digest: str) -> None:
     with suppress(RegistryError):
-        registry.http.send("DELETE", registry.http.path(repository, "blobs", digest))
+        registry.patiently("DELETE", registry.http.path(repository, "blobs", digest))
     _remove(storage, layer_path(repository, digest), blob_path(digest))
 
 

@@ -48,9 +48,9 @@ class Claims:
         """Removes a link, and has the cache forget it; whether it did is to be asked."""
         path = self.http.path(repository, "blobs", digest)
         try:
-            answer = self.http.send("DELETE", path, _ALONE)
+            answer = self.registry.patiently("DELETE", path, _ALONE)
         except RegistryError:
-            answer = self.http.send("DELETE", path, _ALONE)  # twice does no harm
+            answer = self.registry.patiently("DELETE", path, _ALONE)  # twice does no harm
         if answer.status not in (202, 404, 500):
             raise self.http.refused("DELETE", path, answer)
 

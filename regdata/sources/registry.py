@@ -240,15 +240,10 @@ class Registry:
 
     def takes_pushes(self, repository: str) -> bool:
         """Whether an upload can be begun there now; False also where nobody answers."""
-        path = self.http.path(repository, "blobs/uploads/")
         try:
-            answer = self.http.send("POST", path)
+            return self._takes_uploads(repository)
         except RegistryError:
             return False
-        if answer.status == 202:
-            with suppress(RegistryError):
-                self.http.send("DELETE", self.http.upload(path, answer)[1])
-        return answer.status == 202
 
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
         """Push a manifest under a tag or its digest; what it refers to must be there."""
@@ -272,7 +267,7 @@ class Registry:
         Tried on a random digest, which nothing can have.
         """
         path = self.http.path(repository, "manifests", f"sha256:{secrets.token_hex(32)}")
-        answer = self._patiently("DELETE", path)
+        answer = self.patiently("DELETE", path)
         if answer.status in (202, 404):
             return True
         if answer.status in _UNSUPPORTED and self.untags(repository):
@@ -283,15 +278,19 @@ class Registry:
         """Whether a tag can be deleted there while its digest stays; tried on a random one. RegistryError where we may
         not."""
         path = self.http.path(repository, "manifests", f"regdata-{secrets.token_hex(16)}")
-        answer = self._patiently("DELETE", path)
+        answer = self.patiently("DELETE", path)
         if answer.status in (401, 403):
             raise self.http.refused("DELETE", path, answer)
         return answer.status in (202, 404)
 
-    def _patiently(self, method: str, path: str) -> Answer:
-        """The answer to a write that does no harm when it is carried out twice."""
+    def patiently(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> Answer:
+        """The answer to a write that does no harm when it is carried out twice: sent again where it is put off."""
         began, tries = time.monotonic(), 1
-        while (answer := self.http.send(method, path)).status in TOO_MUCH and is_patient(tries, began):
+        while (answer := self.http.send(method, path, headers, content)).status in TOO_MUCH and is_patient(
+            tries, began
+        ):
             tries += 1
         return answer
 
@@ -311,14 +310,14 @@ class Registry:
     def _upload(self, repository: str) -> Iterator[Answer]:
         """The answer to the begin of an upload, which is given up at the end."""
         path = self.http.path(repository, "blobs/uploads/")
-        answer = self._patiently("POST", path)
+        answer = self.patiently("POST", path)
         try:
             yield answer
         finally:
             if answer.status == 202:
                 # Left behind it does no harm: the registry purges old uploads.
                 with suppress(RegistryError):
-                    self.http.send("DELETE", self.http.upload(path, answer)[1])
+                    self.patiently("DELETE", self.http.upload(path, answer)[1])
 
     def attempt(
         self, path: str, headers: Mapping[str, str], *, method: str = "GET", most: int = DOCUMENT, cut: bool = False

@@ -41,6 +41,20 @@ def test_a_sound_registry(filled: LocalRegistry) -> None:
     assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
 
 
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_put_off(filled: LocalRegistry, carried_out: bool) -> None:
+    """What a rate limit puts off is sent again, whether or not it was carried out, and nothing is left behind."""
+    before = files(filled.base_path)
+    later = Fault(429, {"Retry-After": "0"}, carried_out=carried_out)
+    with faults_before(filled.url) as proxy:
+        for method, path in (("PUT", "manifests/"), ("PUT", "uploads/"), ("DELETE", "blobs/sha")):
+            proxy.on(method, f"/v2/a/.*{path}", later, times=1)
+        if not carried_out:  # else the registry purges what was begun
+            proxy.on("POST", "/v2/a/blobs/uploads/", later, times=1)
+        check(filled, proxy.url)
+    assert files(filled.base_path) == before
+
+
 @pytest.mark.parametrize("kind", ["image", "index"])
 def test_validation_is_off(filled: LocalRegistry, kind: str) -> None:
     """A registry that takes manifests whose parts it lacks is refused, and what it took is deleted."""
