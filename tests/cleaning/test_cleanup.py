@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -84,11 +85,15 @@ def test_api_alone(team: Team, conf: Conf, tmp_path: Path) -> None:
 
 
 def test_untag(team: Team, conf: Conf, tmp_path: Path) -> None:
-    """With the folder a tag goes alone where another tag needs its digest; nothing is collected."""
+    """With the folder a tag goes alone where another tag needs its digest, whose bytes the record has; nothing is
+    collected."""
     config = settings(team, conf)
     before = store_bytes(team.registry.base_path)
     result = clean(config, "tag_name = 'same'")
     assert (result.errors, outcomes(result)) == ([], {"team/app:same": "untagged"})
+    digest = result.tags["tag_hash"].iloc[0]
+    (saved,) = config.reports.glob(f"*/manifests/{digest.replace(':', '-')}")
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == digest[7:]
     check_registry(team, {"team/app:same"}, tmp_path)
     assert (store_bytes(team.registry.base_path), result.bytes_predicted, result.collection.ran) == (before, 0, False)
 

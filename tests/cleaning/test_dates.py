@@ -189,6 +189,10 @@ def test_push_dates_come_back(registry: LocalRegistry, conf: Callable[..., Path]
     dated = ["tag_name", "tag_timestamp", "pushed", "newest_rank"]
     after = scan(config)
     assert after.images[dated].to_dict("records") == before.images[dated].to_dict("records")
+    tagged = [
+        found.manifests.query("tagged")[["manifest_hash", "pushed"]].to_dict("records") for found in (before, after)
+    ]
+    assert tagged[0] == tagged[1]
     again = plan(after, made.condition)
     assert again.tags.to_dict("records") == made.tags.to_dict("records")
     assert set(again.manifests["reason"]) == {"selected"}

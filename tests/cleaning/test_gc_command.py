@@ -238,8 +238,10 @@ def test_gc_after_that_restarts_nothing(
     with serve(template, tmp_path / "registry", cache=True) as registry:
         team = Team(registry, pushed)
         pull_all(registry, "team/app:2.0", tmp_path / "cached")
+        before = store_bytes(registry.base_path)
         result = clean(settings(team, conf, **{"gc-after": ["true"]}), "tag_name = '2.0'")
         assert result.errors == []
+        assert result.bytes_freed == before - store_bytes(registry.base_path) > 0
         assert any("made to forget" in note for note in result.notes)
         assert any("gc-after did not restart the registry" in note for note in result.notes)
         push(registry.url, "team/app", "2.0", INDEX)

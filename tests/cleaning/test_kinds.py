@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from regdata.cleaning.bytag import by_tag, left
+from regdata.cleaning.order import Manifest, levels_of
 from regdata.demo.samples import make_image, make_layer, make_referrer
 from regdata.notebook import run
+from regdata.planning.plan import plan
 from regdata.records.reading import PastRun
 from regdata.records.summary import box
 from tests.support.fakes import FakeRegistry, serve
+from tests.support.small import digest, indexed
 
 IMAGES = [make_image([make_layer(("kinds", number), 90)], oci=True) for number in range(3)]
 Job = Callable[..., run.Run]
@@ -68,6 +72,15 @@ def test_tags_only(job: Job, pages: bool) -> None:
     facts = PastRun(mine.record.folder).facts
     assert "2 manifests are left to its own collection" in " ".join(facts["notes"])
     assert (facts["bytes_predicted"], facts["errors"]) == (0, [])
+
+
+def test_what_is_left_to_the_registry() -> None:
+    """Where tags alone go, no manifest of theirs is deleted, in whatever order that would have to be."""
+    made = plan(indexed().inventory(), "tag_name in ('multi', 'amd64')")
+    every = {Manifest("a", digest(name)) for name in ("multi", "aamd64", "aNone")}
+    other = Manifest("b", digest("bamd64"))
+    assert levels_of(made).keys() == every | {other}
+    assert (levels_of(by_tag(made, ["a"])), left(made, ["a"])) == ({other: 0}, every)
 
 
 def test_a_registry_that_collects_at_once(job: Job) -> None:

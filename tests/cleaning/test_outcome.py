@@ -74,7 +74,7 @@ def test_a_manifest_that_moved() -> None:
 
 
 def test_tags_that_go_alone() -> None:
-    """A tag that shares its digest is untagged or kept, and its digest is no manifest that goes."""
+    """A tag that shares its digest is untagged, kept or put back, and its digest is no manifest that goes."""
     small = Small()
     small.push("app", "1", days=9, layer=100)
     small.row("tags", image_name="app", tag_name="2", tag_hash=digest("app1"), pushed=0)
@@ -84,7 +84,9 @@ def test_tags_that_go_alone() -> None:
     found.untagged.add(Tag("app", "1"))
     assert (words(found), found.left("app")) == ({"app:1": "untagged"}, Members(set(), set()))
     assert found.done("app").tags == {Tag("app", "1")}
-    found.untagged.clear()
+    found.put_back({Tag("app", "1")})
+    assert (words(found), found.done("app").tags, found.gone) == ({"app:1": "moved"}, set(), ({}, set()))
+    found.moved_tags.clear()
     found.kept.add(Tag("app", "1"))
     assert (words(found), found.left("app")) == ({"app:1": "kept"}, Members(set(), set()))
 

@@ -132,8 +132,10 @@ def test_restored_though_another_has_its_layers(registry_with_cache: LocalRegist
     age(registry.base_path, 3 * 86400)
     config = load_config(conf(registry, **{"gc-command": None, "trash_days": 7}))
 
-    def clean(condition: str) -> str:
-        assert regdata.apply(regdata.plan(regdata.scan(config), condition), config).errors == []
+    def clean(condition: str, *, frees: bool = False) -> str:
+        result = regdata.apply(regdata.plan(regdata.scan(config), condition), config)
+        assert result.errors == []
+        assert (result.bytes_predicted, result.bytes_freed) == ((len(layer.data),) * 2 if frees else (0, 0))
         return max(path.parent.name for path in config.reports.glob("*/record.json"))
 
     runs = [clean("image_name = 'app'")]
@@ -141,7 +143,7 @@ def test_restored_though_another_has_its_layers(registry_with_cache: LocalRegist
         runs.append(clean("tag_name = '2'"))
     else:
         push(registry.url, "other", "2", second)
-        clean("2=1")
+        clean("2=1", frees=True)  # the copy that is kept of what came anew
     for run in runs:
         assert set(regdata.restore(run, config)["outcome"]) == {"restored"}
     assert pulls(registry.url, "app", "1", first)

@@ -34,10 +34,11 @@ def check(registry: LocalRegistry, url: str = "") -> None:
 
 
 def test_a_sound_registry(filled: LocalRegistry) -> None:
-    """It passes, and nothing of what was tried is left."""
+    """It passes, and nothing of what was tried is left, not even the folder of a repository."""
     before = files(filled.base_path)
     check(filled)
     assert files(filled.base_path) == before
+    assert Storage(filled.base_path).repositories() == ["a"]
     assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
 
 

@@ -66,6 +66,15 @@ def test_what_belongs_to_an_image(suffix: str) -> None:
     assert gone(planned(made)) == {}
 
 
+def test_a_name_that_its_manifest_denies() -> None:
+    """What names another subject than its tag does stands for itself, though nobody has that subject."""
+    made = Small()
+    made.push("a", "image", days=9)
+    sign(made, "signed", "aimage")
+    content(made, "asigned", subject_hash=digest("nobody"))
+    assert gone(planned(made, "image")) == {"aimage": "selected"}
+
+
 def test_a_ring_of_names() -> None:
     """Two signatures that name one another stay: nobody can tell which follows which."""
     made = Small()
