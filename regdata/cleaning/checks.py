@@ -164,7 +164,8 @@ def _check_plan_collectable(plan: Plan, site: Site) -> None:
         bare = _bare(without_blobs(inventory, going), version, site) if not site.from_store else []
     except RegistryError as error:
         raise CleanupError(
-            f"the registry does not answer what its garbage collection would take, so nothing was deleted: {error}"
+            "the registry does not answer whether its collection would take what stays, so nothing was deleted: "
+            f"{error}"
         ) from None
     if blobs:
         told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")

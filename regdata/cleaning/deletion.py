@@ -145,7 +145,13 @@ class Deletion:
             if self._review.as_it_was(manifest):
                 raise
             return False
+        if self._is_kept(manifest):
+            raise self.site.registry.not_gone(*manifest)
         return True
+
+    def _is_kept(self, manifest: Manifest) -> bool:
+        """Whether it is there after its deletion; in the folder, what was pushed at that moment is told from it."""
+        return self._review.as_it_was(manifest) if self.site.from_store else self.site.registry.keeps(*manifest)
 
     def _event(self, event: str, manifest: Manifest) -> dict[str, str]:
         image, digest = manifest

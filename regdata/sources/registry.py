@@ -32,6 +32,8 @@ ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
 # How registries answer a kind of DELETE that they don't have.
 _UNSUPPORTED = (400, 405, 501)
+# After how many seconds each it is looked whether what was deleted is gone.
+_MOMENTS = (0, 0.1, 0.3, 0.6)
 
 
 class Manifest(NamedTuple):
@@ -187,7 +189,25 @@ class Registry:
 
     def untag(self, repository: str, tag: str) -> bool:
         """Delete a tag alone; True where it is gone, False where this registry can't (2.x)."""
-        return self._delete(repository, tag, 202, 404, 400, 405).status in (202, 404)
+        if self._delete(repository, tag, 202, 404, 400, 405).status not in (202, 404):
+            return False
+        if self.keeps(repository, tag):
+            raise self.not_gone(repository, tag)
+        return True
+
+    def keeps(self, repository: str, reference: str) -> bool:
+        """Whether a manifest or tag is there after its DELETE: some answer 202 and do nothing, some a little later."""
+        for seconds in _MOMENTS:
+            time.sleep(seconds)
+            if self.digest(repository, reference) is None:
+                return False
+        return True
+
+    def not_gone(self, repository: str, reference: str) -> RegistryError:
+        """That it is."""
+        path = self.http.path(repository, "manifests", reference)
+        cure = "it, or what is before it, does not delete; or somebody pushed it at that moment: then run again"
+        return self.http.error("DELETE", path, "the registry answered that it deleted this, and still has it", cure)
 
     def _delete(self, repository: str, reference: str, *expected: int) -> Answer:
         """An answer with a status that is expected; 202 also where it was carried out and the answer got lost.

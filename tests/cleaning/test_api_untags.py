@@ -13,6 +13,7 @@ from regdata.demo.samples import make_image, make_index, make_layer
 from regdata.errors import CleanupError
 from tests.cleaning.test_changes import at
 from tests.support.fakes import FakeRegistry, json_reply, serve
+from tests.support.server import Reply
 
 IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
 
@@ -101,3 +102,17 @@ def test_a_repository_without_layers(tmp_path: Path, pages: bool) -> None:
         fake.push("bare", "2", IMAGES[2])
         fake.on("GET /v2/_catalog?n=1000", json_reply({"repositories": ["app", "bare"]}), forever=True)
         assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config).collection.ran
+
+
+def test_what_answers_that_it_deletes(tmp_path: Path) -> None:
+    """A registry, or what is before it, that answers 202 to the DELETE of a tag and keeps it ends the run."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        fake.on("DELETE /v2/app/manifests/1", Reply(202), forever=True)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        (error,) = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('0', '1')"), config, gc=False).errors
+        assert "DELETE" in error
+        assert "/app/manifests/1: the registry answered that it deleted this, and still has it" in error
+        assert {"1", "2"} <= set(fake.tags["app"])
