@@ -154,6 +154,8 @@ def load_sqlite(connection: sqlite3.Connection, name: str, rows: Iterable[pa.Tab
 
 def lock_sqlite(connection: sqlite3.Connection) -> None:
     """From now on ``connection`` can only be read."""
+    for function in ("json_each", "json_tree"):  # which are tables, and take more than reading when first used
+        connection.execute(f"SELECT * FROM {function}('[]')")
     connection.execute("PRAGMA query_only = 1")
     connection.set_authorizer(_only_reads)
 

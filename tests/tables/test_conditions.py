@@ -105,6 +105,17 @@ def test_what_is_selected(inventory: Inventory, engine: Engine, condition: str, 
     assert selected(inventory, condition, engine) == expected
 
 
+def test_json_in_sqlite(inventory: Inventory) -> None:
+    """Its functions that are tables are read, too; what they hold has any type, and is cast to be compared."""
+    named = 'tag_name in (select cast(value as text) from json_each(\'["1.0", "0.1"]\'))'
+    assert selected(inventory, named, "sqlite") == {"shop/prod-web:1.0", "charts/web:0.1"}
+    nested = "tag_size > (select max(cast(atom as integer)) from json_tree('{\"of\": [7, 50000]}'))"
+    assert selected(inventory, nested, "sqlite") == {"shop/test-web:latest"}
+    assert "tag_size > value" in refusal(
+        inventory, "exists (select 1 from json_each('[1]') where tag_size > value)", "sqlite"
+    )
+
+
 @both_engines
 @pytest.mark.parametrize(
     ("condition", "expected"),
