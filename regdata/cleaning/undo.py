@@ -176,18 +176,22 @@ class _Restorer:
 
     def manifest(self, manifest: DeletedManifest) -> Outcome:
         """Puts a manifest back where all that it refers to is there."""
-        return self._tried(lambda: self._manifest(*manifest))
+        return self._tried(lambda: self._manifest(*manifest), manifest.image)
 
     def tag(self, tag: DeletedTag, *, force: bool) -> Outcome:
         """Puts a tag back on its digest."""
-        return self._tried(lambda: self._tag(tag, force=force))
+        return self._tried(lambda: self._tag(tag, force=force), tag.image)
 
-    def _tried(self, step: Callable[[], Outcome]) -> Outcome:
+    def _tried(self, step: Callable[[], Outcome], image: str) -> Outcome:
         try:
             return step()
         except RegistryError as error:
             self.registry.check()  # without a registry there is no use in going on
-            return "failed", str(error)
+            links = self.site.store.broken_links(image) if self.site.from_store else {}
+            cure = "".join(
+                f"; {path} holds no digest: remove the folder that it is in" for path in [*links.values()][:1]
+            )
+            return "failed", f"{error}{cure}"
 
     def _manifest(self, image: str, digest: str, media_type: str | None) -> Outcome:
         if self.registry.digest(image, digest):

@@ -244,9 +244,7 @@ class ApiSite(Site):
 
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         asked = list(manifests)
-        with ThreadPoolExecutor(self.registry.workers) as pool:
-            answers = pool.map(lambda pair: self.registry.blob_exists(*pair), asked)
-            return ["@".join(pair) for pair, answer in zip(asked, answers, strict=True) if answer]
+        return sorted({"@".join(pair) for pair in asked} - {*self._missing("@", self.registry.blob_exists, asked)})
 
     def empty_repositories(self, *, before: int) -> Iterator[str]:
         return iter(())
@@ -336,6 +334,8 @@ class StoreSite(Site):
                     f"(an upload to {repository} did not appear in it), so nothing was deleted: give the registry's "
                     "rootdirectory, or leave base_path out"
                 )
+        if self.store.writable:
+            self.store.remove_upload(repository, upload)
 
     def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
         return Work(self.store.split(parts, least=least, known=known, unchanged=unchanged), self.store.writable)

@@ -171,6 +171,9 @@ class Store(Source, Protocol):
         """Remove what was taken away, or put it back where somebody was pushing to it; returns those (image,
         tag). What a killed run had in hand is back. ``last``: who was still writing then has ended."""
 
+    def remove_upload(self, repository: str, id_: str) -> None:
+        """Remove what 2.8.2 leaves of an upload that was given up; one that goes on stays."""
+
     def link(self, repository: str, digest: str) -> None:
         """Link a blob that is stored in a repository, unless it is linked there."""
 

@@ -199,6 +199,13 @@ class Storage:
                         uploads.append(Upload(repository, id_, started.mtime))
         return uploads
 
+    def remove_upload(self, repository: str, id_: str) -> None:
+        """Remove what 2.8.2 leaves of an upload that was given up; one that goes on stays."""
+        folder = f"{self.layout.repositories_folder}/{checked(repository)}/_uploads/{id_}"
+        with told(folder), suppress(*ABSENT):
+            if not self.files.exists(f"{folder}/startedat") and self.files.is_own(folder, str(self.root)):
+                self.files.remove(folder)
+
     def rests(self, repository: str, since: int) -> bool:
         """Whether every layer of a repository was surely pushed before that time (UTC epoch seconds).
 

@@ -51,6 +51,7 @@ def test_collects_by_itself(scene: Scene) -> None:
     assert record["collected_by"] == "regdata itself"
     assert record["bytes_freed"] == record["bytes_expected"] == size - store_bytes(scene.base_path) > 0
     assert not (scene.base_path / NAME).exists()
+    assert not list(scene.base_path.glob("**/_uploads/*"))  # of what was tried
     for name in ("prod/old", "prod/new"):
         push(scene.registry.url, name, "again", OLD)
         push(scene.registry.url, name, "index", INDEX)

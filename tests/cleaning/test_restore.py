@@ -24,7 +24,7 @@ from regdata.notebook import run
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT, pull_all
 from tests.support.proxy import Fault
-from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, SHARED, NewScene, Scene, broken
+from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, SHARED, NewScene, Scene, broken, repositories
 
 # Only the manifest is its own: config and layers are those of an image that stays.
 RELABELLED = make_image([BASE], created=1_500_000_000, annotations={"label": "another"})
@@ -248,6 +248,12 @@ def test_failing_registry(new_scene: NewScene) -> None:
         undo.restore(folder, config_of(scene))
     scene.proxy.down = lambda: False
     scene.proxy.mend()
+    link = repositories(scene.base_path) / "prod/old/_manifests/revisions" / OLD.digest.replace(":", "/") / "link"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.write_bytes(b"")  # as a full disk leaves it
+    with pytest.raises(CleanupError, match=rf"HTTP 500.*{link} holds no digest: remove the folder that it is in"):
+        undo.verdict(undo.restore(folder, config_of(scene)))
+    shutil.rmtree(link.parent)
     undo.verdict(undo.restore(folder, config_of(scene)))
     assert scene.store() == before
 
