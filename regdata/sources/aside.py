@@ -23,10 +23,10 @@ from urllib.parse import quote, unquote
 
 from regdata.errors import StorageError
 from regdata.sources.files import ABSENT, told
-from regdata.sources.paths import blob_path, digest_of
+from regdata.sources.paths import ASIDE, blob_path, digest_of
 from regdata.sources.storage import Storage
 
-NAME = "regdata-aside"
+NAME = ASIDE
 README = """\
 What regdata took out of the registry beside this folder (docker/registry/v2). A file's name is the path that it had
 there, with + for each /; a long one goes on in a folder below.

@@ -9,6 +9,9 @@ REMOVED = ".regdata-removed-"
 LAYERS = ".regdata-layers"
 CLOSED = "_regdata-removed"
 
+# Beside docker/registry/v2: what regdata set aside.
+ASIDE = "regdata-aside"
+
 
 def blob_path(digest: str) -> str:
     """The file with a blob's bytes."""

@@ -19,7 +19,7 @@ from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout, document
 from regdata.sources.manifest import printable
-from regdata.sources.paths import layer_path
+from regdata.sources.paths import ASIDE, layer_path
 from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
 
@@ -34,7 +34,8 @@ class Storage:
     def __init__(self, base_path: str | Path, files: Files = LOCAL) -> None:
         """Open the folder that holds ``docker/registry/v2``; StorageError if it does not.
 
-        An empty folder is that of a registry into which nothing was pushed yet.
+        An empty folder, or one with what regdata made in it alone, is that of a registry into which nothing was pushed
+        yet.
         """
         self.files = files
         self.base = base = Path(base_path)
@@ -42,7 +43,7 @@ class Storage:
         self.layout = layout = Layout(str(self.root), files)
         with told(base):
             is_store = files.is_folder(str(self.root))
-            if not is_store and (not files.is_folder(str(base)) or files.names(str(base))):
+            if not is_store and (not files.is_folder(str(base)) or {*files.names(str(base))} - {ASIDE}):
                 raise _no_store(base, files.names(str(base)))
             files.names(str(self.root))
             folders = [path for path in (layout.repositories_folder, layout.blobs_folder) if files.is_folder(path)]

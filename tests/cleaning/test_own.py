@@ -281,6 +281,9 @@ def test_a_store_without_repositories(new_scene: NewScene) -> None:
     assert scene.clean() == ""
     assert not list(repositories(scene.base_path).iterdir())
     assert not requests.get(f"{scene.registry.url}/v2/_catalog", timeout=9).json()["repositories"]
+    shutil.rmtree(scene.base_path / "docker")  # as before the first push
+    assert scene.clean() == ""
+    assert not [path for path in scene.base_path.rglob("*") if path.is_file()]
 
 
 def test_killed_before_gc_after(runner: Runner, new_scene: NewScene) -> None:
