@@ -21,7 +21,7 @@ from regdata.errors import AccessError, RegistryError
 from regdata.sources.answers import REDIRECTS, TOO_LARGE, Answer, place
 from regdata.sources.bounds import AWAY, DOCUMENT, UNBOUNDED
 from regdata.sources.lists import Lists
-from regdata.sources.manifest import is_digest, matches, sha256_of
+from regdata.sources.manifest import is_digest, matches, parse_manifest, sha256_of
 from regdata.sources.mediatypes import MANIFEST_TYPES
 from regdata.sources.pace import TOO_MUCH, is_patient
 from regdata.sources.tls import Tls, mistaken
@@ -266,13 +266,22 @@ class Registry:
             return False
 
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
-        """Push a manifest under a tag or its digest; what it refers to must be there."""
+        """Push a manifest under a tag or its digest; what it refers to must be there.
+
+        3.x takes an index of what is no manifest, as BuildKit's caches are, only while its cache knows that: it is
+        asked for, then.
+        """
         path = self.http.path(repository, "manifests", reference)
-        began = time.monotonic()
+        began, asked = time.monotonic(), False
         for tries in count(1):
             answer = self.http.send("PUT", path, {"Content-Type": media_type}, data)
             if answer.status == 201:
                 return
+            if not asked and answer.status == 400 and b"MANIFEST_BLOB_UNKNOWN" in answer.data:
+                asked = True
+                for part in parse_manifest(sha256_of(data), data, media_type).references:
+                    self.attempt(self.http.path(repository, "blobs", part.hash), {}, method="HEAD")
+                continue
             # It may have been carried out, and the tag moved on since: then it is not for us to move it back.
             if answer.status not in TOO_MUCH or not is_patient(tries, began):
                 raise self.http.refused("PUT", path, answer)

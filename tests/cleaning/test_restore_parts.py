@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,12 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.records.record import Record
 from regdata.sources.aside import NAME
-from regdata.sources.mediatypes import OCI_MANIFEST
+from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from tests.support.helpers import age
 from tests.support.odd import (
+    OCI_LAYER,
     config_bytes,
+    descriptor,
     digest_of,
     image_bytes,
     push_blob,
@@ -28,7 +31,9 @@ from tests.support.odd import (
     push_index_of_blobs,
     push_manifest,
 )
+from tests.support.proxy import FaultProxy, faults_before
 from tests.support.scene import NewScene, broken
+from tests.support.server import Reply, Request
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["folder", "api"])
@@ -47,6 +52,41 @@ def test_what_is_named_in_other_ways(given: bool, registry: LocalRegistry, conf:
     frame = regdata.restore(undo.runs(config)["run"].iloc[0], config)
     assert set(frame["outcome"]) == {"restored"}
     assert (pulled(url, "named"), pulled(url, "mentions")) == before
+
+
+class Forgetful(FaultProxy):
+    """Takes manifests as 3.x does that has just started: an index of blobs only when it was asked for each of them."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self.known: set[str] = set()
+
+    def answer(self, request: Request) -> Reply:
+        """What comes back, from the registry behind or its cache."""
+        if request.method == "HEAD":
+            self.known.add(request.target.rpartition("/")[2])
+        if request.method == "PUT" and {one["digest"] for one in json.loads(request.body)["manifests"]} - self.known:
+            return Reply(400, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}')
+        return super().answer(request)
+
+
+def test_an_index_of_layers_after_a_restart(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """A BuildKit cache comes back to a registry that has to be asked for its parts before; they are not gone."""
+    parts = [(b"layer", OCI_LAYER), (b"{}", "application/vnd.buildkit.cacheconfig.v0")]
+    for data, _ in parts:
+        push_blob(registry.url, "cache", data)
+    listed = [descriptor(data, media_type) for data, media_type in parts]
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
+    digest = push_manifest(registry.url, "cache", "old", index, OCI_INDEX)
+    age(registry.base_path, 3 * 86400)
+    with faults_before(registry.url, Forgetful) as proxy:
+        site = {"url": proxy.url, "base_path": str(registry.base_path)}
+        config = load_config(conf(registry, registry=site, **{"gc-command": None}))
+        assert regdata.apply(regdata.plan(regdata.scan(config), "1=1"), config, gc=False).errors == []
+        frame = regdata.restore(undo.runs(config)["run"].iloc[0], config)
+    assert list(zip(frame["reference"], frame["outcome"], strict=True)) == [(digest, "restored"), ("old", "restored")]
+    accept = {"Accept": OCI_INDEX}
+    assert requests.get(f"{registry.url}/v2/cache/manifests/old", headers=accept, timeout=9).content == index
 
 
 def test_children_that_are_linked_as_blobs(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
