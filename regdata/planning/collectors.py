@@ -60,7 +60,7 @@ def objections(
     if not inventory.from_store:  # bytes that came in pieces say nothing of those that are stored
         odd = inventory.manifests[inventory.manifests["error"].notna()]
         odd = odd[~odd["error"].str.startswith("unknown media type")]
-        stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"])]
+        stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"]) & (stopping["what"] != "alias")]
     told = []
     if len(taken):
         first = taken.iloc[0]
@@ -79,6 +79,8 @@ def objections(
 _STOPS = {
     "stops": "manifests can't be read by distribution, such as {}, and the registry's collection stops",
     "no-layers": "repositories have no folder _layers, such as {}, and the registry's collection stops",
+    "alias": "layers are linked by another digest than sha256, and no manifest of their repository that stays names "
+    "them by that, such as {}, and the collection of registry 3.x stops",
     "stray": "folders of the store hold data and are no blob's, such as {}, and the registry's collection stops",
 }
 
@@ -86,4 +88,4 @@ _STOPS = {
 def _name(row: pd.Series) -> str:
     if row["what"] == "stray":
         return str(row["said"])
-    return str(row["image_name"]) + (f"@{row['manifest_hash']}" if row["what"] == "stops" else "")
+    return str(row["image_name"]) + (f"@{row['manifest_hash']}" if row["what"] in ("stops", "alias") else "")

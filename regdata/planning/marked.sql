@@ -22,10 +22,17 @@ select h.blob, s.image, s.digest,
        case when s.image in (from passed_over) then 'no-layers' when s.node in (from as_blob) then 'blob' else 'alias' end as why
 from held h join survivor s using (digest) anti join marked using (blob);
 
--- Where it stops: at a manifest, at a repository without `_layers`, at a folder that looks like a blob's.
+-- Where it stops: at a manifest, at a repository without `_layers`, at a folder that looks like a blob's. 3.x removes, of each link by
+-- another algorithm, that by sha256 of what it holds, unless that was marked by then (repositories are read one after the other).
 create temp table stopping as
 select o.what, v.image, v.digest, o.said from odd o join visited v using (digest) where o.what = 'stops'
 union all
 select 'no-layers', image, null, '3.x' from passed_over
 union all
-select what, null, null, name from odd where what = 'stray';
+select what, null, null, name from odd where what = 'stray'
+union all
+select 'alias', o.image, o.digest, '3.x'
+from odd o semi join stored s on s.blob = o.target
+where o.what = 'alias' and (o.image, o.target) not in (
+    select image, digest from visited union select v.image, r.blob from visited v join refers r on r.manifest = v.digest
+);

@@ -218,7 +218,7 @@ def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str
 
     The first frame: blob_hash, image_name, manifest_hash, why; a row per blob that it would take from a manifest that
     needs it: by an ``alias``, linked as a ``blob`` alone, in a repository with ``no-layers``. The second: what (stops,
-    no-layers, stray), image_name, manifest_hash, said; where it would stop. ``cured``: repositories without a
+    no-layers, alias, stray), image_name, manifest_hash, said; where it would stop. ``cured``: repositories without a
     folder ``_layers`` that will have one by then.
     """
     named = inventory.refers.named

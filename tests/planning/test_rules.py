@@ -177,3 +177,26 @@ def test_what_stops_a_collector_by_the_api(error: str | None, told: int) -> None
     assert [one.partition(" (")[0][:52] for one in found] == [
         "1 manifests can't be read by distribution, such as a"
     ] * told
+
+
+@pytest.mark.parametrize(
+    ("layer", "goes", "told"),
+    [
+        ("x", [], False),
+        ("x", ["a/app1.0"], True),
+        ("base", ["a/app1.0"], False),
+        ("z", [], True),
+        ("nobody", [], True),
+        ("not stored", [], False),
+    ],
+)
+def test_a_link_by_another_digest_stops_a_collector(layer: str, goes: list[str], told: bool) -> None:
+    """A collector of 3.x stops where a link by sha512 is left to what no manifest of its repository names by sha256,
+    whether or not another's does; one of 2.x does not."""
+    made = few()
+    made.row("oddities", image_name="a/app", what="alias", hash=f"sha512:{'5' * 128}", target=digest(layer))
+    going = manifests(*goes)[["image_name", "manifest_hash"]]
+    assert not objections(made.inventory(), going, version="2.x")
+    found = objections(made.inventory(), going, version="3.x")
+    assert [one.partition(" layers are linked by another digest")[0] for one in found] == ["1"] * told
+    assert all(f"a/app@sha512:{'5' * 128}" in one and "leave gc-command out of conf.json" in one for one in found)
