@@ -99,6 +99,24 @@ def test_a_registry_that_collects_at_once(job: Job) -> None:
     assert done(mine) == {"0": "untagged", "1": "untagged", "2": "untagged"}
 
 
+def test_one_is_pushed_again(job: Job) -> None:
+    """One of several that were deleted, and is there again, was pushed again: no error, and the others are deleted."""
+    fake = FakeRegistry()
+    mine = job(fake)
+    answer = fake.answer
+
+    def pushed(method: str, target: str) -> object:
+        if "/tags/list" in target and fake.manifests["app"].keys() == {IMAGES[1].digest}:
+            fake.push("app", "0", IMAGES[0])
+        return answer(method, target)
+
+    fake.answer = pushed  # type: ignore[assignment, method-assign]
+    assert done(mine) == {"0": "deleted", "1": "kept", "2": "deleted"}
+    facts = PastRun(mine.record.folder).facts
+    assert (facts["errors"], facts["manifests_deleted"]) == ([], 2)
+    assert "they have been pushed again" in " ".join(facts["notes"])
+
+
 def test_digests_only(job: Job) -> None:
     """Where a tag can't be deleted alone, though the lists look like those of one where it can, it is kept."""
     fake = FakeRegistry(pages=True, deletes={"digests"})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regdata.collecting.probes import check_online
+from regdata.collecting.probes import check_online, remove_left
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import push
 from regdata.errors import CleanupError, RegistryError
@@ -19,6 +19,7 @@ from regdata.sources.site import StoreSite
 from regdata.sources.source import Usage
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import KEPT, files
+from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
 
 
@@ -34,11 +35,14 @@ def check(registry: LocalRegistry, url: str = "") -> None:
 
 
 def test_a_sound_registry(filled: LocalRegistry) -> None:
-    """It passes, and nothing of what was tried is left, not even the folder of a repository."""
+    """It passes, and nothing of what was tried is left, not even the folder of a repository; no other blob goes."""
+    other = push_blob(filled.url, "a", b"x" * 32)
     before = files(filled.base_path)
     check(filled)
     assert files(filled.base_path) == before
     assert Storage(filled.base_path).repositories() == ["a"]
+    remove_left(Registry(filled.url), Storage(filled.base_path), "a", other)
+    assert files(filled.base_path) == before
     assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
 
 

@@ -169,7 +169,8 @@ def test_a_tag_on_a_child(can_untag: bool) -> None:
 
 @pytest.mark.parametrize(("error", "told"), [("unknown media type application/x", 1), ("HTTP 500", 0), (None, 1)])
 def test_what_stops_a_collector_by_the_api(error: str | None, told: int) -> None:
-    """A manifest that the API served and at which a collector stops counts; what did not come whole says nothing."""
+    """A manifest that the API served and at which a collector stops counts until it goes; what did not come whole says
+    nothing."""
     made = few()
     made.columns["contents"]["error"][0] = error
     made.row("oddities", what="stops", hash=digest("a/app1.0"), target="all")
@@ -177,6 +178,7 @@ def test_what_stops_a_collector_by_the_api(error: str | None, told: int) -> None
     assert [one.partition(" (")[0][:52] for one in found] == [
         "1 manifests can't be read by distribution, such as a"
     ] * told
+    assert objections(made.inventory(from_store=False), manifests("a/app1.0"), version="2.x") == []
 
 
 @pytest.mark.parametrize(

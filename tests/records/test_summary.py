@@ -94,6 +94,12 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
         ({"sql_id": "none"}, [], "listed", "Nothing was changed: 3 tags and 4 manifests would go"),
         ({"status": "failed", "errors": ["no"]}, [], "refused", "✗ Refused: nothing was deleted."),
         (
+            {"status": "failed", "errors": ["no"], "tags_deleted": 0, "tags_untagged": 0, "manifests_deleted": 0},
+            [{"event": "unlinking"}],
+            "failed",
+            "✗ It did not go as planned: it had begun to delete; a collection had begun",
+        ),
+        (
             {"status": "failed", "errors": ["no"]},
             [DELETING],
             "failed",

@@ -27,7 +27,9 @@ def test_untag_removes_the_tag_alone(folder: Folder) -> None:
     storage = Storage(folder.base_path)
     left_over = folder.manifests("app") / ".regdata-removed-v1"
     (left_over / "current").mkdir(parents=True)
-    storage.untag("app", "v1", digest)
+    assert not storage.untag("app", "v1", digest, PUSHED - 1)  # it was pushed again since
+    assert storage.state("app")[0] == {"v1": digest, "v2": digest}
+    storage.untag("app", "v1", digest, PUSHED)
     storage.untag("app", "v1", digest)
     assert storage.settle() == []
     assert storage.state("app") == ({"v2": digest}, frozenset({digest}))

@@ -293,7 +293,7 @@ def test_state_is_as_of_now(folder: Folder) -> None:
 
 
 def test_a_glance(folder: Folder) -> None:
-    """A manifest is as it was until it is pushed again, be it before the glance, or what needed it is back."""
+    """A manifest is as it was until it is pushed again, be it before the glance, or what may need it comes."""
     storage, digest, above = Storage(folder.base_path), folder.image("app"), folder.image("app", config={"os": "other"})
     as_it_was = storage.glance("app", [digest])
     assert as_it_was(Going(digest, PUSHED))
@@ -303,6 +303,9 @@ def test_a_glance(folder: Folder) -> None:
     (folder.manifests("app") / f"revisions/sha256/{above[7:]}/link").unlink()
     assert as_it_was(Going(digest, above=[above]))
     folder.revision("app", digest)
+    assert not as_it_was(Going(digest))
+    as_it_was = storage.glance("app", [digest])
+    folder.image("app", config={"os": "new"})  # which may need it
     assert not as_it_was(Going(digest))
 
 

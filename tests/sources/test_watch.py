@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -95,6 +96,18 @@ def test_a_new_manifest(store: Pushed) -> None:
     watch = store.watch()
     store.pushed(CHILD)
     assert needed(watch, LAYER.digest)
+
+
+def test_a_link_of_the_same_second(store: Pushed) -> None:
+    """A folder's date is that of a second: what comes into it in the second of a look is seen by the next one."""
+    folder, now = store.root / "repositories/shop/web/_layers/sha256", int(time.time())
+    folder.mkdir()
+    os.utime(folder, (now, now))
+    watch = Watch(store.storage, {}, now)
+    watch.expect({LAYER.digest}, ())
+    store.write(layer_path("shop/web", LAYER.digest), LAYER.digest.encode())
+    os.utime(folder, (now, now))
+    assert watch.look((), (), now).linked == {LAYER.digest}
 
 
 def test_a_manifest_behind_blanks(store: Pushed) -> None:
