@@ -162,12 +162,18 @@ def test_a_blob_that_is_needed_and_gone(registry: LocalRegistry) -> None:
     assert pulls(registry.url, "a", "kept", KEPT)
 
 
-def test_an_empty_repository(registry: LocalRegistry) -> None:
-    """With a repository that is to be removed go its links, also those to blobs that others need."""
+@pytest.mark.parametrize("days", [0, 7])
+def test_an_empty_repository(registry: LocalRegistry, days: int) -> None:
+    """With a repository that is to be removed go its links, also those to blobs that others need; they are kept as long
+    as what is collected."""
     delete_kept = f"{registry.url}/v2/b/c/manifests/{KEPT.digest}"
     requests.delete(delete_kept, timeout=9).raise_for_status()
-    collected = run(registry, empty={"b/c"})
-    assert set(collected.freed) == {blob.digest for blob in OWN}
+    if days:
+        run(registry)  # then nothing but its links goes
+    collected = run(registry, "later", empty={"b/c"}, keeps_days=days)
+    assert set(collected.freed) == {blob.digest for blob in OWN if not days}
+    kept = {digest for batch in Aside(Storage(registry.base_path)).batches() for digest in batch.links()}
+    assert kept >= {blob.digest for blob in KEPT.blobs} if days else not kept
     assert not has(registry.url, "b/c", KEPT.blobs[0])
     assert not list((registry.base_path / "docker/registry/v2/repositories/b/c/_layers/sha256").iterdir())
     assert pulls(registry.url, "a", "kept", KEPT)

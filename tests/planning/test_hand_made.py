@@ -163,13 +163,15 @@ def test_what_a_young_signature_belongs_to(hours: int) -> None:
 
 
 def test_beside_a_tag_that_can_not_be_read() -> None:
-    """No manifest goes beside a tag of which nobody knows what it is on: a tag goes alone."""
+    """No manifest goes beside a tag of which nobody knows what it is on: a tag goes alone, and frees nothing."""
     made = Small()
     made.push("a", "image", days=9)
     made.push("a", None, days=9)
     made.push("b", "image", days=9)
     made.row("tags", image_name="a", tag_name="broken", error="broken tag link")
     plan = planned(made, "image", "broken")
+    sizes = plan.inventory.images.set_index(["image_name", "tag_name"])["exclusive_size"]
+    assert (sizes["a", "image"], sizes["b", "image"]) == (0, 11)
     assert list(plan.manifests["image_name"]) == ["b"]
     assert plan.tags[["tag_name", "action", "reason"]].to_numpy().tolist() == [
         ["broken", "keep", "unreadable"],

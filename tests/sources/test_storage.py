@@ -359,7 +359,8 @@ def test_uploads(folder: Folder) -> None:
     """A push in flight is told by its repository, id and start."""
     folder.image("app", "v1")
     folder.write("repositories/app/_uploads/some-id/startedat", b"2023-05-01T00:00:00Z", 1234)
-    assert Storage(folder.base_path).uploads() == [("app", "some-id", 1234)]
+    folder.write("repositories/new/app/_uploads/first/startedat", b"", 1234)  # nothing else is in it yet
+    assert Storage(folder.base_path).uploads() == [("app", "some-id", 1234), ("new/app", "first", 1234)]
 
 
 def test_rests(folder: Folder) -> None:
