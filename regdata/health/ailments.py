@@ -67,6 +67,10 @@ AILMENTS = {
         "a pull fails at them, and a push that needs them breaks: the registry believes that it has them",
         "remove the blob's folder and restart the registry, then push the images that use it again",
     ),
+    "wrong size": Ailment(
+        "the bytes are whole, and clients that hold to what the manifest states fail: skopeo does for a config",
+        "make the image anew, and push it",
+    ),
     "link without data": Ailment(
         "the next push that needs it may be broken: the registry may believe that it has it",
         "remove the link and have the registry's cache forget it",
@@ -136,6 +140,7 @@ def ailments(
     setting = {"now": now + SKEW, "quiet": QUIET, "grace": GRACE, "abandoned": ABANDONED, "first": FIRST}
     with inventory.graph.open(
         descriptor=inventory.refers.descriptors,
+        edge=inventory.refers.edges,
         repositories=inventory.repositories,
         file=file_table(files),
         claim=_texts(("image_name", "name"), claims),

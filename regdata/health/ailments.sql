@@ -84,6 +84,10 @@ union all
 select 'damaged bytes', i.image_name, d.hash, f.size, f.date, min(x.detail)
 from damaged x join digest d using (digest) join data f on f.name = d.hash left join user_of u on u.blob = x.digest
 left join image i on i.image = u.image group by all
+union all
+select 'wrong size', i.image_name, d.hash, null, n.pushed, min(u.detail)
+from unlike u anti join damaged x using (digest) join node n on n.digest = u.manifest join image i using (image)
+join digest d on d.digest = u.manifest where n.error is null group by all
 -- Of links.
 union all
 select 'link without data', f.image_name, f.name, null, f.date, null

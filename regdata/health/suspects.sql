@@ -1,5 +1,5 @@
 -- What may be broken, by what a scan and the list of files say, and takes a look at the bytes. Reads the tables of numbers.sql,
--- descriptor, file and setting, as ailments.sql does.
+-- descriptor, edge, file and setting, as ailments.sql does.
 
 create temp table data as select name, any_value(size) as size, any_value(date) as date from file where kind = 'blob' group by name;
 
@@ -36,3 +36,11 @@ from descriptor r left join (select digest, target from alias group by all) a us
 join present s on s.digest = coalesce(a.target, r.digest)
 where r.reference_kind <> 'mention' and r.reference_size is not null
 group by s.digest having bool_and(r.reference_size <> s.size);
+
+-- What manifests state, each of its parts that are there.
+create temp table unlike as
+select e.manifest, s.digest, d.hash || ' has ' || s.size || ' bytes, and it says ' || r.reference_size as detail
+from descriptor r left join (select digest, target from alias group by all) a using (digest)
+join present s on s.digest = coalesce(a.target, r.digest) join digest d on d.digest = r.digest
+join edge e on e.descriptor = r.number
+where r.reference_kind <> 'mention' and r.reference_size <> s.size;

@@ -61,7 +61,7 @@ def test_finds_all_damage(registry: LocalRegistry, conf: Conf) -> None:
 
 def test_layers_fetched_from_elsewhere(tools: None, tmp_path: Path, conf: Conf) -> None:
     """A layer that a manifest gives addresses for need not be there: a repair does not link another repository's into
-    the one that names it. Sizes that are stated wrongly are no damage."""
+    the one that names it. Where a size is stated wrongly the bytes are no damage: clients may mind it."""
     addresses = {"validation": {"manifests": {"urls": {"allow": ["^https?://"]}}}}
     with LocalRegistry(tmp_path / "registry", cache=True, settings=addresses) as registry:
         secret, nobody = make_layer("secret", 500), make_layer("nobody", 500)
@@ -75,7 +75,8 @@ def test_layers_fetched_from_elsewhere(tools: None, tmp_path: Path, conf: Conf) 
         put(registry, "resized", document | {"layers": [one | {"size": 7} for one in document["layers"]]})
         age(registry.base_path, 9000)
         for repair in (False, True):
-            assert regdata.doctor(load_config(conf(registry)), repair=repair, digests=repair).empty
+            found = regdata.doctor(load_config(conf(registry)), repair=repair, digests=repair)
+            assert found[["what", "tags"]].to_numpy().tolist() == [["wrong size", "public:resized"]]
         answer = requests.get(f"{registry.url}/v2/public/blobs/{secret.digest}", timeout=9)
         assert answer.status_code == 404
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -11,9 +12,9 @@ from pathlib import Path
 import requests
 
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import Image, make_image, make_index, make_layer, push
+from regdata.demo.samples import OCI_INDEX, Image, make_image, make_index, make_layer, push
 from tests.support.helpers import age
-from tests.support.odd import digest_of, push_empty_index
+from tests.support.odd import digest_of, push_empty_index, push_manifest
 
 DAY = 86400
 Found = set[tuple[str, str]]
@@ -251,6 +252,18 @@ def empty_links(store: Damaged) -> Steps:
         store.is_found("link not whole", path)
 
 
+def wrong_sizes(store: Damaged) -> Steps:
+    image = store.push("sized")
+    document = json.loads(image.manifest)
+    document["config"]["size"] += 7
+    digest = push_manifest(store.url, "sized", "wrong", json.dumps(document).encode(), image.media_type)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor() | {"size": 1}]}
+    listing = push_manifest(store.url, "sized", "list", json.dumps(index).encode(), OCI_INDEX)
+    yield
+    for wrong in (digest, listing):
+        store.is_found("wrong size", f"sized@{wrong}")
+
+
 def no_layers(store: Damaged) -> Steps:
     push_empty_index(store.url, "layerless", "1")
     yield
@@ -286,6 +299,7 @@ KINDS: tuple[Callable[[Damaged], Steps], ...] = (
     foreign_file,
     no_layers,
     empty_links,
+    wrong_sizes,
     impossible_date,
     abandoned_upload,
 )
