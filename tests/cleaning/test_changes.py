@@ -240,7 +240,7 @@ def test_pushed_again_after_its_signature_went(
     registry: LocalRegistry, config: Config, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An image that is pushed again, or comes to be needed, when its signature and SBOM were deleted already, and their
-    own, stays with all of them: they went for its sake alone."""
+    own, stays with all of them: they went for its sake alone. A tag that was pushed anew stays as it is."""
     tag, image = PUSHES[what]
     folder = config.registry.base_path is not None
     if not folder and what in HIDDEN:
@@ -256,7 +256,7 @@ def test_pushed_again_after_its_signature_went(
     push(registry.url, "app", "kept", NEW)
     age(registry.base_path, 3 * 3600)
     plan = regdata.plan(regdata.scan(config), "image_name = 'app' and length(tag_name) = 1")
-    pushed: list[object] = []
+    pushed: list[set[Any]] = []
 
     def deleted(record: Record, *events: dict[str, Any], journal: Any = Record.journal) -> None:
         journal(record, *events)
@@ -264,6 +264,8 @@ def test_pushed_again_after_its_signature_went(
         if gone & {signature.digest, sbom.digest} and not pushed:
             push(registry.url, "app", tag, image)
             pushed.append(gone)
+            if signature.digest in gone:
+                push(registry.url, "app", signature_tag(signature), NEW)
 
     monkeypatch.setattr(Record, "journal", deleted)
     result = regdata.apply(plan, config)
@@ -272,6 +274,9 @@ def test_pushed_again_after_its_signature_went(
     assert broken(registry.base_path) == []
     assert {f"app:{name}" for name in (tag, *attached)} <= store_tags(registry.base_path)
     whole = {one.digest for one in (IMAGES[5], image, *attached.values())}
+    if signature.digest in pushed[0]:
+        url = f"{registry.url}/v2/app/manifests/{signature_tag(signature)}"
+        assert requests.head(url, headers=ACCEPT, timeout=9).headers["Docker-Content-Digest"] == NEW.digest
     for digest in whole | ({sbom.digest, digest_of(by_sha512)} if folder else set()):
         assert requests.head(f"{registry.url}/v2/app/manifests/{digest}", headers=ACCEPT, timeout=9).ok
     outcome = result.tags.set_index("tag_name")["outcome"]
