@@ -169,6 +169,9 @@ def test_write_put_off(
     fake.push("app", "2", AMD)
     done = Reply({"DELETE": 202, "PUT": 201, "POST": 202}[request_line.split()[0]])
     fake.on(request_line, reply, done)
+    if request_line.startswith("DELETE"):
+        there = Reply(200, headers={"Docker-Content-Digest": AMD.digest})
+        fake.on(request_line.replace("DELETE", "HEAD"), there, error_reply(404))  # gone by the second one
     WRITES[request_line](client)
     looked = [] if request_line.startswith("POST") else [request_line.replace("DELETE", "HEAD").replace("PUT", "HEAD")]
     assert fake.seen[: 2 + len(looked)] == [request_line, *looked, request_line]
@@ -191,7 +194,7 @@ def test_deletion_put_off_and_done(fake: FakeRegistry, client: Registry, tag: st
     """A deletion that was answered with 503 and carried out is not sent again: somebody may push the tag anew."""
     fake.on(f"DELETE /v2/app/manifests/{tag}", error_reply(503))
     assert client.untag("app", tag)
-    assert len(fake.seen) == 2
+    assert fake.seen.count(f"DELETE /v2/app/manifests/{tag}") == 1
 
 
 def test_a_registry_that_always_puts_off(fake: FakeRegistry, client: Registry, naps: list[float]) -> None:
