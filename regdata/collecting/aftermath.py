@@ -14,6 +14,7 @@ from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
 from regdata.show.words import count
 from regdata.sources.claims import Claims
+from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.source import Store
 from regdata.sources.storage import Storage
@@ -164,11 +165,13 @@ def made_to_forget(
 
 
 def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Where that which is gone was linked; what was not to go may be among it."""
-    foreseen = {digest for _, digest in goes.links} | {*goes.manifests}
-    found = [one for one in goes.links if one[1] in freed]
-    others = freed.keys() - foreseen
-    return found + (links_to(site.store, others) if others else [])
+    """Where that which is gone was linked; what was not to go may be among it, and what came and went beside."""
+    found = {one for one in goes.links if one[1] in freed}
+    stored, within = site.store.blob_sizes(), site.registry.reach.repositories
+    for image in site.store.repositories():
+        if means(within, image):
+            found |= {(image, digest) for digest in site.store.links(image) if digest not in stored}
+    return sorted(found)
 
 
 def links_to(store: Store, digests: Set[str]) -> Blobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 import threading
 import time
 from pathlib import Path
@@ -262,9 +263,12 @@ def test_a_command_that_fails_after_all_was_freed(
     push(registry.url, "team/app", "old", OLD)
     push(registry.url, "team/app", "kept", INDEX)
     age(registry.base_path, 3 * HOUR)
-    if before:  # else it would be waited for
-        push_blob(registry.url, "other", STRAY.data)
-    collect = ["sh", "-c", shlex.join(registry.gc_command) + collects]
+    beside = f"""import requests
+where = requests.post("{registry.url}/v2/other/blobs/uploads/").headers["Location"]
+requests.put(where, params={{"digest": "{STRAY.digest}"}}, data=bytes.fromhex("{STRAY.data.hex()}"))
+assert requests.head("{registry.url}/v2/other/blobs/{STRAY.digest}").ok"""  # so that the cache knows it
+    pushes = shlex.join([sys.executable, "-c", beside])
+    collect = ["sh", "-c", f"{pushes} && {shlex.join(registry.gc_command)}{collects}"]
     commands = {"gc-before": before, "gc-command": collect, "gc-after": after}
     result = clean(load_config(conf(registry, **commands)), "tag_name = 'old'")
     (error,) = result.errors

@@ -390,13 +390,13 @@ def test_damage_is_a_row_with_an_error(registry: LocalRegistry, conf: Callable[.
             assert tag(inventory, f"{repository}:broken")["kind"] is None
 
 
-@pytest.mark.parametrize("text", ["", f"{PLAIN.digest}\n"])
+@pytest.mark.parametrize("text", ["", "{}\n"])
 def test_a_broken_link(registry: LocalRegistry, conf: Callable[..., Path], naps: list[float], text: str) -> None:
     """A tag whose link is empty, or ends in a line end, has no digest, and says so; the registry answers HTTP 500."""
     push(registry.url, "a", "1", PLAIN)
     push(registry.url, "a", "2", PLAIN)
     link = registry.base_path / "docker/registry/v2/repositories/a/_manifests/tags/1/current/link"
-    link.write_text(text)
+    link.write_text(text.format(PLAIN.digest))
     assert requests.get(f"{registry.url}/v2/a/manifests/1", timeout=10).status_code == 500
     inventory = scan(load_config(conf(registry)))
     broken = tag(inventory, "a:1")
