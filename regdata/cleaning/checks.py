@@ -161,7 +161,7 @@ def _check_plan_collectable(plan: Plan, site: Site) -> None:
     try:
         # One of 3.x serves no manifest that is linked as a blob, and its cache takes manifests for blobs.
         blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None)) if version == "2.x" else []
-        bare = _bare(without_blobs(inventory, going), version, site) if not site.from_store else []
+        bare = _bare(without_blobs(inventory), version, site) if not site.from_store else []
     except RegistryError as error:
         raise CleanupError(
             "the registry does not answer whether its collection would take what stays, so nothing was deleted: "

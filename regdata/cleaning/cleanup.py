@@ -315,7 +315,7 @@ class _Work:
                 self._check_last(self._in_flight(fresh), self._revival.missed(fresh))
                 self.notes += needed_again(was, self.expected)
             check_collectable(fresh, version, _make_layers(fresh, self.site, self.record))
-        return Goes(self._links(), manifests_left(fresh))
+        return Goes(self._links(), manifests_left(fresh), cuts=version == "3.x")
 
     def _check_last(self, flight: Flight, missed: Several[Manifest]) -> None:
         if missed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 
 from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels_of, pairs
 from regdata.cleaning.outcome import Members, Outcome
@@ -150,8 +151,12 @@ class Deletion:
         return True
 
     def _is_kept(self, manifest: Manifest) -> bool:
-        """Whether it is there after its deletion; in the folder, what was pushed at that moment is told from it."""
-        return self._review.as_it_was(manifest) if self.site.from_store else self.site.registry.keeps(*manifest)
+        """Whether it is there after its deletion; in the folder, what was pushed at that moment is told from it. A look
+        that fails says nothing."""
+        with suppress(RegistryError):
+            as_it_was = not self.site.from_store or self._review.as_it_was(manifest)
+            return as_it_was and self.site.registry.keeps(*manifest)
+        return False
 
     def _event(self, event: str, manifest: Manifest) -> dict[str, str]:
         image, digest = manifest

@@ -11,7 +11,7 @@ import pandas as pd
 
 from regdata.collecting.own import bring_back_own
 from regdata.config import Config, check_flags
-from regdata.errors import CleanupError, RegistryError
+from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.inventory.scan import can_change
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
@@ -185,7 +185,7 @@ class _Restorer:
     def _tried(self, step: Callable[[], Outcome], image: str) -> Outcome:
         try:
             return step()
-        except RegistryError as error:
+        except (RegistryError, StorageError) as error:
             self.registry.check()  # without a registry there is no use in going on
             links = self.site.store.broken_links(image) if self.site.from_store else {}
             cure = "".join(
@@ -245,9 +245,18 @@ class _Restorer:
         """Whether it is stored; it is then linked as well, where somebody took away an emptied repository's links."""
         if not self.is_there(image, reference.hash):
             return False
-        if can_change(self.site) and reference.hash.startswith("sha256:"):
+        was_manifest = reference.kind == "manifest" and not self._was_blob(image, reference.hash)
+        if can_change(self.site) and reference.hash.startswith("sha256:") and not was_manifest:
             self.site.store.link(image, reference.hash)
         return reference.kind != "manifest" or self.registry.digest(image, reference.hash) is not None
+
+    def _was_blob(self, image: str, digest: str) -> bool:
+        """Whether a manifest was linked as a blob alone, as 2.x takes it: nobody has deleted it."""
+        try:
+            self.known.recorded(digest)
+        except OSError:
+            return self.site.version([image]) == "2.x"
+        return False
 
     def _came_back(self, image: str, digest: str, media_type: str | None) -> bool:
         """Whether what another run deleted could be put back, too: it finished this one's work, or took what is shared

@@ -60,12 +60,15 @@ class Claimed(NamedTuple):
 
 
 Blobs = list[tuple[str, str]]
+NONE: Blobs = []
 
 
-def clear(site: Site, blobs: Iterable[tuple[str, str]], *, seconds: float | None = None) -> tuple[Claimed, Blobs]:
+def clear(
+    site: Site, blobs: Iterable[tuple[str, str]], *, cut: Blobs = NONE, seconds: float | None = None
+) -> tuple[Claimed, Blobs]:
     """Asks the registry for those blobs (image, digest) that are gone, and makes its cache forget what it claims; those
-    that are not gone. Raises CleanupError where it does not answer, and be it after some ``seconds`` (if not given, as
-    many as it may take to start)."""
+    that are not gone. ``cut``: blobs that are there, and are linked by that image no more. Raises CleanupError where it
+    does not answer, and be it after some ``seconds`` (if not given, as many as it may take to start)."""
     claims, blobs = Claims(site.registry), list(blobs)
     try:
         check_up(site, seconds)
@@ -74,13 +77,15 @@ def clear(site: Site, blobs: Iterable[tuple[str, str]], *, seconds: float | None
             claimed, _ = _told(pool, site.registry.blob_exists, gone)
             # Some may have been pushed again.
             _, claimed = _told(pool, site.presence() if claimed else _nobody, claimed)
+            claims_still, _ = _told(pool, site.registry.blob_exists, cut)
+            claimed += [one for one in claims_still if not site.store.is_linked(*one)]
             list(pool.map(lambda blob: claims.forget(*blob), claimed))
             left, _ = _told(pool, claims.has, claimed + claimed[:1] * REPLICAS)
     except RegistryError as error:
         told = f"the registry does not answer after the collection{_broken_link(site, blobs)}: {error}"
         raise CleanupError(told) from None
     cleared = [digest for image, digest in claimed if (image, digest) not in left]
-    return Claimed(len(gone), cleared, sorted({digest for _, digest in left})), there
+    return Claimed(len(gone) + len(cut), cleared, sorted({digest for _, digest in left})), there
 
 
 def _broken_link(site: Site, blobs: Blobs) -> str:
@@ -117,10 +122,12 @@ def held(blobs: Sequence[tuple[str, str]], left: Sequence[tuple[str, str]]) -> l
 class Goes(NamedTuple):
     """What gc-command is to take. links: by which images (image, digest) have the blobs that are to be freed; the
     registry's cache is made to forget them. manifests: digests of manifests' bytes, which are put back where the
-    registry is not restarted by gc-after: its cache knows them, and it would not store the same again."""
+    registry is not restarted by gc-after: its cache knows them, and it would not store the same again. cuts: whether it
+    also takes links to blobs that stay, as 3.x does of those that another repository alone needs."""
 
     links: Sequence[tuple[str, str]]
     manifests: Sequence[str] = ()
+    cuts: bool = False
 
 
 class Cache(NamedTuple):
@@ -152,12 +159,16 @@ def made_to_forget(
     lives: Callable[[], bool],
     *,
     ended: bool,
+    linked: Mapping[str, Set[str]],
 ) -> Cache:
     """Has the registry's cache forget what it claims of what is gone, however the commands ended; it is waited for
-    where gc-after ``ended`` well."""
+    where gc-after ``ended`` well. ``linked``: see `links_now`."""
     try:
         gone = goes.links if freed is None else _linked(site, goes, freed)
-        claimed, left = clear(site, gone, seconds=site.start_time if ended else 0)
+        now = links_now(site) if linked else {}
+        cut = [(image, digest) for image, was in linked.items() for digest in was - now.get(image, set())]
+        cut = sorted({*cut} - {*gone})
+        claimed, left = clear(site, gone, cut=cut, seconds=site.start_time if ended else 0)
         unlinked = [] if storage is None else _unlinked(site, storage, gone, {*(freed or {})} - {*goes.manifests})
         return Cache(claimed, left, lives(), unlinked=unlinked)
     except RegdataError as error:
@@ -166,12 +177,15 @@ def made_to_forget(
 
 def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str, str]]:
     """Where that which is gone was linked; what was not to go may be among it, and what came and went beside."""
-    found = {one for one in goes.links if one[1] in freed}
-    stored, within = site.store.blob_sizes(), site.registry.reach.repositories
-    for image in site.store.repositories():
-        if means(within, image):
-            found |= {(image, digest) for digest in site.store.links(image) if digest not in stored}
-    return sorted(found)
+    stored, now = site.store.blob_sizes(), links_now(site)
+    dangling = {(image, digest) for image, digests in now.items() for digest in digests if digest not in stored}
+    return sorted(dangling | {one for one in goes.links if one[1] in freed})
+
+
+def links_now(site: Site) -> dict[str, set[str]]:
+    """The blobs that each repository has links to, of those that registry.repositories means."""
+    within = site.registry.reach.repositories
+    return {image: {*site.store.links(image)} for image in site.store.repositories() if means(within, image)}
 
 
 def links_to(store: Store, digests: Set[str]) -> Blobs:
@@ -209,35 +223,34 @@ def remove_empty(site: Site, record: Record, *, before: int, among: Collection[s
     beside pushes leaves some) once these are out of its reach: it would go on claiming what is linked no more, and to
     forget takes a link away. They are put back where something was pushed meanwhile."""
     before -= GRACE
-    links, closed = [], []
-    for repository in site.empty_repositories(before=before):
-        if among is not None and repository not in among:
-            continue
-        record.journal({"event": "removing repository", "image": repository})
-        digests = [*site.store.links(repository)]
-        if site.store.close_repository(repository, before=before):
-            closed.append(repository)
-            links += [(repository, digest) for digest in digests]
-    if links:  # else nobody can find a layer there that he has not brought
-        if not _forgets(site, links):
+    wanted = [one for one in site.empty_repositories(before=before) if among is None or one in among]
+    try:
+        closed = {one: links for one in wanted if (links := _closed(site, record, one, before)) is not None}
+        pairs = [(one, digest) for one, links in closed.items() for digest in links]
+        if pairs and not _forgets(site, pairs):  # else nobody can find a layer there that he has not brought
             return []
-        time.sleep(WAIT)  # what is inside the registry gets through, and is seen
-    removed = []
-    for repository in closed:
-        if site.store.remove_repository(repository, before=before):
-            record.journal({"event": "removed repository", "image": repository})
-            removed.append(repository)
-    return removed
+        time.sleep(WAIT if pairs else 0)  # what is inside the registry gets through, and is seen
+        removed = []
+        for repository in closed:
+            if site.store.remove_repository(repository, before=before):
+                record.journal({"event": "removed repository", "image": repository})
+                removed.append(repository)
+        return removed
+    finally:  # what was not removed is open again
+        if wanted:
+            site.store.settle(last=False)
+
+
+def _closed(site: Site, record: Record, repository: str, before: int) -> list[str] | None:
+    """The links that a repository had when it was closed; None where something came into it."""
+    record.journal({"event": "removing repository", "image": repository})
+    links = [*site.store.links(repository)]
+    return links if site.store.close_repository(repository, before=before) else None
 
 
 def _forgets(site: Site, links: Blobs) -> bool:
-    """Whether the registry's cache forgets these links, which were taken out of its reach; else they are put back."""
-    claims, forgotten = Claims(site.registry), False
-    try:
-        with ThreadPoolExecutor(site.registry.workers) as pool:
-            list(pool.map(lambda link: claims.forget(*link), links))
-            forgotten = not any(pool.map(lambda link: claims.has(*link), links))
-    finally:
-        if not forgotten:
-            site.store.settle(last=False)
-    return forgotten
+    """Whether the registry's cache, and each of several, forgets these links, which were taken out of its reach."""
+    claims = Claims(site.registry)
+    with ThreadPoolExecutor(site.registry.workers) as pool:
+        list(pool.map(lambda link: claims.forget(*link), links))
+        return not any(pool.map(lambda link: claims.has(*link), links + links[:1] * REPLICAS))

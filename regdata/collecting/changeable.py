@@ -26,9 +26,11 @@ def check_tags(storage: Storage, tags: Iterable[tuple[str, str]]) -> None:
                     f"{folder} is not a folder of the store itself (a symbolic link?)",
                     "have it lie where it seems to, or leave base_path out",
                 )
-        _changeable(
-            storage, (manifests, folder, *(inside for name in names for inside in _tag(storage, f"{folder}/{name}")))
-        )
+        _changeable(storage, (manifests, folder))
+        for name in names:
+            with told(f"{folder}/{name}"):
+                inside = [*_tag(storage, f"{folder}/{name}")]
+            _changeable(storage, inside)
 
 
 def _tag(storage: Storage, folder: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from regdata.collecting.aftermath import Cache, Goes, check_up, clear, held, made_to_forget
+from regdata.collecting.aftermath import Cache, Goes, check_up, clear, held, links_now, made_to_forget
 from regdata.collecting.probes import REMEMBERS, Say, canary, remembers
 from regdata.collecting.sweep import SPARED
 from regdata.collecting.twins import Twins, twins_of
@@ -104,6 +104,7 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
     """
     commands, storage = Commands(config, record), changeable(config, site)
     measured, goes, twins = _unknown, None, Twins(None, ())
+    linked: dict[str, set[str]] = {}
     with ExitStack() as stack:
         interrupted = stack.enter_context(interrupts_held_back())
         lives = _canary(stack, config, site, storage, record)
@@ -112,7 +113,7 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
                 for start in range(0, max(len(goes.links), 1), _LINKS):
                     record.journal({"event": "collecting", "blobs": goes.links[start : start + _LINKS]})
                 twins = stack.enter_context(twins_of(storage, record.folder.name, goes.manifests))
-                measured = site.measuring()
+                measured, linked = site.measuring(), links_now(site) if goes.cuts and storage else {}
                 commands.run("gc-command")
         finally:
             ended = commands.run("gc-after")
@@ -122,7 +123,9 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
         if goes is None:
             return _put_off(commands, site, started=ended and bool(config.gc_after))
         freed, failed = measured(), bool(commands.errors)
-        cache = Cache() if failed and freed == {} else made_to_forget(site, storage, goes, freed, lives, ended=ended)
+        cache = Cache()
+        if not failed or freed != {}:
+            cache = made_to_forget(site, storage, goes, freed, lives, ended=ended, linked=linked)
         if commands.exit_code or cache.may_know:
             twins.put_back()
         if commands.exit_code:  # what it has left running may go on taking them

@@ -30,16 +30,16 @@ BARE = (
 )
 
 
-def without_blobs(inventory: Inventory, manifests: pd.DataFrame) -> list[str]:
-    """Repositories of which no manifest names a layer or config once ``manifests`` (image_name, manifest_hash) are
-    gone. Where nothing else was ever pushed, they have no folder ``_layers``."""
-    staying = inventory.manifests[["image_name", "manifest_hash"]].merge(manifests, how="left_anti")
+def without_blobs(inventory: Inventory) -> list[str]:
+    """Repositories of which no manifest names a layer or config, be it one that goes. Where nothing else was ever
+    pushed, they have no folder ``_layers``."""
     holding: set[str] = set()
     for batch in inventory.batches("references"):
         of_blobs = pc.is_in(batch["reference_kind"], pa.array(["layer", "config"]))
         holding |= {*pc.unique(batch.filter(of_blobs)["manifest_hash"]).to_pylist()}
-    held = staying.loc[staying["manifest_hash"].isin(holding), "image_name"]
-    return sorted({*staying["image_name"]} - {*held})
+    manifests = inventory.manifests
+    held = manifests.loc[manifests["manifest_hash"].isin(holding), "image_name"]
+    return sorted({*manifests["image_name"]} - {*held})
 
 
 def objections(

@@ -32,7 +32,7 @@ ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to answer
 # How registries answer a kind of DELETE that they don't have.
 _UNSUPPORTED = (400, 405, 501)
-# After how many seconds each it is looked whether what was deleted is gone.
+# After how many seconds each something is asked again that may take a moment.
 _MOMENTS = (0, 0.1, 0.3, 0.6)
 
 
@@ -259,11 +259,15 @@ class Registry:
             return answer.status == 202
 
     def takes_pushes(self, repository: str) -> bool:
-        """Whether an upload can be begun there now; False also where nobody answers."""
-        try:
-            return self._takes_uploads(repository)
-        except RegistryError:
-            return False
+        """Whether an upload can be begun there now; False also where nobody answers, or what is before the registry
+        says in its place (503) that it is stopped: which a limit may say once or twice, too."""
+        with suppress(RegistryError):
+            for seconds in _MOMENTS:
+                time.sleep(seconds)
+                with self._upload(repository, patient=False) as answer:
+                    if answer.status not in TOO_MUCH:
+                        return answer.status == 202
+        return False
 
     def put(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
         """Push a manifest under a tag or its digest; what it refers to must be there.
@@ -336,10 +340,10 @@ class Registry:
             yield self.http.upload(path, answer)[0]
 
     @contextmanager
-    def _upload(self, repository: str) -> Iterator[Answer]:
+    def _upload(self, repository: str, *, patient: bool = True) -> Iterator[Answer]:
         """The answer to the begin of an upload, which is given up at the end."""
         path = self.http.path(repository, "blobs/uploads/")
-        answer = self.patiently("POST", path)
+        answer = self.patiently("POST", path) if patient else self.http.send("POST", path)
         try:
             yield answer
         finally:

@@ -105,12 +105,13 @@ class Removal:
 
     def close(self, repository: str, before: int) -> bool:
         """Takes the layers of a repository without manifests out of their place, and its uploads away: what is pushed
-        from now on has to bring its own. False, and nothing is done, where one came after ``before``."""
+        from now on has to bring its own. False, and nothing is done, where one came after ``before``, or a manifest."""
         folder = f"{self.layout.repositories_folder}/{checked(repository)}"
         with told(folder):
             if not all(is_before(date, before) for date in self.layout.layers(repository).values()):
                 return False
-            self._check_empty(repository)
+            if any(self._held(repository)):
+                return False
             if self.files.exists(uploads := f"{folder}/_uploads"):
                 self._check_own(uploads)
                 self.files.remove(uploads)
@@ -171,14 +172,6 @@ class Removal:
                 self.files.make(os.path.dirname(target))
                 self.files.move(entry.path, target)
         self.files.remove(aside)
-
-    def _check_empty(self, repository: str) -> None:
-        tags, revisions = self._held(repository)
-        if tags or revisions:
-            raise StorageError(
-                f"{self.layout.repositories_folder}/{repository} holds {tags} tags and {revisions} manifests: not "
-                "removed. Delete them first."
-            )
 
     def _held(self, repository: str) -> tuple[int, int]:
         """How many tags and manifests are there."""

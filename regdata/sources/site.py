@@ -334,8 +334,7 @@ class StoreSite(Site):
                     f"(an upload to {repository} did not appear in it), so nothing was deleted: give the registry's "
                     "rootdirectory, or leave base_path out"
                 )
-        if self.store.writable:
-            self.store.remove_upload(repository, upload)
+        self.store.remove_upload(repository, upload)
 
     def work(self, parts: int, *, least: int = 0, known: Pairs = (), unchanged: Unchanged = NONE_UNCHANGED) -> Work:
         return Work(self.store.split(parts, least=least, known=known, unchanged=unchanged), self.store.writable)

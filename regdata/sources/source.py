@@ -172,7 +172,7 @@ class Store(Source, Protocol):
         tag). What a killed run had in hand is back. ``last``: who was still writing then has ended."""
 
     def remove_upload(self, repository: str, id_: str) -> None:
-        """Remove what 2.8.2 leaves of an upload that was given up; one that goes on stays."""
+        """Remove what 2.8.2 leaves of an upload that was given up, where we may; one that goes on stays."""
 
     def link(self, repository: str, digest: str) -> None:
         """Link a blob that is stored in a repository, unless it is linked there."""

@@ -87,7 +87,7 @@ def test_a_repository_without_layers(tmp_path: Path, pages: bool) -> None:
     it, and does not list it, so that it is known by its name alone; 3.x lists it, and stops at it."""
     with serve(FakeRegistry(pages=pages)) as fake:
         fake.push("app", "0", IMAGES[0])
-        fake.push("app", "1", IMAGES[1])
+        fake.push("app", "1", make_index([]))  # where a layer was named, there is that folder
         fake.push("bare", "1", make_index([]))
         catalog = {"repositories": ["app", "bare"] if pages else ["app"]}
         fake.on("GET /v2/_catalog?n=1000", json_reply(catalog), forever=True)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from regdata.collecting.aftermath import clear
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import CleanupError
+from regdata.sources.site import Site
 from tests.support.helpers import age, pull_all, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import OldRedis, faults_before
@@ -278,6 +280,30 @@ assert requests.head("{registry.url}/v2/other/blobs/{STRAY.digest}").ok"""  # so
     push(registry.url, "team/app", "old", OLD)
     push(registry.url, "other", "1", make_image([STRAY, OLD.blobs[-1]]))
     assert broken(registry.base_path) == []
+
+
+def test_links_to_what_stays(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """A collection of 3.x takes links to blobs that others need: the cache is made to forget those that it claims."""
+    registry = registry_with_cache
+    for name in ("a", "b"):
+        push(registry.url, name, "1", OLD)
+    cut = [("a", blob.digest) for blob in OLD.blobs]
+    assert all(registry_has(registry, *one) for one in cut)
+    for path in (registry.base_path / "docker/registry/v2/repositories/a/_layers/sha256").iterdir():
+        shutil.rmtree(path)
+    site = Site.open(load_config(conf(registry)))
+    claimed, left = clear(site, [], cut=cut)
+    assert (claimed.asked, sorted(claimed.cleared), claimed.left, left) == (
+        len(cut),
+        sorted(one[1] for one in cut),
+        [],
+        [],
+    )
+    assert not any(registry_has(registry, *one) for one in cut)
+
+
+def registry_has(registry: LocalRegistry, image: str, digest: str) -> bool:
+    return requests.head(f"{registry.url}/v2/{image}/blobs/{digest}", timeout=9).ok
 
 
 def test_redis_before_3_1(registry_with_cache: LocalRegistry, conf: Conf) -> None:

@@ -373,3 +373,12 @@ def test_what_goes_though_it_is_young(registry: LocalRegistry, conf: Conf) -> No
     result = regdata.apply(regdata.plan(regdata.scan(config), "image_name like 'young/%'"), config)
     assert result.errors == result.notes == []
     assert result.bytes_predicted == result.bytes_freed == before - store_bytes(registry.base_path) > 10_000
+
+
+def test_a_tag_among_the_blobs_goes(registry: LocalRegistry, conf: Conf) -> None:
+    """A manifest that is linked as a blob alone is deleted by its tag like others, and is not looked for afterwards."""
+    tag_among_the_blobs(registry, "app")
+    push(registry.url, "kept", "1", old_image())
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None}))
+    assert regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'app'"), config).errors == []

@@ -14,13 +14,16 @@ import pytest
 import requests
 
 import regdata
+from regdata.collecting.aftermath import remove_empty
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, StorageError
 from regdata.records.reading import read_events
+from regdata.records.record import Record
 from regdata.sources.aside import NAME
 from regdata.sources.paths import REMOVED
+from regdata.sources.site import Site
 from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
@@ -138,6 +141,26 @@ def test_a_push_into_a_repository_that_goes(scene: Scene, forgets: bool) -> None
     link = repositories(scene.base_path) / "prod/old/_layers" / layer.digest.replace(":", "/") / "link"
     assert link.read_text() == layer.digest
     assert broken(scene.base_path) == []
+
+
+def test_repositories_of_which_one_can_not_be_removed(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """Where one of several can't be removed, the others have their links again: the registry's cache has them still."""
+    registry = registry_with_cache
+    for name in ("a", "b", "kept"):
+        push(registry.url, name, "1", OLD)
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry))
+    assert regdata.apply(regdata.plan(regdata.scan(config), "image_name <> 'kept'"), config, gc=False).errors == []
+    uploads = repositories(registry.base_path) / "b/_uploads"
+    uploads.rmdir()
+    uploads.symlink_to(repositories(registry.base_path) / "kept")
+    site = Site.open(config)
+    record = Record.open(config, sql_id="x", action="del")
+    with pytest.raises(StorageError, match="_uploads is not a folder of the store itself"):
+        remove_empty(site, record, before=site.now)
+    push(registry.url, "a", "again", OLD)
+    registry.restart()
+    assert pulls(registry.url, "a", "again", OLD)
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -111,6 +112,22 @@ def test_is_not_ours_to_change(tmp_path: Path, fixed: str) -> None:
     files.fixed = fixed
     with pytest.raises(StorageError, match=f"{fixed} can't be changed, so nothing was deleted: run regdata as a user"):
         check()
+
+
+class Closed(LocalFiles):
+    """As for a user who may not list some folders."""
+
+    def names(self, folder: str) -> list[str]:
+        if folder.endswith("/index"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return super().names(folder)
+
+
+def test_what_can_not_be_listed(tmp_path: Path) -> None:
+    """A folder of a tag that we may not look into is one clear error."""
+    (tmp_path / "docker/registry/v2/repositories/a/_manifests/tags/1/index").mkdir(parents=True)
+    with pytest.raises(StorageError, match="index: Permission denied"):
+        check_tags(Storage(tmp_path, Closed()), [("a", "1")])
 
 
 def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:

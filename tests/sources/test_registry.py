@@ -178,15 +178,14 @@ def test_write_put_off(
     assert naps[:1] == waits
 
 
-def test_whether_pushes_are_taken(fake: FakeRegistry, client: Registry, naps: list[float]) -> None:
-    """A registry that is put off by a limit is no stopped one; to asking there is an end."""
+def test_whether_pushes_are_taken(fake: FakeRegistry, client: Registry) -> None:
+    """A registry that a limit puts off is no stopped one; what is stopped, and a proxy says so, is soon seen."""
     request_line = "POST /v2/app/blobs/uploads/"
     fake.on(request_line, Reply(429, headers={"Retry-After": "2"}), Reply(202))
     assert client.takes_pushes("app")
-    assert naps[:1] == [2]
     fake.on(request_line, error_reply(503), forever=True)
     assert not client.takes_pushes("app")
-    assert fake.seen.count(request_line) == 2 + pace.PATIENCE
+    assert fake.seen.count(request_line) < pace.PATIENCE
 
 
 @pytest.mark.parametrize("tag", ["1", AMD.digest])

@@ -218,8 +218,7 @@ def test_remove_repository_refuses_one_that_is_not_empty(folder: Folder) -> None
     """A repository with a manifest, or a path in place of a name, is left alone."""
     folder.image("app")
     storage = Storage(folder.base_path)
-    with pytest.raises(StorageError, match="holds 0 tags and 1 manifests: not removed"):
-        storage.close_repository("app", before=SOON)
+    assert not storage.close_repository("app", before=SOON)
     for name in ("", "..", "app/_manifests", "/app"):
         for remove in (storage.close_repository, storage.remove_repository):
             with pytest.raises(StorageError, match="nothing was removed"):
