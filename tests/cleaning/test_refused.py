@@ -102,9 +102,9 @@ def test_a_copy_is_refused(team: Team, conf: Conf, tmp_path: Path) -> None:
     assert {path for path in now.keys() ^ tags.keys() if "_uploads" not in path} == set()
 
 
-@pytest.mark.parametrize("text", ["", "{}\n"])
 @pytest.mark.parametrize(
-    ("own", "of"), [(True, "team/app:2.0-amd64"), (False, "team/app:1.0"), (False, "charts/web:0.1")]
+    ("own", "of", "text"),
+    [(True, "team/app:2.0-amd64", ""), (False, "team/app:1.0", "{}\n"), (False, "charts/web:0.1", "")],
 )
 def test_a_link_that_holds_no_digest(team: Team, conf: Conf, own: bool, of: str, text: str) -> None:
     """A link that a crash left empty, or an editor with a line end, is named before anything goes: of what is to go,

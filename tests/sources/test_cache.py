@@ -158,7 +158,7 @@ def test_a_copy_in_another_process(folder: Path) -> None:
 
 
 def scan(url: str, folder: Path | None, workers: int = 8) -> Columns:
-    api = Api(Registry(url, reach=Reach(at_once=workers), timeout=(1, 1)), Cache(folder))
+    api = Api(Registry(url, reach=Reach(at_once=workers), timeout=(5, 5)), Cache(folder))
     return merge([api.read(part) for part in api.split(1)])
 
 
