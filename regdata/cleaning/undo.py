@@ -255,7 +255,8 @@ class _Restorer:
         try:
             self.known.recorded(digest)
         except OSError:
-            return self.site.version([image]) == "2.x"
+            is_deleted = self.site.from_store and digest in self.site.store.deleted(image)
+            return not is_deleted and self.site.version([image]) == "2.x"
         return False
 
     def _came_back(self, image: str, digest: str, media_type: str | None) -> bool:
