@@ -218,3 +218,11 @@ def conf(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def scene(new_scene: NewScene) -> Scene:
+    """Where regdata collects by itself, with the registry's cache on, as it comes."""
+    made = new_scene(cache=True)
+    made.collects_itself()
+    return made

@@ -10,7 +10,6 @@ import pytest
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import push
 from tests.support.helpers import age, docker_ref, pull_all, skopeo_copy
-from tests.support.scene import NewScene, Scene
 from tests.support.team import HOUR, TAGS, Files, Team, serve
 
 
@@ -35,14 +34,6 @@ def team(team_template: tuple[Path, dict[str, Files]], tmp_path: Path) -> Iterat
     template, pushed = team_template
     with serve(template, tmp_path / "registry") as registry:
         yield Team(registry, pushed)
-
-
-@pytest.fixture
-def scene(new_scene: NewScene) -> Scene:
-    """Where regdata collects by itself, with the registry's cache on, as it comes."""
-    made = new_scene(cache=True)
-    made.collects_itself()
-    return made
 
 
 @pytest.fixture

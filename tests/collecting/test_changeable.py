@@ -18,16 +18,9 @@ from regdata.sources.aside import NAME
 from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path, layers_path
 from regdata.sources.storage import Storage
-from tests.support.scene import OLD, NewScene, Scene
+from tests.support.scene import OLD, Scene
 
 BLOB = OLD.blobs[-1].digest
-
-
-@pytest.fixture
-def scene(new_scene: NewScene) -> Scene:
-    made = new_scene(cache=True)
-    made.collects_itself()
-    return made
 
 
 @pytest.fixture
