@@ -188,9 +188,7 @@ class _Restorer:
         except (RegistryError, StorageError) as error:
             self.registry.check()  # without a registry there is no use in going on
             links = self.site.store.broken_links(image) if self.site.from_store else {}
-            cure = "".join(
-                f"; {path} holds no digest: remove the folder that it is in" for path in [*links.values()][:1]
-            )
+            cure = f"; {min(links.values())} holds no digest: remove the folder that it is in" if links else ""
             return "failed", f"{error}{cure}"
 
     def _manifest(self, image: str, digest: str, media_type: str | None) -> Outcome:
@@ -234,9 +232,8 @@ class _Restorer:
     def _has(self, image: str, reference: Reference) -> bool:
         if reference.kind == "manifest":
             there = self.registry.digest(image, reference.hash) is not None
-            return (
-                there or self._came_back(image, reference.hash, reference.media_type) or self._linked(image, reference)
-            )
+            there = there or self._came_back(image, reference.hash, reference.media_type)
+            return there or self._linked(image, reference)
         if any(word in (reference.media_type or "") for word in ("foreign", "nondistributable")):
             return True  # fetched from elsewhere
         return self._linked(image, reference)
@@ -245,8 +242,8 @@ class _Restorer:
         """Whether it is stored; it is then linked as well, where somebody took away an emptied repository's links."""
         if not self.is_there(image, reference.hash):
             return False
-        was_manifest = reference.kind == "manifest" and not self._was_blob(image, reference.hash)
-        if can_change(self.site) and reference.hash.startswith("sha256:") and not was_manifest:
+        is_blob = reference.kind != "manifest" or self._was_blob(image, reference.hash)
+        if is_blob and can_change(self.site) and reference.hash.startswith("sha256:"):
             self.site.store.link(image, reference.hash)
         return reference.kind != "manifest" or self.registry.digest(image, reference.hash) is not None
 

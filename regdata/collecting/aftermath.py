@@ -164,8 +164,8 @@ def made_to_forget(
     """Has the registry's cache forget what it claims of what is gone, however the commands ended; it is waited for
     where gc-after ``ended`` well. ``linked``: see `links_now`."""
     try:
-        gone = goes.links if freed is None else _linked(site, goes, freed)
-        now = links_now(site) if linked else {}
+        now = {} if freed is None else links_now(site)
+        gone = goes.links if freed is None else _linked(site, goes, freed, now)
         cut = [(image, digest) for image, was in linked.items() for digest in was - now.get(image, set())]
         cut = sorted({*cut} - {*gone})
         claimed, left = clear(site, gone, cut=cut, seconds=site.start_time if ended else 0)
@@ -175,9 +175,10 @@ def made_to_forget(
         return Cache(silent=f"{error}. {_BEFORE_A_PUSH}")
 
 
-def _linked(site: Site, goes: Goes, freed: Mapping[str, int]) -> list[tuple[str, str]]:
-    """Where that which is gone was linked; what was not to go may be among it, and what came and went beside."""
-    stored, now = site.store.blob_sizes(), links_now(site)
+def _linked(site: Site, goes: Goes, freed: Mapping[str, int], now: Mapping[str, Set[str]]) -> list[tuple[str, str]]:
+    """Where that which is gone was linked; what was not to go may be among it, and what came and went beside. ``now``:
+    see `links_now`."""
+    stored = site.store.blob_sizes()
     dangling = {(image, digest) for image, digests in now.items() for digest in digests if digest not in stored}
     return sorted(dangling | {one for one in goes.links if one[1] in freed})
 
