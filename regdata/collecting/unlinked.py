@@ -62,7 +62,9 @@ def ghosts(links: Mapping[str, Sequence[Link]], repositories: Iterable[str]) -> 
     """Links that may have been beside those that there are, by digest: one in every other of these repositories. None
     at all where that were too many to ask for."""
     names = set(repositories)
-    absent = {digest: names - {link.repository for link in found} for digest, found in links.items() if found}
-    if sum(map(len, absent.values())) > MOST:
+    present = {digest: {link.repository for link in found} for digest, found in links.items() if found}
+    if sum(len(names) - len(names & holders) for holders in present.values()) > MOST:
         return {}
-    return {digest: [Link(name, digest, None) for name in sorted(found)] for digest, found in absent.items()}
+    return {
+        digest: [Link(name, digest, None) for name in sorted(names - holders)] for digest, holders in present.items()
+    }

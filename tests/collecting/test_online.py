@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import requests
 
 from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
-from regdata.collecting.unlinked import known
+from regdata.collecting.unlinked import ghosts, known
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_layer, push
 from regdata.sources.aside import NAME, Aside
@@ -24,6 +25,7 @@ from regdata.sources.claims import Claims
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
+from regdata.sources.watch import Link
 from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, upload
 from tests.support.helpers import age
 from tests.support.proxy import Fault, faults_before
@@ -97,6 +99,20 @@ def test_claims_whose_links_are_gone(registry: LocalRegistry) -> None:
     assert has(registry.url, "a", OWN[0])
     assert run(registry).healed.cleared == 4
     assert not has(registry.url, "a", OWN[0])
+
+
+def test_links_that_may_have_been_in_a_large_store() -> None:
+    """Where they are too many to ask for they are counted alone: a link for each blob in each repository is more than
+    memory holds."""
+    links = {digest: [Link("r0", digest, digest)] for digest in map(str, range(500))}
+    names = [f"r{number}" for number in range(2000)]
+    tracemalloc.start()
+    try:
+        assert ghosts(links, names) == {}
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert ghosts({"0": links["0"]}, names[:3]) == {"0": [Link("r1", "0", None), Link("r2", "0", None)]}
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["repository", "links"])
