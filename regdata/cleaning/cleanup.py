@@ -222,13 +222,14 @@ class _Work:
             self.notes.append(f"{number} tags and manifests had been deleted by others since the scan")
         now.begin("deleting", "manifests", len(self.outcome.planned))
         failed = delete()
+        self._deleted_by = time.monotonic()
         now.begin("verifying")
         self.errors += failed
         if failed:
             with suppress(RegdataError):  # the registry may be gone; then the next run sees to it
+                self._settle_tags()
                 self._revive()
             return
-        self._deleted_by = time.monotonic()
         self._say(verify_gone(self.outcome, self.site))
         began, fresh = self._revive()
         if self._gone.manifests != self.outcome.planned:

@@ -36,6 +36,7 @@ from regdata.demo.samples import (
 from regdata.records.record import Record
 from tests.support.helpers import age, store_tags
 from tests.support.odd import digest_of, push_manifest
+from tests.support.proxy import Fault, faults_before
 from tests.support.scene import broken
 
 TAGS = 6
@@ -179,12 +180,12 @@ def test_a_tag_that_moves_right_before_it_is_taken(
     ]
 
 
+@pytest.mark.parametrize("refused", ["", "DELETE /v2/app/manifests", "HEAD /v2/app/blobs"])
 def test_a_tag_into_which_the_registry_writes(
-    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """A push that had a tag's link open when it was taken away, and writes it afterwards, is not lost: the tag is on
-    what was pushed, and the record says so."""
-    config = load_config(conf(registry, **{"gc-command": None}))
+    what was pushed, and the record says so, though the run could not delete or collect after that."""
     push(registry.url, "app", "old", IMAGES[0])
     push(registry.url, "app", "alone", IMAGES[1])
     push(registry.url, "app", "kept", IMAGES[1])
@@ -193,14 +194,20 @@ def test_a_tag_into_which_the_registry_writes(
     for tag in ("old", "alone"):
         os.link(tags / tag / "current/link", tmp_path / tag)  # as an open file is the same one
 
-    def write() -> None:
-        push(registry.url, "app", None, NEW)
-        for tag in ("old", "alone"):
-            (tmp_path / tag).write_text(NEW.digest)
+    with faults_before(registry.url) as proxy:
 
-    at(monkeypatch, "untagged", write)
-    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('old', 'alone')"), config)
-    assert result.errors == []
+        def write() -> None:
+            push(registry.url, "app", None, NEW)
+            for tag in ("old", "alone"):
+                (tmp_path / tag).write_text(NEW.digest)
+            if refused:
+                proxy.on(*refused.split(), Fault(403))
+
+        at(monkeypatch, "untagged", write)
+        where = {"url": proxy.url, "base_path": str(registry.base_path)}
+        config = load_config(conf(registry, registry=where, **{"gc-command": None}))
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('old', 'alone')"), config)
+    assert [error.split()[0] for error in result.errors] == refused.split()[:1]
     assert "2 tags put back: pushed while being taken away" in result.notes
     assert result.tags["outcome"].tolist() == ["moved", "moved"]
     assert store_tags(registry.base_path) == {"app:old", "app:alone", "app:kept"}
