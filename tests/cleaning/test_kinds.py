@@ -153,6 +153,9 @@ def test_a_list_says_that_del_would_be_refused(job: Job, gc: bool) -> None:
     fine = job(FakeRegistry(pages=True), action="none")
     fine.plan()
     assert not any("refused" in note for note in fine.record.facts["notes"])
+    empty = job(FakeRegistry(deletes=["nothing"]), action="none", sql={"some": "2=1"})
+    empty.plan()
+    assert not any("refused" in note for note in empty.record.facts["notes"])
 
 
 def test_referrers(job: Job) -> None:

@@ -21,6 +21,7 @@ from regdata.config import Config
 from regdata.demo.samples import make_image, push, signature_tag
 from regdata.errors import CleanupError, ConfigError, RegistryError, StorageError
 from regdata.notebook import run
+from regdata.records.reading import read_facts
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT, pull_all
 from tests.support.proxy import Fault
@@ -135,8 +136,10 @@ def test_taken_tag(new_scene: NewScene) -> None:
     assert found.pop("prod/app:1.0") == "taken"
     assert set(found.values()) == {"restored"}
     assert "1 taken" in undo.verdict(frame)
+    assert read_facts(scene.folder / folder)["restored"] == "partly"
     assert ("prod/app", "1.0", LATEST.digest) in scene.store().tags
     assert outcomes(undo.restore(folder, config_of(scene), force=True))["prod/app:1.0"] == "restored"
+    assert read_facts(scene.folder / folder)["restored"] == "wholly"
     assert scene.store() == before
 
 

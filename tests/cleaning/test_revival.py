@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from regdata.demo.samples import Image, make_index, push
+from regdata.demo.samples import Image, make_index, make_signature, push
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
 from tests.support.helpers import ROOT, age
@@ -115,6 +115,15 @@ def test_landed_after_several_runs(new_scene: NewScene) -> None:
     land(scene, LANDS["index"])
     assert scene.clean() == ""
     check(scene, "index")
+
+
+def test_pushed_again_after_its_run(new_scene: NewScene) -> None:
+    """An image that is pushed again when the run had ended well that deleted it comes without its old signature."""
+    scene = new_scene()
+    assert scene.clean(gc=False) == ""
+    push(scene.registry.url, "prod/app", "again", INDEX)
+    assert scene.clean(gc=False) == ""
+    assert ("prod/app", make_signature(INDEX).digest) not in scene.store().revisions
 
 
 def test_landed_of_an_unknown_type(new_scene: NewScene) -> None:
