@@ -96,9 +96,13 @@ def test_claims_whose_links_are_gone(registry: LocalRegistry) -> None:
     for name in ("a", "b/c"):
         for blob in OWN:
             link_path(registry, name, blob.digest).unlink()
+    kept = KEPT.blobs[0]  # its link is taken, since another repository alone needs it
+    link_path(registry, "a", kept.digest).unlink()
     assert has(registry.url, "a", OWN[0])
-    assert run(registry).healed.cleared == 4
+    assert has(registry.url, "a", kept)
+    assert run(registry).healed.cleared == 5
     assert not has(registry.url, "a", OWN[0])
+    assert not has(registry.url, "a", kept)
 
 
 def test_links_that_may_have_been_in_a_large_store() -> None:

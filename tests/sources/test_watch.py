@@ -13,7 +13,7 @@ from regdata.demo.samples import Image, make_image, make_index, make_layer
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
-from regdata.sources.watch import Watch
+from regdata.sources.watch import Link, Watch
 from tests.support.odd import OCI_LAYER, config_bytes, descriptor, digest_of, image_bytes
 
 LAYER, OTHER = make_layer("layer", 100), make_layer("other", 100)
@@ -133,3 +133,21 @@ def test_a_manifest_among_the_blobs(store: Pushed, way: str, algorithm: str) -> 
     store.put(json.dumps(said).encode())
     assert needed(watch, LAYER.digest)
     assert not needed(watch, OTHER.digest)
+
+
+def test_a_link_by_another_digest(store: Pushed) -> None:
+    """A blob that is to go is needed where a repository links it anew, by whatever digest."""
+    watch = store.watch()
+    watch.expect({LAYER.digest}, ())
+    store.write(layer_path("shop/web", digest_of(LAYER.data, "sha512")), LAYER.digest.encode())
+    assert watch.look((), (), int(time.time())).linked == {LAYER.digest}
+
+
+@pytest.mark.parametrize("hours", [0, 2])
+def test_a_link_that_is_half_written(store: Pushed, hours: int) -> None:
+    """What a registry is writing counts as a link; what a killed one left of it an hour ago does not."""
+    link = Link("shop/web", LAYER.digest, None)
+    draft = store.root / f"{link.path}.ab12.tmp"  # as 3.x writes it
+    store.write(f"{link.path}.ab12.tmp", b"")
+    os.utime(draft, (time.time() - hours * 3600,) * 2)
+    assert store.watch().is_linked(link, int(time.time())) == (not hours)
