@@ -380,7 +380,8 @@ class _Work:
 
 def _held(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]:
     """Image and digest of all that these manifests refer to."""
-    return set(pairs(inventory.references.merge(manifests, on="manifest_hash"), "reference_hash"))
+    rows = inventory.references_of(manifests["manifest_hash"])
+    return set(pairs(rows.merge(manifests, on="manifest_hash"), "reference_hash"))
 
 
 def _facts(result: Result) -> dict[str, object]:

@@ -82,7 +82,7 @@ class Outcome:
     def done(self, image: str) -> Members:
         """What of the plan for an image is deleted or untagged."""
         manifests, tags = self._of_image[image]
-        return Members(manifests & self.deleted, tags & (self.untagged | self.taken))
+        return Members(manifests & self.deleted, (tags & self.untagged) | (tags & self.taken))
 
     def taken_from(self, image: str) -> Set[Tag]:
         """The tags of an image that were taken before their manifests."""
@@ -153,4 +153,4 @@ class Outcome:
             return "moved"
         if action == "delete" and (tag not in self.taken or self._manifest(tag) in self.deleted):
             return self._became(self._manifest(tag))
-        return "untagged" if tag in self.untagged | self.taken else "failed"
+        return "untagged" if tag in self.untagged or tag in self.taken else "failed"

@@ -192,8 +192,9 @@ def _meant(named: set[tuple[str, str]], deleted: Deleted) -> set[Manifest]:
     found = {Manifest(*pair) for pair in named} & deleted.keys()
     others: dict[str, set[str]] = {}
     for image, digest in named:
-        others.setdefault(image, set()).update(sought([digest], (), ()))
-    for one, (run, _) in deleted.items():
+        if more := sought([digest], (), ()):
+            others.setdefault(image, set()).update(more)
+    for one, (run, _) in deleted.items() if others else ():
         if beginnings := others.get(one.image):
             with suppress(OSError):
                 found |= {one for _ in other_names(run.manifest(one.digest), beginnings)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -99,7 +99,7 @@ class _Known:
 
 def _media_type(run: PastRun, digest: str) -> str | None:
     with suppress(CleanupError):
-        return next((one.media_type for one in run.manifests if one.digest == digest), None)
+        return run.media_types.get(digest)
     return None
 
 
@@ -149,8 +149,8 @@ def runs(config: Config) -> pd.DataFrame:
     collected (whether a collection has begun since, in this run or a later one: what only these images used is lost).
     """
     rows = []
-    for past in past_runs(config):
-        folder = past.folder
+    for folder in [past.folder for past in past_runs(config)]:
+        past = PastRun(folder)  # what is read of one is not kept for the next
         try:
             manifests, tags = len(past.manifests), len(past.tags)
         except CleanupError:
@@ -173,6 +173,7 @@ class _Restorer:
         self._whole: set[tuple[str, str]] = set()
         # The registry's cache may still claim what a collection took.
         self.is_there = site.presence()
+        self._broken = cache(lambda image: site.store.broken_links(image))
 
     def manifest(self, manifest: DeletedManifest) -> Outcome:
         """Puts a manifest back where all that it refers to is there."""
@@ -187,7 +188,7 @@ class _Restorer:
             return step()
         except (RegistryError, StorageError) as error:
             self.registry.check()  # without a registry there is no use in going on
-            links = self.site.store.broken_links(image) if self.site.from_store else {}
+            links = self._broken(image) if self.site.from_store else {}
             cure = f"; {min(links.values())} holds no digest: remove the folder that it is in" if links else ""
             return "failed", f"{error}{cure}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -18,7 +18,7 @@ from regdata.config import Config
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import read_site
 from regdata.planning.plan import Plan
-from regdata.planning.rules import freed, survivors
+from regdata.planning.rules import freed, parts, survivors
 from regdata.show.words import count
 from regdata.sources.site import Site
 from regdata.sources.source import Part, Store
@@ -51,7 +51,7 @@ def verify(
     """
     tags, manifests = _survivors(plan, gone)
     staying = list(pairs(tags, "tag_name")), list(pairs(manifests, "manifest_hash"))
-    blobs = list(_blobs(plan, manifests)) if collected.ran else []
+    blobs = list(pairs(parts(plan.inventory, manifests), "blob_hash")) if collected.ran else []
     looked_at = {"tags": len(staying[0]), "manifests": len(staying[1]), "blobs": len(blobs)}
     lost = site.lost(*staying, blobs)
     errors = []
@@ -155,7 +155,7 @@ def _in_need(now: Inventory, freed: Collection[str]) -> set[tuple[str, str]]:
 
 def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[tuple[str, str]]:
     """Image and digest of those manifests of which a config or layer can't be read."""
-    held = _parts_of(now.references, came)
+    held = _parts_of(now.references_of(came["manifest_hash"]), came)
     lost = site.lost([], [], pairs(held.drop_duplicates(["image_name", "reference_hash"]), "reference_hash"))
     missing = {(image, digest) for image, _, digest in (name.partition("@") for name in lost)}
     return set(pairs(held[_among(held, "reference_hash", missing)], "manifest_hash"))
@@ -195,12 +195,6 @@ def _user(plan: Plan, blob: str) -> str:
     going = plan.tags.query("action != 'keep'")[["image_name", "tag_name"]]
     users = plan.inventory.relations.query("blob_hash == @blob").merge(going, how="left_anti")
     return f" ({users['image_name'].iloc[0]}:{users['tag_name'].iloc[0]})" if len(users) else ""
-
-
-def _blobs(plan: Plan, manifests: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Image and digest of what the manifests refer to and the registry has to hold, each digest once."""
-    held = _parts_of(plan.inventory.references, manifests)
-    yield from pairs(held.drop_duplicates("reference_hash"), "reference_hash")
 
 
 def _parts_of(references: pd.DataFrame, manifests: pd.DataFrame) -> pd.DataFrame:

@@ -298,10 +298,10 @@ def recover(config: Config, site: Site, past: PastRun, record: Record) -> list[s
     The registry may still be stopped: gc-after is run. Its cache may still claim what was collected: it is asked.
     Manifests' bytes are back by then, where they can be set aside.
     """
-    if not any(event.get("event") == "running" for event in past.events):
+    if not any(past.events("running")):
         return []
     commands = Commands(config, record)
-    if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in past.events):
+    if not any(event.get("step") == "gc-after" and event.get("exit_code") == 0 for event in past.events("ran")):
         with interrupts_held_back():
             commands.run("gc-after")
     if commands.errors:

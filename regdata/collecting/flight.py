@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from regdata.inventory.graph import GRACE
@@ -12,6 +12,8 @@ from regdata.show.words import count
 from regdata.sources.dates import is_before
 from regdata.sources.site import Site
 from regdata.sources.watch import digests_in
+
+NAMED = 5  # of the repositories that are pushed to
 
 
 class Flight(NamedTuple):
@@ -26,15 +28,21 @@ class Flight(NamedTuple):
     def __str__(self) -> str:
         said = []
         if self.uploads:
-            images = ", ".join(sorted(set(self.uploads)))
+            images = _some(self.uploads)
             said.append(f"{len(self.uploads)} uploads were in flight before the collection ({images})")
         if self.blobs:
-            images = ", ".join(sorted({image for image, _ in self.blobs}))
+            images = _some(image for image, _ in self.blobs)
             said.append(
                 f"{count(len(self.blobs), 'blob')} pushed less than 2 hours ago, or nobody knows when, had no manifest "
                 f"before the collection ({images}): a push may be in flight"
             )
         return ", and ".join(said)
+
+
+def _some(images: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    names = sorted(set(images))
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def in_flight(site: Site, fresh: Inventory) -> Flight:

@@ -26,12 +26,19 @@ aliased as (
     select distinct r.manifest, o.target as blob
     from odd o join node n using (image) join named r on r.manifest = n.digest and r.blob = o.digest where o.what = 'alias'
 ),
--- regdata's own collector leaves what a text mentions, if it is a blob of the repository: a second line of defence.
+-- regdata's own collector leaves what a text mentions, if it is a blob of the repository: a second line of defence. In two steps:
+-- all that a repository links beside all that is mentioned there may be more than can be held.
+mentioning as materialized (
+    select n.image, m.manifest, m.blob from mention m join node n on n.digest = m.manifest where (select own from setting)
+),
+linked as (
+    select image, digest as name, digest as blob from odd where what = 'link'
+    union
+    select a.image, a.digest, l.digest from odd a join odd l on l.image = a.image and l.digest = a.target
+    where a.what = 'alias' and l.what = 'link'
+),
 mentioned as (
-    select distinct m.manifest, o.digest as blob
-    from odd o join node n using (image) join mention m on m.manifest = n.digest
-    left join odd a on a.what = 'alias' and a.image = o.image and a.digest = m.blob
-    where o.what = 'link' and o.digest in (m.blob, a.target) and (select own from setting)
+    select distinct m.manifest, l.blob from mentioning m join linked l on l.image = m.image and l.name = m.blob
 )
 select manifest as digest, s.blob from named join stored s using (blob)
 union all

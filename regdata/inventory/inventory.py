@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from regdata.inventory import snapshot
 from regdata.inventory.building import NO_ODDITIES, NO_USES, build, tables_of
@@ -117,6 +118,12 @@ class Inventory(Shown):
     def references(self) -> pd.DataFrame:
         """manifest_hash, reference_hash, reference_kind, reference_size, media_type, platform: a row per reference."""
         return self.once("references", lambda: to_frame(pa.concat_tables(self.batches("references"))))
+
+    def references_of(self, manifests: Iterable[str]) -> pd.DataFrame:
+        """The rows of ``references`` that are of these manifests; all there are may be many millions."""
+        wanted = pa.array(sorted({*manifests}), pa.large_string())
+        found = (table.filter(pc.is_in(table["manifest_hash"], wanted)) for table in self.batches("references"))
+        return to_frame(pa.concat_tables(found))
 
     @property
     def relations(self) -> pd.DataFrame:

@@ -23,9 +23,11 @@ from part_blob join numbered on blob_hash = blob where kind = 'layer' group by t
 -- is not in it: it goes with any clean-up.
 create temp table holder as
 with recursive start as (
-    select id, node from tag_node
+    -- Several on one manifest are several wherever it leads.
+    select if(count(*) = 1, any_value(id), null) as id, node from tag_node
     where id not in (select id from attachment) and id not in (select id from ring)
       and id not in (select id from tag where error is not null)
+    group by node
     union
     select null, node from fixed
     union

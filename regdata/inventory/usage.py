@@ -113,10 +113,14 @@ def users(inventory: Inventory) -> pd.DataFrame:
 
 
 _USERS = f"""
-with named as (
+with used as (
+    select image_name, tag_name as reference, used_by from uses
+    union all select image_name, manifest_hash, used_by from uses
+),
+named as (
     select distinct l.id, u.used_by
     from led_to l join image i using (image)
-    join uses u on u.image_name = i.image_name and l.reference in (u.tag_name, u.manifest_hash)
+    join used u on u.image_name = i.image_name and u.reference = l.reference
 )
 select i.image_name, t.tag_name,
        array_to_string(list(used_by order by used_by)[1:{USERS}], ', ')

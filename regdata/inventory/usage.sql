@@ -38,10 +38,14 @@ create temp view strange as
 select list, min(concat_ws('@', repository || nullif(':' || tag, ':'), nullif(digest, ''))) as named
 from listed where list not in (select list from used) group by list having not bool_or(ours) order by list;
 
+-- By which of its names something is used: one column, since a join by either of two compares all with all.
+create temp view used_as as
+select image_name, tag_name as reference from used union all select image_name, manifest_hash from used;
+
 create temp view out_usage as
 select i.id, p.last_pulled, if(since is null, null, coalesce(p.pulls_30d, 0)) as pulls_30d,
        if(since is null, null, coalesce(p.pulls_total, 0)) as pulls_total,
        if(since is null, null, (scanned_at - least(scanned_at, greatest(p.last_seen, i.pushed, since))) / 86400.0) as idle_days,
        if(lists > 0, i.id in (select l.id from led_to l join image g using (image)
-                              join used u on u.image_name = g.image_name and l.reference in (u.tag_name, u.manifest_hash)), null) as in_use
+                              join used_as u on u.image_name = g.image_name and u.reference = l.reference), null) as in_use
 from images i cross join known left join pulled p using (id);

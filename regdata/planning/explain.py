@@ -72,7 +72,11 @@ def meaning(plan: Decision, image: str, tag: str, reason: str) -> str:
 
 def users_of(plan: Decision) -> dict[tuple[str, str], str]:
     """Who uses each tag that is in use."""
-    rows = plan.inventory.once("users", lambda: users(plan.inventory))
+    return plan.inventory.once("users", lambda: _users(plan))
+
+
+def _users(plan: Decision) -> dict[tuple[str, str], str]:
+    rows = users(plan.inventory)
     return dict(zip(zip(rows["image_name"], rows["tag_name"], strict=True), rows["used_by"], strict=True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -149,21 +148,17 @@ class Conditions(Shown):
 
 def conditions(inventory: Inventory, config: Config) -> Conditions:
     """What each condition of conf.json would do, one by one."""
-    previews = [preview(inventory, text) for text in config.sql.values()]
-    plans = [(p, p.plan) for p in previews]
-    frame = pd.DataFrame(
-        {
-            "name": pd.array(list(config.sql), dtype="str"),
-            "condition": pd.array(list(config.written("sql").values()), dtype="str"),
-            "selected": _integers(p.count if plan else None for p, plan in plans),
-            "go": _integers(int((plan.tags["action"] != "keep").sum()) if plan else None for _, plan in plans),
-            "stay": _integers(len(p.kept) if plan else None for p, plan in plans),
-            "bytes": _integers(p.bytes if plan else None for p, plan in plans),
-            "error": pd.array([p.error for p in previews], dtype="str"),
-        }
-    )
-    return Conditions(frame, workbench(inventory).anyway)
+    named = pd.DataFrame({"name": list(config.sql), "condition": list(config.written("sql").values())}, dtype="str")
+    # One at a time: a plan of a large registry takes much memory.
+    figures = [_figures(preview(inventory, text)) for text in config.sql.values()]
+    found = pd.DataFrame(figures, columns=["selected", "go", "stay", "bytes", "error"])
+    found = found.astype({name: "str" if name == "error" else "Int64" for name in found})
+    return Conditions(pd.concat([named, found], axis=1), workbench(inventory).anyway)
 
 
-def _integers(values: Iterable[int | None]) -> pd.api.extensions.ExtensionArray:
-    return pd.array(list(values), dtype="Int64")
+def _figures(shown: Preview) -> tuple[int | None, int | None, int | None, int | None, str | None]:
+    """selected, go, stay, bytes, error."""
+    if not shown.plan:
+        return None, None, None, None, shown.error
+    go = int((shown.plan.tags["action"] != "keep").sum())
+    return shown.count, go, len(shown.kept), shown.bytes, None

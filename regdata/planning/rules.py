@@ -213,6 +213,14 @@ def held_by(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str
         return set(work.execute(_HELD).fetchall())
 
 
+def parts(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
+    """image_name, blob_hash: configs and layers that ``manifests`` (image_name, manifest_hash) refer to, each once; but
+    for layers that are fetched from elsewhere and usually not pushed."""
+    of = {"staying": manifests, "descriptor": inventory.refers.descriptors, "edge": inventory.refers.edges}
+    with inventory.graph.open(**of) as work:
+        return inventory.refers.named(work.sql(_PARTS).to_arrow_table(), "blob_hash")
+
+
 def obstacles(inventory: Inventory, manifests: pd.DataFrame, cured: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the registry's own collector would do that it must not, once ``manifests`` are gone.
 
@@ -307,6 +315,20 @@ with recursive l(node) as (
 select distinct i.image_name, d.hash
 from (from l anti join survivor using (node)) join node n using (node)
 join held h on h.digest = n.digest join image i on i.image = n.image join digest d on d.digest = h.blob"""
+
+_PARTS = """
+with part as (
+    select number, digest from descriptor
+    where reference_kind in ('config', 'layer')
+      and not coalesce(contains(media_type, 'foreign') or contains(media_type, 'nondistributable'), false)
+),
+held as (
+    select p.digest, min(i.image_name) as image_name
+    from staying s join image i using (image_name) join digest d on d.hash = s.manifest_hash
+    join edge e on e.manifest = d.digest join part p on p.number = e.descriptor
+    group by p.digest
+)
+select image_name, digest as blob_hash from held order by digest"""
 
 _SPARED = """
 select hash from digest semi join resting on digest.digest = resting.blob"""

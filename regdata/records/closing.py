@@ -31,7 +31,9 @@ def close(run: PastRun, is_gone: IsGone | None = None) -> PastRun:
     What it was doing when it ended counts as done if ``is_gone`` says so; not if nobody can tell.
     """
     counts = run.counts(is_gone or _unknown)
-    last: dict[str, Any] = next((event for event in reversed(run.events) if isinstance(event.get("time"), str)), {})
+    last: dict[str, Any] = {}
+    for event in run.events():
+        last = event if isinstance(event.get("time"), str) else last
     said = f"the run was killed; its journal ends {last.get('time', 'without a word')} ({last.get('event', 'nothing')})"
     _rewrite(run, {"status": KILLED, "last_event": last.get("time"), "errors": [said]} | counts)
     return PastRun(run.folder)

@@ -68,10 +68,9 @@ class PastRun:
         except ValueError:
             return False
 
-    @cached_property
-    def events(self) -> list[dict[str, Any]]:
-        """Its journal; see `read_events`."""
-        return read_events(self.folder)
+    def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
+        """Its journal, or what is of these kinds in it; see `read_events`."""
+        return read_events(self.folder, *kinds)
 
     def said(self, key: str) -> str | None:
         """A text of record.json; None where there is none."""
@@ -83,60 +82,67 @@ class PastRun:
         """Whether it, or a later run in its place, did what was to be done."""
         return self.facts.get("status") == "ok" or "finished_by" in self.facts
 
-    @property
+    @cached_property
     def began_to_change(self) -> bool:
         """Whether it began to delete or to collect."""
-        return any(event.get("event") in ("taking", "deleting", "running", "unlinking") for event in self.events)
+        return any(self.events("taking", "deleting", "running", "unlinking"))
 
-    @property
+    @cached_property
     def began_to_delete(self) -> bool:
         """Whether it began to delete or to untag."""
-        return any(event.get("event") in ("taking", "deleting", "untagging") for event in self.events)
+        return any(self.events("taking", "deleting", "untagging"))
 
     @property
     def was_in_vain(self) -> bool:
         """Whether it neither changed anything nor, if it only lists, came to a plan."""
         return not self.began_to_change and (deletes(self.facts) or "tags_planned" not in self.facts)
 
-    @property
+    @cached_property
     def began_to_collect(self) -> bool:
         """Whether something may have been collected."""
-        return any(event.get("step") == "gc-command" or event.get("event") == "unlinking" for event in self.events)
+        begun = self.events("unlinking", "running", "ran")
+        return any(event["event"] == "unlinking" or event.get("step") == "gc-command" for event in begun)
 
     @property
     def is_at_command(self) -> bool:
         """Whether one of conf.json's commands is running, or was when it was killed."""
-        steps = [event.get("event") for event in self.events if event.get("event") in ("running", "ran")]
+        steps = [event["event"] for event in self.events("running", "ran")]
         return steps[-1:] == ["running"]
 
     @property
     def blobs(self) -> list[tuple[str, str]]:
         """Image and digest of blobs that were to be collected; some of them."""
-        found = (event.get("blobs") for event in self._of("collecting"))
+        found = (event.get("blobs") for event in self.events("collecting"))
         pairs = [pair for pairs in found if isinstance(pairs, list) for pair in pairs if _texts(pair, 2)]
         return [(name, digest) for name, digest, *_ in pairs if is_repository(name) and is_digest(digest)]
 
     @property
     def probes(self) -> list[tuple[str, str]]:
         """Image and digest of what it was about to store, to try the registry out."""
-        pairs = ((event.get("image"), event.get("digest")) for event in self._of("probing"))
+        pairs = ((event.get("image"), event.get("digest")) for event in self.events("probing"))
         return [(str(image), str(digest)) for image, digest in pairs if is_repository(image) and is_digest(digest)]
 
     @cached_property
     def manifests(self) -> list[DeletedManifest]:
         """What it deleted, in that order. Raises CleanupError where the journal is damaged."""
-        found = [DeletedManifest(*self._said(event, "image", "digest", "media_type")) for event in self._of("deleting")]
+        rows = (self._said(event, "image", "digest", "media_type") for event in self.events("deleting"))
+        found = [DeletedManifest(*row) for row in rows]
         for image, digest, _ in found:
             if not (is_repository(image) and is_digest(digest)):
                 raise self._damaged(f"{image!r}@{digest!r} is no manifest of a repository")
         return list({(one.image, one.digest): one for one in found}.values())
+
+    @cached_property
+    def media_types(self) -> dict[str, str]:
+        """That of each of `manifests`, by digest."""
+        return {one.digest: one.media_type for one in reversed(self.manifests)}
 
     @property
     def tags(self) -> list[DeletedTag]:
         """What it deleted and untagged. Raises CleanupError where the plan or the journal is damaged."""
         gone = {(one.image, one.digest) for one in self.manifests}
         with_manifest = [DeletedTag(*row) for row in self._deleted_tags() if (row[0], row[2]) in gone] if gone else []
-        events = [*self._of("untagging"), *self._of("taking")]
+        events = (event for kind in ("untagging", "taking") for event in self.events(kind))
         alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in events]
         return list(dict.fromkeys(with_manifest + alone))
 
@@ -167,7 +173,7 @@ class PastRun:
         epoch seconds). None is said to have been read later than now."""
         now, moved = time.time(), {(event.get("image"), event.get("name")) for event in self._marked("moved", "name")}
         found: dict[tuple[str, str], int] = {}
-        for event in self._of("beginning"):
+        for event in self.events("beginning"):
             image, scanned, digests = event.get("image"), event.get("scanned"), event.get("digests")
             if is_repository(image) and type(scanned) is int and 0 < scanned <= now and isinstance(digests, list):
                 found.update({(str(image), digest): scanned for digest in digests if is_digest(digest)})
@@ -202,7 +208,7 @@ class PastRun:
 
     def _marked(self, kind: str, key: str) -> Iterator[dict[str, Any]]:
         """The events of a kind that name an image and something of it."""
-        return (event for event in self._of(kind) if _texts([event.get("image"), event.get(key)], 2))
+        return (event for event in self.events(kind) if _texts([event.get("image"), event.get(key)], 2))
 
     def _readable_plan(self) -> list[tuple[Any, Any, Any, Any, Any]]:
         try:
@@ -218,9 +224,6 @@ class PastRun:
     def manifest_path(self, digest: str) -> Path:
         """The file with these bytes."""
         return self.folder / "manifests" / digest.replace(":", "-")
-
-    def _of(self, kind: str) -> Iterator[dict[str, Any]]:
-        return (event for event in self.events if event.get("event") == kind)
 
     def _said(self, event: dict[str, Any], *keys: str) -> tuple[str, ...]:
         values = tuple(event.get(key) for key in keys)
@@ -329,21 +332,27 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def read_events(folder: Path) -> list[dict[str, Any]]:
-    """journal.jsonl; a line that can't be read, such as one cut short by a crash, is left out."""
-    try:
-        lines = _bytes(folder / "journal.jsonl").split(b"\n")
-    except OSError:
-        return []
-    found = []
-    for line in lines:
+def read_events(folder: Path, *kinds: str) -> Iterator[dict[str, Any]]:
+    """journal.jsonl, line by line, for it may be long; of some ``kinds`` of events alone, if given. What can't be
+    read, such as a line cut short by a crash, is left out."""
+    marks = [f'"{kind}"'.encode() for kind in kinds]
+    for line in _lines(folder / "journal.jsonl"):
+        if marks and not any(mark in line for mark in marks):
+            continue
         try:
             event = _loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict):
-            found.append(event)
-    return found
+        if isinstance(event, dict) and (not kinds or event.get("event") in kinds):
+            yield event
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Those of a file, as far as they can be read; none of what would be read for ever."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as lines:
+                yield from lines
 
 
 def _loads(data: bytes) -> Any:
@@ -360,9 +369,9 @@ def _whole(value: Any) -> Any:
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
-def _bytes(path: Path, most: int | None = None) -> bytes:
+def _bytes(path: Path, most: int) -> bytes:
     """What is in a file; OSError where there is none, or what would be read for ever."""
-    if not path.is_file() or (most is not None and path.stat().st_size > most):
+    if not path.is_file() or path.stat().st_size > most:
         raise OSError(f"{path} is no file of a record")
     return path.read_bytes()
 

@@ -190,7 +190,7 @@ def check_told(scene: Scene, store: Store) -> None:
     """The outcome of each tag and manifest, the counts of the record and the lines of the journal say what is gone."""
     if not scene.run or not scene.run.result:
         return
-    result, facts, events = scene.run.result, read_facts(scene.records()[-1]), read_events(scene.records()[-1])
+    result, facts, events = scene.run.result, read_facts(scene.records()[-1]), [*read_events(scene.records()[-1])]
     tags, revisions = {tag[:2] for tag in store.tags}, store.revisions
     for frame, column, there in ((result.tags, "tag_name", tags), (result.manifests, "manifest_hash", revisions)):
         for *name, outcome in frame[["image_name", column, "outcome"]].itertuples(index=False):

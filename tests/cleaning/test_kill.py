@@ -91,7 +91,7 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
     before = scene.store()
     assert runner(scene.conf) == 0
     after = scene.store()
-    journal = read_events(scene.records()[0])
+    journal = list(read_events(scene.records()[0]))
     for number in lines_of(journal) if moment == "line" else deletions_of(journal):
         scene = new_scene(store=store)
         scene.set(cache="cache")

@@ -176,7 +176,7 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
     scene = fresh()
     assert runner(scene.conf) == 0
     after = scene.store()
-    journal = read_events(scene.records()[0])
+    journal = list(read_events(scene.records()[0]))
     lines = [event["event"] for event in journal]
     first = lines.index("unlinking")
     for number in (first + number for number in lines_of(journal[first:-1])):

@@ -1,0 +1,188 @@
+"""What large registries take: no product of two numbers that may both be large, nothing that is held without need."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from regdata.cleaning.order import Manifest, Tag
+from regdata.cleaning.outcome import Outcome
+from regdata.cleaning.undo import runs
+from regdata.collecting.flight import Flight
+from regdata.config import Config, load_config
+from regdata.inventory.graph import Collector
+from regdata.inventory.usage import with_usage
+from regdata.planning import previews
+from regdata.planning.explain import users_of
+from regdata.planning.plan import Plan, plan
+from regdata.planning.rules import parts
+from regdata.records.index import write_index
+from regdata.records.reading import PastRun
+from regdata.records.record import Record
+from regdata.tables.workspace import sql_text
+from regdata.usage.inuse import Use
+from tests.support.small import DAY, NOW, Small, digest, few
+
+URL = "http://127.0.0.1:5000"
+MB = 1_000_000
+
+
+class Peak:
+    """The bytes that were held at most, of what Python's own memory holds."""
+
+    bytes = 0
+
+
+@contextmanager
+def traced() -> Iterator[Peak]:
+    peak = Peak()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield peak
+    finally:
+        peak.bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+
+class Whole(set[Any]):
+    """A set of which no other is made, which would take as long as it is large."""
+
+    def __or__(self, other: object) -> Any:
+        raise AssertionError("all of it was gone through")
+
+    __ror__ = __or__
+
+
+def test_what_became_of_each_tag() -> None:
+    """It is looked up, tag by tag and image by image: no set of all is made for each."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    small.push("app", "2", days=9, layer=100)
+    found = Outcome(plan(small.inventory(), "1=1"))
+    found.tags[Tag("app", "1")] = (digest("app1"), "untag")
+    found.untagged, found.taken = Whole([Tag("app", "1")]), Whole()
+    assert set(found.tag_rows()["outcome"]) == {"untagged", "failed"}
+    assert found.done("app").tags == {Tag("app", "1")}
+    assert found.left("app").manifests == {Manifest("app", digest(f"app{tag}")) for tag in "12"}
+
+
+def test_who_uses_what_is_found_out_once() -> None:
+    """However many tags are in use."""
+    made = plan(with_usage(few().inventory(), uses={"list": [Use("a/app", "1.0", "", "pod", True)]}), "1=1")
+    assert users_of(made) == {("a/app", "1.0"): "pod"}
+    assert users_of(made) is users_of(made)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    path = tmp_path / "conf.json"
+    path.write_text(json.dumps({"registry": {"url": URL}, "sql": {"none": "2=1", **dict.fromkeys("abcde", "1=1")}}))
+    return load_config(path)
+
+
+def test_journals_of_earlier_runs(config: Config) -> None:
+    """They are read line by line: none is held, nor several at once."""
+    lines = 5000
+    for number in range(3):
+        record = Record.open(config, sql_id=f"{number}", action="del")
+        tags = pd.DataFrame(columns=["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"])
+        record.save_plan(tags.astype({"tag_size": "Int64"}), pd.DataFrame(columns=["image_name", "manifest_hash"]))
+        deleting = {"event": "deleting", "image": "app", "digest": digest("one"), "media_type": "m" * 60}
+        record.journal(*[deleting] * lines, {"event": "unlinking"})
+        record.error("it failed")
+        record.finish()
+    held = sum(path.stat().st_size for path in config.reports.glob("*/journal.jsonl"))
+    assert held > 3 * MB
+    with traced() as peak:
+        assert list(runs(config)["manifests"]) == [1, 1, 1]
+        write_index(config.reports)
+        assert all(run.began_to_collect for run in map(PastRun, config.reports.iterdir()) if run.facts)
+    assert peak.bytes < 3 * MB
+    assert PastRun(record.folder).media_types == {digest("one"): "m" * 60}
+
+
+def test_parts_of_what_stays() -> None:
+    """They are found by their numbers, each once, without a row for each reference that there is."""
+    inventory = few().inventory()
+    staying = inventory.manifests[inventory.manifests["image_name"] == "a/app"]
+    found = parts(inventory, staying)
+    held = inventory.references.merge(staying[["image_name", "manifest_hash"]], on="manifest_hash")
+    assert list(found["blob_hash"]) == sorted(set(held["reference_hash"]))
+    assert set(found["image_name"]) == {"a/app"}
+
+
+def test_plans_of_many_conditions(config: Config) -> None:
+    """They are made one after the other, and none is kept."""
+    alive = []
+
+    class Told(dict[str, str]):
+        def values(self) -> Any:
+            for text in super().values():
+                gc.collect()
+                alive.append(sum(isinstance(one, Plan) for one in gc.get_objects()))
+                yield text
+
+    shown = previews.conditions(few().inventory(), config.model_copy(update={"sql": Told(config.sql)}))
+    assert list(shown.frame["selected"]) == [0, 3, 3, 3, 3, 3]
+    assert max(alive) <= alive[0] + 1
+
+
+def test_repositories_that_are_pushed_to() -> None:
+    """A sentence names some of them."""
+    flight = Flight([f"r{number}" for number in range(1000)], [])
+    assert str(flight) == "1000 uploads were in flight before the collection (r0, r1, r10, r100, r101 and 995 more)"
+
+
+def most_rows(work: Any, file: str, table: str) -> int:
+    """The most rows that any step gives by which an .sql file makes a table."""
+    (made,) = (one.partition(f" {table} as\n")[2] for one in sql_text(file).split(";") if f" {table} as\n" in one)
+    [[_, told]] = work.execute(f"explain (analyze, format json) {made}").fetchall()
+    steps, most = [*json.loads(told)["operator"]], 0
+    while steps:
+        step = steps.pop()
+        most = max(most, step["intermediate_rows"])
+        steps += step.get("children", [])
+    return most
+
+
+def test_what_is_mentioned_beside_links() -> None:
+    """What a repository links is found by what is mentioned there: not all of the one beside all of the other."""
+    small, number = Small(), 200
+    for one in range(number):
+        small.push("a", f"t{one}", days=9, **{f"l{one}": 5})
+        mention = {"manifest_hash": digest(f"at{one}"), "reference_hash": digest(f"l{one}")}
+        small.row("references", **mention, reference_kind="mention")
+        small.row("oddities", image_name="a", what="link", hash=digest(f"l{one}"))
+    inventory = small.inventory(collector=Collector(own=True))
+    setting = pa.table({"own": [True], "from_store": [True]})
+    with inventory.graph.open(blobs=inventory.blobs, descriptor=inventory.refers.descriptors, setting=setting) as work:
+        assert 3 * number <= most_rows(work, "inventory/held.sql", "held") < 10 * number
+
+
+def test_tags_on_one_index() -> None:
+    """They are not followed to its children one by one."""
+    small, number = Small(), 50
+    small.push("a", "multi", days=9)
+    small.columns["contents"]["kind"][0] = "index"
+    for one in range(number):
+        small.push("a", f"c{one}", days=9)
+        small.row("tags", image_name="a", tag_name=f"t{one}", tag_hash=digest("amulti"), pushed=NOW - 9 * DAY)
+        small.row(
+            "references",
+            manifest_hash=digest("amulti"),
+            reference_hash=digest(f"ac{one}"),
+            reference_kind="manifest",
+        )
+    inventory = small.inventory()
+    with inventory.graph.open() as work:
+        assert number < most_rows(work, "inventory/inventory.sql", "holder") < 10 * number
