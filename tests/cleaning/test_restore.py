@@ -51,6 +51,7 @@ def test_undo(new_scene: NewScene, tmp_path: Path, store: bool) -> None:
     pulled = [pull_all(scene.registry, name, tmp_path / f"before-{number}") for number, name in enumerate(names)]
     assert scene.clean(gc=False) == ""
     assert scene.store() != before
+    assert scene.store().repositories == before.repositories  # with the links of those that are empty
     frame = regdata.restore(scene.records()[0], config_of(scene))
     assert set(frame["outcome"]) == {"restored"}
     assert scene.store() == before

@@ -14,7 +14,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from regdata.demo.local import LocalRegistry
-from regdata.errors import ConfigError
+from regdata.errors import CleanupError, ConfigError
 from regdata.notebook import run
 from tests.support.helpers import store_bytes
 
@@ -74,6 +74,15 @@ def test_a_wrong_parameter(
     with pytest.raises(ConfigError, match=message):
         run.start(**given)
     assert not (tmp_path / "reports").exists()
+
+
+def test_what_collects_nothing_needs_no_command(registry: LocalRegistry, conf: Conf) -> None:
+    """A listing, and a run without collection, begin where gc-command can't be run; one that collects does not."""
+    path = str(conf(registry, **{"gc-command": ["no-such-program"]}))
+    for sql_id, action, gc in (("all", "none", True), ("none", "del", True), ("all", "del", False)):
+        run.start(sql_id=sql_id, action=action, conf=path, gc=gc)
+    with pytest.raises(CleanupError, match=r"'no-such-program' of .* is not a program"):
+        run.start(sql_id="all", action="del", conf=path)
 
 
 def answering(answer: str, asked: list[str]) -> Callable[[str], str]:

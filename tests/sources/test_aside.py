@@ -69,3 +69,15 @@ def test_as_first_versions_laid_it_out(aside: Aside) -> None:
     second.drop()
     assert first.undo() == [DIGEST]
     assert all((Path(aside.root) / path).exists() for path in PATHS)
+
+
+def test_a_link_to_data_that_is_gone(aside: Aside) -> None:
+    """What is undone puts back no link whose bytes nobody has: the registry would claim them."""
+    data, link = PATHS[:2]
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(link)
+    (Path(aside.root) / data).unlink()
+    assert batch.undo() == []
+    assert not aside.has_file(link)
+    assert not Path(batch.folder).exists()
