@@ -6,19 +6,25 @@ import gc
 import json
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from regdata.cleaning.deletion import Deletion
 from regdata.cleaning.order import Manifest, Tag
 from regdata.cleaning.outcome import Outcome
+from regdata.cleaning.review import states
 from regdata.cleaning.undo import runs
+from regdata.collecting import sweep
 from regdata.collecting.flight import Flight
 from regdata.config import Config, load_config
+from regdata.demo.samples import make_image, make_layer
 from regdata.inventory.graph import Collector
 from regdata.inventory.usage import with_usage
 from regdata.planning import previews
@@ -28,9 +34,15 @@ from regdata.planning.rules import parts
 from regdata.records.index import write_index
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
+from regdata.sources.aside import Aside
+from regdata.sources.paths import blob_path, layer_path, revision_path
+from regdata.sources.storage import Storage
+from regdata.sources.threads import AHEAD, each
+from regdata.sources.watch import Link, Watch
 from regdata.tables.workspace import sql_text
 from regdata.usage.inuse import Use
 from tests.support.small import DAY, NOW, Small, digest, few
+from tests.support.sweeping import Journal
 
 URL = "http://127.0.0.1:5000"
 MB = 1_000_000
@@ -86,7 +98,7 @@ def test_who_uses_what_is_found_out_once() -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     path = tmp_path / "conf.json"
-    path.write_text(json.dumps({"registry": {"url": URL}, "sql": {"none": "2=1", **dict.fromkeys("abcde", "1=1")}}))
+    path.write_text(json.dumps({"registry": {"url": URL}, "sql": {"none": "2=1", **dict.fromkeys("abc", "1=1")}}))
     return load_config(path)
 
 
@@ -111,6 +123,44 @@ def test_journals_of_earlier_runs(config: Config) -> None:
     assert PastRun(record.folder).media_types == {digest("one"): "m" * 60}
 
 
+def test_what_is_handed_to_threads() -> None:
+    """No more is handed over than can be done soon; what it comes to is in order, and what nobody wants is not done."""
+    asked = []
+
+    def items() -> Iterator[int]:
+        for number in range(10 * AHEAD):
+            asked.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        found = each(pool, lambda number: -number, items())
+        assert next(found) == 0
+        assert len(asked) == AHEAD
+        assert list(found) == [-number for number in range(1, 10 * AHEAD)]
+        with pytest.raises(ZeroDivisionError):
+            list(each(pool, lambda number: 1 // number, range(AHEAD)))
+
+
+def test_manifests_that_were_ever_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch keeps of each which digests it mentions, and little of what it read."""
+    monkeypatch.setattr("regdata.sources.watch.KEPT", 100)
+    root, number = tmp_path / "docker/registry/v2", 500
+    (root / "repositories/app/_layers").mkdir(parents=True)
+    layers = [make_layer(name, 10) for name in range(12)]
+    for created in range(number):
+        image = make_image(layers, created=created + 1)
+        (root / revision_path("app", image.digest)).parent.mkdir(parents=True)
+        data = root / blob_path(image.digest)
+        data.parent.mkdir(parents=True)
+        data.write_bytes(image.manifest)
+    storage = Storage(tmp_path)
+    with traced() as peak:
+        watch = Watch(storage, {}, NOW)
+    assert peak.bytes < number * 2000
+    (root / revision_path("app", image.digest)).write_text(image.digest)
+    assert watch.look((), [layers[0].digest], NOW).mentioned == {layers[0].digest}
+
+
 def test_parts_of_what_stays() -> None:
     """They are found by their numbers, each once, without a row for each reference that there is."""
     inventory = few().inventory()
@@ -133,7 +183,7 @@ def test_plans_of_many_conditions(config: Config) -> None:
                 yield text
 
     shown = previews.conditions(few().inventory(), config.model_copy(update={"sql": Told(config.sql)}))
-    assert list(shown.frame["selected"]) == [0, 3, 3, 3, 3, 3]
+    assert list(shown.frame["selected"]) == [0, 3, 3, 3]
     assert max(alive) <= alive[0] + 1
 
 
@@ -141,6 +191,24 @@ def test_repositories_that_are_pushed_to() -> None:
     """A sentence names some of them."""
     flight = Flight([f"r{number}" for number in range(1000)], [])
     assert str(flight) == "1000 uploads were in flight before the collection (r0, r1, r10, r100, r101 and 995 more)"
+
+
+@pytest.mark.parametrize(("wide", "batches"), [(sweep.WIDE, 3), (1, 1)])
+def test_looks_at_a_wide_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wide: int, batches: int) -> None:
+    """The more a look takes in, the fewer there are, each for more links."""
+    monkeypatch.setattr(sweep, "WIDE", wide)
+    root, layers = tmp_path / "docker/registry/v2", [make_layer(name, 10) for name in range(3)]
+    for layer in layers:
+        for path in (blob_path(layer.digest), layer_path("app", layer.digest)):
+            (root / path).parent.mkdir(parents=True)
+            (root / path).write_text(layer.digest)
+    aside, journal = Aside(Storage(tmp_path)), Journal()
+    aside.open("run")
+    watch = Watch(aside.storage, {}, aside.now())
+    items = [sweep.Item(one.digest, 10, (Link("app", one.digest, one.digest),)) for one in layers]
+    sweep.Sweep(aside, None, watch, journal, run="run", since=aside.now() + 10, size=2).run(items)
+    assert [event["event"] for event in journal.events].count("unlinking") == batches
+    assert [event["count"] for event in journal.events if event["event"] == "collected"] == [3 // batches] * batches
 
 
 def most_rows(work: Any, file: str, table: str) -> int:
@@ -186,3 +254,30 @@ def test_tags_on_one_index() -> None:
     inventory = small.inventory()
     with inventory.graph.open() as work:
         assert number < most_rows(work, "inventory/inventory.sql", "holder") < 10 * number
+
+
+def test_steps_are_written_down_together() -> None:
+    """A journal is on the disk before a step is taken, which takes long: not once for each tag or image of a batch."""
+    small, lines = Small(), []
+    for number in range(30):
+        small.push(f"a{number}", "keep", days=9, x=1)
+        small.row("tags", image_name=f"a{number}", tag_name="1", tag_hash=digest(f"a{number}keep"))
+        small.push(f"a{number}", "2", days=9, x=1)
+    inventory = small.inventory()
+    outcome = Outcome(plan(inventory, "tag_name <> 'keep'"))
+    now = states(inventory, outcome.images)
+    site: Any = SimpleNamespace(
+        batch=200,
+        from_store=True,
+        untag=lambda *tag: True,
+        registry=SimpleNamespace(workers=2, delete=lambda *manifest: True, keeps=lambda *manifest: False),
+        source=SimpleNamespace(state=now.get, glance=lambda *_: lambda going: True, manifests=lambda wanted: {}),
+    )
+    record: Any = SimpleNamespace(
+        journal=lambda *events: lines.append([event["event"] for event in events]),
+        save_manifest=lambda digest, data: None,
+    )
+    assert Deletion(outcome, site, record).run() == []
+    assert outcome.tag_rows()["outcome"].value_counts().to_dict() == {"deleted": 30, "untagged": 30}
+    steps = ["beginning", "taking", "taken", "untagging", "untagged", "deleting", "deleted"]
+    assert lines == [[step] * 30 for step in steps]

@@ -23,6 +23,7 @@ from regdata.records.reading import deletes
 from regdata.show.words import count
 from regdata.sources.names import means
 from regdata.sources.site import Site
+from regdata.sources.threads import each
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
@@ -146,7 +147,7 @@ def _check_deletes(site: Site, images: list[str]) -> set[str]:
     """That each image's manifests may be deleted, and that we have the right to; those of which tags alone may."""
     try:
         with ThreadPoolExecutor(site.registry.workers) as pool:
-            whole = zip(images, pool.map(site.registry.check_deletes, images), strict=True)
+            whole = zip(images, each(pool, site.registry.check_deletes, images), strict=True)
             return {image for image, manifests in whole if not manifests}
     except RegistryError as error:
         raise CleanupError(f"nothing was deleted: {error}") from None

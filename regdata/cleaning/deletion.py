@@ -58,8 +58,8 @@ class Deletion:
         images = batch.images
         self._look(images, pool)
         self._begin([image for image in images if image not in self._begun])
-        for image in images if self.outcome.plan.inventory.can_untag else ():
-            self._take_tags(image)
+        if self.outcome.plan.inventory.can_untag:
+            self._take_tags(images)
         self._untag([tag for tag in batch.tags if tag not in self.outcome.moved_tags], pool)
         for level in batch.levels:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
@@ -83,22 +83,23 @@ class Deletion:
         )
         self._begun.update(images)
 
-    def _take_tags(self, image: str) -> None:
-        """Takes away the tags that go with their manifests, all of an image at once: each DELETE of a manifest has the
+    def _take_tags(self, images: Iterable[str]) -> None:
+        """Takes away the tags that go with their manifests, all of some images at once: a DELETE of a manifest has the
         registry read every tag that its repository still has."""
-        tags = self.outcome.going_with_manifests(image)
-        lines = {tag: {"image": image, "tag": tag.name, "digest": digest} for tag, digest in tags.items()}
+        tags = {tag: on for image in images for tag, on in self.outcome.going_with_manifests(image).items()}
+        lines = {tag: {"image": tag.image, "tag": tag.name, "digest": digest} for tag, digest in tags.items()}
         if not tags:
             return
         self.record.journal(*({"event": "taking"} | line for line in lines.values()))
         for tag, digest in tags.items():
-            taken = self.site.untag(image, tag.name, digest, self.outcome.pushed.get(tag))
+            taken = self.site.untag(*tag, digest, self.outcome.pushed.get(tag))
             if taken is None:  # it goes with its manifest
                 break
             if taken:
                 self.outcome.taken.add(tag)
             else:
-                self._give_up(image, Members({Manifest(image, digest)} & self.outcome.left(image).manifests, {tag}))
+                with_it = {Manifest(tag.image, digest)} & self.outcome.left(tag.image).manifests
+                self._give_up(tag.image, Members(with_it, {tag}))
         if done := [{"event": "taken"} | line for tag, line in lines.items() if tag in self.outcome.taken]:
             self.record.journal(*done)
 
@@ -167,21 +168,26 @@ class Deletion:
         list(pool.map(self.record.save_manifest, [digest for _, digest in found], found.values()))
 
     def _untag(self, tags: list[Tag], pool: ThreadPoolExecutor) -> None:
+        if not tags:
+            return
         self._save([Manifest(tag.image, self.outcome.tags[tag][0]) for tag in tags], pool)
-        for tag in tags:
-            event = {"image": tag.image, "tag": tag.name}
-            on = {"digest": self.outcome.tags[tag][0]}
-            self.record.journal({"event": "untagging"} | event | on)
-            untagged = self.site.untag(*tag, on["digest"], self.outcome.pushed.get(tag))
-            if untagged:
-                self.outcome.untagged.add(tag)
-                self.record.journal({"event": "untagged"} | event | on)
-            elif untagged is False:
-                self._give_up(tag.image, Members(set(), {tag}))
-            else:
-                self.outcome.kept.add(tag)
-                reason = "the registry can't delete a tag alone"
-                self.record.journal({"event": "kept"} | event | {"reason": reason})
+        lines = {tag: {"image": tag.image, "tag": tag.name, "digest": self.outcome.tags[tag][0]} for tag in tags}
+        self.record.journal(*({"event": "untagging"} | line for line in lines.values()))
+        done: list[dict[str, str]] = []
+        try:
+            for tag, line in lines.items():
+                untagged = self.site.untag(*tag, line["digest"], self.outcome.pushed.get(tag))
+                if untagged:
+                    self.outcome.untagged.add(tag)
+                    done.append({"event": "untagged"} | line)
+                elif untagged is False:
+                    self._give_up(tag.image, Members(set(), {tag}))
+                else:
+                    self.outcome.kept.add(tag)
+                    reason = "the registry can't delete a tag alone"
+                    done.append({"event": "kept", "image": tag.image, "tag": tag.name, "reason": reason})
+        finally:
+            self.record.journal(*done)
 
 
 def _untold(done: int, total: int) -> None:

@@ -17,6 +17,7 @@ from regdata.inventory.usage import names, users, with_usage
 from regdata.planning.rules import goes, spared_again
 from regdata.sources.columns import Columns
 from regdata.sources.source import Glance, Going, Part, Source, Tags
+from regdata.sources.threads import each
 from regdata.usage import inuse
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def vanished(inventory: Inventory, site: Site) -> Members:
     manifests: set[Manifest] = set()
     tags: set[Tag] = set()
     with ThreadPoolExecutor(site.registry.workers) as pool:
-        found = pool.map(lambda image: site.vanished(image, *scanned[image]), scanned)
+        found = each(pool, lambda image: site.vanished(image, *scanned[image]), scanned)
         for image, (names, digests) in zip(scanned, found, strict=True):
             tags |= {Tag(image, name) for name in names}
             manifests |= {Manifest(image, digest) for digest in digests}

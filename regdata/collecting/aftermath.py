@@ -18,6 +18,7 @@ from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.source import Store
 from regdata.sources.storage import Storage
+from regdata.sources.threads import each
 
 # How often a cache that was made to forget a claim is asked whether it did, on connections of their own.
 REPLICAS = 8
@@ -79,7 +80,7 @@ def clear(
             _, claimed = _told(pool, site.presence() if claimed else _nobody, claimed)
             claims_still, _ = _told(pool, site.registry.blob_exists, cut)
             claimed += [one for one in claims_still if not site.store.is_linked(*one)]
-            list(pool.map(lambda blob: claims.forget(*blob), claimed))
+            list(each(pool, lambda blob: claims.forget(*blob), claimed))
             left, _ = _told(pool, claims.has, claimed + claimed[:1] * REPLICAS)
     except RegistryError as error:
         told = f"the registry does not answer after the collection{_broken_link(site, blobs)}: {error}"
@@ -99,7 +100,7 @@ def _broken_link(site: Site, blobs: Blobs) -> str:
 def _told(pool: Executor, ask: Callable[[str, str], bool], blobs: Iterable[tuple[str, str]]) -> tuple[Blobs, Blobs]:
     """Those of which it is said, and the others."""
     asked = list(blobs)
-    answers = list(zip(asked, pool.map(lambda blob: ask(*blob), asked), strict=True))
+    answers = list(zip(asked, each(pool, lambda blob: ask(*blob), asked), strict=True))
     return [blob for blob, answer in answers if answer], [blob for blob, answer in answers if not answer]
 
 
@@ -225,26 +226,28 @@ def remove_empty(site: Site, record: Record, *, before: int, among: Collection[s
     forget takes a link away. They are put back where something was pushed meanwhile."""
     before -= GRACE
     wanted = [one for one in site.empty_repositories(before=before) if among is None or one in among]
+    removed: list[str] = []
+    if not wanted:
+        return removed
+    record.journal(*({"event": "removing repository", "image": one} for one in wanted))
     try:
-        closed = {one: links for one in wanted if (links := _closed(site, record, one, before)) is not None}
+        closed = {one: links for one in wanted if (links := _closed(site, one, before)) is not None}
         pairs = [(one, digest) for one, links in closed.items() for digest in links]
         if pairs and not _forgets(site, pairs):  # else nobody can find a layer there that he has not brought
-            return []
+            return removed
         time.sleep(WAIT if pairs else 0)  # what is inside the registry gets through, and is seen
-        removed = []
         for repository in closed:
             if site.store.remove_repository(repository, before=before):
-                record.journal({"event": "removed repository", "image": repository})
                 removed.append(repository)
         return removed
-    finally:  # what was not removed is open again
-        if wanted:
-            site.store.settle(last=False)
+    finally:
+        site.store.settle(last=False)  # what was not removed is open again
+        if removed:
+            record.journal(*({"event": "removed repository", "image": one} for one in removed))
 
 
-def _closed(site: Site, record: Record, repository: str, before: int) -> list[str] | None:
+def _closed(site: Site, repository: str, before: int) -> list[str] | None:
     """The links that a repository had when it was closed; None where something came into it."""
-    record.journal({"event": "removing repository", "image": repository})
     links = [*site.store.links(repository)]
     return links if site.store.close_repository(repository, before=before) else None
 
@@ -253,5 +256,5 @@ def _forgets(site: Site, links: Blobs) -> bool:
     """Whether the registry's cache, and each of several, forgets these links, which were taken out of its reach."""
     claims = Claims(site.registry)
     with ThreadPoolExecutor(site.registry.workers) as pool:
-        list(pool.map(lambda link: claims.forget(*link), links))
-        return not any(pool.map(lambda link: claims.has(*link), links + links[:1] * REPLICAS))
+        list(each(pool, lambda link: claims.forget(*link), links))
+        return not any(each(pool, lambda link: claims.has(*link), links + links[:1] * REPLICAS))

@@ -24,6 +24,7 @@ from regdata.sources.claims import Claims
 from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.names import means
 from regdata.sources.paths import blob_path
+from regdata.sources.threads import each
 from regdata.sources.watch import Link, Watch
 
 # Seconds in which a request that is inside the registry gets through. Batches wait at the same time, so that a whole
@@ -38,6 +39,8 @@ LOOK = 4
 # back as soon as these are through.
 BATCH = 500
 AT_ONCE = 12
+# Of so many folders and uploads that a look takes in batches are twice as large, and so on: each has several looks.
+WIDE = 10_000
 # How often a cache is made to forget the same claim.
 ROUNDS = 3
 # How often it is asked whether it does on every connection.
@@ -150,7 +153,10 @@ class Sweep:
     def run(self, items: Iterable[Item]) -> Swept:
         """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
         self.swept, self._decided = Swept(), []
-        todo = list(_batches(items, self.size))
+        # About as many links are away at a time, in fewer and larger batches.
+        times = 1 + self.watch.breadth(self.aside.now()) // WIDE
+        self._at_once = max(AT_ONCE // times, 2)
+        todo = list(_batches(items, self.size * times))
         todo.reverse()
         try:
             with ThreadPoolExecutor(self.claims.registry.workers if self.claims else 1) as self._pool:
@@ -181,7 +187,7 @@ class Sweep:
             left = min((group.due for group in self._active), default=time.monotonic()) - time.monotonic()
             if self._active and left <= 0:
                 self._advance(min(self._active, key=lambda group: group.due))
-            elif todo and len(self._active) < AT_ONCE:
+            elif todo and len(self._active) < self._at_once:
                 self._begin(todo.pop())
             else:
                 time.sleep(left)
@@ -354,9 +360,10 @@ class Sweep:
 
     def _tidy(self) -> None:
         """Removes the folders that are empty now: at the end, since a folder of links that changes is listed again."""
-        links = [link.path for item in self._decided for link in item.links]
-        data = [blob_path(item.digest) for item in self._decided if item.frees]
-        list(self._pool.map(self.aside.remove_empty, map(dirname, [*links, *data])))
+        links = (link.path for item in self._decided for link in item.links)
+        data = (blob_path(item.digest) for item in self._decided if item.frees)
+        for _ in each(self._pool, self.aside.remove_empty, map(dirname, chain(links, data))):
+            pass
 
     def _journal(self, event: str, group: _Group, **more: Any) -> None:
         self.record.journal({"event": event, "batch": group.aside.number} | more)

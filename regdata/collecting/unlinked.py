@@ -18,6 +18,7 @@ from regdata.sources.files import told
 from regdata.sources.names import means
 from regdata.sources.paths import layer_path
 from regdata.sources.storage import Storage
+from regdata.sources.threads import each
 from regdata.sources.watch import Link
 
 # Requests that a run makes for links that are not there, but may have been: a few seconds.
@@ -43,7 +44,7 @@ def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str
     with told(folder):
         try:
             with ThreadPoolExecutor(claims.registry.workers) as pool:
-                return {one for one, answer in zip(digests, pool.map(is_known, digests), strict=True) if answer}
+                return {one for one, answer in zip(digests, each(pool, is_known, digests), strict=True) if answer}
         except AccessError:
             return set(digests)
         finally:

@@ -28,6 +28,7 @@ from regdata.sources.manifest import is_digest, printable
 from regdata.sources.paths import blob_path
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
+from regdata.sources.threads import each
 
 # Of a descriptor, what is looked at here.
 _DESCRIPTOR: Fields = {"digest": text, "urls": array(text)}
@@ -123,7 +124,7 @@ def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str
         return
     claims = Claims(site.registry)
     with ThreadPoolExecutor(site.registry.workers) as pool:
-        answers = list(pool.map(lambda pair: claims.has(*pair), asked))
+        answers = list(each(pool, lambda pair: claims.has(*pair), asked))
     exists = storage.files.exists
     for (image, name), claimed in zip(asked, answers, strict=True):
         paths = (f"{storage.base}/{path_of('layer', image, name)}", f"{storage.root}/{blob_path(name)}")
@@ -170,7 +171,7 @@ def _altered(storage: Storage, files: Listing, progress: Progress | None) -> Ite
     blobs = [(name, size) for kind, _, name, size in _rows(files) if kind == "blob"]
     total, done = sum(size for _, size in blobs), 0
     with ThreadPoolExecutor(processes.cores()) as pool:  # hashing holds no lock
-        for (name, size), sound in zip(blobs, pool.map(lambda blob: is_sound(storage, blob[0]), blobs), strict=True):
+        for (name, size), sound in zip(blobs, each(pool, lambda blob: is_sound(storage, blob[0]), blobs), strict=True):
             if sound is False:
                 yield "blob", None, name
             done += size

@@ -26,6 +26,7 @@ from regdata.sources.manifest import (
 )
 from regdata.sources.registry import ACCEPT, Registry
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged
+from regdata.sources.threads import each
 
 # A config is a few KB; the range keeps a layer that calls itself a config out of the memory.
 _CONFIG_RANGE = {"Range": f"bytes=0-{4 * 1024 * 1024 - 1}"}
@@ -108,7 +109,7 @@ class Api:
         """
         tags = self.registry.every_tag(repository)
         with ThreadPoolExecutor(self.registry.workers) as pool:
-            return dict(zip(tags, pool.map(partial(self._digest_now, repository), tags), strict=True)), None
+            return dict(zip(tags, each(pool, partial(self._digest_now, repository), tags), strict=True)), None
 
     def _digest_now(self, repository: str, tag: str) -> str | None:
         """None where the registry can't tell; who does not let us look, or puts us off for good, is an error."""
@@ -138,7 +139,7 @@ class Api:
         found = {pair: cached[pair[1]] for pair in wanted if pair[1] in cached}
         rest = [pair for pair in wanted if pair not in found]
         with ThreadPoolExecutor(self.registry.workers) as pool:
-            answers = pool.map(lambda pair: self.registry.manifest(*pair), rest)
+            answers = each(pool, lambda pair: self.registry.manifest(*pair), rest)
             found.update((pair, answer.data) for pair, answer in zip(rest, answers, strict=True) if answer)
         return found
 
@@ -202,7 +203,7 @@ class _Reading:
             for other in contents[digest].named
             if not other.startswith("sha256:")
         )
-        targets = self.pool.map(lambda pair: self.registry.stored_as(*pair), named)
+        targets = each(self.pool, lambda pair: self.registry.stored_as(*pair), named)
         return {pair: target for pair, target in zip(named, targets, strict=True) if target}
 
     def _same(

@@ -17,6 +17,7 @@ from regdata.sources.bounds import LATE, LIST, is_endless
 from regdata.sources.manifest import is_digest
 from regdata.sources.names import hides, is_repository, is_tag, means
 from regdata.sources.pace import TOO_MUCH
+from regdata.sources.threads import each
 from regdata.sources.transport import Reach, Transport
 
 _GRAMMAR = {"repositories": is_repository, "tags": is_tag}
@@ -93,7 +94,7 @@ class Lists:
         if len(tags) < ONE_PAGE and any(hides(*pair) for pair in pairwise(tags)):
             self._lists_all = True
         with ThreadPoolExecutor(self._reach.at_once) as pool:
-            found = list(pool.map(lambda tag: self._behind(repository, tag, tags), tags))
+            found = list(each(pool, lambda tag: self._behind(repository, tag, tags), tags))
         self._hiding[repository] |= {tag for tag, hidden in zip(tags, found, strict=True) if hidden}
         return sorted({*tags, *chain.from_iterable(found)})
 

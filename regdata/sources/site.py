@@ -30,6 +30,7 @@ from regdata.sources.registrylock import lock_registry
 from regdata.sources.room import told_if_full
 from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
 from regdata.sources.storage import Storage
+from regdata.sources.threads import each
 from regdata.sources.upstream import say_if_cache
 
 if TYPE_CHECKING:
@@ -217,10 +218,10 @@ class ApiSite(Site):
     def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
         names, held = sorted({name for name, _ in tags}), list(manifests)
         with ThreadPoolExecutor(self.registry.workers) as pool:
-            listed = dict(zip(names, pool.map(lambda name: set(self.registry.tags(name)), names), strict=True))
+            listed = dict(zip(names, each(pool, lambda name: set(self.registry.tags(name)), names), strict=True))
             there = [(name, tag) for name, tag in tags if tag in listed[name]]
-            digests = zip(there, pool.map(lambda pair: self.registry.digest(*pair), there), strict=True)
-            found = zip(held, pool.map(lambda pair: self.registry.digest(*pair), held), strict=True)
+            digests = zip(there, each(pool, lambda pair: self.registry.digest(*pair), there), strict=True)
+            found = zip(held, each(pool, lambda pair: self.registry.digest(*pair), held), strict=True)
             return [pair for pair, digest in digests if digest == tags[pair]] + [pair for pair, there in found if there]
 
     def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
@@ -230,7 +231,7 @@ class ApiSite(Site):
     def _missing(self, sign: str, ask: Callable[[str, str], object], pairs: Pairs) -> list[str]:
         asked = list(pairs)
         with ThreadPoolExecutor(self.registry.workers) as pool:
-            answers = pool.map(lambda pair: ask(*pair), asked)
+            answers = each(pool, lambda pair: ask(*pair), asked)
             return [sign.join(pair) for pair, answer in zip(asked, answers, strict=True) if not answer]
 
     def presence(self) -> Callable[[str, str], bool]:

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 from regdata.sources.dates import is_before
@@ -27,6 +28,8 @@ _TICK = 2
 # What a killed registry leaves half-written (3.x: link.<uuid>.tmp), and an upload that nothing is added to, is nobody's
 # after an hour.
 _ABANDONED = 3600
+# Documents that are not read again: many name the same base or child, and all that were ever deleted are read.
+KEPT = 20_000
 
 
 class Link(NamedTuple):
@@ -78,11 +81,11 @@ class _Bare(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """The digests in a document; parts: those of them that are an image's config and layers, which nobody reads for
-    what they mention."""
+    """The digests in a document; parts: those that are an image's config and layers, which nobody reads for what they
+    mention; others: the rest."""
 
-    digests: set[str]
-    parts: set[str]
+    others: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 class Watch:
@@ -100,7 +103,7 @@ class Watch:
         self._looked: dict[str, tuple[int, int]] = {}  # a folder's date, and when it was looked at
         self._listed: dict[str, list[str]] = {}
         self._bare: dict[str, set[str]] = defaultdict(set)
-        self._naming: dict[str, set[_Bare]] = defaultdict(set)  # by what they mention
+        self._naming: dict[str, list[_Bare]] = defaultdict(list)  # by what they mention
         self._unread: set[_Bare] = set()
         self._read: dict[str, _Said] = {}
         self._linked: set[str] = set()
@@ -122,9 +125,10 @@ class Watch:
             for name in self._repositories("", now):
                 self._linked |= self._new_links(name, now)
                 self._find_bare(name, now)
-            for bare in self._unread.union(*(self._naming.get(name, ()) for name in names)):
-                if self._is_written(revision_path(bare.repository, bare.digest), now):
-                    self._mentioned |= self._mentions(bare)[0]
+            is_there = cache(lambda bare: self._is_written(revision_path(bare.repository, bare.digest), now))
+            self._mentioned |= {name for name in names if any(map(is_there, self._naming.get(name, ())))}
+            for bare in filter(is_there, self._unread):
+                self._mentioned |= self._mentions(bare)[0]
         return Seen(frozenset(linked | (self.wanted & self._linked)), frozenset(self._mentioned))
 
     def is_linked(self, link: Link, now: int) -> bool:
@@ -141,6 +145,11 @@ class Watch:
                     if data and not is_before(data.mtime, now - _ABANDONED):
                         sizes[name, id_] = data.size
         return sizes
+
+    def breadth(self, now: int) -> int:
+        """How many folders and uploads a look takes in."""
+        self.uploads(now)
+        return len(self._looked) + len(self._unread) + sum(map(len, self._listed.values()))
 
     def date(self, link: Link) -> int:
         """When a link was written; 0 where it is not there."""
@@ -180,11 +189,12 @@ class Watch:
         for algorithm in self._names(revisions_path(name), now):
             for digest in {*self._news(revisions_path(name), algorithm, now)} - known - bare:
                 bare.add(digest)
-                mentioned, whole = self._mentions(_Bare(name, digest))
-                for one in mentioned:
-                    self._naming[one].add(_Bare(name, digest))
+                one = _Bare(name, digest)
+                mentioned, whole = self._mentions(one)
+                for other in mentioned:
+                    self._naming[other].append(one)
                 if not whole:
-                    self._unread.add(_Bare(name, digest))
+                    self._unread.add(one)
 
     def _mentions(self, bare: _Bare) -> tuple[set[str], bool]:
         """A manifest needs what it mentions, and what that mentions: children may be pushed as blobs. The other:
@@ -196,8 +206,8 @@ class Watch:
                 read.add(one)
                 said = self._said(self._stored(bare.repository, one))
                 whole = whole and said is not None
-                found |= said.parts if said else set()
-                todo += said.digests - said.parts if said else ()
+                found.update(said.parts if said else ())
+                todo += said.others if said else ()
         return read | found, whole
 
     def _stored(self, repository: str, digest: str) -> str:
@@ -212,7 +222,10 @@ class Watch:
             data = document(self.files, f"{self.root}/{blob_path(digest)}")
             if data is None:
                 return None
-            self._read[digest] = _Said(digests_in(data), _parts(digest, data))
+            if len(self._read) >= KEPT:
+                self._read.clear()
+            parts = _parts(digest, data)
+            self._read[digest] = _Said(tuple(digests_in(data) - parts), tuple(parts))
         return self._read[digest]
 
     def _is_written(self, path: str, now: int) -> bool:
