@@ -102,6 +102,17 @@ def test_a_tag_that_was_taken() -> None:
     assert found.going_with_manifests("app") == {Tag("app", "3"): manifest("app", "3").digest}
 
 
+def test_what_was_put_back() -> None:
+    """A manifest that was put back has moved; so have its tags that are there, and the others are gone."""
+    found = outcome()
+    found.taken.add(Tag("app", "2"))
+    found.deleted |= {manifest("app", tag) for tag in "12"}
+    for tag in "12":
+        found.revive(manifest("app", tag), {("app", "1")})
+    assert (words(found)["app:1"], words(found)["@app:1"]) == ("moved", "moved")
+    assert (words(found)["app:2"], words(found)["@app:2"]) == ("untagged", "moved")
+
+
 def test_what_should_be_gone() -> None:
     """Tags with the digests that they were on, however they went, and those manifests that no tag was on."""
     small = Small()
