@@ -7,26 +7,33 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.records.reading import read_events
 from regdata.sources.storage import Storage
+from tests.cleaning.test_changes import at
 from tests.support.helpers import store_tags
 
 Conf = Callable[..., Path]
 IMAGES = [make_image([make_layer(("linear", number), 100)], created=number + 1) for number in range(12)]
 
 
-def test_tags_go_first(registry: LocalRegistry, conf: Conf) -> None:
-    """With batches of two, all tags of an image are gone before the first of its manifests, and can be restored."""
+def test_tags_go_first(registry: LocalRegistry, conf: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batches of two, all tags of an image are gone before the first of its manifests, and can be restored: they
+    are written down before."""
     for number, image in enumerate(IMAGES):
         push(registry.url, "app", f"v{number}", image)
     config = load_config(conf(registry))
     before = store_tags(registry.base_path)
     plan = regdata.plan(regdata.scan(config), "tag_name <> 'v0'")
+    there: list[set[str]] = []
+    at(monkeypatch, "taking", lambda: there.append(store_tags(registry.base_path)))
     result = regdata.apply(plan, config, gc=False, batch=2)
+    assert there == [before]
     assert result.errors == []
     assert set(result.tags["outcome"]) == set(result.manifests["outcome"]) == {"deleted"}
     (folder,) = [path.parent for path in config.reports.glob("*/record.json")]

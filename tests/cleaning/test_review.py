@@ -113,6 +113,16 @@ def test_a_tag_pushed_again(known: bool, late: int) -> None:
     assert names(agreed(Outcome(regdata.plan(then.inventory(), "1=1")), now)) == {"3.0"}
 
 
+def test_a_tag_that_moved_onto_it() -> None:
+    """A digest stays onto which another tag was moved, though no tag and no manifest came or went."""
+    now = store(*ALL)
+    tags = now.columns["tags"]
+    tags["tag_hash"][tags["tag_name"].index("3.0")] = digest(f"{IMAGE}2.0")
+    outcome = Outcome(regdata.plan(store(*ALL).inventory(), "tag_name = '2.0'"))
+    assert names(agreed(outcome, store(*ALL))) == {"2.0"}
+    assert agreed(outcome, now) == Members(set(), set())
+
+
 @pytest.mark.parametrize("late", [0, 60])
 def test_an_orphan_pushed_again(late: int) -> None:
     """An orphan that was pushed again stays: an index that lists it may be on its way."""
