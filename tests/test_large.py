@@ -21,7 +21,7 @@ from regdata.cleaning.order import Manifest, Tag
 from regdata.cleaning.outcome import Outcome
 from regdata.cleaning.review import states
 from regdata.cleaning.undo import runs
-from regdata.collecting import sweep
+from regdata.collecting import sweep, trash
 from regdata.collecting.flight import Flight
 from regdata.config import Config, load_config
 from regdata.demo.samples import make_image, make_layer
@@ -35,6 +35,7 @@ from regdata.records.index import write_index
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
+from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
 from regdata.sources.threads import AHEAD, each
@@ -281,3 +282,28 @@ def test_steps_are_written_down_together() -> None:
     assert outcome.tag_rows()["outcome"].value_counts().to_dict() == {"deleted": 30, "untagged": 30}
     steps = ["beginning", "taking", "taken", "untagging", "untagged", "deleting", "deleted"]
     assert lines == [[step] * 30 for step in steps]
+
+
+def test_what_is_set_aside_is_gone_through_once(tmp_path: Path) -> None:
+    """Where nothing of it has come anew, that is seen by one listing of each batch, whatever lies in it."""
+    listed = []
+
+    class Listed(LocalFiles):
+        def names(self, folder: str) -> list[str]:
+            listed.append(folder)
+            return super().names(folder)
+
+    layer = make_layer("aside", 10)
+    data = tmp_path / "docker/registry/v2" / blob_path(layer.digest)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(layer.data)
+    aside = Aside(Storage(tmp_path, Listed()))
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(blob_path(layer.digest))
+    batch.keep()
+    assert trash.drop_copies(aside) == {}
+    assert listed.count(batch.folder) == 1
+    data.write_bytes(layer.data)
+    assert trash.drop_copies(aside) == {layer.digest: len(layer.data)}
+    assert aside.batches() == []

@@ -44,14 +44,15 @@ def drop_copies(aside: Aside) -> dict[str, int]:
     an image that needs them may be brought back."""
     freed: Counter[str] = Counter()
     for batch in kept(aside):
-        data, sizes = batch.data(), batch.sizes()
-        again = [digest for digest in data if aside.has(digest)]
-        links = batch.links() if again else {}
-        for path in [data[digest] for digest in again] + [one for digest in again for one in links.get(digest, [])]:
-            if aside.has_file(path):
-                batch.discard(path)
-        freed.update({digest: sizes[digest] for digest in again})
-        if not batch.data() and not batch.links():
+        data = batch.data()
+        if again := [digest for digest in data if aside.has(digest)]:
+            sizes, links = batch.sizes(), batch.links()
+            for path in [data[digest] for digest in again] + [one for digest in again for one in links.get(digest, [])]:
+                if aside.has_file(path):
+                    batch.discard(path)
+            freed.update({digest: sizes[digest] for digest in again})
+            data = batch.data()
+        if not data and not batch.links():
             batch.drop()
     return freed
 
