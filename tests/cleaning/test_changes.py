@@ -88,6 +88,7 @@ def test_one_was_pushed_again(registry: LocalRegistry, config: Config, batch: in
         # What its tag has left is an orphan by now; over the API it is not known to be an old one.
         "manifests": {"deleted": TAGS} if plan.inventory.from_store else {"deleted": TAGS - 1, "moved": 1},
     }
+    assert (result.bytes_expected < result.bytes_predicted) == (not plan.inventory.from_store)
     facts = record(config)
     assert (facts["tags_deleted"], facts["tags_kept"], facts["tags_moved"]) == (TAGS - 1, 1, 1)
     moved = [event["name"] for event in journal(config) if event["event"] == "moved" and ":" not in event["name"]]
@@ -290,17 +291,29 @@ def test_pushed_again_after_its_signature_went(
     assert set(outcome[list(attached)]) == {"moved"}
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 def test_all_of_it_was_pushed_again(
-    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
-    """Where all that was deleted is there again, by its date, it was pushed again: that is no error."""
+    """Where all that was deleted is there again, by its date, it was pushed again: that is no error, be it that it was
+    there before its deletion was answered."""
     push(registry.url, "app", "0", IMAGES[0])
     push(registry.url, "other", "kept", NEW)
     age(registry.base_path, 3 * 3600)
-    config = load_config(conf(registry))
-    plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
-    at(monkeypatch, "deleted", lambda: push(registry.url, "app", "0", IMAGES[0]))
-    result = regdata.apply(plan, config)
+
+    def again(body: bytes = b"") -> bytes:
+        push(registry.url, "app", "0", IMAGES[0])
+        return body
+
+    with faults_before(registry.url) as proxy:
+        where = {"url": proxy.url, "base_path": str(registry.base_path)}
+        config = load_config(conf(registry, registry=where))
+        plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
+        if at_once:
+            proxy.on("DELETE", IMAGES[0].digest, Fault(carried_out=True, body=again), times=1)
+        else:
+            at(monkeypatch, "deleted", again)
+        result = regdata.apply(plan, config)
     assert result.errors == []
     assert any("they have been pushed again" in note for note in result.notes)
     assert store_tags(registry.base_path) == {"app:0", "other:kept"}

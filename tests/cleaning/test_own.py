@@ -223,6 +223,7 @@ def test_killed_while_it_removes_tags(scene: Scene) -> None:
     assert scene.clean(before_apply=lambda: take("stable")) == ""
     assert broken(scene.base_path) == []
     assert {("prod/app", tag, image.digest) for tag, image in tags.items()} <= scene.store().tags
+    assert ("prod/app", "2.0", SHARED.digest) not in scene.store().tags  # nothing has changed for it
 
 
 def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene) -> None:

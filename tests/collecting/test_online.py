@@ -248,7 +248,8 @@ def test_needed_again_by_another_name(registry: LocalRegistry) -> None:
 
 
 def test_pushed_again_while_set_aside(registry: LocalRegistry) -> None:
-    """Of a blob that was brought anew no copy is kept: that frees bytes. Other repositories' links to it are."""
+    """Of a blob that was brought anew no copy is kept: that frees bytes. Other repositories' links to it are,
+    and come back where they are needed."""
     kept = run(registry, keeps_days=7).set_aside
     push(registry.url, "a", "again", GONE)
     collected = run(registry, "later", keeps_days=7)
@@ -259,6 +260,8 @@ def test_pushed_again_while_set_aside(registry: LocalRegistry) -> None:
         f"repositories/b/c/_layers/sha256/{blob.digest[7:]}/link" for blob in OWN
     }
     assert pulls(registry.url, "a", "again", GONE)
+    assert trash.bring_back(Aside(Storage(registry.base_path)), set(kept)) == set()
+    assert all(link_path(registry, "b/c", digest).exists() for digest in kept)
 
 
 def test_owner_and_mode(registry: LocalRegistry) -> None:

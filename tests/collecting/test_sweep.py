@@ -165,6 +165,16 @@ def test_a_manifest_that_lands_late(registry: LocalRegistry) -> None:
     assert pulls(registry.url, "a", GONE.digest, GONE)
 
 
+def test_uploaded_right_before_it_is_asked_for(registry: LocalRegistry) -> None:
+    """A layer that is uploaded again when its link was just taken keeps its new link: it is not made forgotten."""
+    with faults_before(registry.url) as proxy:
+        again = Fault(carried_out=True, before=lambda: upload(registry.url, "a", OWN[0]))
+        proxy.on("HEAD", f"/v2/a/blobs/{OWN[0].digest}", again, times=1)
+        assert sweep(registry, url=proxy.url).spared == {OWN[0].digest: "pushed"}
+    assert link_path(registry, "a", OWN[0].digest).exists()
+    assert has(registry.url, "a", OWN[0])
+
+
 def test_an_upload_that_does_not_end(registry: LocalRegistry) -> None:
     """A blob is spared while an upload that may be it, by its size, is open."""
     upload(registry.url, "new/one", OWN[0], all_of_it=False)

@@ -61,6 +61,18 @@ def test_children_pushed_as_blobs_are_read(registry: LocalRegistry) -> None:
     assert (inner.digest, layer.digest) in {(digest, reference.hash) for digest, reference in columns.references()}
 
 
+def test_what_an_unknown_type_names(registry: LocalRegistry) -> None:
+    """What a manifest of unknown type names anywhere is read if it is a manifest among the blobs."""
+    inner = make_image([make_layer("in", 1000)])
+    odd = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.example+json", "parts": [inner.descriptor()]})
+    digest = push_blob(registry.url, "odd", odd.encode())
+    push_blob(registry.url, "odd", inner.manifest)
+    link = registry.base_path / "docker/registry/v2/repositories/odd/_manifests/revisions/sha256" / digest[7:] / "link"
+    link.parent.mkdir(parents=True)
+    link.write_text(digest)
+    assert ("odd", "blob", inner.digest, None) in rows(read(registry.base_path), "oddities")
+
+
 def test_a_tag_on_a_manifest_among_the_blobs_is_sound(registry: LocalRegistry) -> None:
     """What very old registries linked into _layers alone is served, and is a manifest of the repository."""
     image = make_image([make_layer("old", 1000)])
