@@ -40,7 +40,9 @@ LOOK = 4
 BATCH = 500
 AT_ONCE = 12
 # Of so many folders and uploads that a look takes in batches are twice as large, and so on: each has several looks.
+# They grow as long as no more links are away at a time, and so for no longer.
 WIDE = 10_000
+FEWEST = 2
 # How often a cache is made to forget the same claim.
 ROUNDS = 3
 # How often it is asked whether it does on every connection.
@@ -153,9 +155,8 @@ class Sweep:
     def run(self, items: Iterable[Item]) -> Swept:
         """Takes the items through all steps. Whatever ends this early, what is undecided is put back first."""
         self.swept, self._decided = Swept(), []
-        # About as many links are away at a time, in fewer and larger batches.
-        times = 1 + self.watch.breadth(self.aside.now()) // WIDE
-        self._at_once = max(AT_ONCE // times, 2)
+        times = min(1 + self.watch.breadth(self.aside.now()) // WIDE, AT_ONCE // FEWEST)
+        self._at_once = AT_ONCE // times
         todo = list(_batches(items, self.size * times))
         todo.reverse()
         try:
