@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +38,7 @@ from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
 from regdata.sources.files import LocalFiles
+from regdata.sources.names import means
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
 from regdata.sources.threads import AHEAD, each
@@ -307,3 +310,16 @@ def test_what_is_set_aside_is_gone_through_once(tmp_path: Path) -> None:
     data.write_bytes(layer.data)
     assert trash.drop_copies(aside) == {layer.digest: len(layer.data)}
     assert aside.batches() == []
+
+
+def test_many_names_of_repositories() -> None:
+    """Names and patterns are one pattern together, which means what each of them means by itself."""
+    chance = random.Random(7)
+
+    def text(letters: str, most: int) -> str:
+        return "".join(chance.choice(letters) for _ in range(chance.randint(0, most)))
+
+    for _ in range(2000):
+        names, repository = [text("ab/*?[]!-.", 5) for _ in range(chance.randint(0, 4))], text("ab/.-", 4) + "a"
+        assert means(names, repository) == any(fnmatchcase(repository, name) for name in names), (names, repository)
+    assert means(None, "a")

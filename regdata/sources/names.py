@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -16,7 +17,13 @@ def is_repository(name: object) -> bool:
 
 def means(names: Iterable[str] | None, repository: str) -> bool:
     """Whether registry.repositories, names and patterns in which * crosses /, means a repository; None means all."""
-    return names is None or any(fnmatchcase(repository, name) for name in names)
+    return names is None or _pattern(tuple(names)).fullmatch(repository) is not None
+
+
+@lru_cache(maxsize=64)
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    """One for all, which is asked for each repository, some times in a run: both may be many."""
+    return re.compile("|".join(map(translate, names)))
 
 
 def hides(tag: str, other: str) -> bool:
