@@ -19,7 +19,7 @@ from regdata.notebook import run
 from regdata.planning.plan import plan
 from regdata.records.reading import PastRun
 from regdata.records.summary import box
-from tests.support.fakes import FakeRegistry, serve
+from tests.support.fakes import FakeRegistry, error_reply, serve
 from tests.support.small import digest, indexed
 
 IMAGES = [make_image([make_layer(("kinds", number), 90)], oci=True) for number in range(3)]
@@ -121,6 +121,20 @@ def test_pushed_again(job: Job, again: str) -> None:
     assert (len(facts["errors"]), facts["manifests_deleted"]) == ((0, 2) if again == "0" else (1, 0))
     assert (facts["tags_deleted"], facts["tags_kept"]) == ((2, 1) if again == "0" else (0, 1))
     assert ("they have been pushed again" in " ".join(facts["notes"])) == (again == "0")
+
+
+def test_one_that_refuses(job: Job) -> None:
+    """After the first deletion that is refused no other is begun, though they were to go together."""
+    fake = FakeRegistry()
+    mine = job(fake)
+    images = [make_image([make_layer("kinds", 90)], created=number) for number in range(60)]
+    for number, image in enumerate(images):
+        fake.push("app", f"1{number}", image)
+        fake.on(f"DELETE /v2/app/manifests/{image.digest}", error_reply(403), forever=True)
+    with pytest.raises(CleanupError, match="HTTP 403"):
+        done(mine)
+    refused = [line for line in fake.seen for image in images if line.startswith("DELETE") and image.digest in line]
+    assert 0 < len(refused) < len(images)
 
 
 def test_digests_only(job: Job) -> None:

@@ -39,11 +39,12 @@ def store(*tags: str) -> Small:
 
 
 class Now:
-    """A source with what is left of an image; ``asked``: what was glanced at."""
+    """A source with what is left of an image; ``asked``: what was glanced at; ``known``: what it was told to read."""
 
     def __init__(self, left: Small) -> None:
         self.left = left
         self.asked: list[Going] = []
+        self.known: set[tuple[str, str]] = set()
 
     def state(self, repository: str) -> tuple[dict[str, Any], frozenset[str]]:
         tags = self.left.columns["tags"]
@@ -58,6 +59,7 @@ class Now:
         return asked
 
     def read(self, part: Part) -> Columns:
+        self.known = {*part.known}
         return numbered(self.left.columns)
 
 
@@ -133,6 +135,13 @@ def test_an_orphan_pushed_again(late: int) -> None:
     outcome = Outcome(regdata.plan(then.inventory(), "1=1"))
     assert names(agreed(outcome, same)) == {"2.0", "None"}
     assert names(agreed(outcome, now)) == {"2.0"}
+
+
+def test_what_no_tag_leads_to_any_more() -> None:
+    """A source that shows only what tags lead to is told what else to look for: all that is to go."""
+    now = Now(store("2.0", "3.0"))
+    Review(Outcome(regdata.plan(store(*ALL).inventory(), "1=1")), now).still_goes(IMAGE)  # type: ignore[arg-type]
+    assert now.known == {(IMAGE, digest(f"{IMAGE}{tag}")) for tag in ALL}
 
 
 def test_an_index_by_digest_alone() -> None:
