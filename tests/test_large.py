@@ -323,3 +323,28 @@ def test_many_names_of_repositories() -> None:
         names, repository = [text("ab/*?[]!-.", 5) for _ in range(chance.randint(0, 4))], text("ab/.-", 4) + "a"
         assert means(names, repository) == any(fnmatchcase(repository, name) for name in names), (names, repository)
     assert means(None, "a")
+
+
+def test_blobs_that_nobody_links(tmp_path: Path) -> None:
+    """A name of a repository that nobody has is looked for once, not for each batch: that lists all that there are."""
+    walks, layers = [], [make_layer(name, 10) for name in range(3)]
+
+    class Walked(LocalFiles):
+        def folders(self, folder: str) -> list[str]:
+            walks.append(folder.rstrip("/"))
+            return super().folders(folder)
+
+    for layer in layers:
+        data = tmp_path / "docker/registry/v2" / blob_path(layer.digest)
+        data.parent.mkdir(parents=True)
+        data.write_bytes(layer.data)
+    aside = Aside(Storage(tmp_path, Walked()))
+    aside.open("run")
+    reach = SimpleNamespace(repositories=None)
+    registry = SimpleNamespace(workers=1, reach=reach)
+    claims: Any = SimpleNamespace(registry=registry, has=lambda *_: False, ping=lambda: None)
+    watch = Watch(aside.storage, {}, aside.now())
+    items = [sweep.Item(one.digest, 10, ()) for one in layers]
+    swept = sweep.Sweep(aside, claims, watch, Journal(), run="run", since=0, wait=0, size=1).run(items)
+    assert len(swept.freed) == 3
+    assert walks.count(f"{aside.root}/repositories") == 1

@@ -17,7 +17,7 @@ from itertools import chain
 from os.path import dirname
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from regdata.collecting.unlinked import known
+from regdata.collecting.unlinked import known, nobodys
 from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.claims import Claims
@@ -148,7 +148,7 @@ class Sweep:
         self._decided: list[Item] = []
         self._held: list[tuple[Batch, bool]] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
-        self._now = 0
+        self._now, self._probe = 0, ""
         self._listed, self._takes, self._looks = listed, 0.0, 0.0
         self._measured = self._looked = 0.0  # when
 
@@ -312,9 +312,11 @@ class Sweep:
     def _decide(self, group: _Group) -> None:
         """Frees what is not needed after all that; nobody can come to need it any more without bringing it."""
         if self.claims:
-            unlinked = [item for item in group.items.values() if item.frees and not item.links]
-            told = known(self.claims, self.aside.storage, [item.digest for item in unlinked])
-            self._spare(group, {item: "unlinked" for item in unlinked if item.digest in told})
+            unlinked = [item.digest for item in group.items.values() if item.frees and not item.links]
+            if unlinked and not self._probe:
+                self._probe = nobodys(self.claims, self.aside.storage)
+            told = known(self.claims, self.aside.storage, unlinked, self._probe)
+            self._spare(group, {group.items[digest]: "unlinked" for digest in told})
         self._look(group)
         self._journal("deciding", group, count=len(group.items))
         taken = group.aside.data()

@@ -27,12 +27,12 @@ MOST = 2000
 _LONGEST = 245
 
 
-def known(claims: Claims, storage: Storage, digests: Collection[str]) -> set[str]:
+def known(claims: Claims, storage: Storage, digests: Collection[str], probe: str = "") -> set[str]:
     """Which of these blobs, whose data is not in its place, the registry's cache knows, whoever claims them; all, where
-    the login must not ask."""
+    the login must not ask. ``probe``: the name of a repository that nobody has, if one is known; see `nobodys`."""
     if not digests:
         return set()
-    probe = nobodys(claims, storage)
+    probe = probe or nobodys(claims, storage)
     folder = f"{storage.root}/repositories/{probe}"
 
     def is_known(digest: str) -> bool:
