@@ -33,8 +33,9 @@ from regdata.planning import previews
 from regdata.planning.explain import users_of
 from regdata.planning.plan import Plan, plan
 from regdata.planning.rules import parts
+from regdata.records.closing import settle
 from regdata.records.index import write_index
-from regdata.records.reading import PastRun
+from regdata.records.reading import PastRun, past_runs, read_facts
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
 from regdata.sources.files import LocalFiles
@@ -348,3 +349,18 @@ def test_blobs_that_nobody_links(tmp_path: Path) -> None:
     swept = sweep.Sweep(aside, claims, watch, Journal(), run="run", since=0, wait=0, size=1).run(items)
     assert len(swept.freed) == 3
     assert walks.count(f"{aside.root}/repositories") == 1
+
+
+def test_what_commands_printed_in_earlier_runs(config: Config) -> None:
+    """It is not held, run for run, and stays in the record of one that is settled."""
+    for _ in range(20):
+        record = Record.open(config, sql_id="all", action="del")
+        record.write(gc_output="x" * 100_000)
+        record.finish()
+    with traced() as peak:
+        found = past_runs(config)
+    assert len(found) == 20
+    assert peak.bytes < MB
+    settle(found[0], by=Path("later"))
+    assert read_facts(found[0].folder)["gc_output"] == "x" * 100_000
+    assert read_facts(found[0].folder)["finished_by"] == "later"

@@ -9,7 +9,7 @@ from typing import Any
 from regdata.config import Config
 from regdata.errors import StorageError
 from regdata.records.index import keep_index
-from regdata.records.reading import IsGone, PastRun, past_runs
+from regdata.records.reading import IsGone, PastRun, past_runs, read_facts
 from regdata.records.record import COUNTS, Record, lives
 from regdata.records.summary import box
 from regdata.show.page import page
@@ -67,7 +67,7 @@ def _unknown(image: str, reference: str, digest: str) -> bool:
 
 def _rewrite(run: PastRun, facts: dict[str, Any]) -> None:
     record = Record(run.folder)
-    record.facts = dict(run.facts)
+    record.facts = read_facts(run.folder) or dict(run.facts)
     record.write(**facts)
     if record.facts.get("status") == KILLED:
         title = f"delete {run.folder.name}"

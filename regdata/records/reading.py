@@ -271,8 +271,13 @@ def deletes(facts: dict[str, Any]) -> bool:
 
 
 def all_runs(reports: Path) -> list[PastRun]:
-    """Every run whose record is in ``reports``, whichever registry it was on, the first one first."""
-    return [PastRun(path.parent) for path in sorted(reports.glob("*/record.json"))]
+    """Every run whose record is in ``reports``, whichever registry it was on, the first one first; without
+    what commands printed, which may be much for each of many runs."""
+    found = []
+    for path in sorted(reports.glob("*/record.json")):
+        found.append(PastRun(path.parent))
+        found[-1].facts.pop("gc_output", None)
+    return found
 
 
 def past_runs(config: Config) -> list[PastRun]:
