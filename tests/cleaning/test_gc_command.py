@@ -228,6 +228,22 @@ def test_every_claim_is_cleared(registry_with_cache: LocalRegistry, conf: Conf) 
     assert broken(registry.base_path) == []
 
 
+def test_a_manifest_alone_is_known(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """Where the cache claims no blob that went, and knows a manifest, that is whole when it is pushed again."""
+    registry = registry_with_cache
+    labelled = make_image(OLD.blobs[1:], annotations={"label": "another"})
+    for tag, image in (("kept", OLD), ("old", labelled)):
+        push(registry.url, "a", tag, image)
+    push_blob(registry.url, "a", STRAY.data)
+    age(registry.base_path, 3 * HOUR)
+    registry.restart()
+    assert status(registry, "a:old") == 200
+    result = clean(load_config(conf(registry)), "tag_name = 'old'")
+    assert (result.errors, result.bytes_freed) == ([], result.bytes_predicted)
+    push(registry.url, "a", "old", labelled)
+    assert broken(registry.base_path) == []
+
+
 def test_a_repository_that_somebody_removed(registry_with_cache: LocalRegistry, conf: Conf) -> None:
     """What gc-command took, and no repository linked, may be claimed by one whose folder was removed by hand: the run
     ends with what is to be done about that."""

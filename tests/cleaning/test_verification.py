@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -175,6 +176,17 @@ def test_deleted_since_they_were_pushed(new_scene: NewScene, finished: Finished)
     push(scene.registry.url, "new/3", "1", NEW)
     assert scene.clean() == ""
     assert scene.store().blobs == finished[True].blobs
+
+
+def test_collected_by_others(new_scene: NewScene) -> None:
+    """What others deleted and collected since the scan is no loss."""
+    scene = new_scene()
+
+    def others() -> None:
+        requests.delete(f"{scene.registry.url}/v2/prod/old/manifests/{OLD.digest}", timeout=9).raise_for_status()
+        subprocess.run(scene.registry.gc_command, check=True, capture_output=True)
+
+    assert scene.clean(before_apply=others) == ""
 
 
 PAUSE = "touch made; while [ ! -e go ]; do sleep 0.05; done"
