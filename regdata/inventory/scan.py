@@ -15,6 +15,7 @@ from regdata.sources.aside import Aside
 from regdata.sources.columns import Columns, merge
 from regdata.sources.leads import MAX_DOCUMENT, NONE, Leads, leads, may_be_manifest
 from regdata.sources.manifest import Reference
+from regdata.sources.mediatypes import is_image_part
 from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged, Unread
 from regdata.sources.storage import Storage
@@ -97,29 +98,32 @@ def read_site(
 
 
 def leftovers(columns: Columns, store: Store, since: Inventory | None) -> Iterator[str]:
-    """Digests of manifests' bytes that nothing refers to any more, not even the folder of a link that was deleted: a
-    collection that leaves manifests' bytes leaves these, too. By what is in them."""
+    """Digests of manifests' bytes that no manifest's link leads to, not even the folder of one that was deleted.
+
+    Nothing refers to them, or as to something else (artifacts list any files, texts mention base images). A collection
+    that leaves manifests' bytes leaves these, too. By what is in them.
+    """
     odd, blobs = columns["oddities"], columns["blobs"]
     seen = {*columns["revisions"]["manifest_hash"], *odd["hash"], *odd["target"], *_parts(columns["descriptors"])}
-    known: set[str] = set()
+    known, looked_at = set[str](), frozenset[str]()
     if since:
-        kinds, hashes = (
-            since.refers.descriptors["reference_kind"],
-            since.refers.hashes(since.refers.descriptors["digest"]),
-        )
-        parts = _parts({"reference_hash": hashes.to_pylist(), "reference_kind": kinds.to_pylist()})
+        table = since.refers.descriptors
+        hashes = since.refers.hashes(table["digest"])
+        parts = _parts({"reference_hash": hashes.to_pylist(), "media_type": table["media_type"].to_pylist()})
         seen |= parts.difference(since.manifests["manifest_hash"])  # a layer's may be a manifest's
-        known |= set(since.oddities.loc[since.oddities["what"] == "manifest", "hash"])
+        known = set(since.oddities.loc[since.oddities["what"] == "manifest", "hash"]) - seen
+        if since.from_store and not since.collector.takes_manifests:
+            looked_at = frozenset(since.blobs[since.stored]["blob_hash"]).difference(since.manifests["manifest_hash"])
     for digest, size in zip(blobs["blob_hash"], blobs["blob_size"], strict=True):
-        is_bare = digest not in seen and size <= MAX_DOCUMENT
-        if is_bare and (digest in known or may_be_manifest(store.document(digest) or b"")):
+        is_new = digest not in seen and digest not in looked_at and size <= MAX_DOCUMENT
+        if digest in known or (is_new and may_be_manifest(store.document(digest) or b"")):
             yield digest
 
 
 def _parts(descriptors: Mapping[str, Sequence[str]]) -> set[str]:
-    """What is referred to, but not as a manifest."""
-    pairs = zip(descriptors["reference_hash"], descriptors["reference_kind"], strict=True)
-    return {digest for digest, kind in pairs if kind != "manifest"}
+    """What is referred to as an image's config or files, and as nothing else."""
+    pairs = [*zip(descriptors["reference_hash"], map(is_image_part, descriptors["media_type"]), strict=True)]
+    return {digest for digest, is_part in pairs if is_part} - {digest for digest, is_part in pairs if not is_part}
 
 
 def _collector(config: Config, site: Site) -> Collector:

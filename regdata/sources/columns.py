@@ -41,7 +41,7 @@ ODDITIES = {
     "alias": "the repository serves the blob `target` under the digest `hash`, too",
     "blob": "the manifest `hash` is linked among the repository's blobs alone",
     "link": "the repository holds the blob `hash`, and something in it may need that in a way that can't be read",
-    "manifest": "the manifest `hash` was deleted, from the repository or from one that is gone; its bytes may be there",
+    "manifest": "the manifest `hash` is linked nowhere (deleted, or an artifact's file), and its bytes may be there",
     "same": "the manifest `target` is called by the digest `hash` in the repository, by which nobody serves it",
     "no-layers": "the repository has no `_layers`: a collector of 2.x passes it over, one of 3.x stops",
     "stray": "the folder `hash` holds data like a blob's, and no registry made it: a collector stops there",

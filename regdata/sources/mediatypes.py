@@ -41,6 +41,12 @@ def is_manifest(media_type: str | None) -> bool:
     return plain(media_type or "") in _LISTED_TYPES
 
 
+def is_image_part(media_type: str | None) -> bool:
+    """Whether what is listed with this type is an image's config or files by it; artifacts may list anything."""
+    type_ = plain(media_type or "")
+    return type_ in _IMAGE_CONFIGS or type_.startswith(_FILE_SYSTEMS)
+
+
 def kind_of(artifact_type: str, config_type: str | None, types: Collection[str], *, is_attached: bool) -> str:
     """signature, artifact or image. ``types``: of config and layers; ``is_attached``: it has a subject.
 

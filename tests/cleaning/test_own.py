@@ -17,7 +17,7 @@ import regdata
 from regdata.collecting.aftermath import remove_empty
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.demo.samples import Blob, make_image, make_index, make_layer, make_manifest, push
 from regdata.errors import CleanupError, StorageError
 from regdata.records.reading import read_events
 from regdata.records.record import Record
@@ -87,6 +87,28 @@ def test_gc_command_needs_no_restart(scene: Scene) -> None:
             headers = {"Accept": child.media_type}
             assert requests.get(f"{url}/v2/{name}/manifests/{child.digest}", headers=headers, timeout=9).ok
     assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
+@pytest.mark.parametrize("unread", [True, False], ids=["", "since"])
+def test_a_manifest_that_an_artifact_had_as_a_file(scene: Scene, own: bool, unread: bool) -> None:
+    """A package of an OCI layout's files lists manifests as what they are not. When it was collected the image itself
+    pushes and pulls: the registry knows these bytes, and would not store them again. What is predicted is freed."""
+    if not own:
+        scene.set(gc_command=scene.registry.gc_command)
+    url, inner = scene.registry.url, make_image([make_layer("inner", 3000)])
+    files = [(blob, "application/vnd.zarf.layer.v1.blob") for blob in (Blob(inner.manifest), *inner.blobs)]
+    push(url, "prod/package", "old", make_manifest(Blob(b'{"kind": "package"}'), "application/vnd.zarf.config", files))
+    age(scene.base_path, 3 * 86400)
+    config = load_config(scene.conf)
+    scanned = regdata.scan(config)
+    planned = regdata.plan(regdata.scan(config, since=scanned) if unread else scanned, "image_name = 'prod/package'")
+    size = store_bytes(scene.base_path)
+    result = regdata.apply(planned, config)
+    assert result.errors == []
+    assert result.bytes_predicted == result.bytes_freed == size - store_bytes(scene.base_path) > 3000
+    push(url, "prod/new", "inner", inner)
+    assert pulls(url, "prod/new", "inner", inner)
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,11 +16,13 @@ from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import scan, scan_site
+from regdata.inventory.scan import leftovers, scan, scan_site
+from regdata.sources.columns import Columns
 from regdata.sources.files import LocalFiles
 from regdata.sources.registry import Registry
 from regdata.sources.site import StoreSite
 from regdata.sources.storage import Storage
+from tests.support import small
 
 TABLES = ("repositories", "images", "manifests", "references", "relations", "blobs")
 NEW = make_image([make_layer("new", 30)], oci=True)
@@ -82,8 +85,8 @@ def test_only_what_is_new_is_read(demo_registry: LocalRegistry, config: Config, 
     assert opened.paths == []
     push(demo_registry.url, "shop/new", "1", INDEX)
     after = opened.scan(config, since=before)
-    # The index, two images with their configs, two attestations (their configs say nothing).
-    assert len(opened.paths) == 7
+    # The index, two images with their configs, two attestations and what these list (their configs say nothing).
+    assert len(opened.paths) == 9
     assert_same(after, scan(config))
 
 
@@ -145,3 +148,16 @@ def test_the_api_has_its_cache(demo_registry: LocalRegistry, conf: Callable[...,
     """Over the API an earlier inventory changes nothing."""
     config = load_config(conf(demo_registry, registry={"url": demo_registry.url}))
     assert_same(scan(config, since=scan(config)), scan(config))
+
+
+def test_what_a_text_mentions_may_be_a_manifest() -> None:
+    """Bytes that stay are found by what is in them, however others refer to them: as a base image, or as a file. What
+    is an image's layer by its type is not read."""
+    columns = Columns()
+    for number, (kind, type_) in enumerate(
+        [("mention", None), ("layer", "application/zip"), ("layer", "application/vnd.oci.image.layer.v1.tar")]
+    ):
+        columns.add("blobs", (small.digest(str(number)), 30, small.NOW))
+        columns.add("descriptors", (small.digest(str(number)), kind, 30, type_, None))
+    store: Any = SimpleNamespace(document=lambda _: b'{"schemaVersion": 2}')
+    assert [*leftovers(columns, store, None)] == [small.digest("0"), small.digest("1")]
