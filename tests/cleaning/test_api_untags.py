@@ -12,7 +12,7 @@ from regdata.config import load_config
 from regdata.demo.samples import make_image, make_index, make_layer
 from regdata.errors import CleanupError
 from tests.cleaning.test_changes import at
-from tests.support.fakes import FakeRegistry, json_reply, serve
+from tests.support.fakes import FakeRegistry, error_reply, json_reply, serve
 from tests.support.server import Reply
 
 IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
@@ -63,6 +63,21 @@ def test_beside_a_tag_that_leads_nowhere(tmp_path: Path) -> None:
         result = regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'other'"), config, gc=False)
         assert result.errors == []
         assert list(result.tags["outcome"]) == ["deleted"]
+
+
+def test_beside_a_child_that_can_not_be_read(tmp_path: Path) -> None:
+    """A manifest that could not be read before the run is not missed after it; elsewhere all goes as planned."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        fake.push("app", "index", make_index(IMAGES[:1]))
+        for method in ("GET", "HEAD"):
+            fake.on(f"{method} /v2/app/manifests/{IMAGES[0].digest}", error_reply(400), forever=True)
+        fake.push("other", "0", IMAGES[1])
+        fake.push("other", "1", IMAGES[2])
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config, gc=False)
+        assert result.errors == []
+        assert {name: [*tags] for name, tags in fake.tags.items()} == {"app": ["index"], "other": ["1"]}
 
 
 def test_its_cache_takes_manifests_for_blobs(tmp_path: Path) -> None:
