@@ -24,7 +24,7 @@ from regdata.sources.census import COLUMNS, Listing, census, path_of
 from regdata.sources.claims import Claims
 from regdata.sources.files import told as told_files
 from regdata.sources.gojson import Fields, Mismatch, array, member, parse, text
-from regdata.sources.manifest import is_digest, printable
+from regdata.sources.manifest import is_digest, is_served, printable
 from regdata.sources.paths import blob_path
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
@@ -118,7 +118,8 @@ def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str
     asked = [
         (image, name)
         for kind, image, name, _ in _rows(files)
-        if kind == "folder" or (kind == "layer" and name.startswith("sha256:") and name not in stored)
+        if is_served(name)
+        and (kind == "folder" or (kind == "layer" and name.startswith("sha256:") and name not in stored))
     ]
     if not asked:
         return

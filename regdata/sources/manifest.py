@@ -136,6 +136,11 @@ def is_digest(value: object) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
+def is_served(digest: str) -> bool:
+    """Whether registries answer for content by such a digest; any other is a bad request to them."""
+    return _ANY_DIGEST.fullmatch(digest) is not None
+
+
 def matches(digest: str, data: bytes) -> bool:
     """Whether the bytes hash to the digest; only by an algorithm that registries know can it be told to be wrong."""
     algorithm, _, expected = digest.partition(":")

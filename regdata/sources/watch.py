@@ -17,7 +17,7 @@ from regdata.sources.dates import is_before
 from regdata.sources.files import Files, told
 from regdata.sources.layout import document
 from regdata.sources.leads import leads_of
-from regdata.sources.manifest import parse_manifest
+from regdata.sources.manifest import is_served, parse_manifest
 from regdata.sources.names import is_repository
 from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
 from regdata.sources.storage import Storage
@@ -25,8 +25,9 @@ from regdata.sources.storage import Storage
 _ANY_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{64,128}")
 # Dates are whole seconds here, and the clock that gives them ticks coarsely.
 _TICK = 2
-# What a killed registry leaves half-written (3.x: link.<uuid>.tmp), and an upload that nothing is added to, is nobody's
-# after an hour.
+# A link, and one that is being written (3.x: link.<uuid>.tmp). File managers and network drives leave files beside it.
+_LINK = re.compile(r"link(\..*\.tmp)?", re.DOTALL)
+# What a killed registry leaves half-written, and an upload that nothing is added to, is nobody's after an hour.
 _ABANDONED = 3600
 # Documents that are not read again: many name the same base or child, and all that were ever deleted are read.
 KEPT = 20_000
@@ -47,12 +48,18 @@ class Link(NamedTuple):
 
 
 def read_links(storage: Storage, repository: str) -> Iterator[Link]:
-    """A repository's links to layers and configs, and the folders that are left of some."""
+    """A repository's links to layers and configs, and the folders that are left of some. What no registry could be
+    asked for is nobody's."""
     files, root = storage.files, str(storage.root)
     with told(storage.root):
         for algorithm in sorted(files.names(f"{root}/{layers_path(repository)}")):
-            for hex_ in files.names(f"{root}/{layers_path(repository)}/{algorithm}"):
-                yield _read_link(files, root, repository, f"{algorithm}:{hex_}")
+            for name in _digests(files, f"{root}/{layers_path(repository)}", algorithm):
+                yield _read_link(files, root, repository, name)
+
+
+def _digests(files: Files, folder: str, algorithm: str) -> list[str]:
+    names = [f"{algorithm}:{hex_}" for hex_ in files.names(f"{folder}/{algorithm}")]
+    return [name for name in names if is_served(name)]
 
 
 def _read_link(files: Files, root: str, repository: str, name: str) -> Link:
@@ -230,7 +237,7 @@ class Watch:
 
     def _is_written(self, path: str, now: int) -> bool:
         folder = f"{self.root}/{path}".removesuffix("/link")
-        for name in self.files.names(folder):
+        for name in filter(_LINK.fullmatch, self.files.names(folder)):
             written = self.files.stat(f"{folder}/{name}")
             if written and (name == "link" or not is_before(written.mtime, now - _ABANDONED)):
                 return True
@@ -238,12 +245,8 @@ class Watch:
 
     def _news(self, folder: str, algorithm: str, now: int) -> list[str]:
         """The digests in a folder that may have changed since it was last looked at; none where it did not."""
-        path = f"{folder}/{algorithm}"
-        return (
-            [f"{algorithm}:{hex_}" for hex_ in self.files.names(f"{self.root}/{path}")]
-            if self._changed(path, now)
-            else []
-        )
+        changed = self._changed(f"{folder}/{algorithm}", now)
+        return _digests(self.files, f"{self.root}/{folder}", algorithm) if changed else []
 
     def _names(self, path: str, now: int) -> list[str]:
         """What is in a folder that holds few things; listed again only where it may have changed."""

@@ -164,9 +164,11 @@ def test_finds_nothing_in_healthy_stores(tools: None, tmp_path_factory: pytest.T
 
 def test_what_is_young_or_undated(registry: LocalRegistry, conf: Conf) -> None:
     """What may be a push in flight is no ailment: a new upload, one without a date, layers without a manifest, files
-    that were written just now."""
+    that were written just now. Nor are empty folders that a registry can't be asked about."""
     store = Damaged(registry)
     store.push("app")
+    for name in (f"sha256.bak/{'a' * 64}", f"sha256/{'a' * 40}"):
+        (store.root / "repositories/app/_layers" / name).mkdir(parents=True)
     for name in ("app", "new/one", "undated"):
         requests.post(f"{registry.url}/v2/{name}/blobs/uploads/", timeout=9).raise_for_status()
     push_blob(registry.url, "new/two", b"a layer that comes before its manifest")

@@ -13,7 +13,7 @@ from regdata.demo.samples import Image, make_image, make_index, make_layer
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
-from regdata.sources.watch import Link, Watch
+from regdata.sources.watch import Link, Watch, read_links
 from tests.support.odd import OCI_LAYER, config_bytes, descriptor, digest_of, image_bytes
 
 LAYER, OTHER = make_layer("layer", 100), make_layer("other", 100)
@@ -151,3 +151,30 @@ def test_a_link_that_is_half_written(store: Pushed, hours: int) -> None:
     store.write(f"{link.path}.ab12.tmp", b"")
     os.utime(draft, (time.time() - hours * 3600,) * 2)
     assert store.watch().is_linked(link, int(time.time())) == (not hours)
+
+
+@pytest.mark.parametrize("name", [".DS_Store", ".nfs0000000000000001", "@eaDir/x", "link.bak"])
+def test_what_others_leave_beside_a_link(store: Pushed, name: str) -> None:
+    """A file that no registry writes, however young, is no link, and no manifest that is there again."""
+    link = Link("shop/web", LAYER.digest, None)
+    store.deleted(CHILD)
+    watch = store.watch()
+    for path in (link.path, revision_path("shop/web", CHILD.digest)):
+        store.write(f"{path.removesuffix('link')}{name}", b"")
+    assert not watch.is_linked(link, int(time.time()))
+    assert not needed(watch, LAYER.digest)
+
+
+def test_what_is_named_by_no_digest(store: Pushed) -> None:
+    """What no registry could be asked for is nobody's: neither a link, nor what is left of one."""
+    watch = store.watch()
+    watch.expect({LAYER.digest}, ())
+    hex_, layers = LAYER.digest[7:], "repositories/shop/web/_layers"
+    for name in ("lost+found/x", f"sha256/{hex_}.bak", f"sha256/{hex_[:40]}", f"sha256.bak/{hex_}", f"sha512/{hex_}"):
+        (store.root / layers / f"{name}.empty").mkdir(parents=True)
+        store.write(f"{layers}/{name}/link", LAYER.digest.encode())
+    store.write(f"{layers}/sha256/README", b"")
+    assert list(read_links(store.storage, "shop/web")) == []
+    assert not watch.look((), (), int(time.time())).linked
+    store.uploaded(LAYER.data, "sha512")
+    assert {link.target for link in read_links(store.storage, "shop/web")} == {LAYER.digest}
