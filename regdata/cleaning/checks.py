@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from os.path import dirname
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.collecting.commands import check_commands
+from regdata.collecting.othernames import check_names
 from regdata.collecting.own import changeable_folder, check_collector, check_somebody_collects, collects_itself, stops
 from regdata.collecting.probes import Say
 from regdata.config import Config
@@ -23,6 +25,7 @@ from regdata.records.reading import deletes
 from regdata.show.words import count
 from regdata.sources.names import means
 from regdata.sources.site import Site
+from regdata.sources.storage import Storage
 from regdata.sources.threads import each
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
@@ -47,6 +50,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     if gc and config.gc_command:
         check_commands(config)
     site.registry.check()
+    _check_names(plan, site, gc=gc)
     if gc and config.gc_command:
         _check_plan_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
@@ -108,6 +112,22 @@ def _check_changeable(plan: Plan, config: Config, site: Site, linked: set[str], 
     check_tags(storage, pairs(going, "tag_name"))
     if gc and collects_itself(config, site):
         check_blobs(storage, {*plan.blobs["blob_hash"]}, linked)
+
+
+def _check_names(plan: Plan, site: Site, *, gc: bool) -> None:
+    """Nothing goes that is served by another name, too; a collection removes empty repositories."""
+    if not site.from_store:
+        return
+    storage, inventory = Storage(site.store.base), plan.inventory
+    tags = plan.tags[plan.tags["action"] != "keep"]
+    going, layout = {*plan.manifests["image_name"], *tags["image_name"]}, storage.layout
+    if gc:
+        empty = {*inventory.repositories["image_name"]} - {*inventory.images["image_name"]}
+        empty -= {*inventory.manifests["image_name"]}
+        going |= {image for image in empty if means(site.registry.reach.repositories, image)}
+    parts = [f"{layout.manifests(image)}/tags/{tag}" for image, tag in pairs(tags, "tag_name")]
+    parts += [dirname(layout.revision(*pair)) for pair in pairs(plan.manifests, "manifest_hash")]
+    check_names(storage, going, parts)
 
 
 def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:

@@ -21,7 +21,7 @@ from regdata.sources.claims import Claims
 from regdata.sources.files import told
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from regdata.sources.names import means
-from regdata.sources.paths import blob_path, layer_path, revision_path
+from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 
@@ -79,7 +79,10 @@ def _claims_again(claims: Claims, storage: Storage, repository: str, digest: str
     """Whether a blob that was made forgotten, and is linked there no more, is claimed again when another repository has
     it (registry/storage/cache/redis in distribution before 3.1.0: Clear leaves the repository's set as it is)."""
     within = claims.registry.reach.repositories
-    others = [name for name in storage.repositories() if means(within, name) and name != repository]
+    here = storage.files.place(f"{storage.root}/{layers_path(repository)}")
+    # By a symbolic link, another name may be the same repository.
+    names = [name for name in storage.repositories() if means(within, name) and name != repository]
+    others = [one for one in names if storage.files.place(f"{storage.root}/{layers_path(one)}") != here]
     other = others[0] if others else nobodys(claims, storage)
     path = f"{storage.root}/{layer_path(other, digest)}"
     say({"event": "probing", "image": other, "digest": digest})

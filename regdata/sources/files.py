@@ -69,6 +69,12 @@ class Files(Protocol):
     def is_link(self, path: str) -> bool:
         """Whether there is a symbolic link."""
 
+    def links(self, folder: str) -> list[str]:
+        """The symbolic links in a folder, in any order."""
+
+    def place(self, path: str) -> object:
+        """What is the same for two names of one folder, or file; None where there is nothing."""
+
     def is_own(self, folder: str, root: str) -> bool:
         """Whether it is a folder that really lies where it seems to below ``root``: a link may lead anywhere."""
 
@@ -179,6 +185,20 @@ class LocalFiles:
 
     def is_link(self, path: str) -> bool:
         return os.path.islink(path)
+
+    def links(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return [entry.name for entry in entries if entry.is_symlink()]
+        except ABSENT:
+            return []
+
+    def place(self, path: str) -> object:
+        try:
+            stat = os.stat(path)
+        except ABSENT:
+            return None
+        return stat.st_dev, stat.st_ino
 
     def is_own(self, folder: str, root: str) -> bool:
         expected = os.path.realpath(root) + folder.removeprefix(root)

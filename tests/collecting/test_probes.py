@@ -46,6 +46,12 @@ def test_a_sound_registry(filled: LocalRegistry) -> None:
     assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
 
 
+def test_another_name(filled: LocalRegistry) -> None:
+    """What claims the blob by another name of the same repository, a symbolic link, remembers nothing."""
+    (filled.base_path / "docker/registry/v2/repositories/aa").symlink_to("a")
+    check(filled)
+
+
 @pytest.mark.parametrize("carried_out", [False, True])
 def test_put_off(filled: LocalRegistry, carried_out: bool) -> None:
     """What a rate limit puts off is sent again, whether or not it was carried out, and nothing is left behind."""

@@ -61,6 +61,12 @@ class MemoryFiles:
     def is_link(self, path: str) -> bool:
         return False
 
+    def links(self, folder: str) -> list[str]:
+        return []
+
+    def place(self, path: str) -> object:
+        return path if self.exists(path) else None
+
     def is_own(self, folder: str, root: str) -> bool:
         return folder.startswith(f"{root}/") and self.is_folder(folder)
 
