@@ -41,7 +41,6 @@ from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import can_change, read_site, scan_site
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed, held_by, manifests_left
-from regdata.records.reading import uncollected
 from regdata.records.record import Record
 from regdata.show.shown import Shown
 from regdata.show.words import count
@@ -170,7 +169,7 @@ class _Work:
         self.stored: int | None = None
         self._others = Members(set(), set())
         self._deleted_by = 0.0
-        self._revival = Revival(outcome, site, record, uncollected(config, besides=record.folder))
+        self._revival = Revival(outcome, config, site, record)
 
     def run(self, delete: Callable[[], list[str]], left: set[Manifest]) -> Result:
         """All steps; also when this is interrupted, the record says how far it came. ``left``: manifests that the

@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Outcome
+from regdata.collecting.own import bring_back_parts, oldest_kept
+from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
-from regdata.records.reading import PastRun
+from regdata.records.reading import PastRun, uncollected
 from regdata.records.record import Record
 from regdata.sources.leads import BEGINNING, named_by, other_names, sought
 from regdata.sources.manifest import Content, parse_manifest
@@ -31,13 +33,14 @@ Deleted = dict[Manifest, tuple[PastRun, str]]
 
 @dataclass
 class Revival:
-    """Gives back what this run deleted, or one before it since the last collection. ``back``: what it gave back so far;
-    ``hopeless``: what it could not; notes, errors: what there is to say of it."""
+    """Gives back what this run deleted, or one before it since the last collection, or since the first of which
+    something is kept. ``back``: what it gave back so far; ``hopeless``: what it could not; notes, errors: what there is
+    to say of it."""
 
     outcome: Outcome
+    config: Config
     site: Site
     record: Record
-    past: Iterable[PastRun]
     back: set[Manifest] = field(default_factory=set)
     hopeless: set[Manifest] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
@@ -45,7 +48,8 @@ class Revival:
 
     @cached_property
     def _runs(self) -> list[PastRun]:
-        return list(self.past)
+        kept = oldest_kept(self.config, self.site)
+        return list(uncollected(self.config, besides=self.record.folder, kept=kept))
 
     @cached_property
     def _earlier(self) -> Deleted:
@@ -161,9 +165,11 @@ class Revival:
             return
         run, media_type = deleted.pop(manifest)
         data = run.manifest(manifest.digest)
-        needs = _needs(parse_manifest(manifest.digest, data, media_type))
-        for one in sorted(_meant({(manifest.image, digest) for digest in needs}, deleted)):
+        content = parse_manifest(manifest.digest, data, media_type)
+        for one in sorted(_meant({(manifest.image, digest) for digest in _needs(content)}, deleted)):
             self._bring(one, deleted, back)
+        needed = {manifest.digest, *(one.hash for one in content.references if one.kind != "mention")}
+        bring_back_parts(self.config, self.site, needed)
         self.site.registry.put(manifest.image, manifest.digest, media_type, data)
         self.record.journal({"event": "brought back", "image": manifest.image, "digest": manifest.digest})
         back.add(manifest)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from regdata.collecting.own import bring_back_own
+from regdata.collecting.own import bring_back_own, undo_own
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.inventory.scan import can_change
@@ -49,6 +49,7 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
         site = Site.open(config)
         site.registry.check()
         with site.lock():
+            undo_own(config, site)
             known = _Known(past, config, site)
             _bring_back(past, config, site, known)
             restorer = _Restorer(past, site, known)

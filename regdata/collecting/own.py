@@ -216,6 +216,20 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
         aside.close()
 
 
+def bring_back_parts(config: Config, site: Site, needed: Set[str]) -> None:
+    """Puts back what is needed (digests) of what runs collected and is kept."""
+    if folder := changeable_folder(config, site):
+        aside = Aside(folder)
+        trash.bring_back(aside, needed)
+        aside.close()
+
+
+def oldest_kept(config: Config, site: Site) -> str:
+    """The first run of which something is kept; empty if there is none."""
+    folder = changeable_folder(config, site)
+    return min((batch.run for batch in trash.kept(Aside(folder))), default="") if folder else ""
+
+
 def changeable_folder(config: Config, site: Site) -> Storage | None:
     """The registry's folder, if there is one that can be changed."""
     return _folder(config) if can_change(site) else None

@@ -290,12 +290,13 @@ def unfinished(config: Config, *, besides: Path) -> list[PastRun]:
     return [run for run in past_runs(config) if run.folder != besides and not run.ended_well and run.began_to_change]
 
 
-def uncollected(config: Config, *, besides: Path) -> Iterator[PastRun]:
-    """Those whose deletions may still be taken back, the last one first: up to that which began to collect."""
+def uncollected(config: Config, *, besides: Path, kept: str = "") -> Iterator[PastRun]:
+    """Those whose deletions may still be taken back, the last one first: up to that which began to collect, before run
+    ``kept`` if what has been collected since then is kept."""
     for run in reversed(past_runs(config)):
         if run.folder != besides:
             yield run
-            if run.began_to_collect:
+            if (not kept or run.folder.name < kept) and run.began_to_collect:
                 return
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import regdata
 from regdata.collecting.own import undo_own
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_layer, push
+from regdata.demo.samples import make_image, make_layer, make_referrer, push
 from regdata.sources.aside import NAME
 from regdata.sources.site import Site
 from tests.collecting.test_sweep import pulls
@@ -150,3 +151,40 @@ def test_restored_though_another_has_its_layers(registry_with_cache: LocalRegist
     assert pulls(registry.url, "other", "2", second)
     registry.restart()
     assert pulls(registry.url, "app", "1", first)
+
+
+def test_restored_where_a_collection_was_cut_short(scene: Scene) -> None:
+    """What a collection had taken when the machine went down `restore` puts back, though no run came before it."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    before = scene.store()
+    assert scene.clean() == ""
+    for batch in (scene.base_path / NAME).glob("*/*-kept"):
+        (batch / "when-kept").unlink()
+        batch.rename(batch.with_name(batch.name.replace("kept", "open")))
+    outcome = regdata.restore("latest", load_config(scene.conf))
+    assert set(outcome["outcome"]) <= {"restored", "present"}
+    assert scene.store().tags == before.tags
+    assert broken(scene.base_path) == []
+
+
+def test_referred_to_again(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """A collected image that is the subject of what is pushed later comes back from the trash, whole, though others
+    were collected after it."""
+    registry = registry_with_cache
+    image = make_image([make_layer("image", 500)], created=1, oci=True)
+    push(registry.url, "app", "1", image)
+    push(registry.url, "app", "keep", LIBRARY)
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None, "trash_days": 7}))
+    regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '1'"), config)
+    (record,) = config.reports.glob("*/record.json")
+    later = config.reports / f"{record.parent.name}-later"
+    later.mkdir()
+    shutil.copy(record, later)
+    (later / "journal.jsonl").write_text('{"event": "unlinking"}\n')
+    push(registry.url, "app", "sbom", make_referrer(image))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config, gc=False)
+    assert result.errors == []
+    assert result.notes == ["1 manifest put back: what was pushed meanwhile needs what had been deleted"]
+    assert pulls(registry.url, "app", image.digest, image)

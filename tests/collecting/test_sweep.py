@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import DOCKER_MANIFEST, Blob, Image, make_image, make_layer, push
+from regdata.demo.samples import DOCKER_MANIFEST, OCI_MANIFEST, Blob, Image, make_image, make_layer, push
 from regdata.errors import CleanupError
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.storage import Storage
@@ -46,7 +46,8 @@ def registry(tools: None, tmp_path: Path) -> Iterator[LocalRegistry]:
 
 def pulls(url: str, name: str, reference: str, image: Image) -> bool:
     """Whether an image comes as it was pushed."""
-    manifest = requests.get(f"{url}/v2/{name}/manifests/{reference}", headers={"Accept": DOCKER_MANIFEST}, timeout=9)
+    accept = {"Accept": f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"}
+    manifest = requests.get(f"{url}/v2/{name}/manifests/{reference}", headers=accept, timeout=9)
     try:
         parts = [requests.get(f"{url}/v2/{name}/blobs/{blob.digest}", timeout=9).content for blob in image.blobs]
     except requests.RequestException:  # fewer bytes than were announced
