@@ -58,8 +58,8 @@ def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterab
         with told(folder):
             if not storage.files.is_together(place, folder):
                 raise _refused(
-                    f"{folder} lies in another file system than {place}, and nothing in it can be set aside by "
-                    "moving it",
+                    f"{folder} lies in another file system or mount than {place}, and nothing in it can be set aside "
+                    "by moving it",
                     "move it there, or collect by the registry's own gc-command",
                 )
     if linked := [path for path in data if storage.files.is_link(path)]:

@@ -63,8 +63,9 @@ class Aside:
             if all(self.files.is_together(place, part) for part in parts):
                 return place
         raise StorageError(
-            f"{self.root}/blobs and {self.root}/repositories lie in other file systems than {self.storage.base}, so "
-            "that nothing can be set aside by moving it: collect by the registry's own gc-command"
+            f"{self.root}/blobs and {self.root}/repositories lie in other file systems or mounts than "
+            f"{self.storage.base}, so that nothing can be set aside by moving it: collect by the registry's own "
+            "gc-command"
         )
 
     def open(self, run: str) -> None:

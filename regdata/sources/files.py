@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR
 from typing import Any, NamedTuple, Protocol
@@ -110,7 +112,7 @@ class Files(Protocol):
         """Date a file: anew, by the clock that dates what is written, or so (UTC epoch seconds)."""
 
     def is_together(self, path: str, other: str) -> bool:
-        """Whether something can be moved from one folder to the other."""
+        """Whether something can be moved from one folder to the other, by renaming it."""
 
     def remove(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
@@ -280,7 +282,7 @@ class LocalFiles:
         os.utime(path, date if date is None else (date, date))
 
     def is_together(self, path: str, other: str) -> bool:
-        return os.stat(path).st_dev == os.stat(other).st_dev
+        return os.stat(path).st_dev == os.stat(other).st_dev and _mount(path) == _mount(other)
 
     def remove(self, folder: str) -> None:
         shutil.rmtree(folder, onerror=_with_path)
@@ -302,6 +304,26 @@ class LocalFiles:
 
 
 LOCAL = LocalFiles()
+
+
+@cache
+def mounts() -> frozenset[str]:
+    """Where something is mounted (proc(5), mountinfo); nowhere where nobody can tell."""
+    try:
+        fields = [line.split(b" ")[4] for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    except OSError:
+        return frozenset()
+    return frozenset(
+        os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), one)) for one in fields
+    )
+
+
+def _mount(path: str) -> str:
+    """The mount in which a path lies: nothing is renamed into another, be it of the same file system (rename(2))."""
+    path = os.path.realpath(path)
+    while path not in mounts() and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _entry(path: str, *, linked: bool, follow: bool = False) -> Iterator[Entry]:

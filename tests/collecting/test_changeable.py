@@ -14,7 +14,7 @@ import regdata
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.config import load_config
 from regdata.errors import StorageError
-from regdata.sources.aside import NAME
+from regdata.sources.aside import NAME, Aside
 from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path, layers_path
 from regdata.sources.storage import Storage
@@ -49,9 +49,9 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
     for number, (path, problem) in enumerate(
         (
             ("repositories/prod/old/_manifests/tags", r"_manifests/tags is not a folder of the store itself"),
-            (layers_path("prod/old"), r"prod/old/_layers/sha256 lies in another file system than"),
-            (str(Path(blob_path(BLOB)).parents[1]), r"blobs/sha256/.. lies in another file system than"),
-            (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../.* lies in another file system than"),
+            (layers_path("prod/old"), r"prod/old/_layers/sha256 lies in another file system or mount than"),
+            (str(Path(blob_path(BLOB)).parents[1]), r"blobs/sha256/.. lies in another file system or mount than"),
+            (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../.* lies in another file system or mount than"),
         )
     ):
         moved = elsewhere / str(number)
@@ -139,7 +139,7 @@ def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:
     refused(f"{aside} is no folder")
     aside.unlink()
     aside.symlink_to(elsewhere)
-    refused(f"lies in another file system than {aside}")
+    refused(f"lies in another file system or mount than {aside}")
     aside.unlink()
     data.rename(scene.folder / "data")
     data.symlink_to(scene.folder / "data")
@@ -147,3 +147,15 @@ def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:
     data.unlink()
     (scene.folder / "data").rename(data)
     assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config).errors == []
+
+
+def test_a_mount_of_the_same_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is mounted below base_path from the same disk: nothing can be renamed out of it, so what is set
+    aside lies in it; where that is the registry's own folder there is no place for it."""
+    (tmp_path / "docker/registry/v2/blobs").mkdir(parents=True)
+    assert Aside(Storage(tmp_path)).folder == f"{tmp_path}/{NAME}"
+    monkeypatch.setattr("regdata.sources.files.mounts", lambda: {str(tmp_path / "docker")})
+    assert Aside(Storage(tmp_path)).folder == f"{tmp_path}/docker/{NAME}"
+    monkeypatch.setattr("regdata.sources.files.mounts", lambda: {str(tmp_path / "docker/registry/v2/blobs")})
+    with pytest.raises(StorageError, match="lie in other file systems or mounts than"):
+        Aside(Storage(tmp_path))
