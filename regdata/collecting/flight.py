@@ -11,6 +11,7 @@ from regdata.planning.rules import needed
 from regdata.show.words import count
 from regdata.sources.dates import is_before
 from regdata.sources.site import Site
+from regdata.sources.source import Store
 from regdata.sources.watch import digests_in
 
 NAMED = 5  # of the repositories that are pushed to
@@ -66,14 +67,19 @@ def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[str, str]
             for digest, date in came.items()
             if not (is_before(links[digest], young) and is_before(dates[digest], young))
         }
-        used = _used(site, image) if came else {}
-        yield from ((image, digest) for digest, date in came.items() if date > used.get(digest, -1))
+        used = Used(site.store, image) if came else None
+        yield from ((image, digest) for digest, date in came.items() if not (used and used.has(digest, date)))
 
 
-def _used(site: Site, image: str) -> dict[str, int]:
-    """When what the deleted manifests of an image mention was last of use."""
-    found: dict[str, int] = {}
-    for manifest, date in site.store.deleted(image).items():
-        for digest in digests_in(site.store.content(manifest) or b""):
-            found[digest] = max(date, found.get(digest, 0))
-    return found
+class Used:
+    """What the deleted manifests of an image mention: that was of use until the last of them went."""
+
+    def __init__(self, store: Store, image: str) -> None:
+        self.until: dict[str, int] = {}
+        for manifest, date in store.deleted(image).items():
+            for digest in digests_in(store.content(manifest) or b""):
+                self.until[digest] = max(date, self.until.get(digest, 0))
+
+    def has(self, digest: str, date: int) -> bool:
+        """Whether a manifest used what came on that date (UTC epoch seconds); not what came anew since it went."""
+        return is_before(date, self.until.get(digest, -1) + 1)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Digests
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from regdata.collecting import trash
+from regdata.collecting.flight import Used
 from regdata.collecting.sweep import LISTED, SPARED, WAIT, Item, Journal, Sweep, Swept
 from regdata.collecting.unlinked import ghosts
 from regdata.inventory.inventory import Inventory
@@ -37,8 +38,9 @@ class Reading:
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
     there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
     digest. empty: repositories that hold nothing and are to be removed. A link that was not surely written before
-    ``young`` (UTC epoch seconds) is a push in flight, unless it is one of ``held``, repository and digest: a manifest
-    used it. lasting: those that are freed only if the registry restarts. listed: how much a manifest lists, at most.
+    ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it is one of ``held``, repository and
+    digest, or is older than the deletion of one that mentions it. lasting: those that are freed only if the registry
+    restarts. listed: how much a manifest lists, at most.
     """
 
     began: int
@@ -186,10 +188,12 @@ def _most(numbers: pa.ChunkedArray) -> int:
     return int(pc.max(pc.value_counts(numbers).field("counts")).as_py() or 0)
 
 
-def _is_young(link: Link, reading: Reading) -> bool:
-    if reading.young is None or link.target is None or (link.repository, link.target) in reading.held:
+def _is_young(link: Link, reading: Reading, used: Callable[[str], Used]) -> bool:
+    """Whether a push in flight wrote it. ``used``: by the deleted manifests of a repository."""
+    if reading.young is None or link.target is None or is_before(link.date, reading.young):
         return False
-    return not is_before(link.date, reading.young)
+    held = (link.repository, link.target) in reading.held
+    return not held and not used(link.repository).has(link.target, link.date)
 
 
 def _sorted(
@@ -205,6 +209,7 @@ def _sorted(
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
     young = set()
+    used = lru_cache(1)(partial(Used, aside.storage))  # all that was ever deleted: that of one repository is kept
     repositories = aside.storage.repositories()
     inside = set(filter(is_within, repositories))
     for repository in repositories:
@@ -214,7 +219,7 @@ def _sorted(
                 continue
             if digest in reading.frees or repository in reading.empty:
                 going[digest].append(link)
-                if _is_young(link, reading):
+                if _is_young(link, reading, used):
                     young.add(digest)
             elif link.target is None or not (digest in reading.stored or digest in back or aside.has(digest)):
                 ailing[digest].append(link)

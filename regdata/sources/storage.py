@@ -243,13 +243,15 @@ class Storage:
             return self.layout.layer(repository, digest) is not None
 
     def deleted(self, repository: str) -> dict[str, int]:
-        """When each manifest was deleted: its link is gone then, and its folder is left."""
+        """When each manifest was deleted: its link is gone then, and its folder is left. 0 where others left something
+        there since then, or before: its date may be theirs."""
         with told(self.root):
             folders = {
                 one: os.path.dirname(self.layout.revision(repository, one)) for one in self.layout.deleted(repository)
             }
             stats = {digest: self.files.stat(folder) for digest, folder in folders.items()}
-            return {digest: stat.mtime for digest, stat in stats.items() if stat}
+            names = self.files.names
+            return {one: 0 if names(folders[one]) else stat.mtime for one, stat in stats.items() if stat}
 
     def link(self, repository: str, digest: str) -> None:
         """Link a blob that is stored in a repository, unless it is linked there."""

@@ -22,6 +22,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_layer, push
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.claims import Claims
+from regdata.sources.paths import revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
@@ -56,10 +57,27 @@ def run(registry: LocalRegistry, name: str = "run", **options: Any) -> Collected
     blobs = registry.base_path / "docker/registry/v2/blobs/sha256"
     stored = {f"sha256:{data.parent.name}" for data in blobs.glob("*/*/data")}
     frees = unneeded(registry.base_path, mentioned)
-    reading = Reading(int(time.time()), known, stored, mentioned - stored, frees, options.pop("empty", frozenset()))
+    empty, young = options.pop("empty", frozenset()), options.pop("young", None)
+    reading = Reading(int(time.time()), known, stored, mentioned - stored, frees, empty, young)
     options = {"wait": 0.3} | options
     client = Registry(options.pop("url", registry.url))
     return collect(Storage(registry.base_path), client, reading, Journal(), run=name, **options)
+
+
+def test_what_was_used_before(registry: LocalRegistry) -> None:
+    """Young links to what deleted manifests used in that repository are no push in flight: but those that were written
+    after the deletion are, and those to what no manifest used there."""
+    brought = make_layer("brought", 1000)
+    upload(registry.url, "a", brought)
+    age(registry.base_path, 60)
+    went = registry.base_path / "docker/registry/v2" / revision_path("b/c", GONE.digest)
+    for path, ago in ((went.parent, 30), (link_path(registry, "b/c", OWN[1].digest), 5)):
+        os.utime(path, (time.time() - ago,) * 2)
+    collected = run(registry, young=int(time.time()) - 3600)
+    assert set(collected.freed) == {OWN[0].digest}
+    assert collected.swept.spared == dict.fromkeys([OWN[1].digest, brought.digest], "young")
+    (went.parent / ".DS_Store").write_bytes(b"")  # the folder's date is not that of the deletion any more
+    assert run(registry, "later", young=int(time.time()) - 3600).swept.spared == collected.swept.spared
 
 
 def naive(registry: LocalRegistry) -> None:
