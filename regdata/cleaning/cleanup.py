@@ -161,6 +161,7 @@ class _Work:
     ) -> None:
         self.config, self.site, self.record, self.outcome, self.gc = config, site, record, outcome, gc
         self.empty_trash = empty_trash
+        self._as_of = min(outcome.plan.inventory.scanned_at, site.now)  # that clock may be ahead of the store's
         self.promised = self._promised(outcome.plan.reclaimable)
         self.plan, self.expected, self.collected = outcome.plan, outcome.plan.blobs, Collection()
         self.notes = list(self.plan.notes)
@@ -198,7 +199,8 @@ class _Work:
         return result
 
     def _promised(self, unneeded: int) -> Promise:
-        return promised(self.config, self.site, unneeded, gc=self.gc, empty_trash=self.empty_trash)
+        how: dict[str, Any] = {"as_of": self._as_of, "gc": self.gc, "empty_trash": self.empty_trash}
+        return promised(self.config, self.site, unneeded, **how)
 
     @property
     def _expected(self) -> int:
@@ -291,9 +293,8 @@ class _Work:
         if collects_itself(config, site):
             held = held_by(self.plan.inventory, gone)
             self.expected = unneeded(fresh, held, self.plan.inventory)
-            self.collected = collect_own(
-                *(config, site, record, fresh, self.expected), held=held, began=began, empty_trash=self.empty_trash
-            )
+            how: dict[str, Any] = {"held": held, "as_of": self._as_of, "empty_trash": self.empty_trash}
+            self.collected = collect_own(config, site, record, fresh, self.expected, began=began, **how)
         elif self._has_landed(fresh):
             version = site.version(list(fresh.repositories["image_name"]))
             self.collected = collect(config, site, record, lambda: self._ready(fresh, version))

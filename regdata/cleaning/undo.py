@@ -43,7 +43,7 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
     """
     check_flags(force=force)
     rows: list[tuple[str, str, str, str]] = []
-    if run:
+    if run not in ("", None):
         past = find_run(run, config)
         tags = past.tags
         site = Site.open(config)

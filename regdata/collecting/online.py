@@ -116,13 +116,14 @@ def collect(
     *,
     run: str,
     keeps_days: float = 0,
+    as_of: int | None = None,
     empties: bool = False,
     pause: Pause | None = None,
     wait: float = WAIT,
     within: Sequence[str] | None = None,
 ) -> Collected:
     """Collects what ``reading`` says, and frees what was set aside more than ``keeps_days`` ago, or before this run
-    (``empties``).
+    (``empties``); ``as_of``: ago from then (UTC epoch seconds), else from now.
 
     ``within``: names and patterns of the repositories that may be asked though nothing in them goes (None: all).
     ``run``: the name of what is set aside. Within ``pause`` it goes without waits; if the registry comes back from that
@@ -161,7 +162,9 @@ def collect(
         else:
             healed, swept = done
         swept.spared |= dict.fromkeys(young, "young")
-        emptied.update(trash.empty(trash.due(aside, keeps_days, now, all_of_it=empties, besides=run)))
+        emptied.update(
+            trash.empty(trash.due(aside, keeps_days, now if as_of is None else as_of, all_of_it=empties, besides=run))
+        )
         kept = trash.size(aside)
     freed, set_aside = ({}, swept.freed) if keeps_days else (swept.freed, {})
     freed = Counter(freed)

@@ -101,10 +101,11 @@ def collect_own(
     *,
     held: Digests[tuple[str, str]],
     began: int,
+    as_of: int,
     empty_trash: bool = False,
 ) -> Collection:
-    """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry; and what is due
-    of what was set aside, or all of it (``empty_trash``)."""
+    """Frees ``blobs``, which are `unneeded` as ``fresh``, a reading that began then, sees the registry; and what was
+    due ``as_of`` the promise of what was set aside, or all of it (``empty_trash``)."""
     reading = Reading.of(
         fresh,
         began=began,
@@ -125,6 +126,7 @@ def collect_own(
             record,
             run=record.folder.name,
             keeps_days=config.trash_days,
+            as_of=as_of,
             empties=empty_trash,
             pause=around if stops(config) else None,
             within=site.registry.reach.repositories,
@@ -177,11 +179,12 @@ class Promise(NamedTuple):
         return self.unneeded + self.due
 
 
-def promised(config: Config, site: Site, unneeded: int, *, gc: bool, empty_trash: bool) -> Promise:
-    """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does."""
+def promised(config: Config, site: Site, unneeded: int, *, as_of: int, gc: bool, empty_trash: bool) -> Promise:
+    """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does. ``as_of``:
+    when (UTC epoch seconds, the store's clock); what is due later the run leaves to the next one."""
     if not collects_itself(config, site):
         return Promise(unneeded, 0)
-    due = trash.frees(Aside(_folder(config)), config.trash_days, site.now, all_of_it=empty_trash) if gc else 0
+    due = trash.frees(Aside(_folder(config)), config.trash_days, as_of, all_of_it=empty_trash) if gc else 0
     return Promise(0 if config.trash_days else unneeded, due)
 
 

@@ -259,7 +259,7 @@ class Run(Shown):
             made = planned(inventory, inventory.readers, self.condition, resumed=self.resumed)
             tags, how = made.tags, {"gc": self.gc, "empty_trash": self.empty_trash}
             site = self._opened()
-            promise = promised(self.config, site, made.reclaimable, **how)
+            promise = promised(self.config, site, made.reclaimable, as_of=inventory.scanned_at, **how)
             can = self.record.facts["registry_can"]["can delete"]
             refused = (
                 [] if self.deletes else refusals(made, self.config, site, gc=self.gc, force=self.force, deletes=can)

@@ -203,6 +203,9 @@ def _verdict(shown: Result) -> Line:
     if freed != expected:
         more = f"{abs(freed - expected):,} {'more' if freed > expected else 'fewer'} than expected"
         return Line("✓ Done", f": {freed:,} bytes were freed, {more}; the notes say why.", "good")
+    if freed > shown.bytes_predicted:
+        rest = f": {shown.bytes_predicted:,} bytes were predicted, and {freed:,} freed."
+        return Line("✓ More was freed than was planned, since others pushed or deleted meanwhile", rest, "good")
     if freed != shown.bytes_predicted:
         rest = f": {freed:,} bytes were expected for what went, and as many were freed."
         return Line("✓ Less went than was planned, since some had moved", rest, "good")

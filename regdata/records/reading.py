@@ -7,6 +7,7 @@ of one line, or is as good as not written, but nothing is made of it.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -305,8 +306,13 @@ def find_run(run: str | Path, config: Config) -> PastRun:
 
     Raises CleanupError when it is none, or one of another registry.
     """
+    if not isinstance(run, str | os.PathLike):
+        raise CleanupError(
+            f"run is {run!r} ({type(run).__name__}), but must be a text: a run's folder, its name as regdata runs has "
+            f"it, or {LATEST}; with papermill, -r run NAME"
+        )
     folders = [Path(run), config.path.parent / run, config.reports / run]
-    there = [folder for folder in folders if (folder / "record.json").is_file()]
+    there = [folder for folder in folders if os.path.isfile(folder / "record.json")]
     if not there and str(run) == LATEST:
         there = [past.folder for past in reversed(past_runs(config)) if past.began_to_delete][:1]
     found = PastRun(there[0] if there else Path(run))

@@ -85,6 +85,9 @@ def _done(facts: dict[str, Any]) -> Line:
             return Line("✓ As planned", f"{gone}, and freed when the days are over.", "good")
         return Line("✓ As planned", f"{gone}; {freed:,} bytes were predicted, and as many were freed.", "good")
     if freed == expected:
+        if freed > (predicted := number(facts, "bytes_predicted")):
+            more = f"{predicted:,} bytes were predicted, and {freed:,} freed, since others pushed or deleted meanwhile."
+            return Line("✓ Done", f"{gone}; {more}", "good")
         moved = f"{gone}, less than planned, since some had moved; {freed:,} bytes were expected of these, and freed."
         return Line("✓ Done", moved, "good")
     return Line("✓ Done", f"{gone}; {freed:,} bytes were freed, {expected:,} expected: the notes say why.", "good")

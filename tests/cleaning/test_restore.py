@@ -216,6 +216,9 @@ def test_refusals(new_scene: NewScene) -> None:
     config, (folder,) = config_of(scene), scene.records()
     with pytest.raises(CleanupError, match=r"reports/none is not the record of a run: the last one that dele"):
         undo.restore("reports/none", config)
+    for wrong in (5, 1.5, 0, ["x"], "x" * 5000, "x\0"):
+        with pytest.raises(CleanupError, match=r"regdata runs .*latest"):
+            undo.restore(wrong, config)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="force is 'false'"):
         undo.restore(folder, config, force="false")  # type: ignore[arg-type]
     scene.set(registry={"url": "http://127.0.0.1:1"})

@@ -74,6 +74,28 @@ def test_killed_while_it_frees(scene: Scene) -> None:
     assert not batch.exists()
 
 
+def test_due_after_the_plan(scene: Scene) -> None:
+    """What becomes due after the plan was made the next run frees: this one frees what it has promised."""
+    batch = scene.base_path / NAME / "20260101-000000/0001-kept"
+    batch.mkdir(parents=True)
+    (batch / f"blobs+sha256+ab+{'ab' * 32}+data").write_bytes(b"x" * 1000)
+    (batch / "when-kept").touch()
+    scene.settings["trash_days"] = 7
+    scene.set()
+
+    def pass_time() -> None:
+        assert scene.run
+        assert scene.run.inventory
+        scanned = scene.run.inventory.scanned_at
+        os.utime(batch / "when-kept", (scanned - 7 * 86400,) * 2)
+        time.sleep(max(0.0, scanned + 1.1 - time.time()))
+
+    assert scene.clean(before_apply=pass_time) == ""
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 0
+    assert batch.exists()
+
+
 def test_the_trash_is_emptied(scene: Scene) -> None:
     """With `empty_trash` a run frees now what earlier ones set aside, as predicted; what it collects itself is kept."""
     scene.settings["trash_days"] = 7

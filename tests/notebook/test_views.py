@@ -96,6 +96,11 @@ def result(shown: Any, **more: Any) -> Result:
             "and as many were freed.",
         ),
         (
+            {"bytes_expected": 208, "bytes_freed": 208},
+            "✓ More was freed than was planned, since others pushed or deleted meanwhile: 198 bytes were predicted, "
+            "and 208 freed.",
+        ),
+        (
             {"bytes_freed": None, "collection": Collection()},
             "✓ Deleted as planned: no collection was run; the next one frees the bytes.",
         ),

@@ -86,6 +86,13 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
             "expected of these, and freed.",
         ),
         (
+            {"bytes_freed": 2000, "bytes_expected": 2000},
+            [DELETING, COLLECTING],
+            "ok",
+            "✓ Done: 3 tags and 4 manifests are gone; 1,234 bytes were predicted, and 2,000 freed, since others pushed "
+            "or deleted meanwhile.",
+        ),
+        (
             {"action": "none"},
             [],
             "listed",
