@@ -24,7 +24,8 @@ _SHARED = (*_OPEN, "docker/registry/v2/blobs/sha256", "docker/registry/v2/reposi
 # A process takes as long to start as so many of them take to be listed.
 _FEWEST = 100
 _ROOT = "docker/registry/v2/"
-_DIGEST = "(?:sha256/[0-9a-f]{64}|(?!sha256/)[a-z0-9+._-]+/[0-9a-f]{32,128})"
+# As the registry answers for them.
+_DIGEST = "(?:sha256/[0-9a-f]{64}|sha384/[0-9a-f]{96}|sha512/[0-9a-f]{128})"
 _REVISION = rf"repositories/(?P<image>.+?)/_manifests/revisions/(?P<name>{_DIGEST}"
 _PLACES = tuple(
     (kind, re.compile(pattern))

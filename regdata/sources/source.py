@@ -154,7 +154,8 @@ class Store(Source, Protocol):
         """Whether a blob is linked, by this digest."""
 
     def links(self, repository: str) -> dict[str, int]:
-        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by."""
+        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by; what no registry
+        could be asked for is nobody's."""
 
     def deleted(self, repository: str) -> dict[str, int]:
         """When each manifest was deleted, as far as that left a trace."""

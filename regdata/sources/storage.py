@@ -18,7 +18,7 @@ from regdata.sources.dates import is_before
 from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout, document
-from regdata.sources.manifest import printable
+from regdata.sources.manifest import is_served, printable
 from regdata.sources.paths import ASIDE, layer_path
 from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
@@ -228,13 +228,15 @@ class Storage:
         return None
 
     def links(self, repository: str) -> dict[str, int]:
-        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by."""
+        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by; what no registry
+        could be asked for is nobody's."""
         found: dict[str, int] = {}
         with told(self.root):
             aliases = self.layout.aliases(repository)
             for name, date in self.layout.layers(repository).items():
                 blob = aliases.get(name, name)
-                found[blob] = max(date, found.get(blob, date))
+                if is_served(name) and is_served(blob):
+                    found[blob] = max(date, found.get(blob, date))
         return found
 
     def is_linked(self, repository: str, digest: str) -> bool:

@@ -36,6 +36,11 @@ FILES = {
     ),
     "docker/registry/v2/notes": ("foreign", None, "docker/registry/v2/notes"),
     "notes": ("foreign", None, "notes"),
+    **{
+        path: ("foreign", None, path)
+        for name in (f"sha256.bak/{HEX}", f"sha256/{HEX[:40]}", f"md5/{HEX[:32]}")  # no registry answers for such
+        for path in [f"docker/registry/v2/repositories/a/b/_layers/{name}/link"]
+    },
 }
 
 

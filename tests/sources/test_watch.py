@@ -175,6 +175,7 @@ def test_what_is_named_by_no_digest(store: Pushed) -> None:
         store.write(f"{layers}/{name}/link", LAYER.digest.encode())
     store.write(f"{layers}/sha256/README", b"")
     assert list(read_links(store.storage, "shop/web")) == []
+    assert store.storage.links("shop/web") == {}
     assert not watch.look((), (), int(time.time())).linked
     store.uploaded(LAYER.data, "sha512")
     assert {link.target for link in read_links(store.storage, "shop/web")} == {LAYER.digest}
