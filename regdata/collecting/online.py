@@ -96,8 +96,8 @@ class Collected:
         notes = []
         if healed := self.healed.cleared + self.healed.unlinked:
             notes.append(
-                f"{count(healed, 'stale claim')} that earlier collections had left were cleared "
-                f"({count(self.healed.unlinked, 'link')} without data, {count(self.healed.cleared, 'cache entry')})"
+                f"cleared {count(healed, 'stale claim')} that earlier collections had left "
+                f"({count(self.healed.unlinked, 'link')} without data, {self.healed.cleared:,} in the registry's cache)"
             )
         reasons = list(self.swept.spared.values())
         notes += [
