@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os.path import dirname
+from typing import Any
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
@@ -15,9 +16,10 @@ from regdata.collecting.commands import check_commands
 from regdata.collecting.othernames import check_names
 from regdata.collecting.own import changeable_folder, check_collector, check_somebody_collects, collects_itself, stops
 from regdata.collecting.probes import Say
-from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError, RegistryError
+from regdata.config import Config, check_flags
+from regdata.errors import CleanupError, ConfigError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import collector_of
 from regdata.planning.collectors import AS_BLOB, BARE, objections, without_blobs
 from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
@@ -41,12 +43,21 @@ def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
         check_commands(config)
 
 
+def check_how(*, batch: int | None, **flags: bool) -> dict[str, Any]:
+    """How a plan is to be carried out, if it can be; ConfigError for what is no such thing."""
+    check_flags(**flags)
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise ConfigError(f"batch is {batch!r}, but must be a whole number from 1 on, or None")
+    return {"batch": batch, **flags}
+
+
 def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool, say: Say = lambda _: None) -> set[str]:
     """Everything that can be known before the first deletion; the images whose tags alone can be deleted, no manifest.
     ``say``: see `check_online`. Raises RegdataError; changes nothing."""
     if not force:
         _check_limits(plan, config)
     _check_within(plan, config)
+    _check_made_for(plan, config, site, gc=gc)
     if gc and config.gc_command:
         check_commands(config)
     site.registry.check()
@@ -160,6 +171,26 @@ def _check_within(plan: Plan, config: Config) -> None:
     if outside := sorted(image for image in going if not means(config.registry.repositories, image)):
         raise CleanupError(
             f"{outside[0]} is outside registry.repositories of {config.path}, so nothing was deleted: plan anew"
+        )
+
+
+def _check_made_for(plan: Plan, config: Config, site: Site, *, gc: bool) -> None:
+    """It may be another registry's, too, or know less of what is protected, or predict what another collection frees.
+    A caller who gave `plan` no protection at all wants it so."""
+    inventory, here = plan.inventory, site.registry.display
+    if inventory.registry not in ("", here):
+        raise CleanupError(
+            f"the plan is of {inventory.registry}, and {config.path} names {here}, so nothing was deleted: scan and "
+            "plan again with this conf.json"
+        )
+    changed = ["protect"] if config.protect and inventory.protect not in ("", config.protect) else []
+    # Whether all was seen is known after a scan alone.
+    if gc and inventory.collector._replace(sees_all=True) != collector_of(config, site)._replace(sees_all=True):
+        changed.append("who collects (gc-before, gc-command, gc-after, trash_days, registry.base_path)")
+    if changed:
+        raise CleanupError(
+            f"{' and '.join(changed)} of {config.path} changed since the scan of this plan, so nothing was deleted: "
+            "scan and plan again"
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from regdata.cleaning.bytag import by_tag, left, told
-from regdata.cleaning.checks import check_collectable, check_plan
+from regdata.cleaning.checks import check_collectable, check_how, check_plan
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
@@ -103,15 +103,15 @@ def apply(
 
     The run's record is written into a new folder under ``reports``. ``force`` overrides ``limits``; ``empty_trash``
     frees what earlier runs set aside (trash_days) now. ``progress`` is told how many manifests of how many are decided;
-    ``batch``: how many may go between two looks at their images (hundreds, if not given). Raises CleanupError,
-    RegistryError or StorageError before anything is deleted; what goes wrong later is in Result.errors.
+    ``batch``: how many may go between two looks at their images (hundreds, if not given). Raises ConfigError,
+    CleanupError, RegistryError or StorageError before anything is deleted; what goes wrong later is in Result.errors.
     """
+    how = check_how(gc=gc, force=force, empty_trash=empty_trash, batch=batch)
     record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
     with record.closed_on_error():
         record.save_plan(plan.tags, plan.manifests, plan.pushed)
         site = Site.open(config)
-        how: dict[str, Any] = {"gc": gc, "force": force, "empty_trash": empty_trash}
-        result = clean_up(plan, config, site, record, progress=progress, batch=batch, **how)
+        result = clean_up(plan, config, site, record, progress=progress, **how)
     record.finish()
     return result
 

@@ -77,7 +77,7 @@ def read_site(
         known=known,
         unchanged=files_of(since) if since else NONE_UNCHANGED,
     )
-    read, collector = site.source.read, _collector(config, site)
+    read, collector = site.source.read, collector_of(config, site)
     columns = merge(executor.map(read, parts) if executor else processes.read(site.source, parts))
     if site.from_store and not collector.takes_manifests:
         for digest in leftovers(columns, site.store, since):
@@ -126,7 +126,8 @@ def _parts(descriptors: Mapping[str, Sequence[str]]) -> set[str]:
     return {digest for digest, is_part in pairs if is_part} - {digest for digest, is_part in pairs if not is_part}
 
 
-def _collector(config: Config, site: Site) -> Collector:
+def collector_of(config: Config, site: Site) -> Collector:
+    """Who collects, as conf.json says, and as far as the registry was seen."""
     own = not config.gc_command and config.registry.base_path is not None
     days = config.trash_days if own else 0
     return Collector(own, not leaves_manifests(config, site), days, site.from_store or site.registry.sees_all)

@@ -53,7 +53,7 @@ class Reader:
 
         Raises ConditionError, which shows the condition under ``name``, what the engine says and the columns there are.
         """
-        what = f"{name} {condition.strip()!r}"
+        what = f"{name} {_text(name, condition).strip()!r}"
         order = {"do": "select", "what": what, "condition": condition, "engine": self.engine}
         ids = array("q")
         for part in self._ask(order, {"images", *mentioned(condition)}, limit or TIME_LIMIT):
@@ -62,7 +62,8 @@ class Reader:
 
     def query(self, sql: str) -> pd.DataFrame:
         """What a query over the tables gives; in DuckDB only. Raises ConditionError."""
-        parts = self._ask({"do": "query", "what": "the query", "sql": sql}, set(mentioned(sql) or TABLES), TIME_LIMIT)
+        mentions = mentioned(_text("the query", sql))
+        parts = self._ask({"do": "query", "what": "the query", "sql": sql}, set(mentions or TABLES), TIME_LIMIT)
         return to_frame(pa.concat_tables(pa.ipc.open_stream(part).read_all() for part in parts))
 
     def interrupt(self) -> None:
@@ -114,6 +115,12 @@ class Reader:
             for rows in self._tables.batches(name):
                 yield from (streamed(batch) for batch in rows.to_batches(_BATCH))
             yield END
+
+
+def _text(name: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise ConditionError(f"{name} is {given!r} ({type(given).__name__}), but must be a text in SQL")
+    return given
 
 
 class Readers:
