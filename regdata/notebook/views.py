@@ -205,10 +205,10 @@ def _verdict(shown: Result) -> Line:
         return Line("✓ Done", f": {freed:,} bytes were freed, {more}; the notes say why.", "good")
     if freed > shown.bytes_predicted:
         rest = f": {shown.bytes_predicted:,} bytes were predicted, and {freed:,} freed."
-        return Line("✓ More was freed than was planned, since others pushed or deleted meanwhile", rest, "good")
+        return Line("✓ More was freed than was planned, since something changed meanwhile", rest, "good")
     if freed != shown.bytes_predicted:
         rest = f": {freed:,} bytes were expected for what went, and as many were freed."
-        return Line("✓ Less went than was planned, since some had moved", rest, "good")
+        return Line("✓ Less went than was planned, since something changed meanwhile", rest, "good")
     rest = f": {freed:,} bytes were predicted, and as many were freed."
     return Line("✓ As planned", rest, "good")
 

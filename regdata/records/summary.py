@@ -86,9 +86,11 @@ def _done(facts: dict[str, Any]) -> Line:
         return Line("✓ As planned", f"{gone}; {freed:,} bytes were predicted, and as many were freed.", "good")
     if freed == expected:
         if freed > (predicted := number(facts, "bytes_predicted")):
-            more = f"{predicted:,} bytes were predicted, and {freed:,} freed, since others pushed or deleted meanwhile."
+            more = f"{predicted:,} bytes were predicted, and {freed:,} freed, since something changed meanwhile."
             return Line("✓ Done", f"{gone}; {more}", "good")
-        moved = f"{gone}, less than planned, since some had moved; {freed:,} bytes were expected of these, and freed."
+        moved = (
+            f"{gone}, less than planned, since something changed; {freed:,} bytes were expected of these, and freed."
+        )
         return Line("✓ Done", moved, "good")
     return Line("✓ Done", f"{gone}; {freed:,} bytes were freed, {expected:,} expected: the notes say why.", "good")
 

@@ -92,12 +92,12 @@ def result(shown: Any, **more: Any) -> Result:
         ({"bytes_freed": 208}, "✓ Done: 208 bytes were freed, 10 more than expected; the notes say why."),
         (
             {"bytes_expected": 100, "bytes_freed": 100},
-            "✓ Less went than was planned, since some had moved: 100 bytes were expected for what went, "
+            "✓ Less went than was planned, since something changed meanwhile: 100 bytes were expected for what went, "
             "and as many were freed.",
         ),
         (
             {"bytes_expected": 208, "bytes_freed": 208},
-            "✓ More was freed than was planned, since others pushed or deleted meanwhile: 198 bytes were predicted, "
+            "✓ More was freed than was planned, since something changed meanwhile: 198 bytes were predicted, "
             "and 208 freed.",
         ),
         (

@@ -82,15 +82,15 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
             {"bytes_freed": 1000, "bytes_expected": 1000},
             [DELETING, COLLECTING],
             "ok",
-            "✓ Done: 3 tags and 4 manifests are gone, less than planned, since some had moved; 1,000 bytes were "
+            "✓ Done: 3 tags and 4 manifests are gone, less than planned, since something changed; 1,000 bytes were "
             "expected of these, and freed.",
         ),
         (
             {"bytes_freed": 2000, "bytes_expected": 2000},
             [DELETING, COLLECTING],
             "ok",
-            "✓ Done: 3 tags and 4 manifests are gone; 1,234 bytes were predicted, and 2,000 freed, since others pushed "
-            "or deleted meanwhile.",
+            "✓ Done: 3 tags and 4 manifests are gone; 1,234 bytes were predicted, and 2,000 freed, since "
+            "something changed meanwhile.",
         ),
         (
             {"action": "none"},
