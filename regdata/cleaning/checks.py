@@ -189,8 +189,8 @@ def _check_made_for(plan: Plan, config: Config, site: Site, *, gc: bool) -> None
         changed.append("who collects (gc-before, gc-command, gc-after, trash_days, registry.base_path)")
     if changed:
         raise CleanupError(
-            f"{' and '.join(changed)} of {config.path} changed since the scan of this plan, so nothing was deleted: "
-            "scan and plan again"
+            f"{' and '.join(changed)} of {config.path} differs from what this plan was made with, so nothing was "
+            "deleted: scan and plan again"
         )
 
 

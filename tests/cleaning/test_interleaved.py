@@ -18,7 +18,7 @@ from regdata.demo.samples import Image, make_image, make_index, make_layer, make
 from tests.support.fakes import FakeRegistry, error_reply
 from tests.support.server import Reply, Request, serving
 
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "40"))
 BASE = make_layer("base", 40)
 ONE, TWO, THREE, AMD, ARM, KEPT = (make_image([BASE, make_layer(n, 40)], created=n, oci=True) for n in range(1, 7))
 INDEX = make_index([AMD, ARM])

@@ -52,7 +52,7 @@ def test_conf_changed(new_scene: NewScene) -> None:
         scene.set(**{"protect": None} | before)
         plan, store = planned(scene), scene.store()
         scene.set(**after)
-        with pytest.raises(CleanupError, match=f"{named}.* changed since the scan of this plan, so nothing was"):
+        with pytest.raises(CleanupError, match=f"{named}.* differs from what this plan was made with, so nothing was"):
             regdata.apply(plan, load_config(scene.conf))
         assert scene.store() == store
     scene.set(protect="tag_name = 'old'")

@@ -23,7 +23,7 @@ from tests.support.small import few, indexed
 
 REGISTRY = "registry.prod.svc:5000"
 CLUSTERS = 4  # on each registry
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "11")) * 100 // 60  # registries, four clusters each
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "8")) * 100 // 60  # registries, four clusters each
 
 
 class Cluster(NamedTuple):
