@@ -160,8 +160,9 @@ class _Work:
         self, config: Config, site: Site, record: Record, outcome: Outcome, *, gc: bool, empty_trash: bool
     ) -> None:
         self.config, self.site, self.record, self.outcome, self.gc = config, site, record, outcome, gc
-        self.empty_trash = empty_trash
-        self._as_of = min(outcome.plan.inventory.scanned_at, site.now)  # that clock may be ahead of the store's
+        # What it frees of the trash is promised and freed alike; the plan's clock may be ahead of the store's.
+        now = min(outcome.plan.inventory.scanned_at, site.now)
+        self._trash: dict[str, Any] = {"as_of": now, "empty_trash": empty_trash}
         self.promised = self._promised(outcome.plan.reclaimable)
         self.plan, self.expected, self.collected = outcome.plan, outcome.plan.blobs, Collection()
         self.notes = list(self.plan.notes)
@@ -199,8 +200,7 @@ class _Work:
         return result
 
     def _promised(self, unneeded: int) -> Promise:
-        how: dict[str, Any] = {"as_of": self._as_of, "gc": self.gc, "empty_trash": self.empty_trash}
-        return promised(self.config, self.site, unneeded, **how)
+        return promised(self.config, self.site, unneeded, gc=self.gc, **self._trash)
 
     @property
     def _expected(self) -> int:
@@ -293,8 +293,8 @@ class _Work:
         if collects_itself(config, site):
             held = held_by(self.plan.inventory, gone)
             self.expected = unneeded(fresh, held, self.plan.inventory)
-            how: dict[str, Any] = {"held": held, "as_of": self._as_of, "empty_trash": self.empty_trash}
-            self.collected = collect_own(config, site, record, fresh, self.expected, began=began, **how)
+            what = (fresh, self.expected)
+            self.collected = collect_own(config, site, record, *what, held=held, began=began, **self._trash)
         elif self._has_landed(fresh):
             version = site.version(list(fresh.repositories["image_name"]))
             self.collected = collect(config, site, record, lambda: self._ready(fresh, version))

@@ -67,8 +67,9 @@ def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[str, str]
             for digest, date in came.items()
             if not (is_before(links[digest], young) and is_before(dates[digest], young))
         }
-        used = Used(site.store, image) if came else None
-        yield from ((image, digest) for digest, date in came.items() if not (used and used.has(digest, date)))
+        if came:
+            used = Used(site.store, image)
+            yield from ((image, digest) for digest, date in came.items() if not used.has(digest, date))
 
 
 class Used:

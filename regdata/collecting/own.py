@@ -211,9 +211,9 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
     """Puts back all that a run collected and that is kept (trash_days), data and links; and what its images need
     (digests) of what others collected."""
     settle_removals(site)
+    bring_back_parts(config, site, needed)
     if folder := changeable_folder(config, site):
         aside = Aside(folder)
-        trash.bring_back(aside, needed)
         for batch in list(trash.kept(aside, run)):
             batch.undo()
         aside.close()

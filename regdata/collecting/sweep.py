@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from os.path import dirname
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -148,7 +149,7 @@ class Sweep:
         self._decided: list[Item] = []
         self._held: list[tuple[Batch, bool]] = []
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
-        self._now, self._probe = 0, ""
+        self._now = 0
         self._listed, self._takes, self._looks = listed, 0.0, 0.0
         self._measured = self._looked = 0.0  # when
 
@@ -313,9 +314,7 @@ class Sweep:
         """Frees what is not needed after all that; nobody can come to need it any more without bringing it."""
         if self.claims:
             unlinked = [item.digest for item in group.items.values() if item.frees and not item.links]
-            if unlinked and not self._probe:
-                self._probe = nobodys(self.claims, self.aside.storage)
-            told = known(self.claims, self.aside.storage, unlinked, self._probe)
+            told = known(self.claims, self.aside.storage, unlinked, self._probe) if unlinked else ()
             self._spare(group, {group.items[digest]: "unlinked" for digest in told})
         self._look(group)
         self._journal("deciding", group, count=len(group.items))
@@ -329,6 +328,12 @@ class Sweep:
         self.swept.freed |= freed
         self._journal("collected", group, count=len(freed), bytes=sum(freed.values()))
         self._decided += group.items.values()
+
+    @cached_property
+    def _probe(self) -> str:
+        """The name of a repository that nobody has; all are listed for it."""
+        assert self.claims
+        return nobodys(self.claims, self.aside.storage)
 
     def _look(self, group: _Group) -> None:
         items = group.items.values()

@@ -67,7 +67,7 @@ def _unknown(image: str, reference: str, digest: str) -> bool:
 
 def _rewrite(run: PastRun, facts: dict[str, Any]) -> None:
     record = Record(run.folder)
-    record.facts = read_facts(run.folder) or dict(run.facts)
+    record.facts = read_facts(run.folder) or dict(run.facts)  # of many runs not all is held: see `all_runs`
     record.write(**facts)
     if record.facts.get("status") == KILLED:
         title = f"delete {run.folder.name}"

@@ -270,9 +270,8 @@ class Storage:
 
     def close_repository(self, name: str, *, before: int) -> bool:
         """Take the layers of a repository without manifests out of their place, and its uploads away: a push into it at
-        this moment has to be repeated. False, and it stays, where a layer came after ``before`` (UTC epoch seconds).
-        StorageError if it holds tags or manifests.
-        """
+        this moment has to be repeated. False, and it stays, where a layer came after ``before`` (UTC epoch seconds), or
+        it holds tags or manifests."""
         return Removal(self.layout).close(name, before)
 
     def remove_repository(self, name: str, *, before: int) -> bool:
