@@ -49,7 +49,7 @@ with sole as (
 )
 select id, sum(blob_size)::bigint as exclusive_size from sole join stored using (blob) group by id;
 
--- An index has its children's labels, where they don't contradict, and its own annotations.
+-- An index has its children's labels, where they don't contradict, in the order of their names, and its own annotations.
 create temp table labelled as
 with pair as (
     select p.top, label.key, label.value->>'$' as value
@@ -57,7 +57,8 @@ with pair as (
     join content c on c.digest = p.manifest and c.digest <> n.digest, json_each(c.labels) label
 ),
 agreed as (select top, key, min(value) as value from pair group by all having min(value) = max(value))
-select top as node, json_group_object(key, value) as labels from agreed group by top;
+select top as node, '{' || string_agg(to_json(key) || ':' || to_json(value), ',' order by key) || '}' as labels
+from agreed group by top;
 
 create temp view out_images as
 with dated as (
