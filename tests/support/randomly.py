@@ -239,16 +239,16 @@ class _Case:
         with skopeo_pulls(registry, staying, self.seed, self.folder):
             result = regdata.apply(plan, config, force=True)
 
-        assert result.errors == []
-        assert size - store_bytes(registry.base_path) == plan.reclaimable
-        assert result.bytes_freed == result.bytes_expected == (0 if config.trash_days else plan.reclaimable)
+        assert result.errors == [], result.errors
+        assert size - store_bytes(registry.base_path) == plan.reclaimable, result.notes
+        freed = 0 if config.trash_days else plan.reclaimable
+        assert (result.bytes_freed, result.bytes_expected) == (freed, freed), result.notes
         assert store_tags(registry.base_path) == set(self.tags) - going
         for tag, after in self.pulled().items():
             assert after == (None if tag in going else before[tag]), tag
         again = regdata.plan(regdata.scan(config), self.condition)
-        assert rows(again, "delete", "untag") == set()
-        assert again.manifests.empty
-        assert again.reclaimable == 0
+        left = (rows(again, "delete", "untag"), len(again.manifests), again.reclaimable)
+        assert left == (set(), 0, 0), left
         if config.trash_days and (going or not plan.manifests.empty):
             regdata.restore(runs(config)["run"].iloc[0], config)
             back = self.pulled()  # and what an index had lacked before, maybe
