@@ -304,6 +304,8 @@ def check_config(file: Path, data: bytes) -> Config:
         )
         del source["curl"]
     config = _validate(file, source)
+    if config.protect is None and (written := (source.get("protect") or "").strip()):
+        raise ConfigError(f"{file}: protect: {quote(written)} is empty, and protects nothing: set what it stands for.")
     config._path = file
     config._source = source
     config._digest = f"sha256:{hashlib.sha256(data).hexdigest()}"

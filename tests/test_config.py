@@ -269,6 +269,12 @@ class TestEnvironment:
         message = problem(write(**{"gc-command": ["a", "${NOT_SET}"]}))
         assert "gc-command[1]: ${NOT_SET} stands for the environment variable NOT_SET" in message
 
+    def test_nothing_is_protected_by_mistake(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A variable that is set to nothing does not take the protection away unnoticed; an empty text may."""
+        monkeypatch.setenv("PROTECTED", " ")
+        assert 'protect: "${PROTECTED}" is empty, and protects nothing' in problem(write(protect="${PROTECTED}"))
+        assert load_config(write(protect="")).protect is None
+
 
 class TestMistakes:
     def test_broken_json(self, write: Write) -> None:

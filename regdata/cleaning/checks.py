@@ -178,9 +178,11 @@ def _check_made_for(plan: Plan, config: Config, site: Site, *, gc: bool) -> None
     """It may be another registry's, too, or know less of what is protected, or predict what another collection frees.
     A caller who gave `plan` no protection at all wants it so."""
     inventory, here = plan.inventory, site.registry.display
-    if inventory.registry not in ("", here):
+    of, named = (inventory.registry_id, config.registry_id) if inventory.registry_id else (inventory.registry, here)
+    if of not in ("", named):
+        other = here if here != inventory.registry else "another registry by it: its variables have other values"
         raise CleanupError(
-            f"the plan is of {inventory.registry}, and {config.path} names {here}, so nothing was deleted: scan and "
+            f"the plan is of {inventory.registry}, and {config.path} names {other}, so nothing was deleted: scan and "
             "plan again with this conf.json"
         )
     changed = ["protect"] if config.protect and inventory.protect not in ("", config.protect) else []

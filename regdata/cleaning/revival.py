@@ -145,7 +145,9 @@ class Revival:
             try:
                 self._bring(one, deleted, back)
                 for tag in (tag for tag in tags if (one.image, tag) not in there):
-                    if manifest := self.site.registry.manifest(*one):
+                    # It may have been signed anew since the reading.
+                    is_there = self.site.registry.digest(one.image, tag)
+                    if not is_there and (manifest := self.site.registry.manifest(*one)):
                         self.site.registry.put(one.image, tag, manifest.media_type or "", manifest.data)
                         put.add((one.image, tag))
             except (RegistryError, OSError) as error:

@@ -40,7 +40,8 @@ class Inventory(Shown):
     oddities: image_name, what, hash, target; what few stores hold (regdata.sources.columns.ODDITIES). ``collector``:
     what a collection takes. ``ahead``: by how many seconds the clock that dates what is stored was seen to be ahead of
     ours; ``scanned_at`` is that clock's time.
-    ``within``: the repositories, by names and patterns, that may be touched (None: all).
+    ``within``: the repositories, by names and patterns, that may be touched (None: all). ``registry_id``: which
+    registry it is, whatever ``registry``, which may be shown, hides of its address.
     ``once`` keeps what is made of it, for as long as it lives.
     """
 
@@ -51,6 +52,7 @@ class Inventory(Shown):
     repositories: pd.DataFrame
     scanned_at: int
     registry: str = ""
+    registry_id: str = ""
     from_store: bool = True
     can_untag: bool = True
     engine: Engine = "duckdb"

@@ -89,6 +89,7 @@ def read_site(
         from_store=site.from_store,
         since=since,
         registry=site.registry.display,
+        registry_id=config.registry_id,
         can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,

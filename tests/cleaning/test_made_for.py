@@ -22,15 +22,24 @@ def planned(scene: Scene, **more: Any) -> Plan:
 
 
 @pytest.mark.parametrize("store", [True, False])
-def test_another_registry(new_scene: NewScene, store: bool) -> None:
+def test_another_registry(new_scene: NewScene, store: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another registry has by the same name is not deleted there."""
     scene = new_scene(store=store)
     plan, before = planned(scene), read_store(scene.base_path)
     with serve(FakeRegistry()) as fake:
         fake.push("prod/old", "old", OLD)
-        for made, url in ((plan, fake.url), (replace(plan, inventory=replace(plan.inventory, registry="x")), None)):
-            scene.set(registry=scene.settings["registry"] | ({"url": url} if url else {"url": scene.proxy.url}))
-            with pytest.raises(CleanupError, match=r"the plan is of .*, and .* names .*: scan and plan again"):
+        loaded = replace(plan, inventory=replace(plan.inventory, registry="x", registry_id=""))  # an old snapshot
+        monkeypatch.setenv("WHERE", scene.proxy.url)
+        scene.set(registry=scene.settings["registry"] | {"url": "${WHERE}"})
+        by_variable = planned(scene)
+        for made, url, names in (
+            (plan, fake.url, ".*"),
+            (loaded, scene.proxy.url, ".*"),
+            (by_variable, "${WHERE}", "another registry by it: its"),
+        ):
+            monkeypatch.setenv("WHERE", fake.url)
+            scene.set(registry=scene.settings["registry"] | {"url": url})
+            with pytest.raises(CleanupError, match=rf"the plan is of .*, and .* names {names}.*: scan and plan again"):
                 regdata.apply(made, load_config(scene.conf), gc=False)
         assert fake.tags["prod/old"]
     assert read_store(scene.base_path) == before

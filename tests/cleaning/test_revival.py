@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from regdata.demo.samples import Image, make_index, make_signature, push
+from regdata.demo.samples import Image, make_index, make_signature, push, signature_tag
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
 from tests.support.helpers import ROOT, age
@@ -124,6 +125,21 @@ def test_pushed_again_after_its_run(new_scene: NewScene) -> None:
     push(scene.registry.url, "prod/app", "again", INDEX)
     assert scene.clean(gc=False) == ""
     assert ("prod/app", make_signature(INDEX).digest) not in scene.store().revisions
+
+
+def test_signed_anew_since_the_reading(new_scene: NewScene) -> None:
+    """What is put back with an image that was pushed again leaves its tag to what a client put there meanwhile."""
+    scene, signature = new_scene(), make_signature(INDEX)
+    anew = replace(signature, manifest=b" " + signature.manifest)
+
+    def sign(body: bytes) -> bytes:
+        push(scene.registry.url, "prod/app", signature_tag(INDEX), anew)
+        return body
+
+    after_deletion(scene, lambda: push(scene.registry.url, "prod/app", "late", INDEX))
+    scene.proxy.on("PUT", signature.digest, Fault(carried_out=True, body=sign), times=1)
+    assert scene.clean(gc=False) == ""
+    assert ("prod/app", signature_tag(INDEX), anew.digest) in scene.store().tags
 
 
 def test_landed_of_an_unknown_type(new_scene: NewScene) -> None:
