@@ -274,12 +274,16 @@ REVISION = f"base/lib/_manifests/revisions/sha256/{LIBRARY.digest.removeprefix('
     ],
 )
 def test_lost_link(new_scene: NewScene, store: bool, path: str, name: str) -> None:
-    """A tag or manifest that goes without being planned fails the run, which names it."""
+    """A tag or manifest that goes without being planned fails the run, which names it, and what else is lost."""
     scene = new_scene(store=store)
-    scene.set(gc_command=scene.collect_after(f"rm -r {repositories(scene.base_path) / path}"))
+    layer = LATEST.blobs[2].digest
+    lost = f"{repositories(scene.base_path) / path} {blob_path(scene.base_path, layer)}"
+    scene.set(gc_command=scene.collect_after(f"rm -r {lost}"))
     error = scene.clean()
     assert "that should have survived are gone, such as" in error
     assert name in error
+    if store:
+        assert "blobs that survivors need are gone from the store" in error
     assert record(scene)["status"] == "failed"
 
 

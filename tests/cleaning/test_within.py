@@ -135,6 +135,22 @@ def test_beside_a_folder(new_scene: NewScene, changes: dict[str, None]) -> None:
     assert left.exists()
 
 
+def test_a_link_outside_to_what_goes(new_scene: NewScene) -> None:
+    """Where what goes is linked outside, too, the registry has to forget it there: without the right to delete there
+    the run is refused before anything is deleted."""
+    scene = new_scene()
+    scene.collects_itself()
+    within(scene, "prod/ol*")
+    link = link_path(scene.registry, "base/lib", OLD.blobs[-1].digest)
+    link.parent.mkdir(parents=True)
+    link.write_text(OLD.blobs[-1].digest)
+    age(link.parent, 86400)
+    scene.proxy.on("DELETE", "^/v2/base/lib/", Fault(403))
+    before = scene.store()
+    assert "403" in scene.clean()
+    assert scene.store() == before
+
+
 def test_what_nobody_links(new_scene: NewScene) -> None:
     """Where nothing goes but data without a link, nothing outside is asked, either."""
     scene = new_scene()
