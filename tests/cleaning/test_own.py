@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,18 @@ def test_collects_by_itself(scene: Scene) -> None:
     assert broken(scene.base_path) == []
     for name in ("prod/old", "prod/new"):
         assert pulls(scene.registry.url, name, "again", OLD)
+
+
+def test_deleted_by_others_since_the_scan(scene: Scene) -> None:
+    """What is predicted is freed also where others delete the image first, be it of today."""
+    url, young = scene.registry.url, make_image([BASE, make_layer("just now", 800)])
+    push(url, "prod/app", "old", young)
+    time.sleep(1.1)
+    gone = partial(requests.delete, f"{url}/v2/prod/app/manifests/{young.digest}", timeout=9)
+    assert scene.clean(before_apply=gone) == ""
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert record["bytes_freed"] == record["bytes_predicted"] > 0
+    assert not has(url, "prod/app", young.blobs[-1])
 
 
 def test_gc_command_needs_no_restart(scene: Scene) -> None:

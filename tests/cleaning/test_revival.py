@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from regdata.demo.samples import Image, make_index, make_signature, push, signature_tag
+from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, push, signature_tag
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
 from tests.support.helpers import ROOT, age
@@ -140,6 +140,18 @@ def test_signed_anew_since_the_reading(new_scene: NewScene) -> None:
     scene.proxy.on("PUT", signature.digest, Fault(carried_out=True, body=sign), times=1)
     assert scene.clean(gc=False) == ""
     assert ("prod/app", signature_tag(INDEX), anew.digest) in scene.store().tags
+
+
+def test_what_is_attached_to_several(new_scene: NewScene) -> None:
+    """What belongs to several images that go is put back where one of them is alive."""
+    scene, signature = new_scene(), make_signature(INDEX)
+    other = make_image([make_layer("signed, too", 300)])
+    push(scene.registry.url, "prod/app", "old", other)
+    push(scene.registry.url, "prod/app", signature_tag(other), signature)
+    after_deletion(scene, lambda: push(scene.registry.url, "prod/app", "late", INDEX))
+    assert scene.clean(gc=False) == ""
+    assert ("prod/app", other.digest) not in scene.store().revisions
+    assert ("prod/app", signature_tag(INDEX), signature.digest) in scene.store().tags
 
 
 def test_landed_of_an_unknown_type(new_scene: NewScene) -> None:
