@@ -341,9 +341,10 @@ def test_redis_before_3_1(registry_with_cache: LocalRegistry, conf: Conf) -> Non
     before = store_bytes(registry.base_path)
     with faults_before(registry.url, OldRedis) as proxy:
         site = {"url": proxy.url, "base_path": str(registry.base_path)}
-        with pytest.raises(CleanupError, match="flush its Redis"):
-            clean(load_config(conf(registry, registry=site)), "image_name = 'a'")
-        assert store_bytes(registry.base_path) == before
+        for more in ({}, {"gc-before": ["true"]}):
+            with pytest.raises(CleanupError, match="flush its Redis"):
+                clean(load_config(conf(registry, registry=site, **more)), "image_name = 'a'")
+            assert store_bytes(registry.base_path) == before
         (error,) = clean(
             load_config(conf(registry, registry=site, **{"gc-after": ["true"]})), "image_name = 'a'"
         ).errors

@@ -61,14 +61,28 @@ def test_conf_changed(new_scene: NewScene) -> None:
         scene.set(**{"protect": None} | before)
         plan, store = planned(scene), scene.store()
         scene.set(**after)
-        with pytest.raises(CleanupError, match=f"{named}.* differs from what this plan was made with, so nothing was"):
-            regdata.apply(plan, load_config(scene.conf))
-        assert scene.store() == store
+        for gc in [True] if named == "who collects" else [True, False]:
+            with pytest.raises(CleanupError, match=f"{named}.* differs from what this plan was made with, so nothing"):
+                regdata.apply(plan, load_config(scene.conf), gc=gc)
+            assert scene.store() == store
     scene.set(protect="tag_name = 'old'")
     plan = planned(scene, protect="")
     scene.set(**OWN)
     assert regdata.apply(plan, load_config(scene.conf), gc=False).errors == []
     assert not [one for one in scene.store().tags if one[1] == "old"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_came_into_use(new_scene: NewScene, force: bool) -> None:
+    """What runs by now does not go, be it that limits are overridden."""
+    scene = new_scene()
+    plan, before = planned(scene), scene.store()
+    (scene.folder / "running.txt").write_text("prod/old:old")
+    scene.settings["in-use"] = ["running.txt"]
+    scene.set()
+    with pytest.raises(CleanupError, match="in-use: prod/old:old "):
+        regdata.apply(plan, load_config(scene.conf), gc=False, force=force)
+    assert scene.store() == before
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

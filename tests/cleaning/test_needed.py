@@ -296,13 +296,16 @@ def test_what_stops_a_collector_stops_it(registry: LocalRegistry, conf: Conf, tm
 
 
 def test_a_repository_without_layers_gets_a_folder_for_them(registry: LocalRegistry, conf: Conf) -> None:
-    """The collector finds no repository that has no _layers; with an empty folder it does, and keeps what is in it."""
+    """The collector finds no repository that has no _layers; with an empty folder it does, and keeps what is in it,
+    with a tag or without."""
     push(registry.url, "app", "old", old_image())
+    references = {"index/only": "keep", "index/untagged": push_empty_index(registry.url, "index/untagged", None)}
     push_empty_index(registry.url, "index/only", "keep")
-    before = served(registry, "index/only", "keep")
+    before = {name: served(registry, name, reference) for name, reference in references.items()}
     clean(conf(registry))
-    assert served(registry, "index/only", "keep") == before
-    assert (registry.base_path / "docker/registry/v2/repositories/index/only/_layers").is_dir()
+    assert {name: served(registry, name, reference) for name, reference in references.items()} == before
+    for name in references:
+        assert (registry.base_path / f"docker/registry/v2/repositories/{name}/_layers").is_dir()
 
 
 @pytest.mark.parametrize("fill", [NEEDED["sha512"], NEEDED["children among the blobs"]], ids=["sha512", "children"])

@@ -77,6 +77,15 @@ def test_deleted_by_others_since_the_scan(scene: Scene) -> None:
     assert not has(url, "prod/app", young.blobs[-1])
 
 
+def test_nobody_can_collect(new_scene: NewScene) -> None:
+    """Where the registry's folder is not known nobody collects, be it stopped and started: nothing is deleted."""
+    scene = new_scene(store=False)
+    scene.set(gc_command=None)
+    before = scene.store()
+    assert "has no gc-command, and regdata can't collect by itself" in scene.clean()
+    assert scene.store() == before
+
+
 def test_gc_command_needs_no_restart(scene: Scene) -> None:
     """With gc-command and nothing around it: what is predicted is freed, and what was collected pushes and pulls again,
     layers and the very same manifests, from a registry that was never restarted."""

@@ -32,7 +32,7 @@ from tests.support.odd import (
     push_manifest,
 )
 from tests.support.proxy import FaultProxy, faults_before
-from tests.support.scene import NewScene, broken
+from tests.support.scene import INDEX, NewScene, broken
 from tests.support.server import Reply, Request
 
 
@@ -121,6 +121,16 @@ def pulled(url: str, tag: str) -> list[bytes]:
         manifest.content,
         *(requests.get(f"{url}/v2/app/blobs/{one['digest']}", timeout=9).content for one in parts),
     ]
+
+
+def test_a_child_that_others_had_deleted(new_scene: NewScene) -> None:
+    """An index whose child was not served any more when it was deleted is lost, though the child's bytes are there."""
+    scene, child = new_scene(), INDEX.children[0].digest
+    requests.delete(f"{scene.registry.url}/v2/prod/app/manifests/{child}", timeout=9).raise_for_status()
+    assert scene.clean(gc=False) == ""
+    outcome = undo.restore(scene.records()[0], load_config(scene.conf)).set_index("reference")
+    assert outcome.loc[INDEX.digest, "outcome"] == "lost"
+    assert child in str(outcome.loc[INDEX.digest, "why"])
 
 
 def test_interrupted_between_tags_and_manifests(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:

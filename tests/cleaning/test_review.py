@@ -239,14 +239,16 @@ def test_our_own_deletions_are_no_change(monkeypatch: pytest.MonkeyPatch) -> Non
     assert names(agreed(outcome, now)) == {"3.0"}
 
 
+@pytest.mark.parametrize("host", ["", "127.0.0.1:5000/"])
 @pytest.mark.parametrize("used", [f"{IMAGE}:1.0", f"{IMAGE}:3.0", f"{IMAGE}@{digest(f'{IMAGE}None')}", f"{IMAGE}:same"])
-def test_in_use_since_the_plan(used: str, tmp_path: Path) -> None:
-    """A tag that is to go alone, one that goes with its manifest, or an orphan: where it came into use nothing goes."""
+def test_in_use_since_the_plan(used: str, host: str, tmp_path: Path) -> None:
+    """A tag that is to go alone, one that goes with its manifest, or an orphan: where it came into use nothing goes,
+    also where a list has the registry's own name."""
     made = store("1.0", "3.0")
     made.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
     made.push(IMAGE, None, days=50, base=100)
     plan = regdata.plan(made.inventory(), "tag_name <> 'same'")
-    (tmp_path / "running.txt").write_text(used)
+    (tmp_path / "running.txt").write_text(host + used)
     settings = {"registry": {"url": "http://127.0.0.1:5000"}, "sql": {}, "in-use": ["running.txt"]}
     (tmp_path / "conf.json").write_text(json.dumps(settings))
     with nullcontext() if used.endswith("same") else pytest.raises(CleanupError, match=f"in-use: {used} "):

@@ -88,6 +88,7 @@ def test_landed_after_the_deletion(new_scene: NewScene, how: str, what: str) -> 
     assert scene.run
     assert scene.run.result
     assert scene.run.result.bytes_freed in (None, scene.run.result.bytes_expected)
+    assert scene.run.result.bytes_expected < scene.run.result.bytes_predicted  # what is back is not expected
     manifests = scene.run.result.manifests
     assert CHILD.digest in set(manifests.loc[manifests["outcome"] == "moved", "manifest_hash"])
     assert "failed" not in set(manifests["outcome"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import KEPT, files
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
+from tests.support.sweeping import data_path
 
 
 @pytest.fixture
@@ -44,6 +46,17 @@ def test_a_sound_registry(filled: LocalRegistry) -> None:
     remove_left(Registry(filled.url), Storage(filled.base_path), "a", other)
     assert files(filled.base_path) == before
     assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
+
+
+def test_what_is_tried_is_said_before(filled: LocalRegistry) -> None:
+    """Who is killed while a blob is sent has written down which, so that the next run removes it."""
+    said: list[dict[str, Any]] = []
+    with faults_before(filled.url) as proxy:
+        proxy.on("PUT", "/v2/a/blobs/uploads/", Fault(500, carried_out=True))
+        with pytest.raises(RegistryError):
+            check_online(Claims(Registry(proxy.url)), Storage(filled.base_path), "a", said.append)
+    digests = {event["digest"] for event in said if event["event"] == "probing"}
+    assert {digest for digest in digests if data_path(filled, digest).exists()}
 
 
 def test_another_name(filled: LocalRegistry) -> None:

@@ -127,10 +127,11 @@ def push_index_of_blobs(url: str, repository: str, tag: str, image: Image, **sai
     return push_manifest(url, repository, tag, json.dumps(index).encode(), OCI_INDEX)
 
 
-def push_empty_index(url: str, repository: str, tag: str) -> str:
-    """An index without children: all that the repository holds, so that it has no ``_layers``."""
+def push_empty_index(url: str, repository: str, tag: str | None) -> str:
+    """An index without children, by a tag or its digest: all that the repository holds; it has no ``_layers``."""
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"in": repository}}
-    return push_manifest(url, repository, tag, json.dumps(index).encode(), OCI_INDEX)
+    data = json.dumps(index).encode()
+    return push_manifest(url, repository, tag or digest_of(data), data, OCI_INDEX)
 
 
 def link_as_blob_only(base_path: Path, repository: str, digest: str) -> None:
