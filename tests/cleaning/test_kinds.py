@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import regdata
 from regdata.cleaning.bytag import by_tag, left
 from regdata.cleaning.order import Manifest, levels_of
 from regdata.demo.samples import make_image, make_layer, make_referrer
@@ -137,6 +138,21 @@ def test_one_that_refuses(job: Job) -> None:
     assert 0 < len(refused) < len(images)
 
 
+def test_no_batch_after_one_that_refuses(job: Job) -> None:
+    """Nothing that was to go later goes after an error."""
+    fake = FakeRegistry(deletes={"digests"})
+    mine = job(fake, action="none")
+    mine.scan()
+    mine.plan()
+    for image in IMAGES:
+        fake.on(f"DELETE /v2/app/manifests/{image.digest}", error_reply(403), forever=True)
+    assert mine.planned
+    (error,) = regdata.apply(mine.planned, mine.config, gc=False, batch=1).errors
+    assert "HTTP 403" in error
+    deletes = [line for line in fake.seen if line.startswith("DELETE")]
+    assert len({image.digest for image in IMAGES for line in deletes if image.digest in line}) == 1
+
+
 def test_digests_only(job: Job) -> None:
     """Where a tag can't be deleted alone, though the lists look like those of one where it can, it is kept."""
     fake = FakeRegistry(pages=True, deletes={"digests"})
@@ -158,6 +174,8 @@ def test_a_list_tries_nothing(job: Job) -> None:
         "DELETE /v2/app/manifests/regdata-random",
     ]
     assert told(mine)["can delete"] == "yes"
+    assert mine.result
+    assert mine.result.bytes_expected == 0 < mine.result.bytes_predicted
 
 
 @pytest.mark.parametrize("gc", [True, False])

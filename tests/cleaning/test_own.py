@@ -271,9 +271,12 @@ def test_killed_while_it_removes_tags(scene: Scene) -> None:
     assert ("prod/app", "2.0", SHARED.digest) not in scene.store().tags  # nothing has changed for it
 
 
-def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene) -> None:
+@pytest.mark.parametrize("how", ["own", "gc-command"])
+def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene, how: str) -> None:
     """What a run had stored to try the registry out, and was killed over, is removed by the next run, before it scans;
     what a record says of other blobs is not believed."""
+    if how == "gc-command":
+        scene.set(gc_command=scene.registry.gc_command)
     before = scene.store()
     assert runner(scene.conf, "upload") == KILLED
     left = scene.store().blobs - before.blobs

@@ -11,11 +11,12 @@ from regdata.inventory.graph import GRACE
 from tests.support.small import NOW, Small, digest
 
 
+@pytest.mark.parametrize("dated", [True, False])
 @pytest.mark.parametrize("linked", [NOW - 100, NOW - GRACE - 100])
 @pytest.mark.parametrize("deleted", [(), (10,), (100,), (1000,), (10, 1000), (1000, 10)])
-def test_layers_that_a_deleted_image_used(deleted: tuple[int, ...], linked: int) -> None:
-    """A layer that was just linked is in flight, unless one of the deleted manifests that name it went in that second
-    or later."""
+def test_layers_that_a_deleted_image_used(deleted: tuple[int, ...], linked: int, dated: bool) -> None:
+    """A layer that was just linked, or stored nobody knows when, is in flight, unless one of the deleted manifests that
+    name it went in that second or later."""
     made = Small()
     made.repository("a")
     made.blob("layer", 7, 0)
@@ -24,8 +25,9 @@ def test_layers_that_a_deleted_image_used(deleted: tuple[int, ...], linked: int)
         deleted=lambda image: {digest(f"gone {seconds}"): NOW - seconds for seconds in deleted},
         content=lambda manifest: digest("layer").encode(),
     )
-    made.columns["blobs"]["blob_date"][0] = linked
+    made.columns["blobs"]["blob_date"][0] = linked if dated else None
     site = SimpleNamespace(now=NOW, uploads=list, store=store)
     flight = in_flight(site, made.inventory())  # type: ignore[arg-type]
-    in_use = linked > NOW - GRACE and {10, 100}.isdisjoint(deleted)
+    is_young = linked > NOW - GRACE
+    in_use = {10, 100}.isdisjoint(deleted) if is_young else not (dated or deleted)
     assert flight.blobs == ([("a", digest("layer"))] if in_use else [])
