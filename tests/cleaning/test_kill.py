@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from regdata.command import cli
-from regdata.demo.samples import push
+from regdata.demo.samples import make_signature, push, signature_tag
 from regdata.records.reading import read_events, read_facts
 from regdata.sources.aside import NAME
 from regdata.sources.paths import blob_path
@@ -106,6 +106,21 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         first, second = scene.records()
         check_told(first, second, halfway.lacks(before))
         scene.registry.stop()
+
+
+def test_a_signature_that_a_killed_run_deleted(runner: Runner, new_scene: NewScene) -> None:
+    """It comes back with its image, which was pushed again, by a run that itself deletes nothing."""
+    undisturbed, scene, signature = new_scene(), new_scene(), make_signature(INDEX)
+    assert runner(undisturbed.conf) == 0
+    lines = enumerate(read_events(undisturbed.records()[0]), 1)
+    deleted = ("deleted", signature.digest)
+    line = next(number for number, event in lines if (event["event"], event.get("digest")) == deleted)
+    assert runner(scene.conf, "line", line) == KILLED
+    assert ("prod/app", signature.digest) not in scene.store().revisions
+    push(scene.registry.url, "prod/app", "late", INDEX)
+    scene.set(sql={"scene": "2=1"})
+    assert runner(scene.conf) == 0
+    assert ("prod/app", signature_tag(INDEX), signature.digest) in scene.store().tags
 
 
 @pytest.mark.parametrize("ends", ["kill -9 $PPID", "exit 1"])
