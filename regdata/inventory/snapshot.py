@@ -47,7 +47,10 @@ COLUMNS = {
     "oddities": dict.fromkeys(("image_name", "what", "hash", "target"), "TEXT"),
 }
 # The fields of an Inventory that are no frames.
-KEYS = ("scanned_at", "registry", "from_store", "can_untag", "engine", "protect", "pulls_since", "collector", "within")
+KEYS = (
+    *("scanned_at", "registry", "registry_id", "from_store", "can_untag", "engine", "protect", "pulls_since"),
+    *("collector", "within"),
+)
 # What came later than format 1, behind `error`: an older snapshot lacks it, so that it is unknown, or told by names.
 LATER = {
     name: {*dropwhile(lambda column: column != "error", schema.TABLES[name])} - {"error"}
@@ -149,7 +152,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         raise StorageError(
             f"{path} was saved by a newer regdata (format {written}, this one reads up to {FORMAT}): update regdata"
         )
-    facts = {"within": None} | facts  # what is older knew of no such thing
+    facts = {"within": None, "registry_id": ""} | facts  # what is older knew of no such thing
     if written == 1:
         facts = {"pulls_since": None, "collector": (False, True)} | facts
     if set(facts) != set(KEYS):
