@@ -71,9 +71,6 @@ class Files(Protocol):
     def is_link(self, path: str) -> bool:
         """Whether there is a symbolic link."""
 
-    def links(self, folder: str) -> list[str]:
-        """The symbolic links in a folder, in any order."""
-
     def place(self, path: str) -> object:
         """What is the same for two names of one folder, or file; None where there is nothing."""
 
@@ -187,13 +184,6 @@ class LocalFiles:
 
     def is_link(self, path: str) -> bool:
         return os.path.islink(path)
-
-    def links(self, folder: str) -> list[str]:
-        try:
-            with os.scandir(folder) as entries:
-                return [entry.name for entry in entries if entry.is_symlink()]
-        except ABSENT:
-            return []
 
     def place(self, path: str) -> object:
         try:

@@ -61,9 +61,6 @@ class MemoryFiles:
     def is_link(self, path: str) -> bool:
         return False
 
-    def links(self, folder: str) -> list[str]:
-        return []
-
     def place(self, path: str) -> object:
         return path if self.exists(path) else None
 
