@@ -21,8 +21,10 @@ from regdata.errors import RegistryError
 from regdata.sources.pace import Pace
 from regdata.sources.tls import BUNDLES
 from tests.support.scene import Finished, NewScene, Scene, make_scene
+from tests.support.standstill import Watch
 
 REAL = {"tools", "chromium", "kernel"}
+WATCH = Watch()
 
 
 def _missing_tool() -> str | None:
@@ -52,11 +54,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What stands on a real registry, kernel or browser is marked `real`: `make check` leaves it out. What is `long`
-    comes first, for no worker to have it left when the others are done."""
+    comes first, for no worker to have it left when the others are done. What fails while the machine stands still
+    says nothing: it runs again."""
     for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=1, condition=WATCH.stood))
         if isinstance(item, pytest.Function) and not REAL.isdisjoint(item.fixturenames):
             item.add_marker("real")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_runtest_logstart() -> None:
+    """Each test asks for itself whether the machine stood still."""
+    WATCH.begin()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from regdata.sources.storage import Storage
 from tests.support.helpers import listing, pull_all, store_bytes
 from tests.support.team import (
     ARM,
+    OLD,
     SINGLE,
     TAGS,
     Conf,
@@ -94,6 +95,21 @@ def test_a_tag_that_is_gone_already(team: Team, conf: Conf, tmp_path: Path, fold
     if folder:  # over the API the children of the other index are out of sight by now
         assert before - store_bytes(team.registry.base_path) == plan.reclaimable == result.bytes_freed
     check_others(team, {"team/app:2.0", "team/app:3.0"}, tmp_path)
+
+
+@pytest.mark.parametrize("collects", ["regdata", "the registry"])
+def test_a_layer_that_is_used_again(team: Team, conf: Conf, tmp_path: Path, collects: str) -> None:
+    """A layer of what goes that another repository's image uses since the scan stays, and is not promised as freed."""
+    layer = OLD.blobs[-1]
+    config = settings(team, conf, **({"gc-command": None} if collects == "regdata" else {}))
+    plan, before = plan_of(config, "image_name = 'team/old'"), store_bytes(team.registry.base_path)
+    push(team.registry.url, "team/new", "1", make_image([layer, make_layer("new", 800)]))
+    grown = store_bytes(team.registry.base_path) - before
+    result = regdata.apply(plan, config)
+    assert result.errors == []
+    assert layer.digest.removeprefix("sha256:") in pull_all(team.registry, "team/new:1", tmp_path / "new")
+    freed = before + grown - store_bytes(team.registry.base_path)
+    assert result.bytes_predicted > result.bytes_expected == result.bytes_freed == freed > 0
 
 
 @sources

@@ -320,6 +320,19 @@ def test_by_the_api_too(fill: Callable[[LocalRegistry, str], object], registry: 
     assert served(registry, "app", "old")
 
 
+def test_what_goes_may_be_linked_as_a_blob(registry: LocalRegistry, conf: Conf) -> None:
+    """Without base_path: a manifest that may be linked as a blob refuses no run in which it goes itself."""
+    push(registry.url, "app", "keep", make_image([make_layer("kept", 2000)]))
+    push(registry.url, "app", "old", old_image())
+    push_blob(registry.url, "app", old_image().manifest)
+    age(registry.base_path, 3 * 86400)
+    before, config = served(registry, "app", "keep"), load_config(conf(registry, registry={"url": registry.url}))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config)
+    assert (result.errors, result.notes, list(result.tags["outcome"])) == ([], [], ["deleted"])
+    assert served(registry, "app", "keep") == before
+    assert not any(blob_data(registry, blob.digest).exists() for blob in old_image().blobs)
+
+
 def test_children_among_the_blobs_go_with_their_index(registry: LocalRegistry, conf: Conf) -> None:
     """With the last index that lists them they are nobody's: what the collection takes of them is missed by nobody."""
     push(registry.url, "app", "keep", make_image([make_layer("kept", 2000)]))

@@ -16,7 +16,7 @@ from tests.support.helpers import ROOT
 
 # The program itself, but for what it would load for nothing: see regdata.command.
 _PROGRAM = "import regdata.command; from papermill.cli import papermill; papermill()"
-PAPERMILL = (sys.executable, "-c", _PROGRAM, "--no-progress-bar")
+PAPERMILL = (sys.executable, "-c", _PROGRAM, "--no-progress-bar", "--start-timeout", "300")
 
 
 class Executed:
@@ -72,7 +72,7 @@ def execute(name: str, conf: Path, **parameters: Any) -> Executed:
         env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "1"},
         cwd=conf.parent,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
+        stdout=subprocess.DEVNULL,  # its errors are shown of a test that fails
+        timeout=600,
     )
     return Executed(executed, done.returncode)
