@@ -137,9 +137,9 @@ def verdict(outcome: pd.DataFrame) -> str:
     bad = outcome[outcome["outcome"].isin(["lost", "failed"])]
     if bad.empty:
         return told
-    image, reference, _, why = bad.iloc[0]
+    image, reference, became, why = bad.iloc[0]  # the others may be lost for its sake
     name = f"{image}{'@' if ':' in reference else ':'}{reference}"
-    cure = KEPT if (bad["outcome"] == "lost").any() else "Restore again once that is mended"
+    cure = KEPT if became == "lost" else "Restore again once that is mended"
     raise CleanupError(f"{len(bad)} of {len(outcome)} could not be restored ({told}), such as {name}: {why}. {cure}")
 
 

@@ -181,6 +181,24 @@ def test_a_tag_that_moves_right_before_it_is_taken(
     ]
 
 
+def test_an_orphan_of_another_image_is_none_here(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """A young manifest whose tag moved stays, though in another image the same one goes as an old orphan."""
+    image, url = IMAGES[0], registry.url
+    push(url, "other", None, image)
+    push(url, "other", "kept", NEW)
+    age(registry.base_path, 3 * 3600)
+    push(url, "app", "old", image)
+    push(url, "app", "kept", NEW)
+    config = load_config(conf(registry))
+    plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+    assert set(plan.manifests["reason"]) == {"orphan", "selected"}
+    push(url, "app", "old", NEW)
+    result = regdata.apply(plan, config)
+    assert result.errors == []
+    there = [requests.head(f"{url}/v2/{name}/manifests/{image.digest}", timeout=9).ok for name in ("app", "other")]
+    assert there == [True, False]
+
+
 @pytest.mark.parametrize("refused", ["", "DELETE /v2/app/manifests", "HEAD /v2/app/blobs"])
 def test_a_tag_into_which_the_registry_writes(
     registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
@@ -216,6 +234,25 @@ def test_a_tag_into_which_the_registry_writes(
     assert broken(registry.base_path) == []
     for tag in ("old", "alone"):
         assert requests.get(f"{registry.url}/v2/app/manifests/{tag}", headers=ACCEPT, timeout=9).content == NEW.manifest
+
+
+def test_a_tag_that_comes_back_to_what_went(
+    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a push writes into a tag's link that was taken away, and the run deletes what that is on by then, this is
+    put back with the tag."""
+    for number in range(3):
+        push(registry.url, "app", str(number), IMAGES[number])
+    age(registry.base_path, 3 * 3600)
+    tags = registry.base_path / "docker/registry/v2/repositories/app/_manifests/tags"
+    os.link(tags / "0/current/link", tmp_path / "open")
+    at(monkeypatch, "deleting", lambda: (tmp_path / "open").write_text(IMAGES[1].digest))
+    config = load_config(conf(registry))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name <> '2'"), config, gc=False)
+    assert result.errors == []
+    assert store_tags(registry.base_path) == {"app:0", "app:2"}
+    assert broken(registry.base_path) == []
+    assert requests.get(f"{registry.url}/v2/app/manifests/0", headers=ACCEPT, timeout=9).content == IMAGES[1].manifest
 
 
 def test_a_push_is_inside_the_registry(

@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import CleanupError
 from regdata.sources.site import Site
-from tests.support.helpers import age, pull_all, store_bytes
+from tests.support.helpers import ROOT, age, pull_all, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import OldRedis, faults_before
-from tests.support.scene import broken
+from tests.support.scene import OLD as OLD_OF_SCENE
+from tests.support.scene import NewScene, broken
 from tests.support.team import (
     HOUR,
     INDEX,
@@ -104,6 +106,33 @@ def test_a_failing_collection(team: Team, conf: Conf, tmp_path: Path) -> None:
     second = clean(settings(team, conf, **{"gc-after": failing["gc-after"]}), "2=1")
     assert second.errors == []
     assert before - store_bytes(team.registry.base_path) == second.bytes_predicted == result.bytes_predicted > 0
+
+
+def test_a_failing_collection_and_a_cache(new_scene: NewScene) -> None:
+    """Of a gc-command that fails when it has collected both is told, that and what the cache goes on claiming."""
+    scene = new_scene(store=False, cache=True)
+    for blob in OLD_OF_SCENE.blobs:
+        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
+    scene.set(gc_command=["sh", "-c", f"{shlex.join(scene.registry.gc_command)}; echo no log; exit 3"])
+    scene.clean()
+    assert scene.run
+    assert scene.run.result
+    first, second = scene.run.result.errors
+    assert "gc-command failed with exit code 3: no log" in first
+    assert "the registry still answers for" in second
+
+
+def test_the_registry_does_not_come_up(new_scene: NewScene) -> None:
+    """Why gc-command was not run is told also where gc-after does not start the registry again."""
+    scene = new_scene()
+    pushing = f"from tests.support.odd import push_blob; push_blob({scene.registry.url!r}, 'prod/new', b'in flight')"
+    stop = f"{sys.executable} -c {shlex.quote(pushing)} && touch {scene.stopped}"
+    scene.set(gc_before=["env", f"PYTHONPATH={ROOT}", "sh", "-c", stop], gc_after=["true"], gc_wait=0.1)
+    scene.open_site = partial(Site.open, start_time=1)
+    scene.clean()
+    assert scene.run
+    assert scene.run.result
+    assert "a push may be in flight" in scene.run.result.errors[0]
 
 
 def test_a_failing_gc_before(team: Team, conf: Conf, tmp_path: Path) -> None:

@@ -113,6 +113,18 @@ def test_what_was_put_back() -> None:
     assert (words(found)["app:2"], words(found)["@app:2"]) == ("untagged", "moved")
 
 
+def test_what_was_put_back_without_its_tags() -> None:
+    """Of several tags of a manifest that was put back all are gone that are not there."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    for tag in ("2", "3"):
+        small.row("tags", image_name="app", tag_name=tag, tag_hash=digest("app1"), pushed=0)
+    found = Outcome(plan(small.inventory(), "1=1"))
+    found.deleted.add(manifest("app", "1"))
+    found.revive(manifest("app", "1"), {("app", "2")})
+    assert words(found) == {"app:1": "untagged", "app:2": "moved", "app:3": "untagged", "@app:1": "moved"}
+
+
 def test_what_should_be_gone() -> None:
     """Tags with the digests that they were on, however they went, and those manifests that no tag was on."""
     small = Small()

@@ -404,6 +404,26 @@ def test_not_restarted_by_gc_after(new_scene: NewScene, own: bool) -> None:
     assert not (scene.base_path / NAME).exists()
 
 
+def test_not_restarted_and_not_to_be_collected_beside_pushes(new_scene: NewScene) -> None:
+    """Where gc-after did not restart a registry that can't be collected while it runs nothing is collected."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None)
+    scene.proxy.on("PUT", "/manifests/sha256:", Fault(201))  # it takes what lacks its parts
+    blobs = scene.store().blobs
+    error = scene.clean()
+    assert "gc-after did not restart the registry" in error
+    assert "It can't be collected while it runs, either" in error
+    assert scene.store().blobs == blobs
+
+
+def test_a_failing_gc_before_and_no_gc_after(scene: Scene) -> None:
+    """Where gc-before fails nothing is collected, whether or not there is a gc-after."""
+    scene.set(gc_before=["sh", "-c", "echo can not; exit 4"])
+    blobs = scene.store().blobs
+    assert "exit code 4: can not" in scene.clean()
+    assert scene.store().blobs == blobs
+
+
 def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
     """A gc-before that leaves the registry taking pushes ends the run: nothing is collected, and gc-after runs."""
     scene = new_scene(cache=True)

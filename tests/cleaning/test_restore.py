@@ -164,6 +164,21 @@ def test_an_untagged_digest_that_went_later(new_scene: NewScene, gc: bool) -> No
     assert scene.store() == before
 
 
+def test_another_runs_damaged_journal(new_scene: NewScene) -> None:
+    """What is in another run's record, of which the journal is damaged, comes back all the same."""
+    scene = new_scene()
+    assert scene.clean(gc=False) == ""
+    scene.set(sql={"none": "2=1", "scene": "tag_name = 'stable'"})
+    assert scene.clean(gc=False) == ""
+    first, second = scene.records()
+    with (second / "journal.jsonl").open("a") as journal:
+        journal.write('{"event": "deleting", "image": "..", "digest": "none", "media_type": ""}\n')
+    frame = undo.restore(first, config_of(scene)).set_index("reference")
+    assert set(frame["outcome"]) == {"restored"}
+    with pytest.raises(CleanupError, match=r"'\.\.'@'none' is no manifest of a repository"):
+        undo.restore(second, config_of(scene))
+
+
 def test_killed_run(new_scene: NewScene) -> None:
     """What a killed run had deleted but not written down comes back, too."""
     scene = new_scene()
@@ -204,7 +219,7 @@ def test_damaged_manifest(new_scene: NewScene) -> None:
         f"prod/app@{ORPHAN.digest}",
     }
     assert "is damaged: content does not match its digest" in frame.set_index("reference")["why"][OLD.digest]
-    with pytest.raises(CleanupError, match=r"3 of \d+ could not be restored .*(is damaged|No such file)"):
+    with pytest.raises(CleanupError, match=r"3 of .* restored .*(is damaged|No such file).* give trash_days"):
         undo.verdict(frame)
 
 
@@ -246,7 +261,7 @@ def test_failing_registry(new_scene: NewScene) -> None:
     found = outcomes(frame)
     assert (found[f"prod/old@{OLD.digest}"], found["prod/old:old"]) == ("failed", "lost")
     assert set(found.values()) == {"failed", "lost", "restored"}
-    with pytest.raises(CleanupError, match=r"2 of .* PUT http.*: HTTP 500"):
+    with pytest.raises(CleanupError, match=r"2 of .* PUT http.*: HTTP 500.* Restore again once"):
         undo.verdict(frame)
     scene.proxy.on("PUT", f"/manifests/{OLD.digest}", Fault(how="reset"))
     scene.proxy.down = lambda: any(line.startswith("PUT") for line in scene.proxy.seen[len(seen) :])
@@ -263,6 +278,17 @@ def test_failing_registry(new_scene: NewScene) -> None:
     shutil.rmtree(link.parent)
     undo.verdict(undo.restore(folder, config_of(scene)))
     assert scene.store() == before
+
+
+def test_what_does_not_read_back(new_scene: NewScene) -> None:
+    """A manifest at which the registry fails once it is put back is taken away again, and said to have failed."""
+    scene = new_scene()
+    scene.clean(gc=False)
+    scene.proxy.on("GET", f"/manifests/{OLD.digest}", Fault(500))
+    frame = undo.restore("latest", config_of(scene)).set_index("reference")
+    assert frame.loc[OLD.digest, "outcome"] == "failed"
+    assert "restart the registry and restore again" in str(frame.loc[OLD.digest, "why"])
+    assert ("prod/old", OLD.digest) not in scene.store().revisions
 
 
 def test_runs(new_scene: NewScene) -> None:

@@ -7,16 +7,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from regdata.cleaning.order import Manifest
+from regdata.cleaning.revival import _meant
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, push, signature_tag
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
 from tests.support.helpers import ROOT, age
 from tests.support.odd import config_bytes, descriptor, digest_of, image_bytes, push_blob, push_manifest
 from tests.support.proxy import Fault
-from tests.support.scene import CONDITION, INDEX, LATEST, NewScene, Scene, broken, repositories
+from tests.support.scene import CONDITION, INDEX, LATEST, OLD, NewScene, Scene, broken, repositories
 
 CHILD = INDEX.children[0]
 LANDS = {"tag": CHILD, "index": make_index([CHILD, LATEST]), "index of an index": make_index([INDEX])}
@@ -188,6 +192,59 @@ def test_landed_where_another_image_has_the_same(new_scene: NewScene) -> None:
     after_deletion(scene, lambda: land(scene, LANDS["index"]))
     assert scene.clean() == ""
     check(scene, "index")
+
+
+def test_landed_on_several_tags(new_scene: NewScene) -> None:
+    """Over the API each tag of which the registry alone tells on what it is gets that back, be they many."""
+    scene, first, second = new_scene(store=False), *INDEX.children[:2]
+    tags = {("prod/app", f"late-{number}", one.digest) for number, one in enumerate((INDEX, first, second))}
+    tags.add(("prod/old", "late", OLD.digest))
+    assert scene.clean(gc=False) == ""
+    for image, tag, digest in tags:
+        link = repositories(scene.base_path) / image / "_manifests/tags" / tag / "current/link"
+        link.parent.mkdir(parents=True)
+        link.write_text(digest)
+    assert scene.clean(gc=False) == ""
+    assert tags <= scene.store().tags
+    assert broken(scene.base_path) == []
+
+
+def test_landed_on_the_tag_that_went(new_scene: NewScene) -> None:
+    """A tag that is there again, and that only the registry can tell on what it is, has moved: it did not go."""
+    scene = new_scene(store=False)
+
+    def write_tag() -> None:
+        link = repositories(scene.base_path) / "prod/app/_manifests/tags/1.0/current/link"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.write_text(INDEX.digest)
+
+    after_deletion(scene, write_tag)
+    assert scene.clean(gc=False) == ""
+    assert broken(scene.base_path) == []
+    assert scene.run
+    assert scene.run.result
+    outcomes = scene.run.result.tags.set_index(["image_name", "tag_name"])["outcome"]
+    assert outcomes["prod/app", "1.0"] == "moved"
+
+
+def test_its_image_could_not_be_deleted(new_scene: NewScene) -> None:
+    """A signature stays away whose image the registry did not delete this time: the next run does."""
+    scene = new_scene()
+    scene.proxy.on("DELETE", INDEX.digest, Fault(500))
+    assert "HTTP 500" in scene.clean(gc=False)
+    assert ("prod/app", INDEX.digest) in scene.store().revisions
+    assert ("prod/app", make_signature(INDEX).digest) not in scene.store().revisions
+    assert scene.run
+    assert scene.run.result
+    assert not any("put back" in note for note in scene.run.result.notes)
+
+
+def test_by_another_digest_in_one_image() -> None:
+    """What an image names by another digest is put back there, not where the same was deleted, too."""
+    data = b'{"schemaVersion": 2}'
+    run: Any = SimpleNamespace(manifest=lambda digest: data)
+    deleted = {Manifest(image, digest_of(data)): (run, OCI_MANIFEST) for image in ("a", "b")}
+    assert _meant({("a", digest_of(data, "sha512"))}, deleted) == {Manifest("a", digest_of(data))}
 
 
 def test_landed_late(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:

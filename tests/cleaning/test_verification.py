@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import requests
 
+from regdata.cleaning.verification import needed_again
 from regdata.demo.samples import Image, make_image, make_layer, push
 from tests.collecting.test_sweep import pulls
 from tests.support.scene import (
@@ -307,3 +309,14 @@ def test_what_the_api_does_not_show(new_scene: NewScene, finished: Finished) -> 
     assert scene.run.result
     assert any("the bytes predicted are the most that can be freed" in note for note in scene.run.result.notes)
     assert scene.store().revisions == finished[False].revisions | {("prod/old", hidden.digest)}
+
+
+def test_what_is_needed_again() -> None:
+    """Of what was expected to be freed and is no more it is told how much that is, not of what came to be."""
+    was, now = (
+        pd.DataFrame({"blob_hash": [f"sha256:{size}" for size in sizes], "blob_size": sizes})
+        for sizes in ([1, 20, 300], [20, 4000])
+    )
+    (note,) = needed_again(was, now)
+    assert note.startswith("301 bytes that were predicted were not freed (2 blobs)")
+    assert needed_again(now, pd.concat([was, now])) == []

@@ -8,13 +8,27 @@ from pathlib import Path
 
 import pytest
 
+from regdata.collecting.commands import Commands
+from regdata.config import load_config
+from regdata.records.record import Record
 from regdata.show.blocks import Output
 from tests.support.helpers import ROOT
 from tests.support.peak import run
 
-pytestmark = pytest.mark.slow
+
+def test_no_signal_of_a_terminal_reaches_it(tmp_path: Path) -> None:
+    """A command runs in a session of its own: a Ctrl-C in a terminal does not end it half-way."""
+    said = "import os; print(os.getsid(0) == os.getpid())"
+    conf = tmp_path / "conf.json"
+    words = [sys.executable, "-c", said]
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-command": words}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    assert commands.run("gc-command")
+    assert commands.output == "True\n"
 
 
+@pytest.mark.slow
 def test_three_hundred_megabytes_in_one_line(tmp_path: Path) -> None:
     """Of very much output the begin and the end are kept, in little memory, and a line that is shown is not as long."""
     words = ["sh", "-c", "echo begin; head -c 300000000 /dev/zero | tr '\\0' x; echo; echo end; exit 3"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regdata.collecting.probes import check_online, remove_left
+from regdata.collecting.probes import canary, check_online, remove_left
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import push
 from regdata.errors import CleanupError, RegistryError
@@ -57,6 +57,23 @@ def test_what_is_tried_is_said_before(filled: LocalRegistry) -> None:
             check_online(Claims(Registry(proxy.url)), Storage(filled.base_path), "a", said.append)
     digests = {event["digest"] for event in said if event["event"] == "probing"}
     assert {digest for digest in digests if data_path(filled, digest).exists()}
+
+
+def test_a_canary_is_said_before(filled: LocalRegistry) -> None:
+    """What tells whether a registry was restarted is written down before it is stored, and gone after that."""
+    said: list[str] = []
+
+    def say(event: dict[str, Any]) -> None:
+        assert not data_path(filled, event["digest"]).exists()
+        said.append(event["digest"])
+
+    before = files(filled.base_path)
+    with canary(Claims(Registry(filled.url)), Storage(filled.base_path), "a", say) as knows:
+        assert knows()
+        filled.restart()
+        assert not knows()
+    assert len(said) == 1
+    assert files(filled.base_path) == before
 
 
 def test_another_name(filled: LocalRegistry) -> None:
