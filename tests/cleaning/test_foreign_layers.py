@@ -11,6 +11,7 @@ import pytest
 import regdata
 from regdata.config import Config, load_config
 from regdata.demo.samples import Image, make_image, make_layer, push
+from tests.cleaning.test_changes import at
 from tests.support.fronted import FrontedRegistry
 from tests.support.helpers import age, store_bytes, store_tags
 
@@ -67,3 +68,18 @@ def test_they_can_be_restored(registry: FrontedRegistry, config: Config) -> None
     (record,) = config.reports.glob("*/record.json")
     assert set(regdata.restore(record.parent, config)["outcome"]) == {"restored"}
     assert store_tags(registry.base_path) == before
+
+
+def test_pushed_while_it_is_collected(
+    registry: FrontedRegistry, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that comes while gc-command runs lacks nothing for the sake of such a layer."""
+
+    def push_all() -> None:
+        for kind in FOREIGN:
+            push(registry.url, "app", f"late-{kind}", with_foreign_layer(kind, f"late {kind}"))
+
+    at(monkeypatch, "running", push_all)
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name like 'old-%'"), config)
+    assert result.errors == []
+    assert {"app:late-docker", "app:late-oci"} <= store_tags(registry.base_path)

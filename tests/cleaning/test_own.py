@@ -20,19 +20,15 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_image, make_index, make_layer, make_manifest, push
 from regdata.errors import CleanupError, StorageError
-from regdata.records.reading import read_events
 from regdata.records.record import Record
 from regdata.sources.aside import NAME
-from regdata.sources.paths import REMOVED
 from regdata.sources.site import Site
-from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault
-from tests.support.scene import BASE, INDEX, LATEST, LIBRARY, OLD, SHARED, NewScene, Scene, broken, repositories
+from tests.support.scene import BASE, INDEX, LIBRARY, OLD, NewScene, Scene, broken, repositories
 
-__all__ = ["runner"]
 Conf = Callable[..., Path]
 
 
@@ -208,33 +204,6 @@ def test_repositories_of_which_one_can_not_be_removed(registry_with_cache: Local
     assert pulls(registry.url, "a", "again", OLD)
 
 
-@pytest.mark.long
-def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
-    """Killed after any line of its collection's journal, another run ends as an undisturbed one does. Of the lines the
-    first of every other kind; all of them with EVERY_LINE=1."""
-
-    def fresh() -> Scene:
-        made = new_scene(cache=True)
-        made.collects_itself()
-        return made
-
-    scene = fresh()
-    assert runner(scene.conf) == 0
-    after = scene.store()
-    journal = list(read_events(scene.records()[0]))
-    lines = [event["event"] for event in journal]
-    first = lines.index("unlinking")
-    for number in (first + number for number in lines_of(journal[first:-1])):
-        scene = fresh()
-        assert runner(scene.conf, "line", number) == KILLED
-        assert after.within(scene.store())
-        assert broken(scene.base_path) == []
-        assert runner(scene.conf) == 0, lines[number - 1]
-        assert scene.store() == after, lines[number - 1]
-        assert not (scene.base_path / NAME).exists()
-        scene.registry.stop()
-
-
 def test_what_grows_old_in_a_run(scene: Scene) -> None:
     """A blob that was too young to go when the run was planned stays, though it is old by the collection: what
     was predicted is freed."""
@@ -253,45 +222,6 @@ def test_what_grows_old_in_a_run(scene: Scene) -> None:
     assert record["bytes_predicted"] == record["bytes_freed"] > 0
     assert scene.clean() == ""
     assert stray not in scene.store().blobs
-
-
-def test_killed_while_it_removes_tags(scene: Scene) -> None:
-    """A tag that a killed run had taken out of its place and not looked at is back before anything else, whether the
-    run was killed before the scan or after it: what it is on is no orphan then, and whole."""
-    tags = {"latest": LATEST, "stable": SHARED}
-    manifests = scene.base_path / "docker/registry/v2/repositories/prod/app/_manifests"
-
-    def take(tag: str) -> None:
-        (manifests / "tags" / tag).rename(manifests / f"{REMOVED}{tag}")
-
-    take("latest")
-    assert scene.clean(before_apply=lambda: take("stable")) == ""
-    assert broken(scene.base_path) == []
-    assert {("prod/app", tag, image.digest) for tag, image in tags.items()} <= scene.store().tags
-    assert ("prod/app", "2.0", SHARED.digest) not in scene.store().tags  # nothing has changed for it
-
-
-@pytest.mark.parametrize("how", ["own", "gc-command"])
-def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene, how: str) -> None:
-    """What a run had stored to try the registry out, and was killed over, is removed by the next run, before it scans;
-    what a record says of other blobs is not believed."""
-    if how == "gc-command":
-        scene.set(gc_command=scene.registry.gc_command)
-    before = scene.store()
-    assert runner(scene.conf, "upload") == KILLED
-    left = scene.store().blobs - before.blobs
-    assert len(left) == 1
-    (folder,) = scene.records()
-    with (folder / "journal.jsonl").open("a") as journal:
-        for digest in before.blobs:
-            journal.write(json.dumps({"event": "probing", "image": "prod/app", "digest": digest}) + "\n")
-    assert runner(scene.conf) == 0
-    assert not left & scene.store().blobs
-    assert broken(scene.base_path) == []
-    layers = scene.base_path / "docker/registry/v2/repositories/prod/app/_layers/sha256"
-    assert not left & {f"sha256:{name}" for name in os.listdir(layers)}
-    record = json.loads((scene.records()[1] / "record.json").read_bytes())
-    assert (record["status"], record["bytes_freed"]) == ("ok", record["bytes_predicted"])
 
 
 def test_poisoned_before(scene: Scene) -> None:
@@ -332,19 +262,6 @@ def test_a_push_in_flight(scene: Scene) -> None:
     assert all(has(url, "new/app", blob) for blob in image.blobs)
 
 
-def test_stopped_around_it(new_scene: NewScene) -> None:
-    """With gc-before and gc-after nobody is waited for or asked, and manifests' bytes go, too, where the registry knows
-    nothing afterwards of what went: it was restarted, or keeps no cache."""
-    scene = new_scene(cache=False)
-    scene.set(gc_command=None)
-    size = store_bytes(scene.base_path)
-    assert scene.clean() == ""
-    (folder,) = scene.records()
-    record = json.loads((folder / "record.json").read_bytes())
-    assert record["bytes_freed"] == record["bytes_predicted"] == size - store_bytes(scene.base_path)
-    assert not scene.stopped.exists()
-
-
 def test_a_store_without_repositories(new_scene: NewScene) -> None:
     """Whether the registry was restarted is tried out in a repository of our own where there is none; it is removed."""
     scene = new_scene(cache=True)
@@ -357,82 +274,6 @@ def test_a_store_without_repositories(new_scene: NewScene) -> None:
     shutil.rmtree(scene.base_path / "docker")  # as before the first push
     assert scene.clean() == ""
     assert not [path for path in scene.base_path.rglob("*") if path.is_file()]
-
-
-def test_killed_before_gc_after(runner: Runner, new_scene: NewScene) -> None:
-    """Killed when all was collected, and before it is known whether the registry was restarted, all of it is put back;
-    the next run starts the registry, and collects."""
-    scene = new_scene(cache=False)
-    scene.set(gc_command=None)
-    before = scene.store()
-    assert runner(scene.conf) == 0
-    lines = [event["event"] for event in read_events(scene.records()[0])]
-    scene = new_scene(cache=False)
-    scene.set(gc_command=None)
-    assert runner(scene.conf, "line", lines.index("collected") + 1) == KILLED
-    assert scene.stopped.exists()
-    while (scene.base_path / NAME).exists():  # its guard is at work
-        time.sleep(0.05)
-    assert scene.store().blobs == before.blobs
-    assert runner(scene.conf) == 0
-    assert not scene.stopped.exists()
-    assert not (scene.base_path / NAME).exists()
-    assert scene.store().blobs < before.blobs
-
-
-@pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
-def test_not_restarted_by_gc_after(new_scene: NewScene, own: bool) -> None:
-    """Where gc-before and gc-after keep pushes off and don't restart the registry, manifests' bytes stay, and what was
-    collected can be pushed again, by others, too: it pulls."""
-    scene = new_scene(cache=True)
-    url = scene.registry.url
-    if own:
-        scene.set(gc_command=None)
-        assert all(has(url, "prod/old", blob) for blob in OLD.blobs)  # else manifests alone are known to the cache
-    size = store_bytes(scene.base_path)
-    assert scene.clean() == ""
-    freed = size - store_bytes(scene.base_path)
-    other = make_image([OLD.blobs[-1], make_layer("other", 900)], created=1)
-    for name in ("prod/old", "prod/new"):
-        for tag, image in (("other", other), ("old", OLD)):
-            push(url, name, tag, image)
-            assert pulls(url, name, tag, image)
-    assert broken(scene.base_path) == []
-    record = json.loads((scene.records()[0] / "record.json").read_bytes())
-    assert any("gc-after did not restart the registry" in note for note in record["notes"])
-    assert record["bytes_predicted"] > record["bytes_freed"] == freed > 0
-    assert not (scene.base_path / NAME).exists()
-
-
-def test_not_restarted_and_not_to_be_collected_beside_pushes(new_scene: NewScene) -> None:
-    """Where gc-after did not restart a registry that can't be collected while it runs nothing is collected."""
-    scene = new_scene(cache=True)
-    scene.set(gc_command=None)
-    scene.proxy.on("PUT", "/manifests/sha256:", Fault(201))  # it takes what lacks its parts
-    blobs = scene.store().blobs
-    error = scene.clean()
-    assert "gc-after did not restart the registry" in error
-    assert "It can't be collected while it runs, either" in error
-    assert scene.store().blobs == blobs
-
-
-def test_a_failing_gc_before_and_no_gc_after(scene: Scene) -> None:
-    """Where gc-before fails nothing is collected, whether or not there is a gc-after."""
-    scene.set(gc_before=["sh", "-c", "echo can not; exit 4"])
-    blobs = scene.store().blobs
-    assert "exit code 4: can not" in scene.clean()
-    assert scene.store().blobs == blobs
-
-
-def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
-    """A gc-before that leaves the registry taking pushes ends the run: nothing is collected, and gc-after runs."""
-    scene = new_scene(cache=True)
-    ended = scene.folder / "ended"
-    scene.set(gc_command=None, gc_before=["true"], gc_after=["touch", str(ended)])
-    blobs = scene.store().blobs
-    assert "gc-before ended well, but" in scene.clean()
-    assert scene.store().blobs == blobs
-    assert ended.exists()
 
 
 def test_an_index_that_lands_late(scene: Scene) -> None:

@@ -111,16 +111,19 @@ class Closed(LocalFiles):
     """As for a user who may not list some folders."""
 
     def names(self, folder: str) -> list[str]:
-        if folder.endswith("/index"):
+        if folder.endswith(("/index", "/_layers/sha256")):
             raise PermissionError(errno.EACCES, "Permission denied", folder)
         return super().names(folder)
 
 
 def test_what_can_not_be_listed(tmp_path: Path) -> None:
-    """A folder of a tag that we may not look into is one clear error."""
-    (tmp_path / "docker/registry/v2/repositories/a/_manifests/tags/1/index").mkdir(parents=True)
+    """A folder of a tag, or of links to layers, that we may not look into is one clear error."""
+    for folder in ("_manifests/tags/1/index", "_layers/sha256"):
+        (tmp_path / "docker/registry/v2/repositories/a" / folder).mkdir(parents=True)
     with pytest.raises(StorageError, match="index: Permission denied"):
         check_tags(Storage(tmp_path, Closed()), [("a", "1")])
+    with pytest.raises(StorageError, match=r"_layers.*: Permission denied"):
+        check_blobs(Storage(tmp_path, Closed()), {BLOB}, ["a"])
 
 
 def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:

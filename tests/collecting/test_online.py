@@ -19,7 +19,7 @@ from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
 from regdata.collecting.unlinked import ghosts, known
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_layer, push
+from regdata.demo.samples import Blob, make_layer, push
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.claims import Claims
 from regdata.sources.paths import revision_path
@@ -180,11 +180,12 @@ def test_asked_for_though_names_are_long(tools: None, tmp_path: Path) -> None:
             proxy.seen.clear()
 
 
-def test_a_link_that_somebody_removed(registry: LocalRegistry) -> None:
-    """What one repository links may be claimed by another that did: the others are asked, too."""
+@pytest.mark.parametrize("removed", [OWN, OWN[:1]], ids=["all", "one"])
+def test_a_link_that_somebody_removed(registry: LocalRegistry, removed: list[Blob]) -> None:
+    """What one repository links may be claimed by another that did: the others are asked, too, for each blob."""
     for name in ("a", "b/c"):
         assert all(has(registry.url, name, blob) for blob in OWN)
-    for blob in OWN:
+    for blob in removed:
         shutil.rmtree(link_path(registry, "b/c", blob.digest).parent)
     assert set(run(registry).freed) == {blob.digest for blob in OWN}
     push(registry.url, "b/c", "gone", GONE)

@@ -1,0 +1,107 @@
+"""Runs that collect by themselves, killed amid it, and the run after them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regdata.records.reading import read_events
+from regdata.sources.aside import NAME
+from regdata.sources.paths import REMOVED
+from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
+from tests.support.scene import LATEST, SHARED, NewScene, Scene, broken
+
+__all__ = ["runner"]
+Conf = Callable[..., Path]
+
+
+@pytest.mark.long
+def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
+    """Killed after any line of its collection's journal, another run ends as an undisturbed one does. Of the lines the
+    first of every other kind; all of them with EVERY_LINE=1."""
+
+    def fresh() -> Scene:
+        made = new_scene(cache=True)
+        made.collects_itself()
+        return made
+
+    scene = fresh()
+    assert runner(scene.conf) == 0
+    after = scene.store()
+    journal = list(read_events(scene.records()[0]))
+    lines = [event["event"] for event in journal]
+    first = lines.index("unlinking")
+    for number in (first + number for number in lines_of(journal[first:-1])):
+        scene = fresh()
+        assert runner(scene.conf, "line", number) == KILLED
+        assert after.within(scene.store())
+        assert broken(scene.base_path) == []
+        assert runner(scene.conf) == 0, lines[number - 1]
+        assert scene.store() == after, lines[number - 1]
+        assert not (scene.base_path / NAME).exists()
+        scene.registry.stop()
+
+
+def test_killed_while_it_removes_tags(scene: Scene) -> None:
+    """A tag that a killed run had taken out of its place and not looked at is back before anything else, whether the
+    run was killed before the scan or after it: what it is on is no orphan then, and whole."""
+    tags = {"latest": LATEST, "stable": SHARED}
+    manifests = scene.base_path / "docker/registry/v2/repositories/prod/app/_manifests"
+
+    def take(tag: str) -> None:
+        (manifests / "tags" / tag).rename(manifests / f"{REMOVED}{tag}")
+
+    take("latest")
+    assert scene.clean(before_apply=lambda: take("stable")) == ""
+    assert broken(scene.base_path) == []
+    assert {("prod/app", tag, image.digest) for tag, image in tags.items()} <= scene.store().tags
+    assert ("prod/app", "2.0", SHARED.digest) not in scene.store().tags  # nothing has changed for it
+
+
+@pytest.mark.parametrize("how", ["own", "gc-command"])
+def test_killed_while_it_tries_the_registry_out(runner: Runner, scene: Scene, how: str) -> None:
+    """What a run had stored to try the registry out, and was killed over, is removed by the next run, before it scans;
+    what a record says of other blobs is not believed."""
+    if how == "gc-command":
+        scene.set(gc_command=scene.registry.gc_command)
+    before = scene.store()
+    assert runner(scene.conf, "upload") == KILLED
+    left = scene.store().blobs - before.blobs
+    assert len(left) == 1
+    (folder,) = scene.records()
+    with (folder / "journal.jsonl").open("a") as journal:
+        for digest in before.blobs:
+            journal.write(json.dumps({"event": "probing", "image": "prod/app", "digest": digest}) + "\n")
+    assert runner(scene.conf) == 0
+    assert not left & scene.store().blobs
+    assert broken(scene.base_path) == []
+    layers = scene.base_path / "docker/registry/v2/repositories/prod/app/_layers/sha256"
+    assert not left & {f"sha256:{name}" for name in os.listdir(layers)}
+    record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    assert (record["status"], record["bytes_freed"]) == ("ok", record["bytes_predicted"])
+
+
+def test_killed_before_gc_after(runner: Runner, new_scene: NewScene) -> None:
+    """Killed when all was collected, and before it is known whether the registry was restarted, all of it is put back;
+    the next run starts the registry, and collects."""
+    scene = new_scene(cache=False)
+    scene.set(gc_command=None)
+    before = scene.store()
+    assert runner(scene.conf) == 0
+    lines = [event["event"] for event in read_events(scene.records()[0])]
+    scene = new_scene(cache=False)
+    scene.set(gc_command=None)
+    assert runner(scene.conf, "line", lines.index("collected") + 1) == KILLED
+    assert scene.stopped.exists()
+    while (scene.base_path / NAME).exists():  # its guard is at work
+        time.sleep(0.05)
+    assert scene.store().blobs == before.blobs
+    assert runner(scene.conf) == 0
+    assert not scene.stopped.exists()
+    assert not (scene.base_path / NAME).exists()
+    assert scene.store().blobs < before.blobs

@@ -1,0 +1,86 @@
+"""A collection of regdata's own, or the registry's, between gc-before and gc-after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regdata.demo.samples import make_image, make_layer, push
+from regdata.sources.aside import NAME
+from tests.collecting.test_sweep import has, pulls
+from tests.support.helpers import store_bytes
+from tests.support.proxy import Fault
+from tests.support.scene import OLD, NewScene, Scene, broken
+
+Conf = Callable[..., Path]
+
+
+def test_stopped_around_it(new_scene: NewScene) -> None:
+    """With gc-before and gc-after nobody is waited for or asked, and manifests' bytes go, too, where the registry knows
+    nothing afterwards of what went: it was restarted, or keeps no cache."""
+    scene = new_scene(cache=False)
+    scene.set(gc_command=None)
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    (folder,) = scene.records()
+    record = json.loads((folder / "record.json").read_bytes())
+    assert record["bytes_freed"] == record["bytes_predicted"] == size - store_bytes(scene.base_path)
+    assert not scene.stopped.exists()
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
+def test_not_restarted_by_gc_after(new_scene: NewScene, own: bool) -> None:
+    """Where gc-before and gc-after keep pushes off and don't restart the registry, manifests' bytes stay, and what was
+    collected can be pushed again, by others, too: it pulls."""
+    scene = new_scene(cache=True)
+    url = scene.registry.url
+    if own:
+        scene.set(gc_command=None)
+        assert all(has(url, "prod/old", blob) for blob in OLD.blobs)  # else manifests alone are known to the cache
+    size = store_bytes(scene.base_path)
+    assert scene.clean() == ""
+    freed = size - store_bytes(scene.base_path)
+    other = make_image([OLD.blobs[-1], make_layer("other", 900)], created=1)
+    for name in ("prod/old", "prod/new"):
+        for tag, image in (("other", other), ("old", OLD)):
+            push(url, name, tag, image)
+            assert pulls(url, name, tag, image)
+    assert broken(scene.base_path) == []
+    record = json.loads((scene.records()[0] / "record.json").read_bytes())
+    assert any("gc-after did not restart the registry" in note for note in record["notes"])
+    assert record["bytes_predicted"] > record["bytes_freed"] == freed > 0
+    assert not (scene.base_path / NAME).exists()
+
+
+def test_not_restarted_and_not_to_be_collected_beside_pushes(new_scene: NewScene) -> None:
+    """Where gc-after did not restart a registry that can't be collected while it runs nothing is collected."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None)
+    scene.proxy.on("PUT", "/manifests/sha256:", Fault(201))  # it takes what lacks its parts
+    blobs = scene.store().blobs
+    error = scene.clean()
+    assert "gc-after did not restart the registry" in error
+    assert "It can't be collected while it runs, either" in error
+    assert scene.store().blobs == blobs
+
+
+def test_a_failing_gc_before_and_no_gc_after(scene: Scene) -> None:
+    """Where gc-before fails nothing is collected, whether or not there is a gc-after."""
+    scene.set(gc_before=["sh", "-c", "echo can not; exit 4"])
+    blobs = scene.store().blobs
+    assert "exit code 4: can not" in scene.clean()
+    assert scene.store().blobs == blobs
+
+
+def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
+    """A gc-before that leaves the registry taking pushes ends the run: nothing is collected, and gc-after runs."""
+    scene = new_scene(cache=True)
+    ended = scene.folder / "ended"
+    scene.set(gc_command=None, gc_before=["true"], gc_after=["touch", str(ended)])
+    blobs = scene.store().blobs
+    assert "gc-before ended well, but" in scene.clean()
+    assert scene.store().blobs == blobs
+    assert ended.exists()
