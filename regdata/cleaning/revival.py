@@ -168,7 +168,7 @@ class Revival:
         run, media_type = deleted.pop(manifest)
         data = run.manifest(manifest.digest)
         content = parse_manifest(manifest.digest, data, media_type)
-        for one in sorted(_meant({(manifest.image, digest) for digest in _needs(content)}, deleted)):
+        for one in sorted(meant({(manifest.image, digest) for digest in _needs(content)}, deleted)):
             self._bring(one, deleted, back)
         needed = {manifest.digest, *(one.hash for one in content.references if one.kind != "mention")}
         bring_back_parts(self.config, self.site, needed)
@@ -191,10 +191,10 @@ def _missed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
     subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
     named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, deleted)}
     served = {pair for pair in pairs(fresh.manifests, "manifest_hash") if not pair[1].startswith("sha256:")}
-    return _meant(named - served, deleted)
+    return meant(named - served, deleted)
 
 
-def _meant(named: set[tuple[str, str]], deleted: Deleted) -> set[Manifest]:
+def meant(named: set[tuple[str, str]], deleted: Deleted) -> set[Manifest]:
     """Those of the deleted whose digest is among images and digests, or a digest of whose bytes by another
     algorithm."""
     found = {Manifest(*pair) for pair in named} & deleted.keys()

@@ -317,6 +317,18 @@ def test_runs(new_scene: NewScene) -> None:
     assert list(frame["collected"]) == [True, True]
 
 
+def test_runs_that_failed(new_scene: NewScene) -> None:
+    """A run that failed after its deletions can be restored as well, and what it may have collected is counted."""
+    scene = new_scene()
+    scene.set(gc_command=["sh", "-c", "exit 3"])
+    assert scene.clean() != ""
+    (failed,) = undo.runs(config_of(scene)).to_dict("records")
+    assert (failed["tags"], failed["collected"]) == (4, True)
+    undo.verdict(undo.restore(failed["run"], config_of(scene)))
+    assert scene.clean(gc=False) == ""
+    assert list(undo.runs(config_of(scene))["collected"]) == [False, True]
+
+
 def another_registrys(folder: Path) -> None:
     """A later record beside this one, of a run on another registry which collected."""
     other = Path(shutil.copytree(folder, folder.with_name("99991231T000000Z-scene")))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from regdata.cleaning.order import Manifest
-from regdata.cleaning.revival import _meant
+from regdata.cleaning.revival import meant
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, push, signature_tag
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
@@ -244,7 +244,7 @@ def test_by_another_digest_in_one_image() -> None:
     data = b'{"schemaVersion": 2}'
     run: Any = SimpleNamespace(manifest=lambda digest: data)
     deleted = {Manifest(image, digest_of(data)): (run, OCI_MANIFEST) for image in ("a", "b")}
-    assert _meant({("a", digest_of(data, "sha512"))}, deleted) == {Manifest("a", digest_of(data))}
+    assert meant({("a", digest_of(data, "sha512"))}, deleted) == {Manifest("a", digest_of(data))}
 
 
 def test_landed_late(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
