@@ -130,6 +130,21 @@ def test_what_names_its_own_child() -> None:
     assert gone(planned(made, "child", name)) == {"aindex": "selected", "achild": "selected"}
 
 
+def test_what_names_what_hangs_on_its_child() -> None:
+    """An index that is tagged with the digest of what belongs to its child does not follow that, either."""
+    made = Small()
+    for tag in ("index", "child", "other"):
+        made.push("a", tag, days=9)
+    lists(made, "aindex", "achild")
+    content(made, "aindex", kind="index")
+    content(made, "achild", kind="signature")
+    content(made, "aother", kind="signature", subject_hash=digest("achild"))
+    tags = made.columns["tags"]
+    tags["tag_name"][tags["tag_name"].index("index")] = name = digest("aother").replace(":", "-")
+    assert gone(planned(made, "child", "other")) == {}
+    assert gone(planned(made, "child", "other", name)) == dict.fromkeys(("aindex", "achild", "aother"), "selected")
+
+
 @pytest.mark.parametrize(
     ("pushed", "goes"), [(None, False), (NOW - GRACE + 1, False), (NOW - GRACE, True), (NOW - GRACE - 1, True)]
 )
