@@ -68,6 +68,15 @@ def test_a_chain() -> None:
         assert levels(chain, edges) == {one: level for level, one in enumerate(chain)}
 
 
+def test_a_chain_in_batches() -> None:
+    """What does not fit into one batch keeps its order, whatever the digests are."""
+    chain = [Manifest("a", f"sha256:{9 - number}") for number in range(9)]
+    found = [
+        one for batch in batches(levels(chain, [*pairwise(chain)]), [], 2) for level in batch.levels for one in level
+    ]
+    assert found == chain
+
+
 def test_a_ring_ends() -> None:
     """Tag names can form a ring of what is attached to what: each is deleted all the same."""
     one, other = Manifest("a", "sha256:1"), Manifest("a", "sha256:2")
