@@ -164,21 +164,6 @@ def test_an_untagged_digest_that_went_later(new_scene: NewScene, gc: bool) -> No
     assert scene.store() == before
 
 
-def test_another_runs_damaged_journal(new_scene: NewScene) -> None:
-    """What is in another run's record, of which the journal is damaged, comes back all the same."""
-    scene = new_scene()
-    assert scene.clean(gc=False) == ""
-    scene.set(sql={"none": "2=1", "scene": "tag_name = 'stable'"})
-    assert scene.clean(gc=False) == ""
-    first, second = scene.records()
-    with (second / "journal.jsonl").open("a") as journal:
-        journal.write('{"event": "deleting", "image": "..", "digest": "none", "media_type": ""}\n')
-    frame = undo.restore(first, config_of(scene)).set_index("reference")
-    assert set(frame["outcome"]) == {"restored"}
-    with pytest.raises(CleanupError, match=r"'\.\.'@'none' is no manifest of a repository"):
-        undo.restore(second, config_of(scene))
-
-
 def test_killed_run(new_scene: NewScene) -> None:
     """What a killed run had deleted but not written down comes back, too."""
     scene = new_scene()

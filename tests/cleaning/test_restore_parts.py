@@ -133,8 +133,12 @@ def test_a_child_that_others_had_deleted(new_scene: NewScene) -> None:
     assert child in str(outcome.loc[INDEX.digest, "why"])
 
 
-def test_interrupted_between_tags_and_manifests(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tags that a run took whose manifests another one deleted come back by one restore, with their manifests."""
+@pytest.mark.parametrize("damaged", [False, True])
+def test_interrupted_between_tags_and_manifests(
+    new_scene: NewScene, monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    """The tags that a run took whose manifests another one deleted come back by one restore, with their manifests, be
+    the other one's journal damaged."""
     scene = new_scene()
     before = scene.store()
     write = Record.journal
@@ -149,7 +153,10 @@ def test_interrupted_between_tags_and_manifests(new_scene: NewScene, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             scene.clean(gc=False)
     assert scene.clean(gc=False) == ""
-    assert set(undo.restore(scene.records()[0], load_config(scene.conf))["outcome"]) == {"restored"}
+    first, second = scene.records()
+    with (second / "journal.jsonl").open("a") as lines:
+        lines.write('{"event": "deleting", "image": "..", "digest": "none", "media_type": ""}\n' if damaged else "")
+    assert set(undo.restore(first, load_config(scene.conf))["outcome"]) == {"restored"}
     assert scene.store().tags == before.tags
     assert broken(scene.base_path) == []
 
