@@ -273,7 +273,7 @@ class _Work:
                 break
         if number := len(revival.back) - known:
             self.notes.append(
-                f"{count(number, 'manifest')} put back: what was pushed meanwhile needs what had been deleted"
+                f"{count(number, 'manifest')} put back: what was pushed after the deletion needs what had been deleted"
             )
         self._say(Verdict(revival.notes, revival.errors))
         revival.notes, revival.errors = [], []

@@ -102,7 +102,7 @@ def verify(
 
 
 _NAMES = ["image_name", "manifest_hash"]
-_NEEDED = ": what was pushed after the scan needs them"
+_NEEDED = ": what was pushed, or put back, since the scan needs them"
 
 
 def _not_freed(left: Mapping[str, int]) -> str:

@@ -134,8 +134,11 @@ def _runs(arguments: argparse.Namespace) -> int:
 
     reports = PROGRAM.load(arguments.conf).reports
     print(runs_table(all_runs(reports)).text)
-    if reports.is_dir():
-        print(write_index(reports))
+    try:
+        if reports.is_dir():
+            print(write_index(reports))
+    except StorageError as error:  # who may only read them has been told
+        PROGRAM.fail(f"note: {error}")
     return 0
 
 

@@ -117,6 +117,11 @@ def test_from_nothing_to_a_listing(demo_registry: LocalRegistry, regdata: Call, 
     assert done.returncode == 0
     assert "old: age_days > 90 and family_rank > 10  listed" in done.stdout
     assert done.stdout.splitlines()[-1] == str(tmp_path / "reports/index.html")
+    (tmp_path / "reports/index.html").unlink()
+    (tmp_path / "reports/index.html").mkdir()
+    listed = regdata("runs")
+    assert (listed.returncode, listed.stdout) == (0, "".join(done.stdout.splitlines(keepends=True)[:-1]))
+    assert re.search(r"^regdata: note: .*index\.html", listed.stderr, re.M)
 
 
 def test_init_says_what_can_not_be_done(demo_registry: LocalRegistry, regdata: Call, tmp_path: Path) -> None:
