@@ -319,15 +319,18 @@ def _find(path: object) -> Path:
             " with papermill write `-r conf …`."
         )
     given, origin = path or os.environ.get("REGDATA_CONF", ""), "" if path else " (REGDATA_CONF)"
+    try:
+        here = Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"The working folder can't be told ({error.strerror}): go to one that is there.") from None
     if given:
-        file = without_dots(Path(given).absolute())
-        file = file / NAME if file.is_dir() else file
-        if not file.exists():
+        file = without_dots(here / given)
+        file = file / NAME if os.path.isdir(file) else file
+        if not os.path.exists(file):
             raise ConfigError(f"No file {file}{origin}: correct the path, or write one: {MINIMUM}.")
         return file
-    here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / NAME).is_file():
+        if os.path.isfile(folder / NAME):
             return folder / NAME
     raise ConfigError(
         f"No {NAME} in {here} nor in a folder above it: have `regdata init URL` write one, or write one, such as "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from regdata.config import Config, ConfigWarning, load_config
 from regdata.errors import ConfigError
+from regdata.plain import concealed
 
 URL = "http://127.0.0.1:5000"
 SMALL: dict[str, Any] = {"registry": {"url": URL}, "sql": {"none": "2=1"}}
@@ -107,6 +109,27 @@ class TestWhere:
         assert str(tmp_path / "no.json") in problem("no.json")
         monkeypatch.setenv("REGDATA_CONF", "gone.json")
         assert f"{tmp_path / 'gone.json'} (REGDATA_CONF)" in problem()
+
+    def test_no_such_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A name that no file can have leads nowhere."""
+        for name in ("x" * 300, "x/" * 3000, "x\0"):
+            assert "No file" in problem(name)
+
+    def test_working_folder_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the working folder was removed that is said, and what to do."""
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        for name in ("", "conf.json"):
+            assert "The working folder can't be told (No such file or directory): go to one" in problem(name)
+
+    def test_any_bytes(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A variable may hold bytes that are no text; they are not shown, either."""
+        monkeypatch.setenv("TOKEN", os.fsdecode(b"\xff\xfesecret"))
+        write(protect="tag_name = '${TOKEN}'")
+        protect = load_config().protect
+        assert protect
+        assert concealed(protect) == "tag_name = '${TOKEN}'"
 
     def test_path_that_is_no_text(self) -> None:
         """A number made by papermill is refused, not opened."""

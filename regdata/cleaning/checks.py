@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from os.path import dirname
 from typing import Any
 
 from regdata.cleaning.order import pairs
@@ -29,6 +28,7 @@ from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from regdata.sources.threads import each
+from regdata.values import identity
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
@@ -129,16 +129,13 @@ def _check_names(plan: Plan, site: Site, *, gc: bool) -> None:
     """Nothing goes that is served by another name, too; a collection removes empty repositories."""
     if not site.from_store:
         return
-    storage, inventory = Storage(site.store.base), plan.inventory
-    tags = plan.tags[plan.tags["action"] != "keep"]
-    going, layout = {*plan.manifests["image_name"], *tags["image_name"]}, storage.layout
+    inventory = plan.inventory
+    going = {*plan.manifests["image_name"], *plan.tags.query("action != 'keep'")["image_name"]}
     if gc:
         empty = {*inventory.repositories["image_name"]} - {*inventory.images["image_name"]}
         empty -= {*inventory.manifests["image_name"]}
         going |= {image for image in empty if means(site.registry.reach.repositories, image)}
-    parts = [f"{layout.manifests(image)}/tags/{tag}" for image, tag in pairs(tags, "tag_name")]
-    parts += [dirname(layout.revision(*pair)) for pair in pairs(plan.manifests, "manifest_hash")]
-    check_names(storage, going, parts)
+    check_names(Storage(site.store.base), going, {*plan.blobs["blob_hash"]} if gc else ())
 
 
 def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:
@@ -179,7 +176,7 @@ def _check_made_for(plan: Plan, config: Config, site: Site, *, gc: bool) -> None
     A caller who gave `plan` no protection at all wants it so."""
     inventory, here = plan.inventory, site.registry.display
     of, named = (inventory.registry_id, config.registry_id) if inventory.registry_id else (inventory.registry, here)
-    if of not in ("", named):
+    if of not in ("", named) or inventory.address not in ("", identity(config.registry.url)):
         other = here if here != inventory.registry else "another registry by it: its variables have other values"
         raise CleanupError(
             f"the plan is of {inventory.registry}, and {config.path} names {other}, so nothing was deleted: scan and "

@@ -49,7 +49,7 @@ from regdata.sources.site import Site
 from regdata.sources.source import Part
 
 # How often the registry is read anew for what misses something that was deleted.
-ROUNDS = 3
+ROUNDS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,10 +271,10 @@ class _Work:
             began, fresh = int(time.time()), self._read()
             if not revival.look(fresh):
                 break
+        else:
+            self.errors.append("what is pushed goes on needing what had been deleted: run again to collect")
         if number := len(revival.back) - known:
-            self.notes.append(
-                f"{count(number, 'manifest')} put back: what was pushed after the deletion needs what had been deleted"
-            )
+            self.notes.append(f"{count(number, 'manifest')} put back: what was pushed since needs what was deleted")
         self._say(Verdict(revival.notes, revival.errors))
         revival.notes, revival.errors = [], []
         return began, fresh

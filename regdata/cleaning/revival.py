@@ -139,20 +139,29 @@ class Revival:
         put: set[tuple[str, str]] = set()
         if not self.outcome.deleted | self.outcome.untagged | self._earlier.keys():
             return put
-        for one, subjects, tags in self._attached:
-            if not any(self._is_alive(one.image, subject, alive) for subject in subjects):
-                continue
-            try:
-                self._bring(one, deleted, back)
-                for tag in (tag for tag in tags if (one.image, tag) not in there):
-                    # It may have been signed anew since the reading.
-                    is_there = self.site.registry.digest(one.image, tag)
-                    if not is_there and (manifest := self.site.registry.manifest(*one)):
-                        self.site.registry.put(one.image, tag, manifest.media_type or "", manifest.data)
-                        put.add((one.image, tag))
-            except (RegistryError, OSError) as error:
-                self._told(one, error, own=one in self._own)
+        waiting, known = list(self._attached), -1
+        while known < len(alive):  # what is put back may itself be signed
+            known, asked, waiting = len(alive), waiting, []
+            for one, subjects, tags in asked:
+                if not any(self._is_alive(one.image, subject, alive) for subject in subjects):
+                    waiting.append((one, subjects, tags))
+                    continue
+                try:
+                    self._bring(one, deleted, back)
+                    put |= self._tag_again(one, [tag for tag in tags if (one.image, tag) not in there])
+                except (RegistryError, OSError) as error:
+                    self._told(one, error, own=one in self._own)
+            alive |= back
         self.outcome.put_back({Tag(*pair) for pair in put})
+        return put
+
+    def _tag_again(self, one: Manifest, tags: list[str]) -> set[tuple[str, str]]:
+        """Puts its tags back that are not there: it may have been signed anew since the reading."""
+        registry, put = self.site.registry, set()
+        for tag in tags:
+            if not registry.digest(one.image, tag) and (manifest := registry.manifest(*one)):
+                registry.put(one.image, tag, manifest.media_type or "", manifest.data)
+                put.add((one.image, tag))
         return put
 
     def _is_alive(self, image: str, digest: str, alive: set[Manifest]) -> bool:

@@ -18,6 +18,7 @@ from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_r
 from regdata.show.words import count
 from regdata.sources.leads import leads_of, may_be_manifest
 from regdata.sources.manifest import Content, Reference, parse_manifest
+from regdata.sources.names import means
 from regdata.sources.site import Site
 
 Outcome = tuple[str, str]
@@ -185,6 +186,8 @@ class _Restorer:
         return self._tried(lambda: self._tag(tag, force=force), tag.image)
 
     def _tried(self, step: Callable[[], Outcome], image: str) -> Outcome:
+        if not means(self.registry.reach.repositories, image):
+            return "failed", "it is outside registry.repositories: give it there"
         try:
             return step()
         except (RegistryError, StorageError) as error:

@@ -2,78 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from itertools import chain
+from collections.abc import Collection
 from os.path import dirname
 
 from regdata.errors import StorageError
-from regdata.sources.files import Files, told
+from regdata.sources.files import told
+from regdata.sources.paths import blob_path
 from regdata.sources.storage import Storage
 
-_PARTS = ("/_manifests/tags", "/_manifests/revisions/sha256")
 # Where another repository's content may be found, in a repository's folder.
-_FOLDERS = ("", "/_manifests", "/_manifests/revisions", *_PARTS, "/_layers", "/_layers/sha256")
-_TAG, _LINK = ("", "/current", "/current/link"), ("", "/link")  # what may be a symbolic link, in a folder of these
+_FOLDERS = (
+    "",
+    "/_manifests",
+    "/_manifests/revisions",
+    "/_manifests/revisions/sha256",
+    "/_manifests/tags",
+    "/_layers",
+    "/_layers/sha256",
+)
 
 
-def check_names(storage: Storage, repositories: Collection[str], parts: Iterable[str]) -> None:
+def check_names(storage: Storage, repositories: Collection[str], blobs: Collection[str]) -> None:
     """Raises StorageError where one of the ``repositories``, from which something goes, shares a folder with another,
-    where a symbolic link leads to one of the ``parts``, the folders of tags and of links to manifests that go, to what
-    is in them, or to a link to a layer of the repositories', or where the blobs are another registry's as well."""
+    where a symbolic link lies in one of them or leads into one, and where the ``blobs`` (digests) that go are another
+    registry's as well."""
     files, top = storage.files, storage.layout.repositories_folder
     seen: dict[object, tuple[str, str]] = {}
-    links: dict[object, str] = {}
     with told(storage.root):
-        _check_blobs(storage)
+        _check_blobs(storage, blobs)
         for name in storage.repositories():
             for folder in _FOLDERS:
                 if place := files.place(f"{top}/{name}{folder}"):
                     other, there = seen.setdefault(place, (name, folder))
                     if other != name and (name in repositories or other in repositories):
-                        raise _refused(storage, f"{top}/{name}{folder}", f"{top}/{other}{there}")
-            links |= {files.place(path): path for path in _links(files, f"{top}/{name}")}
-        layers = (path for name in sorted(repositories) for path in _layers(files, f"{top}/{name}"))
-        for path in chain.from_iterable(map(_below, chain(parts, layers))) if links else ():
-            if (place := files.place(path)) and place in links:
-                raise _refused(storage, links[place], path if path != links[place] else "what it leads to")
+                        raise _shared(storage, f"{top}/{name}{folder}", f"{top}/{other}{there}")
+        _check_links(storage, repositories)
 
 
-def _links(files: Files, repository: str) -> Iterator[str]:
-    """The symbolic links among a repository's tags, and its links to manifests and layers."""
-    named = (f"{repository}{part}/{name}" for part in _PARTS for name in files.names(f"{repository}{part}"))
-    return filter(files.is_link, chain.from_iterable(map(_below, chain(named, _layers(files, repository)))))
+def _check_links(storage: Storage, repositories: Collection[str]) -> None:
+    """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there."""
+    files, top = storage.files, storage.layout.repositories_folder
+    base = files.real(top)
+    going = {files.real(f"{top}/{name}") for name in repositories}
+    around = {folder for one in going for folder in _above(one)}
+    for link in files.links(top):
+        place, leads = f"{base}{link[len(top) :]}", files.real(link)
+        if leads in around or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
+            raise _refused(leads, link)
 
 
-def _layers(files: Files, repository: str) -> Iterator[str]:
-    """The folders of a repository's links to layers, by whichever digests."""
-    for folder in (f"{repository}/_layers/{algorithm}" for algorithm in files.names(f"{repository}/_layers")):
-        yield from (f"{folder}/{name}" for name in files.names(folder))
+def _repository(base: str, path: str) -> str:
+    """The folder of the repository that a path is in: no part of a name begins with an underscore."""
+    return base + path[len(base) :].partition("/_")[0] if path.startswith(f"{base}/") else ""
 
 
-def _below(path: str) -> Iterator[str]:
-    return (path + below for below in (_TAG if "/_manifests/tags/" in path else _LINK))
+def _above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:number]) for number in range(2, len(parts) + 1)]
 
 
-def _check_blobs(storage: Storage) -> None:
+def _check_blobs(storage: Storage, digests: Collection[str]) -> None:
     """Behind a symbolic link may be the blobs of a registry whose repositories nobody has looked into."""
     files, top = storage.files, storage.layout.repositories_folder
     blobs = storage.layout.blobs_folder
-    for path, up in (blobs, ".."), (f"{blobs}/sha256", "../.."):
-        others = f"{path}/{up}/repositories"  # beside what the link leads to
-        if files.is_link(path) and files.place(others) not in (None, files.place(top)):
-            raise StorageError(
-                f"the symbolic link {path} leads to the blobs of another registry, whose repositories lie beside them "
-                "and are not known here: what nobody needs here it may need, so nothing was deleted: replace the link "
-                "by a folder of this registry's own"
-            )
+    folders = {dirname(f"{storage.root}/{blob_path(digest)}") for digest in digests}
+    levels = [{blobs}, {f"{blobs}/sha256"}, {dirname(folder) for folder in folders}, folders]
+    for depth, level in enumerate(levels):
+        for path in sorted(level):
+            others = f"{path}{'/..' * (depth + 1)}/repositories"  # beside what the link leads to
+            if files.is_link(path) and files.place(others) not in (None, files.place(top)):
+                raise StorageError(
+                    f"the symbolic link {path} leads to the blobs of another registry, whose repositories lie beside "
+                    "them and are not known here: what nobody needs here it may need, so nothing was deleted: replace "
+                    "the link by a folder of this registry's own"
+                )
 
 
-def _refused(storage: Storage, path: str, other: str) -> StorageError:
-    link = _link(storage, path) or _link(storage, other)
-    by = f" by the symbolic link {link}" if link else ""
+def _shared(storage: Storage, path: str, other: str) -> StorageError:
+    if link := _link(storage, path) or _link(storage, other):
+        return _refused(other if link != other else path, link)
+    return StorageError(f"{path} is the same as {other}, {_BOTH}: replace one of them by a folder of its own")
+
+
+_BOTH = "and what goes from one name goes from the other, too, so nothing was deleted"
+
+
+def _refused(leads: str, link: str) -> StorageError:
     return StorageError(
-        f"{path} is the same as {other}{by}, and what goes from one name goes from the other, too, so nothing was "
-        f"deleted: replace {'it' if link else 'one of them'} by a folder of its own, or remove it"
+        f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its own, or "
+        "remove it"
     )
 
 

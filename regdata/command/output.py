@@ -59,7 +59,7 @@ def tolerant_output() -> Iterator[Tolerant]:
     """stdout, which is given, and stderr as Tolerant ones; nothing on stdout steers the terminal (progress on stderr
     does)."""
     before = sys.stdout, sys.stderr
-    ours = Tolerant(sys.stdout, plain), Tolerant(sys.stderr)
+    ours = Tolerant(_open(sys.stdout), plain), Tolerant(_open(sys.stderr))
     sys.stdout, sys.stderr = ours
     try:
         yield ours[0]
@@ -67,6 +67,11 @@ def tolerant_output() -> Iterator[Tolerant]:
         for stream in ours:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream, or nowhere: it was closed (`>&-`), and what is opened next would take its place."""
+    return stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def check_place(file: Path, cure: str) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from regdata.collecting import trash
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.online import Reading, collect
+from regdata.collecting.othernames import check_names
 from regdata.collecting.probes import check_online
 from regdata.config import Config
 from regdata.errors import RegdataError, StorageError
@@ -145,6 +146,7 @@ class _Mender:
 
     def remove_empty(self) -> None:
         found = {image for image, _ in self.broken.rows("empty repository")}
+        check_names(self.storage, found, ())
         remove_empty(self.site, self.record, before=self.site.now, among=found)
 
 

@@ -41,7 +41,8 @@ class Inventory(Shown):
     what a collection takes. ``ahead``: by how many seconds the clock that dates what is stored was seen to be ahead of
     ours; ``scanned_at`` is that clock's time.
     ``within``: the repositories, by names and patterns, that may be touched (None: all). ``registry_id``: which
-    registry it is, whatever ``registry``, which may be shown, hides of its address.
+    registry it is, whatever ``registry``, which may be shown, hides of its address; ``address``: the same by all of
+    that, which no file holds (empty: unknown).
     ``once`` keeps what is made of it, for as long as it lives.
     """
 
@@ -53,6 +54,7 @@ class Inventory(Shown):
     scanned_at: int
     registry: str = ""
     registry_id: str = ""
+    address: str = ""
     from_store: bool = True
     can_untag: bool = True
     engine: Engine = "duckdb"

@@ -19,6 +19,7 @@ from regdata.sources.mediatypes import is_image_part
 from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged, Unread
 from regdata.sources.storage import Storage
+from regdata.values import identity
 
 if TYPE_CHECKING:
     from regdata.config import Config
@@ -90,6 +91,7 @@ def read_site(
         since=since,
         registry=site.registry.display,
         registry_id=config.registry_id,
+        address=identity(config.registry.url),
         can_untag=can_untag,
         engine=config.engine,
         protect=config.protect,

@@ -71,6 +71,12 @@ class Files(Protocol):
     def is_link(self, path: str) -> bool:
         """Whether there is a symbolic link."""
 
+    def links(self, folder: str) -> Iterator[str]:
+        """The symbolic links below a folder, at any depth, none of them followed."""
+
+    def real(self, path: str) -> str:
+        """Where a path leads to in the end, without symbolic links."""
+
     def place(self, path: str) -> object:
         """What is the same for two names of one folder, or file; None where there is nothing."""
 
@@ -184,6 +190,22 @@ class LocalFiles:
 
     def is_link(self, path: str) -> bool:
         return os.path.islink(path)
+
+    def links(self, folder: str) -> Iterator[str]:
+        todo = [folder]
+        while todo:
+            try:
+                with os.scandir(todo.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_symlink():
+                            yield entry.path
+                        elif entry.is_dir(follow_symlinks=False):
+                            todo.append(entry.path)
+            except ABSENT:
+                continue
+
+    def real(self, path: str) -> str:
+        return os.path.realpath(path)
 
     def place(self, path: str) -> object:
         try:

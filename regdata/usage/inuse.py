@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -84,9 +85,8 @@ def _texts(lists: Sequence[Path | tuple[str, ...]], limit: float) -> Iterator[tu
         if isinstance(item, tuple):
             yield shlex.join(item), _output(item, limit)
             continue
-        paths = (
-            [item] if item.exists() or not has_magic(str(item)) else sorted(map(Path, glob(str(item), recursive=True)))
-        )
+        is_pattern = has_magic(str(item)) and not os.path.lexists(item)
+        paths = sorted(map(Path, glob(str(item), recursive=True))) if is_pattern else [item]
         if not paths:
             raise _refused(str(item), "matches no file", "correct the pattern, or write the list")
         for path in paths:

@@ -19,11 +19,11 @@ import pytest
 import requests
 
 from regdata.command import cli
-from regdata.demo.samples import make_signature, push, signature_tag
+from regdata.demo.samples import make_referrer, make_signature, push, signature_tag
 from regdata.records.reading import read_events, read_facts
 from regdata.sources.aside import NAME
 from regdata.sources.paths import blob_path
-from tests.support.helpers import ROOT
+from tests.support.helpers import ROOT, age
 from tests.support.proxy import Fault
 from tests.support.scene import INDEX, OLD, ORPHAN, Finished, NewScene, Scene, Store, broken
 
@@ -121,6 +121,28 @@ def test_a_signature_that_a_killed_run_deleted(runner: Runner, new_scene: NewSce
     scene.set(sql={"scene": "2=1"})
     assert runner(scene.conf) == 0
     assert ("prod/app", signature_tag(INDEX), signature.digest) in scene.store().tags
+
+
+def test_what_is_attached_to_each_other(runner: Runner, new_scene: NewScene) -> None:
+    """A chain of what belongs to an image, which a killed run deleted, comes back with it, however long."""
+    undisturbed, scene = new_scene(), new_scene()
+    chain = [INDEX]
+    for _ in range(5):
+        chain.append(make_referrer(chain[-1]))
+    for made in (undisturbed, scene):
+        for one in chain[1:]:
+            push(made.registry.url, "prod/app", None, one)
+        age(made.base_path, 3 * 86400)
+    assert runner(undisturbed.conf) == 0
+    lines = enumerate(read_events(undisturbed.records()[0]), 1)
+    deleted = ("deleted", INDEX.digest)
+    line = next(number for number, event in lines if (event["event"], event.get("digest")) == deleted)
+    assert runner(scene.conf, "line", line) == KILLED
+    assert not {("prod/app", one.digest) for one in chain} & scene.store().revisions
+    push(scene.registry.url, "prod/app", "late", INDEX)
+    scene.set(sql={"scene": "2=1"})
+    assert runner(scene.conf) == 0
+    assert {("prod/app", one.digest) for one in chain} <= scene.store().revisions
 
 
 @pytest.mark.parametrize("ends", ["kill -9 $PPID", "exit 1"])

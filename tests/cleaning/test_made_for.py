@@ -11,6 +11,7 @@ import regdata
 from regdata.config import load_config
 from regdata.errors import CleanupError, ConditionError, ConfigError
 from regdata.planning.plan import Plan
+from regdata.values import identity
 from tests.support.fakes import FakeRegistry, serve
 from tests.support.scene import OLD, NewScene, Scene, read_store
 
@@ -32,10 +33,13 @@ def test_another_registry(new_scene: NewScene, store: bool, monkeypatch: pytest.
         monkeypatch.setenv("WHERE", scene.proxy.url)
         scene.set(registry=scene.settings["registry"] | {"url": "${WHERE}"})
         by_variable = planned(scene)
+        same = replace(by_variable.inventory, registry_id=identity(fake.url))  # as where it differs in its path alone
+        by_path = replace(by_variable, inventory=same)
         for made, url, names in (
             (plan, fake.url, ".*"),
             (loaded, scene.proxy.url, ".*"),
             (by_variable, "${WHERE}", "another registry by it: its"),
+            (by_path, "${WHERE}", "another registry by it: its"),
         ):
             monkeypatch.setenv("WHERE", fake.url)
             scene.set(registry=scene.settings["registry"] | {"url": url})

@@ -235,6 +235,18 @@ def test_refusals(new_scene: NewScene) -> None:
     assert scene.store() == after
 
 
+def test_outside_of_what_may_be_touched(new_scene: NewScene) -> None:
+    """What is outside registry.repositories is not put back, and it is said why."""
+    scene = new_scene()
+    scene.clean(gc=False)
+    after = scene.store()
+    scene.set(registry=scene.settings["registry"] | {"repositories": ["base/*"]})
+    frame = undo.restore("latest", config_of(scene))
+    assert set(frame["outcome"]) == {"failed"}
+    assert set(frame["why"]) == {"it is outside registry.repositories: give it there"}
+    assert scene.store() == after
+
+
 def test_failing_registry(new_scene: NewScene) -> None:
     """A refused manifest does not stop the others, and another try puts it back; without a registry it is an error."""
     scene = new_scene()

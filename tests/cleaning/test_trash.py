@@ -211,5 +211,5 @@ def test_referred_to_again(registry_with_cache: LocalRegistry, conf: Conf) -> No
     push(registry.url, "app", "sbom", make_referrer(image))
     result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config, gc=False)
     assert result.errors == []
-    assert result.notes == ["1 manifest put back: what was pushed after the deletion needs what had been deleted"]
+    assert result.notes == ["1 manifest put back: what was pushed since needs what was deleted"]
     assert pulls(registry.url, "app", image.digest, image)

@@ -48,8 +48,8 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
     before = scene.store()
     for number, (path, problem) in enumerate(
         (
-            ("repositories/prod/old/_manifests/tags", r"_manifests/tags is not a folder of the store itself"),
-            (layers_path("prod/old"), r"prod/old/_layers/sha256 lies in another file system or mount than"),
+            ("repositories/prod/old/_manifests/tags", r"by the symbolic link .*/prod/old/_manifests/tags,"),
+            (layers_path("prod/old"), r"by the symbolic link .*/prod/old/_layers,"),
             (str(Path(blob_path(BLOB)).parents[1]), r"blobs/sha256/.. lies in another file system or mount than"),
             (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../.* lies in another file system or mount than"),
         )

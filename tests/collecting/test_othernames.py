@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import regdata
 from regdata.collecting.othernames import check_names
 from regdata.config import load_config
 from regdata.errors import StorageError
+from regdata.sources.paths import blob_path
 from regdata.sources.storage import Storage
 from tests.support.scene import Scene
 
@@ -33,6 +35,14 @@ LAYER = f"_layers/sha512/{'cd' * 64}"
         ("b/new/_manifests/tags/2/current", "b/new/_manifests/tags/1/current"),
         ("other/_manifests/tags/2/current/link", "b/new/_manifests/tags/1/current/link"),
         (f"other/{REVISION}/link", f"b/new/{REVISION}/link"),
+        ("other/_manifests/tags/2/current/link", "b/new/_manifests/tags/1/index/sha256/x/link"),
+        ("other/_manifests/tags/2/current", "b/new/_manifests/tags/1/index/sha256/x"),
+        ("b/new/_manifests/tags/2/current/link", "b/new/_manifests/tags/1/index/sha256/x/link"),
+        (f"b/new/{REVISION}/link", "b/new/_manifests/tags/1/index/sha256/x/link"),
+        ("b/new/_manifests/tags/2/index", "b/new/_manifests/tags/1/index"),
+        ("other/_layers/sha512", "b/new/_layers/sha512"),
+        ("other/_layers/sha256/link", f"b/new/{LAYER}/link"),
+        ("b/new/_uploads", "apart"),
         (f"other/{LAYER}", f"b/new/{LAYER}"),
         (f"other/{LAYER}/link", f"b/new/{LAYER}/link"),
     ],
@@ -43,7 +53,8 @@ def test_every_folder(tmp_path: Path, link: str, to: str, turned: bool) -> None:
     storage = Storage(tmp_path)
     top = tmp_path / "docker/registry/v2/repositories"
     for name in ("b/new", "apart"):
-        for folder in ("_manifests/tags/1/current", REVISION, "_layers/sha256", LAYER):
+        history = "_manifests/tags/1/index/sha256/x"
+        for folder in ("_manifests/tags/1/current", history, REVISION, "_layers/sha256", LAYER):
             (top / name / folder).mkdir(parents=True)
             if folder != "_layers/sha256":
                 (top / name / folder / "link").touch()
@@ -51,16 +62,14 @@ def test_every_folder(tmp_path: Path, link: str, to: str, turned: bool) -> None:
     (top / "other/_layers").parent.mkdir(exist_ok=True)
     if link != "other/_layers":
         (top / "other/_layers").mkdir(exist_ok=True)
+    if (top / link).exists():
+        (top / link).unlink()
     (top / link).symlink_to(top / to)
-
-    def check(name: str, tag: str) -> None:
-        check_names(storage, {name}, [f"{top}/{name}/_manifests/tags/{tag}", f"{top}/{name}/{REVISION}"])
-
-    check("apart", "1")
+    if to != "apart":
+        check_names(storage, {"apart"}, [])
     name = f"{link}/new" if to == "b" else link.partition("/_")[0]
-    other = (name, "2") if turned else ("b/new", "1")
     with pytest.raises(StorageError, match=f"by the symbolic link {top / link}, .*nothing was deleted: replace it by"):
-        check(*other)
+        check_names(storage, {name if turned else "b/new"}, [])
 
 
 def test_blobs_of_another_registry(tmp_path: Path) -> None:
@@ -73,12 +82,15 @@ def test_blobs_of_another_registry(tmp_path: Path) -> None:
     (ours / "blobs").symlink_to(alone / "blobs")  # on another disk, say
     check_names(Storage(tmp_path / "ours"), {"any"}, [])
     (ours / "blobs").unlink()
-    for path, to in (("blobs", "blobs"), ("blobs/sha256", "blobs/sha256")):
-        (ours / path).parent.mkdir(exist_ok=True)
-        (ours / path).symlink_to(theirs / to)
-        with pytest.raises(StorageError, match=f"the symbolic link {ours / path} leads to the blobs of another"):
-            check_names(Storage(tmp_path / "ours"), {"any"}, [])
-        (ours / path).unlink()
+    digest = f"sha256:{'ab' * 32}"
+    (theirs / blob_path(digest)).parent.mkdir(parents=True)
+    for folder in (Path(blob_path(digest)).parent, *Path(blob_path(digest)).parents[1:-1]):
+        (ours / folder).parent.mkdir(parents=True, exist_ok=True)
+        (ours / folder).symlink_to(theirs / folder)
+        with pytest.raises(StorageError, match=f"the symbolic link {ours / folder} leads to the blobs of another"):
+            check_names(Storage(tmp_path / "ours"), {"any"}, [digest])
+        (ours / folder).unlink()
+        shutil.rmtree(ours / "blobs", ignore_errors=True)
 
 
 @pytest.mark.parametrize("link", ["prod/old-too", "zz", "prod/old/_manifests/tags/too"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,6 +179,10 @@ def test_what_can_not_be_printed(conf: Conf, tmp_path: Path) -> None:
     os.close(end)
     assert subprocess.run(command, stdout=out, env=env, cwd=tmp_path).returncode == 0
     os.close(out)
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        shell = ["sh", "-c", f"{shlex.join(command)} {closed}"]
+        done = subprocess.run(shell, capture_output=True, text=True, env=env, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), closed
 
 
 def test_where_no_report_can_be(registry: LocalRegistry, conf: Conf, regdata: Call, tmp_path: Path) -> None:

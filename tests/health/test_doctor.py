@@ -225,6 +225,23 @@ def test_an_empty_repository_that_comes_again(registry: LocalRegistry, conf: Con
     assert pulls(registry.url, "went", "again", image)
 
 
+def test_an_empty_repository_that_others_link_into(registry: LocalRegistry, conf: Conf) -> None:
+    """An empty repository into which another one's symbolic links lead stays: it would lose its layers."""
+    image, top = some_image("went"), registry.base_path / "docker/registry/v2/repositories"
+    for name in ("stays", "went"):
+        push(registry.url, name, "1", image)
+    shutil.rmtree(top / "went/_manifests")
+    for link in (top / "stays/_layers/sha256").glob("*/link"):
+        link.unlink()
+        link.symlink_to(top / "went/_layers/sha256" / link.parent.name / "link")
+    age(registry.base_path, 3 * 86400)
+    found = regdata.doctor(load_config(conf(registry)), repair=True)
+    left = found[found["what"] == "empty repository"]
+    assert left["place"].tolist() == ["went"]
+    assert "cured" not in left["outcome"].tolist()
+    assert pulls(registry.url, "stays", "1", image)
+
+
 def test_owner(registry: LocalRegistry, conf: Conf) -> None:
     """What is linked again belongs to whom its repository belongs: a registry that is not root can write it anew."""
     store = Damaged(registry)

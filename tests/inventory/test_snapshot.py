@@ -40,7 +40,7 @@ def empty() -> Inventory:
 
 
 def assert_same(found: Inventory, wanted: Inventory) -> None:
-    for field in (one for one in fields(Inventory) if one.init):
+    for field in (one for one in fields(Inventory) if one.init and one.name != "address"):  # may be a secret's
         one, other = getattr(found, field.name), getattr(wanted, field.name)
         if isinstance(other, pd.DataFrame):
             assert_frame_equal(one, other)

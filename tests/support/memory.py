@@ -61,6 +61,12 @@ class MemoryFiles:
     def is_link(self, path: str) -> bool:
         return False
 
+    def links(self, folder: str) -> Iterator[str]:
+        return iter(())
+
+    def real(self, path: str) -> str:
+        return path
+
     def place(self, path: str) -> object:
         return path if self.exists(path) else None
 

@@ -303,6 +303,7 @@ def test_files(tmp_path: Path) -> None:
         (tmp_path / "absent", "can't be read"),
         (tmp_path / "x*", "matches no file"),
         (tmp_path, "is no file"),
+        (tmp_path / ("x" * 300), "can't be read .File name too long"),
     ):
         with pytest.raises(CleanupError, match=said):
             read([path], NAMES)
