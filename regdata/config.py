@@ -385,11 +385,11 @@ def _expand(value: Any, key: str, problems: list[str]) -> Any:
     if what := no_text(value):
         problems.append(f"{key}: the text {json.dumps(value)[:60]} holds {what}")
     for name in VARIABLE.findall(value):
+        said = f"{key}: ${{{name}}} stands for the environment variable {name}, which"
         if name not in os.environ:
-            problems.append(
-                f"{key}: ${{{name}}} stands for the environment variable {name}, which is not set:"
-                " set it, or write the value."
-            )
+            problems.append(f"{said} is not set: set it, or write the value.")
+        elif os.environ[name].encode(errors="replace").decode() != os.environ[name]:
+            problems.append(f"{said} holds bytes that are no text (UTF-8): write it anew.")
         else:
             conceal(name, os.environ[name])
     return filled(value)

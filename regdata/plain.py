@@ -12,8 +12,7 @@ _taken: dict[str, str] = {}
 def conceal(name: str, value: str) -> None:
     """From now on ``${name}`` is shown where ``value`` would be."""
     if len(value) >= LEAST:
-        quoted = (quote(value, safe, "utf-8", "surrogateescape") for safe in ("/", ""))  # it may be any bytes
-        _taken.update(dict.fromkeys((value, *quoted, repr(value)[1:-1]), f"${{{name}}}"))
+        _taken.update(dict.fromkeys((value, quote(value), quote(value, safe=""), repr(value)[1:-1]), f"${{{name}}}"))
 
 
 def concealed(text: str) -> str:

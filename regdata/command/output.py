@@ -70,8 +70,12 @@ def tolerant_output() -> Iterator[Tolerant]:
 
 
 def _open(stream: TextIO | None) -> TextIO:
-    """The stream, or nowhere: it was closed (`>&-`), and what is opened next would take its place."""
-    return stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    """The stream; of one that was closed (`>&-`) nowhere, in its place, where kernels and commands find it, too."""
+    if stream:
+        return stream
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.set_inheritable(nowhere, True)
+    return os.fdopen(nowhere, "w")
 
 
 def check_place(file: Path, cure: str) -> None:

@@ -58,7 +58,7 @@ def _shown(notebook: Path, wanted: Sequence[int]) -> list[str]:
     """The texts of these cells' last outputs, of those that did not fail."""
     cells = nbformat.read(notebook, as_version=4).cells  # type: ignore[no-untyped-call]
     outputs = [one.outputs[-1] for one in cells if one.get("outputs")]
-    there = [outputs[cell] for cell in wanted if cell < len(outputs)]
+    there = [outputs[cell] for cell in wanted if -len(outputs) <= cell < len(outputs)]
     data = [output.get("data", {}) for output in there]
     texts = [
         one.get("text/markdown") or one.get("text/plain") or output.get("text", "")
