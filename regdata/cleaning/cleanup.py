@@ -29,6 +29,7 @@ from regdata.collecting.own import (
     Promise,
     collect_own,
     collects_itself,
+    left_in_trash,
     promised,
     settle_removals,
     stops,
@@ -169,14 +170,13 @@ class _Work:
         self.errors: list[str] = []
         self.looked_at: dict[str, int] = {}
         self.stored: int | None = None
-        self._others = Members(set(), set())
-        self._deleted_by = 0.0
+        self._others, self._deleted_by = Members(set(), set()), 0.0
         self._revival = Revival(outcome, config, site, record)
 
     def run(self, delete: Callable[[], list[str]], left: set[Manifest]) -> Result:
         """All steps; also when this is interrupted, the record says how far it came. ``left``: manifests that the
         registry itself collects."""
-        self.notes += told(left)
+        self.notes += [*told(left), *left_in_trash(self.config, self.site, **self._trash)]
         try:
             self._delete(delete, left)
         except RegdataError as error:

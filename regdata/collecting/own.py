@@ -188,6 +188,18 @@ def promised(config: Config, site: Site, unneeded: int, *, as_of: int, gc: bool,
     return Promise(0 if config.trash_days else unneeded, due)
 
 
+def left_in_trash(config: Config, site: Site, *, as_of: int, empty_trash: bool) -> list[str]:
+    """A note on what was set aside, is due, and is not freed by a run with gc-command."""
+    folder = changeable_folder(config, site) if config.gc_command and not empty_trash else None
+    due = trash.frees(Aside(folder), config.trash_days, as_of) if folder else 0
+    if not due:
+        return []
+    return [
+        f"{due:,} bytes that earlier runs set aside are due, and stay: a run without gc-command frees them "
+        f"(regdata itself collects then), or brings back what is needed"
+    ]
+
+
 def undo_own(config: Config, site: Site) -> list[str]:
     """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs. What runs
     that were killed had stored to try the registry out is removed."""

@@ -75,6 +75,22 @@ def test_killed_while_it_frees(scene: Scene) -> None:
     assert not batch.exists()
 
 
+def test_due_in_a_run_with_gc_command(scene: Scene) -> None:
+    """What is due is not freed by the registry's own collector: that is said, once there is something."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    assert scene.clean() == ""
+    aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
+    scene.set(gc_command=scene.registry.gc_command)
+    for days, told in ((0, []), (8, [f"{aside:,} bytes that earlier runs set aside are due, and stay: a run without"])):
+        for batch in (scene.base_path / NAME).glob("*/*-kept"):
+            os.utime(batch / "when-kept", (time.time() - days * 86400,) * 2)
+        assert scene.clean() == ""
+        notes = json.loads((scene.records()[-1] / "record.json").read_bytes())["notes"]
+        assert [note[: len(told[0])] for note in notes if "set aside" in note] == told
+    assert (scene.base_path / NAME).exists()
+
+
 def test_due_after_the_plan(scene: Scene) -> None:
     """What becomes due after the plan was made the next run frees: this one frees what it has promised."""
     batch = scene.base_path / NAME / "20260101-000000/0001-kept"
