@@ -20,6 +20,7 @@ _FOLDERS = (
     "/_layers",
     "/_layers/sha256",
 )
+_BOTH = "and what goes from one name goes from the other, too, so nothing was deleted"
 
 
 def check_names(storage: Storage, repositories: Collection[str], blobs: Collection[str]) -> None:
@@ -30,13 +31,16 @@ def check_names(storage: Storage, repositories: Collection[str], blobs: Collecti
     seen: dict[object, tuple[str, str]] = {}
     with told(storage.root):
         _check_blobs(storage, blobs)
+        _check_links(storage, repositories)
         for name in storage.repositories():
             for folder in _FOLDERS:
                 if place := files.place(f"{top}/{name}{folder}"):
                     other, there = seen.setdefault(place, (name, folder))
                     if other != name and (name in repositories or other in repositories):
-                        raise _shared(storage, f"{top}/{name}{folder}", f"{top}/{other}{there}")
-        _check_links(storage, repositories)
+                        raise StorageError(
+                            f"{top}/{name}{folder} is the same as {top}/{other}{there}, {_BOTH}: replace one of them "
+                            "by a folder of its own"
+                        )
 
 
 def _check_links(storage: Storage, repositories: Collection[str]) -> None:
@@ -48,7 +52,10 @@ def _check_links(storage: Storage, repositories: Collection[str]) -> None:
     for link in files.links(top):
         place, leads = f"{base}{link[len(top) :]}", files.real(link)
         if leads in around or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
-            raise _refused(leads, link)
+            raise StorageError(
+                f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its "
+                "own, or remove it"
+            )
 
 
 def _repository(base: str, path: str) -> str:
@@ -76,28 +83,3 @@ def _check_blobs(storage: Storage, digests: Collection[str]) -> None:
                     "them and are not known here: what nobody needs here it may need, so nothing was deleted: replace "
                     "the link by a folder of this registry's own"
                 )
-
-
-def _shared(storage: Storage, path: str, other: str) -> StorageError:
-    if link := _link(storage, path) or _link(storage, other):
-        return _refused(other if link != other else path, link)
-    return StorageError(f"{path} is the same as {other}, {_BOTH}: replace one of them by a folder of its own")
-
-
-_BOTH = "and what goes from one name goes from the other, too, so nothing was deleted"
-
-
-def _refused(leads: str, link: str) -> StorageError:
-    return StorageError(
-        f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its own, or "
-        "remove it"
-    )
-
-
-def _link(storage: Storage, path: str) -> str | None:
-    """The symbolic link on the way from the store to a path; None: there is none."""
-    while path != storage.layout.repositories_folder:
-        if storage.files.is_link(path):
-            return path
-        path = dirname(path)
-    return None

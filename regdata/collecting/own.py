@@ -196,7 +196,7 @@ def left_in_trash(config: Config, site: Site, *, as_of: int, empty_trash: bool) 
         return []
     return [
         f"{due:,} bytes that earlier runs set aside are due, and stay: a run without gc-command frees them "
-        f"(regdata itself collects then), or brings back what is needed"
+        "(regdata itself collects then), or brings back what is needed"
     ]
 
 

@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from regdata.command import cli
-from regdata.demo.samples import make_referrer, make_signature, push, signature_tag
+from regdata.demo.samples import Image, make_referrer, make_signature, push, signature_tag
 from regdata.records.reading import read_events, read_facts
 from regdata.sources.aside import NAME
 from regdata.sources.paths import blob_path
@@ -108,14 +108,17 @@ def test_killed(runner: Runner, new_scene: NewScene, moment: str, store: bool) -
         scene.registry.stop()
 
 
+def line_of(scene: Scene, image: Image) -> int:
+    """The line of the journal that says that a manifest was deleted, the first one 1."""
+    lines = enumerate(read_events(scene.records()[0]), 1)
+    return next(n for n, event in lines if (event["event"], event.get("digest")) == ("deleted", image.digest))
+
+
 def test_a_signature_that_a_killed_run_deleted(runner: Runner, new_scene: NewScene) -> None:
     """It comes back with its image, which was pushed again, by a run that itself deletes nothing."""
     undisturbed, scene, signature = new_scene(), new_scene(), make_signature(INDEX)
     assert runner(undisturbed.conf) == 0
-    lines = enumerate(read_events(undisturbed.records()[0]), 1)
-    deleted = ("deleted", signature.digest)
-    line = next(number for number, event in lines if (event["event"], event.get("digest")) == deleted)
-    assert runner(scene.conf, "line", line) == KILLED
+    assert runner(scene.conf, "line", line_of(undisturbed, signature)) == KILLED
     assert ("prod/app", signature.digest) not in scene.store().revisions
     push(scene.registry.url, "prod/app", "late", INDEX)
     scene.set(sql={"scene": "2=1"})
@@ -134,10 +137,7 @@ def test_what_is_attached_to_each_other(runner: Runner, new_scene: NewScene) -> 
             push(made.registry.url, "prod/app", None, one)
         age(made.base_path, 3 * 86400)
     assert runner(undisturbed.conf) == 0
-    lines = enumerate(read_events(undisturbed.records()[0]), 1)
-    deleted = ("deleted", INDEX.digest)
-    line = next(number for number, event in lines if (event["event"], event.get("digest")) == deleted)
-    assert runner(scene.conf, "line", line) == KILLED
+    assert runner(scene.conf, "line", line_of(undisturbed, INDEX)) == KILLED
     assert not {("prod/app", one.digest) for one in chain} & scene.store().revisions
     push(scene.registry.url, "prod/app", "late", INDEX)
     scene.set(sql={"scene": "2=1"})
