@@ -95,12 +95,13 @@ class Revival:
         return _missed(fresh, self._deleted(fresh)) - self.hopeless
 
     def _deleted(self, fresh: Inventory) -> Deleted:
-        """What was deleted and is not there. The API is asked again: a reading takes it that a child is there which it
-        knows from another image, or from the cache."""
-        there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
+        """What was deleted, but for what a reading of the store says is there. One over the API takes it that a child
+        is there which it knows from another image, or from the cache, and doesn't see what has no tag: each is asked
+        for before it is put back."""
         deleted = self._earlier | self._own
         if not fresh.from_store:
-            there = {one for one in there & deleted.keys() if self.site.registry.digest(*one)}
+            return deleted
+        there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
         return {one: of for one, of in deleted.items() if one not in there}
 
     def _told(self, manifest: Manifest, error: Exception, *, own: bool) -> None:
@@ -171,7 +172,7 @@ class Revival:
         return any(name for data in stored.values() for name in other_names(data, {digest[:BEGINNING]}))
 
     def _bring(self, manifest: Manifest, deleted: Deleted, back: set[Manifest]) -> None:
-        """Puts back a manifest, after what it lists as manifests and its subject."""
+        """Puts back a manifest that is not there, after what it lists as manifests and its subject."""
         if manifest not in deleted:
             return
         run, media_type = deleted.pop(manifest)
@@ -179,6 +180,8 @@ class Revival:
         content = parse_manifest(manifest.digest, data, media_type)
         for one in sorted(meant({(manifest.image, digest) for digest in _needs(content)}, deleted)):
             self._bring(one, deleted, back)
+        if not self.site.from_store and self.site.registry.digest(*manifest):
+            return
         needed = {manifest.digest, *(one.hash for one in content.references if one.kind != "mention")}
         bring_back_parts(self.config, self.site, needed)
         self.site.registry.put(manifest.image, manifest.digest, media_type, data)

@@ -187,19 +187,22 @@ class Registry:
         answer = self._delete(repository, digest, 202, 404)
         return answer.status == 202
 
-    def untag(self, repository: str, tag: str) -> bool:
-        """Delete a tag alone; True where it is gone, False where this registry can't (2.x)."""
+    def untag(self, repository: str, tag: str, digest: str) -> bool:
+        """Delete a tag alone that is on a digest; True where it is gone, or on another by now, False where this
+        registry can't (2.x)."""
         if self._delete(repository, tag, 202, 404, 400, 405).status not in (202, 404):
             return False
-        if self.keeps(repository, tag):
+        if self.keeps(repository, tag, digest):
             raise self.not_gone(repository, tag)
         return True
 
-    def keeps(self, repository: str, reference: str) -> bool:
-        """Whether a manifest or tag is there after its DELETE: some answer 202 and do nothing, some a little later."""
+    def keeps(self, repository: str, reference: str, digest: str | None = None) -> bool:
+        """Whether a manifest, or a tag on a digest, is there after its DELETE: some answer 202 and do nothing, some a
+        little later."""
         for seconds in _MOMENTS:
             time.sleep(seconds)
-            if self.digest(repository, reference) is None:
+            found = self.digest(repository, reference)
+            if found is None or found != (digest or found):
                 return False
         return True
 

@@ -162,7 +162,7 @@ class Site(ABC):
         another time, None where that can't be done."""
         if self.registry.digest(repository, tag) not in (digest, None):
             return False
-        return self.registry.untag(repository, tag) or None
+        return self.registry.untag(repository, tag, digest) or None
 
     @abstractmethod
     def empty_repositories(self, *, before: int) -> Iterator[str]:

@@ -79,8 +79,19 @@ def test_untag(registry: LocalRegistry) -> None:
         push(registry.url, "app", tag, AMD)
     real = Registry(registry.url)
     pages = real.tags_unpaged("app") is None
-    assert real.untag("app", "1.0") is pages
+    assert real.untag("app", "1.0", AMD.digest) is pages
     assert real.tags("app") == (["2.0"] if pages else ["1.0", "2.0"])
+
+
+def test_a_tag_that_is_pushed_while_it_is_untagged(fake: FakeRegistry, client: Registry) -> None:
+    """It is on another manifest right after its DELETE: that is no registry which does not delete."""
+    fake.push("app", "1", AMD)
+    fake.on("DELETE /v2/app/manifests/1", Reply(202))
+    fake.push("app", "1", ARM)
+    assert client.untag("app", "1", AMD.digest)
+    fake.on("DELETE /v2/app/manifests/1", Reply(202))
+    with pytest.raises(RegistryError, match="still has it"):
+        client.untag("app", "1", ARM.digest)
 
 
 def test_delete_disabled(tools: None, tmp_path: Path) -> None:
@@ -92,7 +103,7 @@ def test_delete_disabled(tools: None, tmp_path: Path) -> None:
             real.check_deletes("app")
         with pytest.raises(RegistryError, match=r"HTTP 405.*storage\.delete\.enabled"):
             real.delete("app", AMD.digest)
-        assert not real.untag("app", "1.0")
+        assert not real.untag("app", "1.0", AMD.digest)
 
 
 def test_upload_probe(registry: LocalRegistry) -> None:
@@ -131,7 +142,7 @@ def test_read_again(fake: FakeRegistry, client: Registry, naps: list[float], rep
 
 WRITES: dict[str, Callable[[Registry], object]] = {
     "DELETE /v2/app/manifests/" + AMD.digest: lambda r: r.delete("app", AMD.digest),
-    "DELETE /v2/app/manifests/1": lambda r: r.untag("app", "1"),
+    "DELETE /v2/app/manifests/1": lambda r: r.untag("app", "1", AMD.digest),
     "PUT /v2/app/manifests/1": lambda r: r.put("app", "1", AMD.media_type, AMD.manifest),
     "POST /v2/app/blobs/uploads/": lambda r: r.upload_probe("app").__enter__(),
 }
@@ -154,7 +165,7 @@ def test_lost_answer_to_a_delete(fake: FakeRegistry, client: Registry, reply: Re
     fake.on(f"DELETE /v2/app/manifests/{AMD.digest}", reply)
     fake.on("DELETE /v2/app/manifests/1", reply)
     assert client.delete("app", AMD.digest)
-    assert client.untag("app", "1")
+    assert client.untag("app", "1", AMD.digest)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +203,7 @@ def test_whether_pushes_are_taken(fake: FakeRegistry, client: Registry) -> None:
 def test_deletion_put_off_and_done(fake: FakeRegistry, client: Registry, tag: str) -> None:
     """A deletion that was answered with 503 and carried out is not sent again: somebody may push the tag anew."""
     fake.on(f"DELETE /v2/app/manifests/{tag}", error_reply(503))
-    assert client.untag("app", tag)
+    assert client.untag("app", tag, AMD.digest)
     assert fake.seen.count(f"DELETE /v2/app/manifests/{tag}") == 1
 
 
@@ -326,8 +337,8 @@ def test_3x() -> None:
         fake.push("app", "2", AMD)
         client = Registry(fake.url)
         assert client.tags_unpaged("app") is None
-        assert client.untag("app", "1")
-        assert client.untag("app", "1")
+        assert client.untag("app", "1", AMD.digest)
+        assert client.untag("app", "1", AMD.digest)
         assert Api(client).state("app") == ({"2": AMD.digest}, None)
 
 
