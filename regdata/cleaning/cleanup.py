@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from collections.abc import Collection as Several
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -19,6 +18,7 @@ from regdata.cleaning.checks import check_collectable, check_how, check_plan
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
+from regdata.cleaning.result import Result, facts_of
 from regdata.cleaning.review import vanished
 from regdata.cleaning.revival import Revival
 from regdata.cleaning.verification import Verdict, needed_again, verify, verify_gone, verify_pushed
@@ -29,11 +29,11 @@ from regdata.collecting.own import (
     Promise,
     collect_own,
     collects_itself,
-    left_in_trash,
     promised,
     settle_removals,
     stops,
     unneeded,
+    with_trash,
 )
 from regdata.collecting.sweep import WAIT
 from regdata.config import Config
@@ -43,7 +43,6 @@ from regdata.inventory.scan import can_change, read_site, scan_site
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed, held_by, manifests_left
 from regdata.records.record import Record
-from regdata.show.shown import Shown
 from regdata.show.words import count
 from regdata.sources.progress import now
 from regdata.sources.site import Site
@@ -51,43 +50,6 @@ from regdata.sources.source import Part
 
 # How often the registry is read anew for what misses something that was deleted.
 ROUNDS = 10
-
-
-@dataclass(frozen=True, eq=False)
-class Result(Shown):
-    """What a clean-up did.
-
-    tags, manifests: the plan's rows with ``outcome``: deleted, untagged, kept, moved (it changed since the scan),
-    failed (not done, because a step before it failed) or listed (nothing was to be done). ``bytes_predicted`` is what
-    the plan said, ``bytes_expected`` the same for what really went, ``bytes_freed`` what the collection freed (None:
-    not collected, or not to be seen without base_path).
-    """
-
-    tags: pd.DataFrame
-    manifests: pd.DataFrame
-    bytes_predicted: int
-    bytes_expected: int
-    bytes_freed: int | None
-    collection: Collection
-    notes: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        freed = "unknown" if self.bytes_freed is None else f"{self.bytes_freed:,}"
-        return f"<Result: {self.bytes_predicted:,} bytes predicted, {freed} freed, {len(self.errors)} errors>"
-
-    @classmethod
-    def unchanged(cls, plan: Plan, *notes: str) -> Result:
-        """The result of a run that only listed."""
-        return cls(
-            tags=plan.tags.assign(outcome="listed"),
-            manifests=plan.manifests.assign(outcome="listed"),
-            bytes_predicted=plan.reclaimable,
-            bytes_expected=0,
-            bytes_freed=None,
-            collection=Collection(),
-            notes=list(notes),
-        )
 
 
 def apply(
@@ -134,10 +96,10 @@ def clean_up(
         site.see_clock()
         settle_removals(site)  # of a run that was killed since the plan was made, or was seen by no other
         images = check_plan(plan, config, site, gc=gc, force=force, say=record.journal)
-        if empty_trash and not (gc and collects_itself(config, site)):
+        if empty_trash and not (gc and can_change(site)):
             raise CleanupError(
-                "only a run that collects by itself empties the trash, so nothing was deleted: leave gc-command out of "
-                f"{config.path}, and run with collection; or leave empty_trash out"
+                "only a run that collects, and may change the registry's folder, empties the trash, so nothing was "
+                f"deleted: see registry.base_path of {config.path}, and run with collection; or leave empty_trash out"
             )
         outcome = Outcome(by_tag(plan, images))
         deletion = Deletion(outcome, site, record)
@@ -176,7 +138,7 @@ class _Work:
     def run(self, delete: Callable[[], list[str]], left: set[Manifest]) -> Result:
         """All steps; also when this is interrupted, the record says how far it came. ``left``: manifests that the
         registry itself collects."""
-        self.notes += [*told(left), *left_in_trash(self.config, self.site, **self._trash)]
+        self.notes += told(left)
         try:
             self._delete(delete, left)
         except RegdataError as error:
@@ -195,7 +157,7 @@ class _Work:
                 errors=self.errors,
             )
             errors = [*self.record.facts["errors"], *self.errors]
-            facts = _facts(result) | {"verified": self.looked_at, "bytes_stored_after": self.stored}
+            facts = facts_of(result) | {"verified": self.looked_at, "bytes_stored_after": self.stored}
             self.record.write(**facts, errors=errors, notes=self.notes)
         return result
 
@@ -298,9 +260,12 @@ class _Work:
         elif self._has_landed(fresh):
             version = site.version(list(fresh.repositories["image_name"]))
             self.collected = collect(config, site, record, lambda: self._ready(fresh, version))
-        self._say(Verdict(self.collected.notes, self.collected.errors))
+        self.errors += self.collected.errors
         if self.collected.ran and config.gc_command:
             self._say(verify_pushed(config, site, fresh, self.plan.inventory, gone, self.collected.freed))
+        if config.gc_command and not self.errors:
+            self.collected = with_trash(self.collected, config, site, record, fresh, **self._trash)
+        self.notes += self.collected.notes
         if not self.collected.ran or self.collected.errors:
             with suppress(RegdataError):  # gc-after may not have started it
                 self._revive()
@@ -382,19 +347,3 @@ def _held(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str]]
     """Image and digest of all that these manifests refer to."""
     rows = inventory.references_of(manifests["manifest_hash"])
     return set(pairs(rows.merge(manifests, on="manifest_hash"), "reference_hash"))
-
-
-def _facts(result: Result) -> dict[str, object]:
-    tags, manifests = result.tags["outcome"].value_counts(), result.manifests
-    return {
-        "tags_deleted": int(tags.get("deleted", 0)),
-        "tags_untagged": int(tags.get("untagged", 0)),
-        "tags_kept": int(tags.get("kept", 0) + tags.get("moved", 0)),
-        "tags_moved": int(tags.get("moved", 0)),
-        "manifests_deleted": int((manifests["outcome"] == "deleted").sum()),
-        "orphans_deleted": int(((manifests["outcome"] == "deleted") & (manifests["reason"] == "orphan")).sum()),
-        "bytes_predicted": result.bytes_predicted,
-        "bytes_expected": result.bytes_expected,
-        "bytes_freed": result.bytes_freed,
-        "collected": result.collection.ran,
-    }

@@ -103,9 +103,7 @@ class Collected:
         notes += [
             f"{count(reasons.count(why), 'blob')} stayed: {said}" for why, said in SPARED.items() if why in reasons
         ]
-        if self.back:
-            notes.append(f"{count(len(self.back), 'blob')} came back from what was set aside: they are needed again")
-        return notes
+        return notes + trash.came_back(self.back)
 
 
 def collect(

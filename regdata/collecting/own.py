@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection as Digests
 from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -182,22 +185,37 @@ class Promise(NamedTuple):
 def promised(config: Config, site: Site, unneeded: int, *, as_of: int, gc: bool, empty_trash: bool) -> Promise:
     """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does. ``as_of``:
     when (UTC epoch seconds, the store's clock); what is due later the run leaves to the next one."""
-    if not collects_itself(config, site):
-        return Promise(unneeded, 0)
-    due = trash.frees(Aside(_folder(config)), config.trash_days, as_of, all_of_it=empty_trash) if gc else 0
-    return Promise(0 if config.trash_days else unneeded, due)
+    folder, own = changeable_folder(config, site) if gc else None, collects_itself(config, site)
+    going = partial(trash.frees, days=config.trash_days, now=as_of, all_of_it=empty_trash, copies=own)
+    return Promise(0 if config.trash_days and own else unneeded, going(Aside(folder)) if folder else 0)
 
 
-def left_in_trash(config: Config, site: Site, *, as_of: int, empty_trash: bool) -> list[str]:
-    """A note on what was set aside, is due, and is not freed by a run with gc-command."""
-    folder = changeable_folder(config, site) if config.gc_command and not empty_trash else None
-    due = trash.frees(Aside(folder), config.trash_days, as_of) if folder else 0
-    if not due:
-        return []
-    return [
-        f"{due:,} bytes that earlier runs set aside are due, and stay: a run without gc-command frees them "
-        "(regdata itself collects then), or brings back what is needed"
-    ]
+def with_trash(
+    collected: Collection,
+    config: Config,
+    site: Site,
+    record: Record,
+    fresh: Inventory,
+    *,
+    as_of: int,
+    empty_trash: bool = False,
+) -> Collection:
+    """A collection by gc-command, and what was due ``as_of`` the promise of what regdata itself had set aside, or all
+    of it (``empty_trash``): what a reading misses comes back, the rest is freed. What has come anew stays until then,
+    too: gc-command may have taken that."""
+    folder = changeable_folder(config, site)
+    aside = Aside(folder) if folder else None
+    if aside is None or not any(trash.due(aside, 0, as_of)):
+        return collected
+    back = trash.bring_back(aside, frozenset(fresh.blobs.loc[~fresh.stored, "blob_hash"]))
+    emptied = trash.empty(trash.due(aside, config.trash_days, as_of, all_of_it=empty_trash))
+    record.write(bytes_in_trash=trash.size(aside))
+    aside.close()
+    told = replace(collected, notes=collected.notes + trash.came_back(back))
+    if not emptied:
+        return told
+    by = told if told.ran else replace(told, ran=True, exit_code=0, by=BY)
+    return replace(by, freed=Counter(told.freed) + Counter(emptied), from_trash=emptied)
 
 
 def undo_own(config: Config, site: Site) -> list[str]:
@@ -209,8 +227,6 @@ def undo_own(config: Config, site: Site) -> list[str]:
     for past in past_runs(config):
         for image, digest in () if past.ended_well else reversed(past.probes):
             remove_left(site.registry, folder, image, digest)
-    if config.gc_command:  # else it counts, as what is due
-        trash.empty(trash.half_freed(Aside(folder)))
     return undo(Aside(folder))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 
+from regdata.show.words import count
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.dates import is_before
 from regdata.sources.paths import linked_as
@@ -57,10 +58,10 @@ def drop_copies(aside: Aside) -> dict[str, int]:
     return freed
 
 
-def frees(aside: Aside, days: float, now: int, *, all_of_it: bool = False) -> int:
-    """The bytes that a run frees here: what is due, and what has come anew."""
+def frees(aside: Aside, days: float, now: int, *, all_of_it: bool = False, copies: bool = True) -> int:
+    """The bytes that a run frees here: what is due, and (``copies``) what has come anew."""
     going = {batch.folder: sum(batch.sizes().values()) for batch in due(aside, days, now, all_of_it=all_of_it)}
-    staying = [batch.sizes() for batch in kept(aside) if batch.folder not in going]
+    staying = [batch.sizes() for batch in kept(aside) if batch.folder not in going] if copies else []
     return sum(going.values()) + sum(size for sizes in staying for digest, size in sizes.items() if aside.has(digest))
 
 
@@ -71,12 +72,14 @@ def due(aside: Aside, days: float, now: int, *, all_of_it: bool = False, besides
         is_due = all_of_it or not days or is_before(batch.date(), now - int(days * DAY))
         if is_due and batch.run != besides:
             yield batch
-    yield from half_freed(aside)
+    yield from (batch for batch in aside.batches() if batch.state == "freed")
 
 
-def half_freed(aside: Aside) -> Iterator[Batch]:
-    """What a run was killed over as it freed it."""
-    return (batch for batch in aside.batches() if batch.state == "freed")
+def came_back(back: Set[str]) -> list[str]:
+    """A note on what was brought back."""
+    if not back:
+        return []
+    return [f"{count(len(back), 'blob')} came back from what was set aside: they are needed again"]
 
 
 def empty(batches: Iterable[Batch]) -> dict[str, int]:

@@ -13,8 +13,9 @@ import pandas as pd
 
 from regdata.analysis.backtest import backtest
 from regdata.cleaning.checks import check_early, refusals
-from regdata.cleaning.cleanup import Result, clean_up
+from regdata.cleaning.cleanup import clean_up
 from regdata.cleaning.deletion import Progress
+from regdata.cleaning.result import Result
 from regdata.collecting.commands import recover
 from regdata.collecting.own import promised, settle_removals, undo_own
 from regdata.config import Config, check_flags, load_config

@@ -13,7 +13,7 @@ from regdata.analysis import space
 from regdata.analysis.capacity import Study
 from regdata.analysis.changes import Changes
 from regdata.analysis.forecast import day
-from regdata.cleaning.cleanup import Result
+from regdata.cleaning.result import Result
 from regdata.collecting.commands import Collection
 from regdata.config import Config
 from regdata.inventory.inventory import Inventory

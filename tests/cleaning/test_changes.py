@@ -14,8 +14,8 @@ import pytest
 import requests
 
 import regdata
-from regdata.cleaning.cleanup import Result
 from regdata.cleaning.order import Manifest
+from regdata.cleaning.result import Result
 from regdata.cleaning.review import Review
 from regdata.config import Config, load_config
 from regdata.demo.local import LocalRegistry

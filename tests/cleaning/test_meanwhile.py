@@ -10,7 +10,7 @@ import pytest
 import requests
 
 import regdata
-from regdata.cleaning.cleanup import Result
+from regdata.cleaning.result import Result
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.storage import Storage

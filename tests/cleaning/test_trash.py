@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 import regdata
-from regdata.collecting.own import undo_own
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_layer, make_referrer, push
+from regdata.demo.samples import OCI_LAYER, make_image, make_layer, make_referrer, push
 from regdata.sources.aside import NAME
-from regdata.sources.site import Site
 from tests.collecting.test_sweep import pulls
+from tests.support.folder import Folder
 from tests.support.helpers import age, store_bytes
 from tests.support.scene import LIBRARY, OLD, Scene, broken
 
@@ -54,41 +53,70 @@ def test_trash(scene: Scene) -> None:
 
 def test_killed_while_it_frees(scene: Scene) -> None:
     """What a run was killed over as it freed it, the next run frees, as predicted, also what is kept for some days; one
-    with gc-command frees it, too."""
+    with gc-command, too."""
     batch = scene.base_path / NAME / "20260101-000000/0001-freed"
     scene.settings["trash_days"] = 7
 
-    def leave() -> None:
+    for number, command in enumerate((None, scene.registry.gc_command)):
         batch.mkdir(parents=True)
         (batch / f"blobs+sha256+ab+{'ab' * 32}+data").write_bytes(b"x" * 1000)
-
-    leave()
-    scene.set()
-    assert scene.clean() == ""
-    record = json.loads((scene.records()[0] / "record.json").read_bytes())
-    assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 1000
-    assert not batch.exists()
-    leave()
-    scene.set(gc_command=scene.registry.gc_command)
-    config = load_config(scene.conf)
-    undo_own(config, Site.open(config))
-    assert not batch.exists()
+        scene.set(gc_command=command)
+        assert scene.clean() == ""
+        record = json.loads((scene.records()[number] / "record.json").read_bytes())
+        assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"] == 1000
+        assert not batch.exists()
 
 
 def test_due_in_a_run_with_gc_command(scene: Scene) -> None:
-    """What is due is not freed by the registry's own collector: that is said, once there is something."""
+    """Whoever collects, a run frees what is due, as predicted: where the registry's own collector has nothing to do,
+    and beside what that frees."""
     scene.settings["trash_days"] = 7
     scene.set()
     assert scene.clean() == ""
     aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
     scene.set(gc_command=scene.registry.gc_command)
-    for days, told in ((0, []), (8, [f"{aside:,} bytes that earlier runs set aside are due, and stay: a run without"])):
+    push(scene.registry.url, "prod/old", "old", OLD)
+    age(scene.base_path, 9000)
+    freed = []
+    for days in (0, 8):
         for batch in (scene.base_path / NAME).glob("*/*-kept"):
             os.utime(batch / "when-kept", (time.time() - days * 86400,) * 2)
+        stored = _bytes(scene.base_path)
         assert scene.clean() == ""
-        notes = json.loads((scene.records()[-1] / "record.json").read_bytes())["notes"]
-        assert [note[: len(told[0])] for note in notes if "set aside" in note] == told
-    assert (scene.base_path / NAME).exists()
+        record = json.loads((scene.records()[-1] / "record.json").read_bytes())
+        assert record["bytes_freed"] == record["bytes_predicted"] == record["bytes_expected"]
+        assert stored - _bytes(scene.base_path) == record["bytes_freed"]
+        assert record["bytes_in_trash"] == (0 if days else aside)
+        freed.append(record["bytes_freed"])
+    assert freed == [freed[0], aside]
+    assert freed[0] > 0
+    assert not (scene.base_path / NAME).exists()
+
+
+def test_needed_in_a_run_with_gc_command(scene: Scene) -> None:
+    """What was set aside and is due comes back where it is needed again, and is told."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    assert scene.clean() == ""
+    aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
+    batch = next((scene.base_path / NAME).glob("*/*-kept"))
+    os.utime(batch / "when-kept", (time.time() - 8 * 86400,) * 2)
+    layer = max(batch.glob("blobs+sha256+*+data"), key=lambda file: file.stat().st_size)
+    digest, size = layer.name.split("+")[3], layer.stat().st_size
+    layers = [{"digest": f"sha256:{digest}", "size": size, "mediaType": OCI_LAYER}]
+    Folder(scene.base_path).image("prod/needs", "it", layers=layers, schemaVersion=2)
+    scene.set(gc_command=scene.registry.gc_command)
+    assert scene.clean() == ""
+    record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    assert record["notes"] == ["1 blob came back from what was set aside: they are needed again"]
+    assert record["bytes_freed"] == aside - size
+    assert (scene.base_path / f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data").exists()
+
+
+def _bytes(base: Path) -> int:
+    """Of all blobs, those that are kept, too."""
+    stored = [*base.rglob("blobs/sha256/*/*/data"), *(base / NAME).rglob("blobs+*+data")]
+    return sum(file.stat().st_size for file in stored)
 
 
 def test_due_after_the_plan(scene: Scene) -> None:
@@ -135,11 +163,11 @@ def test_the_trash_is_emptied(scene: Scene) -> None:
 
 
 def test_there_is_no_trash_to_be_emptied(scene: Scene) -> None:
-    """With the registry's own collector, or without a collection, `empty_trash` is refused before anything goes."""
+    """Without a collection, or without the registry's folder, `empty_trash` is refused before anything goes."""
     before = scene.store()
-    assert "only a run that collects by itself empties the trash" in scene.clean(empty_trash=True, gc=False)
-    scene.set(gc_command=scene.registry.gc_command)
-    assert "only a run that collects by itself empties the trash" in scene.clean(empty_trash=True)
+    assert "only a run that collects, and may change the registry's folder" in scene.clean(empty_trash=True, gc=False)
+    scene.set(gc_command=scene.registry.gc_command, registry={"url": scene.proxy.url})
+    assert "only a run that collects, and may change the registry's folder" in scene.clean(empty_trash=True)
     assert scene.store() == before
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from regdata.cleaning.cleanup import Result
+from regdata.cleaning.result import Result
 from regdata.collecting.commands import Collection
 from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import plan

@@ -16,7 +16,7 @@ import pytest
 import regdata
 from regdata.analysis.capacity import Study
 from regdata.analysis.changes import Changes, compare
-from regdata.cleaning.cleanup import Result
+from regdata.cleaning.result import Result
 from regdata.collecting.commands import Collection
 from regdata.inventory.inventory import Inventory
 from regdata.notebook import charts, preview_views, views

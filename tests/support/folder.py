@@ -19,7 +19,7 @@ class Folder:
     def __init__(self, base_path: Path) -> None:
         self.base_path = base_path
         self.root = base_path / "docker/registry/v2"
-        self.root.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
 
     def write(self, path: str, data: bytes, mtime: int = PUSHED) -> Path:
         file = self.root / path

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 import regdata
-from regdata.cleaning.cleanup import Result
+from regdata.cleaning.result import Result
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import (
