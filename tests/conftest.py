@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,7 +46,9 @@ def _missing_server() -> str | None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Under CI=true a missing registry, skopeo or browser is a failure: skipped tests would look green."""
+    """Under CI=true a missing registry, skopeo or browser is a failure: skipped tests would look green. What a test
+    starts is to be interrupted, also where a shell had us ignore that (in the background)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CI") != "true" or session.config.getoption("markexpr") == "not real":
         return
     if missing := _missing_tool() or _missing_browser() or _missing_server():
