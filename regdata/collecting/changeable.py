@@ -48,9 +48,11 @@ def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterab
         _changeable(storage, [dirname(layers), layers])
         with told(layers):
             folders |= {*_links(storage, layers, digests)}
+    with told(place):
+        is_beside = storage.files.beside(place)
     for folder in _changeable(storage, sorted(folders)):
         with told(folder):
-            if not storage.files.is_together(place, folder):
+            if not is_beside(folder):
                 raise _refused(
                     f"{folder} lies in another file system or mount than {place}, and nothing in it can be set aside "
                     "by moving it",

@@ -60,7 +60,7 @@ class Aside:
         parts = [part for part in parts if self.files.is_folder(part)]
         places = [str(self.storage.base), *(str(self.storage.base / name) for name in ("docker", "docker/registry"))]
         for place in places:
-            if all(self.files.is_together(place, part) for part in parts):
+            if all(map(self.files.beside(place), parts)):
                 return place
         raise StorageError(
             f"{self.root}/blobs and {self.root}/repositories lie in other file systems or mounts than "

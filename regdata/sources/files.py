@@ -13,9 +13,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR
 from typing import Any, NamedTuple, Protocol
@@ -114,8 +114,8 @@ class Files(Protocol):
     def touch(self, path: str, date: int | None = None) -> None:
         """Date a file: anew, by the clock that dates what is written, or so (UTC epoch seconds)."""
 
-    def is_together(self, path: str, other: str) -> bool:
-        """Whether something can be moved from one folder to the other, by renaming it."""
+    def beside(self, folder: str) -> Callable[[str], bool]:
+        """Whether something can be moved from another folder to this one, by renaming it; to be asked of many."""
 
     def remove(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
@@ -293,8 +293,17 @@ class LocalFiles:
     def touch(self, path: str, date: int | None = None) -> None:
         os.utime(path, date if date is None else (date, date))
 
-    def is_together(self, path: str, other: str) -> bool:
-        return os.stat(path).st_dev == os.stat(other).st_dev and _mount(path) == _mount(other)
+    def beside(self, folder: str) -> Callable[[str], bool]:
+        real, mount = lru_cache(os.path.realpath), lru_cache(_mount)  # many folders have few parents
+        device, within = os.stat(folder).st_dev, _mount(os.path.realpath(folder))
+
+        def is_beside(other: str) -> bool:
+            parent, name = os.path.split(other)
+            path = os.path.realpath(other) if os.path.islink(other) else os.path.join(real(parent), name)
+            lies_in = path if path in mounts() else mount(os.path.dirname(path))
+            return lies_in == within and os.stat(other).st_dev == device
+
+        return is_beside
 
     def remove(self, folder: str) -> None:
         shutil.rmtree(folder, onerror=_with_path)
@@ -331,8 +340,8 @@ def mounts() -> frozenset[str]:
 
 
 def _mount(path: str) -> str:
-    """The mount in which a path lies: nothing is renamed into another, be it of the same file system (rename(2))."""
-    path = os.path.realpath(path)
+    """The mount in which a real path lies: nothing is renamed into another, be it of the same file system
+    (rename(2))."""
     while path not in mounts() and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,8 @@ class MemoryFiles:
     def touch(self, path: str, date: int | None = None) -> None:
         self.file[path] = (self.file[path][0], int(time.time()) if date is None else date)
 
-    def is_together(self, path: str, other: str) -> bool:
-        return True
+    def beside(self, folder: str) -> Callable[[str], bool]:
+        return lambda other: True
 
     def remove_file(self, path: str) -> None:
         del self.file[path]
