@@ -61,14 +61,15 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     if gc and config.gc_command:
         check_commands(config)
     site.registry.check()
-    _check_names(plan, site, gc=gc)
+    linked = _linked(plan, site, heals=not config.gc_command) if gc else set()
+    _check_names(plan, site, linked, gc=gc)
     if gc and config.gc_command:
         _check_plan_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
     by_tag: set[str] = set()
-    asked = gc and (collects_itself(config, site) or not stops(config))
-    linked = _linked(plan, site, heals=not config.gc_command) if asked else set()
+    if gc and not collects_itself(config, site) and stops(config):  # nothing is asked of the registry
+        linked = set()
     _check_changeable(plan, config, site, linked, gc=gc)
     if images:
         by_tag = _check_deletes(site, sorted({*images, *(() if stops(config) else linked)}))
@@ -125,8 +126,9 @@ def _check_changeable(plan: Plan, config: Config, site: Site, linked: set[str], 
         check_blobs(storage, {*plan.blobs["blob_hash"]}, linked)
 
 
-def _check_names(plan: Plan, site: Site, *, gc: bool) -> None:
-    """Nothing goes that is served by another name, too; a collection removes empty repositories."""
+def _check_names(plan: Plan, site: Site, linked: set[str], *, gc: bool) -> None:
+    """Nothing goes that is served by another name, too; a collection removes empty repositories, and takes links away
+    in those that are ``linked``."""
     if not site.from_store:
         return
     inventory = plan.inventory
@@ -135,7 +137,7 @@ def _check_names(plan: Plan, site: Site, *, gc: bool) -> None:
         empty = {*inventory.repositories["image_name"]} - {*inventory.images["image_name"]}
         empty -= {*inventory.manifests["image_name"]}
         going |= {image for image in empty if means(site.registry.reach.repositories, image)}
-    check_names(Storage(site.store.base), going, {*plan.blobs["blob_hash"]} if gc else ())
+    check_names(Storage(site.store.base), going, {*plan.blobs["blob_hash"]} if gc else (), linked)
 
 
 def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from os.path import dirname
 
 from regdata.errors import StorageError
@@ -23,15 +23,17 @@ _FOLDERS = (
 _BOTH = "and what goes from one name goes from the other, too, so nothing was deleted"
 
 
-def check_names(storage: Storage, repositories: Collection[str], blobs: Collection[str]) -> None:
+def check_names(
+    storage: Storage, repositories: Collection[str], blobs: Collection[str], unlinked: Collection[str] = ()
+) -> None:
     """Raises StorageError where one of the ``repositories``, from which something goes, shares a folder with another,
-    where a symbolic link lies in one of them or leads into one, and where the ``blobs`` (digests) that go are another
-    registry's as well."""
+    where a symbolic link lies in one of them or leads into one, where the ``blobs`` (digests) that go are another
+    registry's as well, and where repositories that lose links to blobs (``unlinked``) are."""
     files, top = storage.files, storage.layout.repositories_folder
     seen: dict[object, tuple[str, str]] = {}
     with told(storage.root):
         _check_blobs(storage, blobs)
-        _check_links(storage, repositories)
+        _check_links(storage, repositories, unlinked)
         for name in storage.repositories():
             for folder in _FOLDERS:
                 if place := files.place(f"{top}/{name}{folder}"):
@@ -43,19 +45,27 @@ def check_names(storage: Storage, repositories: Collection[str], blobs: Collecti
                         )
 
 
-def _check_links(storage: Storage, repositories: Collection[str]) -> None:
-    """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there."""
+def _check_links(storage: Storage, repositories: Collection[str], unlinked: Collection[str]) -> None:
+    """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there. What nobody
+    needs here, or is gone, may be needed and stored where a link leads out of this registry."""
     files, top = storage.files, storage.layout.repositories_folder
     base = files.real(top)
     going = {files.real(f"{top}/{name}") for name in repositories}
     around = {folder for one in going for folder in _above(one)}
     for link in files.links(top):
         place, leads = f"{base}{link[len(top) :]}", files.real(link)
-        if leads in around or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
+        parts = {_repository(base, place), _repository(base, leads)}
+        leaves = not f"{leads}/".startswith(f"{base}/") and any(_concerns(place[len(base) + 1 :], unlinked))
+        if leads in around or not going.isdisjoint(parts) or leaves:
             raise StorageError(
                 f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its "
                 "own, or remove it"
             )
+
+
+def _concerns(link: str, repositories: Collection[str]) -> Iterator[bool]:
+    """Whether a link at or above a repository's folder, or in it, is one of these repositories'."""
+    return (f"{name}/".startswith(f"{link}/") or link.startswith(f"{name}/_") for name in repositories)
 
 
 def _repository(base: str, path: str) -> str:

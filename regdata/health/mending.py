@@ -116,6 +116,8 @@ class _Mender:
         if self.healed:
             return
         self.healed = True
+        unlinked = {image for what in ("link without data", "stale cache") for image, _ in self.broken.rows(what)}
+        check_names(self.storage, (), (), unlinked)
         registry, inventory = self.site.registry, self.broken.inventory
         name = next(iter(inventory.repositories["image_name"]))
         registry.check_deletes(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,13 @@ import pytest
 import regdata
 from regdata.collecting.othernames import check_names
 from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
+from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.paths import blob_path
 from regdata.sources.storage import Storage
+from tests.collecting.test_sweep import pulls
+from tests.support.helpers import age
 from tests.support.scene import Scene
 
 REVISION = f"_manifests/revisions/sha256/{'ab' * 32}"
@@ -102,3 +107,36 @@ def test_nothing_goes(scene: Scene, link: str) -> None:
     with pytest.raises(StorageError, match=f"by the symbolic link {path}, "):
         regdata.apply(plan, config)
     assert scene.store() == before
+
+
+@pytest.mark.parametrize("link", ["ext", "team", "ext/_layers", "ext/_layers/sha256"])
+def test_links_out_of_this_registry(tools: None, tmp_path: Path, conf: Callable[..., Path], link: str) -> None:
+    """Links without data are taken away in no repository that is another registry's: that has the data. A clean-up is
+    refused as it is, and doctor leaves them."""
+    image = make_image([make_layer("theirs", 300)], created=1, oci=True)
+    with LocalRegistry(tmp_path / "ours") as ours, LocalRegistry(tmp_path / "theirs") as theirs:
+        name = "team/ext" if link == "team" else "ext"
+        push(theirs.url, name, "1", image)
+        push(ours.url, "app", "1", make_image([make_layer("ours", 300)], created=1, oci=True))
+        here, there = (one.base_path / "docker/registry/v2/repositories" for one in (ours, theirs))
+        if "_layers" in link:
+            shutil.copytree(there / "ext", here / "ext")
+            shutil.rmtree(here / link)
+        (here / link).symlink_to(there / link)
+        age(ours.base_path, 3 * 86400)
+        age(theirs.base_path, 3 * 86400)
+        config = load_config(conf(ours, **{"gc-command": None}))
+        plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
+        with pytest.raises(StorageError, match=f"by the symbolic link {here / link}, "):
+            regdata.apply(plan, config)
+        found = regdata.doctor(config, repair=True)
+        assert "cured" not in found["outcome"].tolist()
+        assert pulls(theirs.url, name, "1", image)
+
+
+def test_a_link_inside_this_registry_that_loses_nothing(tmp_path: Path) -> None:
+    """What nobody needs, or is gone, no other name of the same registry needs."""
+    top = tmp_path / "docker/registry/v2/repositories"
+    (top / "app/_layers").mkdir(parents=True)
+    (top / "too").symlink_to(top / "app")
+    check_names(Storage(tmp_path), (), (), {"app", "too"})
