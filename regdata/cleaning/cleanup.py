@@ -315,6 +315,9 @@ class _Work:
             time.sleep(min(1.0, config.gc_wait))
             _, fresh = self._revive()
         if self.site.from_store and self._expects_only(flight):
+            if len(self.expected):
+                self.notes.append(f"{flight}: what was brought stays, and nothing else is there to be collected")
+            self.expected = self.expected.iloc[:0]
             return False
         if flight and self._waits_for(flight):
             self.errors.append(self._told(flight))

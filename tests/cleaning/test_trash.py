@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 import regdata
 from regdata.config import load_config
@@ -91,6 +92,25 @@ def test_due_in_a_run_with_gc_command(scene: Scene) -> None:
     assert freed == [freed[0], aside]
     assert freed[0] > 0
     assert not (scene.base_path / NAME).exists()
+
+
+def test_due_while_a_push_is_in_flight(scene: Scene) -> None:
+    """Where all that gc-command could take is being pushed, what is due is freed, and the push is told."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    assert scene.clean() == ""
+    aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
+    batch = next((scene.base_path / NAME).glob("*/*-kept"))
+    os.utime(batch / "when-kept", (time.time() - 8 * 86400,) * 2)
+    scene.set(gc_command=scene.registry.gc_command)
+    layer, top = make_layer("in flight", 300), f"{scene.registry.url}/v2/prod/kept/blobs/uploads/"
+    place = requests.post(top, timeout=10).headers["Location"]
+    assert requests.put(place, layer.data, params={"digest": layer.digest}, timeout=10).status_code == 201
+    for freed in (aside, None):
+        assert scene.clean() == ""
+        record = json.loads((scene.records()[-1] / "record.json").read_bytes())
+        assert (record["bytes_freed"], record["bytes_expected"]) == (freed, freed or 0)
+        assert ["stays, and nothing else" in note for note in record["notes"]] == [True]
 
 
 def test_needed_in_a_run_with_gc_command(scene: Scene) -> None:
