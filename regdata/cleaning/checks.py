@@ -68,8 +68,6 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
     by_tag: set[str] = set()
-    if gc and not collects_itself(config, site) and stops(config):  # nothing is asked of the registry
-        linked = set()
     _check_changeable(plan, config, site, linked, gc=gc)
     if images:
         by_tag = _check_deletes(site, sorted({*images, *(() if stops(config) else linked)}))

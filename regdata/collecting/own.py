@@ -7,7 +7,6 @@ from collections.abc import Collection as Digests
 from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -185,9 +184,10 @@ class Promise(NamedTuple):
 def promised(config: Config, site: Site, unneeded: int, *, as_of: int, gc: bool, empty_trash: bool) -> Promise:
     """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does. ``as_of``:
     when (UTC epoch seconds, the store's clock); what is due later the run leaves to the next one."""
-    folder, own = changeable_folder(config, site) if gc else None, collects_itself(config, site)
-    going = partial(trash.frees, days=config.trash_days, now=as_of, all_of_it=empty_trash, copies=own)
-    return Promise(0 if config.trash_days and own else unneeded, going(Aside(folder)) if folder else 0)
+    folder, own, due = changeable_folder(config, site), collects_itself(config, site), 0
+    if gc and folder:
+        due = trash.frees(Aside(folder), config.trash_days, as_of, all_of_it=empty_trash, copies=own)
+    return Promise(0 if own and config.trash_days else unneeded, due)
 
 
 def with_trash(
@@ -215,7 +215,9 @@ def with_trash(
     if not emptied:
         return told
     by = told if told.ran else replace(told, ran=True, exit_code=0, by=BY)
-    return replace(by, freed=Counter(told.freed) + Counter(emptied), from_trash=emptied)
+    freed = Counter(told.freed)
+    freed.update(emptied)
+    return replace(by, freed=freed, from_trash=emptied)
 
 
 def undo_own(config: Config, site: Site) -> list[str]:

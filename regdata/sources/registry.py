@@ -202,7 +202,7 @@ class Registry:
         for seconds in _MOMENTS:
             time.sleep(seconds)
             found = self.digest(repository, reference)
-            if found is None or found != (digest or found):
+            if found is None or (digest and found != digest):
                 return False
         return True
 

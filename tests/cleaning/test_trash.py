@@ -38,9 +38,7 @@ def test_trash(scene: Scene) -> None:
     aside = size - store_bytes(scene.base_path)
     assert record["bytes_set_aside"] == record["bytes_in_trash"] == aside > 0
     assert record["bytes_to_set_aside"] >= aside
-    for batch in (scene.base_path / NAME).glob("*/*-kept"):
-        then = time.time() - 8 * 86400
-        os.utime(batch / "when-kept", (then, then))
+    _date(scene, 8)
     assert scene.clean(gc=False) == ""
     record = json.loads((scene.records()[1] / "record.json").read_bytes())
     assert (record["bytes_freed"], record["bytes_predicted"], record["bytes_expected"]) == (None, 0, 0)
@@ -71,17 +69,13 @@ def test_killed_while_it_frees(scene: Scene) -> None:
 def test_due_in_a_run_with_gc_command(scene: Scene) -> None:
     """Whoever collects, a run frees what is due, as predicted: where the registry's own collector has nothing to do,
     and beside what that frees."""
-    scene.settings["trash_days"] = 7
-    scene.set()
-    assert scene.clean() == ""
-    aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
+    aside = _set_aside(scene)
     scene.set(gc_command=scene.registry.gc_command)
     push(scene.registry.url, "prod/old", "old", OLD)
     age(scene.base_path, 9000)
     freed = []
     for days in (0, 8):
-        for batch in (scene.base_path / NAME).glob("*/*-kept"):
-            os.utime(batch / "when-kept", (time.time() - days * 86400,) * 2)
+        _date(scene, days)
         stored = _bytes(scene.base_path)
         assert scene.clean() == ""
         record = json.loads((scene.records()[-1] / "record.json").read_bytes())
@@ -96,12 +90,8 @@ def test_due_in_a_run_with_gc_command(scene: Scene) -> None:
 
 def test_due_while_a_push_is_in_flight(scene: Scene) -> None:
     """Where all that gc-command could take is being pushed, what is due is freed, and the push is told."""
-    scene.settings["trash_days"] = 7
-    scene.set()
-    assert scene.clean() == ""
-    aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
-    batch = next((scene.base_path / NAME).glob("*/*-kept"))
-    os.utime(batch / "when-kept", (time.time() - 8 * 86400,) * 2)
+    aside = _set_aside(scene)
+    _date(scene, 8)
     scene.set(gc_command=scene.registry.gc_command)
     layer, top = make_layer("in flight", 300), f"{scene.registry.url}/v2/prod/kept/blobs/uploads/"
     place = requests.post(top, timeout=10).headers["Location"]
@@ -115,13 +105,9 @@ def test_due_while_a_push_is_in_flight(scene: Scene) -> None:
 
 def test_needed_in_a_run_with_gc_command(scene: Scene) -> None:
     """What was set aside and is due comes back where it is needed again, and is told."""
-    scene.settings["trash_days"] = 7
-    scene.set()
-    assert scene.clean() == ""
-    aside = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
-    batch = next((scene.base_path / NAME).glob("*/*-kept"))
-    os.utime(batch / "when-kept", (time.time() - 8 * 86400,) * 2)
-    layer = max(batch.glob("blobs+sha256+*+data"), key=lambda file: file.stat().st_size)
+    aside = _set_aside(scene)
+    _date(scene, 8)
+    layer = max((scene.base_path / NAME).glob("*/*-kept/blobs+sha256+*+data"), key=lambda file: file.stat().st_size)
     digest, size = layer.name.split("+")[3], layer.stat().st_size
     layers = [{"digest": f"sha256:{digest}", "size": size, "mediaType": OCI_LAYER}]
     Folder(scene.base_path).image("prod/needs", "it", layers=layers, schemaVersion=2)
@@ -131,6 +117,21 @@ def test_needed_in_a_run_with_gc_command(scene: Scene) -> None:
     assert record["notes"] == ["1 blob came back from what was set aside: they are needed again"]
     assert record["bytes_freed"] == aside - size
     assert (scene.base_path / f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data").exists()
+
+
+def _set_aside(scene: Scene) -> int:
+    """The bytes that a run which collects by itself keeps for seven days."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    assert scene.clean() == ""
+    aside: int = json.loads((scene.records()[0] / "record.json").read_bytes())["bytes_in_trash"]
+    return aside
+
+
+def _date(scene: Scene, days: int) -> None:
+    """What is kept has been for so many days."""
+    for batch in (scene.base_path / NAME).glob("*/*-kept"):
+        os.utime(batch / "when-kept", (time.time() - days * 86400,) * 2)
 
 
 def _bytes(base: Path) -> int:
