@@ -13,7 +13,14 @@ from regdata.cleaning.review import check_uses
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.collecting.commands import check_commands
 from regdata.collecting.othernames import check_names
-from regdata.collecting.own import changeable_folder, check_collector, check_somebody_collects, collects_itself, stops
+from regdata.collecting.own import (
+    changeable_folder,
+    check_collector,
+    check_somebody_collects,
+    collects_itself,
+    losing_links,
+    stops,
+)
 from regdata.collecting.probes import Say
 from regdata.config import Config, check_flags
 from regdata.errors import CleanupError, ConfigError, RegdataError, RegistryError
@@ -61,7 +68,8 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     if gc and config.gc_command:
         check_commands(config)
     site.registry.check()
-    linked = _linked(plan, site, heals=not config.gc_command) if gc else set()
+    going, heals = {*plan.blobs["blob_hash"]}, not config.gc_command
+    linked = losing_links(plan.inventory, site, going, heals=heals) if gc else set()
     _check_names(plan, site, linked, gc=gc)
     if gc and config.gc_command:
         _check_plan_collectable(plan, site)
@@ -95,22 +103,6 @@ def refusals(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool, d
         except RegdataError as error:
             told.append(re.sub(r"[,;] (so )?nothing was deleted", "", str(error)))
     return [f"del would be refused: {one}" for one in told]
-
-
-def _linked(plan: Plan, site: Site, *, heals: bool) -> set[str]:
-    """The repositories with a link to what a collection beside the registry takes, or (``heals``, of those that
-    registry.repositories means) an earlier one has taken: the registry is told there to forget it, which takes the
-    right to delete."""
-    if not site.from_store:
-        return set()
-    inventory, going = plan.inventory, {*plan.blobs["blob_hash"]}
-    within = site.registry.reach.repositories
-    staying = {*inventory.blobs.loc[inventory.stored, "blob_hash"]} - going
-
-    def tells(image: str, digests: set[str]) -> bool:
-        return bool(digests - staying if heals and means(within, image) else digests & going)
-
-    return {image for image in site.store.repositories() if tells(image, {*site.store.links(image)})}
 
 
 def _check_changeable(plan: Plan, config: Config, site: Site, linked: set[str], *, gc: bool) -> None:

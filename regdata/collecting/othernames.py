@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from os.path import dirname
 
 from regdata.errors import StorageError
@@ -32,6 +32,7 @@ def check_names(
     files, top = storage.files, storage.layout.repositories_folder
     seen: dict[object, tuple[str, str]] = {}
     with told(storage.root):
+        _check_top(storage)
         _check_blobs(storage, blobs)
         _check_links(storage, repositories, unlinked)
         for name in storage.repositories():
@@ -45,32 +46,48 @@ def check_names(
                         )
 
 
+def _check_top(storage: Storage) -> None:
+    """By a symbolic link the repositories may be another registry's, whose blobs lie beside them."""
+    files, top = storage.files, storage.layout.repositories_folder
+    if files.place(f"{top}/../blobs") not in (None, files.place(storage.layout.blobs_folder)):
+        raise StorageError(
+            f"the symbolic link {top} leads to the repositories of another registry, whose blobs lie beside them, "
+            f"{_BOTH}: replace the link by a folder of this registry's own"
+        )
+
+
 def _check_links(storage: Storage, repositories: Collection[str], unlinked: Collection[str]) -> None:
     """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there. What nobody
     needs here, or is gone, may be needed and stored where a link leads out of this registry."""
     files, top = storage.files, storage.layout.repositories_folder
     base = files.real(top)
     going = {files.real(f"{top}/{name}") for name in repositories}
+    losing = {name: files.real(f"{top}/{name}") for name in unlinked}
+    for name, place in sorted(losing.items()):
+        if not _is_below(base, place):
+            raise _refused(place, next(filter(files.is_link, _above(f"{top}/{name}")[top.count("/") :])))
     around = {folder for one in going for folder in _above(one)}
     for link in files.links(top):
         place, leads = f"{base}{link[len(top) :]}", files.real(link)
-        parts = {_repository(base, place), _repository(base, leads)}
-        leaves = not f"{leads}/".startswith(f"{base}/") and any(_concerns(place[len(base) + 1 :], unlinked))
-        if leads in around or not going.isdisjoint(parts) or leaves:
-            raise StorageError(
-                f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its "
-                "own, or remove it"
-            )
+        leaves = not _is_below(base, leads) and _repository(base, place) in losing.values()
+        if leads in around or leaves or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
+            raise _refused(leads, link)
 
 
-def _concerns(link: str, repositories: Collection[str]) -> Iterator[bool]:
-    """Whether a link at or above a repository's folder, or in it, is one of these repositories'."""
-    return (f"{name}/".startswith(f"{link}/") or link.startswith(f"{name}/_") for name in repositories)
+def _refused(leads: str, link: str) -> StorageError:
+    return StorageError(
+        f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its own, or "
+        "remove it"
+    )
+
+
+def _is_below(base: str, path: str) -> bool:
+    return path.startswith(f"{base}/")
 
 
 def _repository(base: str, path: str) -> str:
     """The folder of the repository that a path is in: no part of a name begins with an underscore."""
-    return base + path[len(base) :].partition("/_")[0] if path.startswith(f"{base}/") else ""
+    return base + path[len(base) :].partition("/_")[0] if _is_below(base, path) else ""
 
 
 def _above(path: str) -> list[str]:

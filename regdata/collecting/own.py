@@ -94,6 +94,21 @@ def unneeded(fresh: Inventory, held: Digests[tuple[str, str]], planned: Inventor
     return blobs[~blobs["blob_hash"].isin(young)] if young else blobs
 
 
+def losing_links(inventory: Inventory, site: Site, going: Set[str], *, heals: bool) -> set[str]:
+    """The repositories with a link to what a collection beside the registry takes (digests), or (``heals``, of those
+    that registry.repositories means) an earlier one has taken: the registry is told there to forget it, which takes the
+    right to delete."""
+    if not site.from_store:
+        return set()
+    within = site.registry.reach.repositories
+    staying = {*inventory.blobs.loc[inventory.stored, "blob_hash"]} - going
+
+    def loses(image: str, digests: set[str]) -> bool:
+        return bool(digests - staying if heals and means(within, image) else digests & going)
+
+    return {image for image in site.store.repositories() if loses(image, {*site.store.links(image)})}
+
+
 def collect_own(
     config: Config,
     site: Site,

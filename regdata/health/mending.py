@@ -12,6 +12,7 @@ from regdata.collecting import trash
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.othernames import check_names
+from regdata.collecting.own import losing_links
 from regdata.collecting.probes import check_online
 from regdata.config import Config
 from regdata.errors import RegdataError, StorageError
@@ -116,9 +117,8 @@ class _Mender:
         if self.healed:
             return
         self.healed = True
-        unlinked = {image for what in ("link without data", "stale cache") for image, _ in self.broken.rows(what)}
-        check_names(self.storage, (), (), unlinked)
         registry, inventory = self.site.registry, self.broken.inventory
+        check_names(self.storage, (), (), losing_links(inventory, self.site, set(), heals=True))
         name = next(iter(inventory.repositories["image_name"]))
         registry.check_deletes(name)
         self.site.check_written(name)
@@ -130,6 +130,7 @@ class _Mender:
             _Steps(self.record),
             run=self.record.folder.name,
             keeps_days=FOREVER,
+            within=registry.reach.repositories,
         )
 
     def bring_back(self) -> None:

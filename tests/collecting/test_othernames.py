@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,29 +110,82 @@ def test_nothing_goes(scene: Scene, link: str) -> None:
     assert scene.store() == before
 
 
-@pytest.mark.parametrize("link", ["ext", "team", "ext/_layers", "ext/_layers/sha256"])
-def test_links_out_of_this_registry(tools: None, tmp_path: Path, conf: Callable[..., Path], link: str) -> None:
+@pytest.mark.parametrize(
+    ("links", "means"),
+    [
+        ({"ext": "theirs/ext"}, None),
+        ({"team": "theirs/team"}, None),
+        ({"ext/_layers": "theirs/ext/_layers"}, None),
+        ({"ext/_layers/sha256": "theirs/ext/_layers/sha256"}, None),
+        ({"real/ext": "theirs/ext", "too": "ours/real"}, ["app", "too/*"]),
+        ({"_hid/ext": "theirs/ext", "too": "ours/_hid"}, None),
+        ({"../mid/ext": "theirs/ext", "too": "ours/../mid"}, None),
+        ({"": "theirs"}, None),
+    ],
+    ids=str,
+)
+def test_links_out_of_this_registry(
+    tools: None, tmp_path: Path, conf: Callable[..., Path], links: dict[str, str], means: list[str] | None
+) -> None:
     """Links without data are taken away in no repository that is another registry's: that has the data. A clean-up is
-    refused as it is, and doctor leaves them."""
+    refused as it is, and doctor leaves them, also where it cures another."""
     image = make_image([make_layer("theirs", 300)], created=1, oci=True)
+    gone = make_image([make_layer("gone", 300)], created=1, oci=True)
     with LocalRegistry(tmp_path / "ours") as ours, LocalRegistry(tmp_path / "theirs") as theirs:
-        name = "team/ext" if link == "team" else "ext"
+        name = "team/ext" if "team" in links else "ext"
         push(theirs.url, name, "1", image)
-        push(ours.url, "app", "1", make_image([make_layer("ours", 300)], created=1, oci=True))
-        here, there = (one.base_path / "docker/registry/v2/repositories" for one in (ours, theirs))
-        if "_layers" in link:
-            shutil.copytree(there / "ext", here / "ext")
-            shutil.rmtree(here / link)
-        (here / link).symlink_to(there / link)
+        tops = {one: tmp_path / one / "store/docker/registry/v2/repositories" for one in ("ours", "theirs")}
+        for one in (ours, *([theirs] if "" in links else [])):
+            push(one.url, "app", "1", make_image([make_layer("ours", 300)], created=1, oci=True))
+            push(one.url, "app", "gone", gone)
+        for blob in gone.blobs:
+            shutil.rmtree((ours.base_path / "docker/registry/v2" / blob_path(blob.digest)).parent)
+        for link, to in links.items():
+            place, (registry, _, rest) = tops["ours"] / link, to.partition("/")
+            if "_layers" in link:
+                shutil.copytree(tops["theirs"] / "ext", tops["ours"] / "ext")
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(tops[registry] / rest)
         age(ours.base_path, 3 * 86400)
         age(theirs.base_path, 3 * 86400)
-        config = load_config(conf(ours, **{"gc-command": None}))
-        plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
-        with pytest.raises(StorageError, match=f"by the symbolic link {here / link}, "):
+        path = conf(ours, **{"gc-command": None})
+        settings = json.loads(path.read_text())
+        settings["registry"] |= {"repositories": means} if means else {}
+        path.write_text(json.dumps(settings))
+        config = load_config(path)
+        plan = regdata.plan(regdata.scan(config), "2=1")
+        with pytest.raises(StorageError, match=r"by the symbolic link|the symbolic link .* of another registry"):
             regdata.apply(plan, config)
         found = regdata.doctor(config, repair=True)
         assert "cured" not in found["outcome"].tolist()
         assert pulls(theirs.url, name, "1", image)
+
+
+def test_doctor_and_layers_of_another_registry(tools: None, tmp_path: Path, conf: Callable[..., Path]) -> None:
+    """What looks like an empty repository has its layers in another registry: they stay linked, also where a link
+    without data is cured elsewhere."""
+    image = make_image([make_layer("theirs", 300)], created=1, oci=True)
+    with LocalRegistry(tmp_path / "ours") as ours, LocalRegistry(tmp_path / "theirs") as theirs:
+        for one in (ours, theirs):
+            push(one.url, "ext", "1", image)
+            push(one.url, "app", "1", make_image([make_layer("ours", 300)], created=1, oci=True))
+        here, there = (one.base_path / "docker/registry/v2/repositories" for one in (ours, theirs))
+        for folder in ("ext/_manifests", "ext/_layers"):
+            shutil.rmtree(here / folder)
+        (here / "ext/_manifests").mkdir()
+        (here / "ext/_layers").symlink_to(there / "ext/_layers")
+        for blob in image.blobs:
+            shutil.rmtree((ours.base_path / "docker/registry/v2" / blob_path(blob.digest)).parent)
+            shutil.copytree(
+                there / "ext/_layers/sha256" / blob.digest[7:], here / f"app/_layers/sha256/{blob.digest[7:]}"
+            )
+        for one in (ours, theirs):
+            age(one.base_path, 3 * 86400)
+        found = regdata.doctor(load_config(conf(ours)), repair=True)
+        assert "link without data" in found["what"].tolist()
+        assert pulls(theirs.url, "ext", "1", image)
 
 
 def test_a_link_inside_this_registry_that_loses_nothing(tmp_path: Path) -> None:
