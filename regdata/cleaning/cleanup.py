@@ -43,7 +43,7 @@ from regdata.inventory.scan import can_change, read_site, scan_site
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed, held_by, manifests_left
 from regdata.records.record import Record
-from regdata.show.words import count
+from regdata.show.words import count, size
 from regdata.sources.progress import now
 from regdata.sources.site import Site
 from regdata.sources.source import Part
@@ -329,9 +329,10 @@ class _Work:
         return bool(self.config.gc_wait or (flight.blobs and not stops(self.config)))
 
     def _told(self, flight: Flight) -> str:
+        stays = f", and {size(due)} of the trash stay, too" if (due := self.promised.due) else ""
         return (
-            f"{flight}. Not collected after {self.config.gc_wait:g} s: run again later, have gc-wait wait longer, stop "
-            "the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself collects "
+            f"{flight}. Not collected after {self.config.gc_wait:g} s{stays}: run again later, have gc-wait wait "
+            "longer, stop the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself collects "
             "beside pushes)"
         )
 

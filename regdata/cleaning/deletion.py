@@ -58,9 +58,12 @@ class Deletion:
         images = batch.images
         self._look(images, pool)
         self._begin([image for image in images if image not in self._begun])
+        known = set(self.outcome.moved_tags)
         if self.outcome.plan.inventory.can_untag:
             self._take_tags(images)
-        self._untag([tag for tag in batch.tags if tag not in self.outcome.moved_tags], pool)
+        self._untag([tag for tag in batch.tags if tag not in known], pool)
+        # One that moved meanwhile may be on something that goes.
+        self._look(sorted({tag.image for tag in self.outcome.moved_tags - known}), pool)
         for level in batch.levels:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
                 self._delete(going, pool)
@@ -73,6 +76,7 @@ class Deletion:
         for image, still in zip(images, pool.map(self._review.still_goes, images), strict=True):
             left = self.outcome.left(image)
             self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags - self.outcome.taken))
+            self.outcome.put_back(self._review.back(image))
 
     def _begin(self, images: list[str]) -> None:
         """Says which manifests go, of the images with which this begins: should it be killed, they are finished."""
@@ -122,6 +126,7 @@ class Deletion:
     def _deleted_unless_changed(self, manifests: list[Manifest], pool: ThreadPoolExecutor) -> list[Manifest]:
         """Deletes those at which nothing has changed since the last look at their images; returns the others."""
         self._save(manifests, pool)
+        self._review.see_gone({manifest.image for manifest in manifests})
         self.record.journal(*(self._event("deleting", manifest) for manifest in manifests))
         sent = {pool.submit(self._delete_one, manifest): manifest for manifest in manifests}
         try:
@@ -152,11 +157,13 @@ class Deletion:
         return True
 
     def _is_kept(self, manifest: Manifest) -> bool:
-        """Whether it is there after its deletion; in the folder, what was pushed at that moment is told from it. A look
-        that fails says nothing."""
+        """Whether it is there after its deletion, and was not pushed at that moment: the folder tells, and over the API
+        a registry that has been seen to delete. A look that fails says nothing."""
+        registry = self.site.registry
         with suppress(RegistryError):
-            as_it_was = not self.site.from_store or self._review.as_it_was(manifest)
-            return as_it_was and self.site.registry.keeps(*manifest)
+            if self.site.from_store:
+                return self._review.as_it_was(manifest) and registry.keeps(*manifest)
+            return registry.keeps(*manifest) and not registry.has_deleted(manifest.digest)
         return False
 
     def _event(self, event: str, manifest: Manifest) -> dict[str, str]:

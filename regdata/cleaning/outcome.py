@@ -88,9 +88,16 @@ class Outcome:
         """The tags of an image that were taken before their manifests."""
         return self._of_image[image][1] & self.taken
 
+    def tags_gone(self, image: str) -> Set[Tag]:
+        """The tags of an image that are not there any more: by themselves, or with their manifests."""
+        done = self.done(image)
+        with_manifests = {tag for one in done.manifests for tag in self.tags_on.get(one, ())}
+        return with_manifests | done.tags
+
     def going_with_manifests(self, image: str) -> dict[Tag, str]:
         """The tags of an image that are to go with their digests, and are there still."""
-        tags = {tag: self.tags[tag] for tag in self._of_image[image][1] if self._is_left(tag) and tag not in self.taken}
+        left = sorted(tag for tag in self._of_image[image][1] if self._is_left(tag) and tag not in self.taken)
+        tags = {tag: self.tags[tag] for tag in left}
         return {tag: digest for tag, (digest, action) in tags.items() if action == "delete"}
 
     def _is_left(self, tag: Tag) -> bool:
@@ -103,7 +110,7 @@ class Outcome:
         self.moved_tags |= those.tags - self.taken
 
     def put_back(self, tags: Set[Tag]) -> None:
-        """They were taken away while somebody was pushing to them."""
+        """They are there again: somebody was pushing to them while they were taken away, or did after that."""
         self.taken -= tags
         self.untagged -= tags
         self.moved_tags |= tags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,8 @@ class Review:
         self.outcome, self.plan, self.source = outcome, outcome.plan, source
         self.scanned = states(self.plan.inventory, outcome.images)
         self._glances: dict[str, Glance] = {}
+        self._gone: dict[str, Set[str]] = {}  # the tags of each image that went: one that is there has moved
+        self._back: dict[str, Set[str]] = {}  # those of them that were there at the last look: no news
         self._above: dict[Manifest, list[Manifest]] = defaultdict(list)
         for image, first, second in _rows(self.plan.order, "image_name", "first", "second"):
             self._above[Manifest(image, second)].append(Manifest(image, first))
@@ -43,6 +45,8 @@ class Review:
         left = self.outcome.left(image)
         self._glances[image] = self.source.glance(image, [manifest.digest for manifest in left.manifests])
         tags, revisions = self.source.state(image)
+        self._back[image] = tags.keys() & {tag.name for tag in self.outcome.tags_gone(image)}
+        self.see_gone([image])
         done = self.outcome.done(image)
         gone = {manifest.digest for manifest in done.manifests}
         was_tags, was_revisions = self.scanned[image]
@@ -54,6 +58,15 @@ class Review:
         agreed = self._agreed(image)
         return Members(left.manifests & agreed.manifests, left.tags & agreed.tags)
 
+    def back(self, image: str) -> Set[Tag]:
+        """The tags that had gone and were there at the last look: they have been pushed again."""
+        return {Tag(image, name) for name in self._back[image]}
+
+    def see_gone(self, images: Iterable[str]) -> None:
+        """To be told before manifests of these images go, at once: which of their tags have gone by now."""
+        for image in images:
+            self._gone[image] = {tag.name for tag in self.outcome.tags_gone(image)} - self._back[image]
+
     def as_it_was(self, manifest: Manifest) -> bool:
         """A glance at a manifest right before it goes: whether it is as it was at the last look at its image."""
         taken, deleted = self.outcome.taken, self.outcome.deleted
@@ -63,7 +76,7 @@ class Review:
                 manifest.digest,
                 self.outcome.pushed.get(manifest),
                 tags=[tag.name for tag in tags if tag not in taken],
-                taken=[tag.name for tag in tags if tag in taken],
+                gone=self._gone[manifest.image],
                 above=[one.digest for one in self._above[manifest] if one in deleted],
             )
         )
@@ -73,7 +86,7 @@ class Review:
         planned = self.plan.manifests.query("image_name == @image")
         known = tuple(pairs(planned, "manifest_hash"))
         read = self.source.read(Part((image,), known=known))
-        again = pushed_again(self.outcome, read)
+        again = pushed_again(self.outcome, read) | self.back(image) | self.outcome.moved_tags | self.outcome.moved
         fresh = Inventory.from_columns(
             read,
             scanned_at=was.scanned_at,

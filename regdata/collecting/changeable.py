@@ -40,8 +40,7 @@ def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterab
     """Raises StorageError unless these blobs, and links to them in these repositories, can be set aside."""
     place = _place(storage)
     _changeable(storage, [place])
-    data = [f"{storage.root}/{blob_path(digest)}" for digest in digests]
-    folders = {dirname(path) for path in data}
+    folders = {dirname(f"{storage.root}/{blob_path(digest)}") for digest in digests}
     folders |= {dirname(folder) for folder in folders}
     for repository in repositories:
         layers = f"{storage.root}/{layers_path(repository)}"
@@ -58,11 +57,6 @@ def check_blobs(storage: Storage, digests: Collection[str], repositories: Iterab
                     "by moving it",
                     "move it there, or collect by the registry's own gc-command",
                 )
-    if linked := [path for path in data if storage.files.is_link(path)]:
-        raise _refused(
-            f"{min(linked)} is a symbolic link, and the bytes that it leads to would stay",
-            "have them lie there, or collect by the registry's own gc-command",
-        )
 
 
 def _place(storage: Storage) -> str:

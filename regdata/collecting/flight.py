@@ -30,7 +30,8 @@ class Flight(NamedTuple):
         said = []
         if self.uploads:
             images = _some(self.uploads)
-            said.append(f"{len(self.uploads)} uploads were in flight before the collection ({images})")
+            were = "was" if len(self.uploads) == 1 else "were"
+            said.append(f"{count(len(self.uploads), 'upload')} {were} in flight before the collection ({images})")
         if self.blobs:
             images = _some(image for image, _ in self.blobs)
             said.append(

@@ -65,16 +65,21 @@ def _check_links(storage: Storage, repositories: Collection[str], unlinked: Coll
     losing = {name: files.real(f"{top}/{name}") for name in unlinked}
     for name, place in sorted(losing.items()):
         if not _is_below(base, place):
-            raise _refused(place, next(filter(files.is_link, _above(f"{top}/{name}")[top.count("/") :])))
+            raise _refused(base, place, next(filter(files.is_link, _above(f"{top}/{name}")[top.count("/") :])))
     around = {folder for one in going for folder in _above(one)}
     for link in files.links(top):
         place, leads = f"{base}{link[len(top) :]}", files.real(link)
         leaves = not _is_below(base, leads) and _repository(base, place) in losing.values()
         if leads in around or leaves or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
-            raise _refused(leads, link)
+            raise _refused(base, leads, link)
 
 
-def _refused(leads: str, link: str) -> StorageError:
+def _refused(base: str, leads: str, link: str) -> StorageError:
+    if not _is_below(base, leads):
+        return StorageError(
+            f"the symbolic link {link} leads out of the registry's folder, to {leads}, and what goes there may be "
+            "another registry's, so nothing was deleted: have it lie in the folder, or mount it there"
+        )
     return StorageError(
         f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its own, or "
         "remove it"
@@ -96,10 +101,12 @@ def _above(path: str) -> list[str]:
 
 
 def _check_blobs(storage: Storage, digests: Collection[str]) -> None:
-    """Behind a symbolic link may be the blobs of a registry whose repositories nobody has looked into."""
+    """Behind a symbolic link may be the blobs of a registry whose repositories nobody has looked into. Of a blob that
+    is one itself whoever collects removes the link."""
     files, top = storage.files, storage.layout.repositories_folder
     blobs = storage.layout.blobs_folder
-    folders = {dirname(f"{storage.root}/{blob_path(digest)}") for digest in digests}
+    data = [f"{storage.root}/{blob_path(digest)}" for digest in digests]
+    folders = {dirname(path) for path in data}
     levels = [{blobs}, {f"{blobs}/sha256"}, {dirname(folder) for folder in folders}, folders]
     for depth, level in enumerate(levels):
         for path in sorted(level):
@@ -110,3 +117,8 @@ def _check_blobs(storage: Storage, digests: Collection[str]) -> None:
                     "them and are not known here: what nobody needs here it may need, so nothing was deleted: replace "
                     "the link by a folder of this registry's own"
                 )
+    if linked := [path for path in (*folders, *data) if files.is_link(path)]:
+        raise StorageError(
+            f"{min(linked)} is a symbolic link, and the bytes that it leads to would stay, so nothing was deleted: "
+            "have them lie there"
+        )

@@ -126,7 +126,7 @@ class Api:
 
         def unchanged(going: Going) -> bool:
             return (
-                names.difference(going.taken).issuperset(self.registry.tags(repository))
+                names.difference(going.gone).issuperset(self.registry.tags(repository))
                 and all(self._digest_now(repository, tag) in (going.digest, None) for tag in going.tags)
                 and not any(self._digest_now(repository, above) for above in going.above)
             )

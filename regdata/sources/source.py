@@ -58,12 +58,12 @@ class Upload(NamedTuple):
 
 class Going(NamedTuple):
     """A manifest that is about to be deleted, and when it was pushed, if that is known; the tags that are to go with
-    it, those that were taken before, and the manifests that needed it and were deleted before."""
+    it, those of its repository that went before, and the manifests that needed it and were deleted before."""
 
     digest: str
     pushed: int | None = None
     tags: Collection[str] = ()
-    taken: Collection[str] = ()
+    gone: Collection[str] = ()
     above: Collection[str] = ()
 
 

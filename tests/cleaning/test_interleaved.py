@@ -207,3 +207,15 @@ def test_a_referrer_of_what_an_earlier_run_deleted(ground: Ground) -> None:
     assert busy.broken == []
     assert result.errors == []
     assert sum(f"PUT /v2/app/manifests/{ONE.digest}" in line for line in busy.seen) <= 1
+
+
+@pytest.mark.parametrize("batch", [2, 200])
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_tag_that_moved_onto_a_child_of_what_it_was_on(ground: Ground, at: int, batch: int) -> None:
+    """Whenever it moved, the child stays, and all else goes as it would have."""
+    busy, plan, config = ground
+    ground.begin([Push("old-4", AMD, at, True, 0)])
+    result = regdata.apply(plan, config, gc=False, batch=batch)
+    assert busy.broken == []
+    assert result.errors == []
+    assert {one.digest for one in (ONE, TWO)}.isdisjoint(busy.manifests["app"])

@@ -180,8 +180,9 @@ def indexed(first: bool) -> Small:
 
 def test_what_a_glance_is_asked() -> None:
     """Right before a manifest goes: is it as old as it was, in an image without tags, too; are on it the tags that are
-    left, and none that were taken; is what lists it gone, if this run deleted that. A tag that moved is not its own."""
-    then = indexed(True)
+    left, and is none there of its image that went; is what lists it gone, if this run deleted that. A tag that moved is
+    not its own; one that was back at the last look already is no news."""
+    then, left = indexed(True), indexed(True)
     then.push("b/app", None, days=50, base=100)
     then.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
     then.row("tags", image_name=IMAGE, tag_name="moved", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
@@ -189,15 +190,15 @@ def test_what_a_glance_is_asked() -> None:
     outcome.deleted.add(Manifest(IMAGE, digest("index")))
     outcome.taken.add(Tag(IMAGE, "same"))
     outcome.give_up(Members(set(), {Tag(IMAGE, "moved")}))
-    now = Now(then)
+    now = Now(left)
     review = Review(outcome, now)  # type: ignore[arg-type]
     for image, name in (("b/app", "None"), (IMAGE, "1.0"), (IMAGE, "None")):
         review.still_goes(image)
         assert review.as_it_was(Manifest(image, digest(f"{image}{name}")))
     assert now.asked == [
-        Going(digest("b/appNone"), NOW - 50 * DAY, tags=[], taken=[], above=[]),
-        Going(digest(f"{IMAGE}1.0"), NOW - 99 * DAY, tags=["1.0"], taken=["same"], above=[]),
-        Going(digest(f"{IMAGE}None"), NOW - DAY // 48, tags=[], taken=[], above=[digest("index")]),
+        Going(digest("b/appNone"), NOW - 50 * DAY, tags=[], gone=set(), above=[]),
+        Going(digest(f"{IMAGE}1.0"), NOW - 99 * DAY, tags=["1.0"], gone={"same"}, above=[]),
+        Going(digest(f"{IMAGE}None"), NOW - DAY // 48, tags=[], gone={"same"}, above=[digest("index")]),
     ]
 
 

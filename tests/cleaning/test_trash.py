@@ -17,6 +17,7 @@ import regdata
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import OCI_LAYER, make_image, make_layer, make_referrer, push
+from regdata.show import words
 from regdata.sources.aside import NAME
 from tests.collecting.test_sweep import pulls
 from tests.support.folder import Folder
@@ -88,14 +89,33 @@ def test_due_in_a_run_with_gc_command(scene: Scene) -> None:
     assert not (scene.base_path / NAME).exists()
 
 
+def _begin_push(scene: Scene) -> None:
+    """A layer that has no manifest yet."""
+    layer, top = make_layer("in flight", 300), f"{scene.registry.url}/v2/prod/kept/blobs/uploads/"
+    place = requests.post(top, timeout=10).headers["Location"]
+    assert requests.put(place, layer.data, params={"digest": layer.digest}, timeout=10).status_code == 201
+
+
+def test_what_is_due_is_put_off_with_the_collection(scene: Scene) -> None:
+    """Where gc-command may not run beside a push, the trash waits with it, and the error says so."""
+    aside = _set_aside(scene)
+    scene.set(gc_command=scene.registry.gc_command)
+    push(scene.registry.url, "prod/old", "old", OLD)
+    age(scene.base_path, 9000)
+    _date(scene, 8)
+    _begin_push(scene)
+    assert f"Not collected after 0 s, and {words.size(aside)} of the trash stay, too: run again later" in scene.clean()
+    record = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    assert record["bytes_freed"] is None
+    assert sum(file.stat().st_size for file in (scene.base_path / NAME).glob("*/*/blobs+*+data")) == aside
+
+
 def test_due_while_a_push_is_in_flight(scene: Scene) -> None:
     """Where all that gc-command could take is being pushed, what is due is freed, and the push is told."""
     aside = _set_aside(scene)
     _date(scene, 8)
     scene.set(gc_command=scene.registry.gc_command)
-    layer, top = make_layer("in flight", 300), f"{scene.registry.url}/v2/prod/kept/blobs/uploads/"
-    place = requests.post(top, timeout=10).headers["Location"]
-    assert requests.put(place, layer.data, params={"digest": layer.digest}, timeout=10).status_code == 201
+    _begin_push(scene)
     for freed in (aside, None):
         assert scene.clean() == ""
         record = json.loads((scene.records()[-1] / "record.json").read_bytes())

@@ -54,7 +54,7 @@ def test_upload_in_flight(new_scene: NewScene, finished: Finished) -> None:
     assert scene.run
     assert scene.run.result
     (note,) = scene.run.result.notes
-    assert "1 uploads were in flight before the collection (prod/old)" in note
+    assert "1 upload was in flight before the collection (prod/old)" in note
     assert scene.store().blobs == finished[True].blobs
     assert scene.store().repositories == finished[True].repositories | {"prod/old"}
     requests.put(where, params={"digest": "sha256:" + "0" * 64}, timeout=5)
@@ -66,7 +66,7 @@ def test_wait_in_vain(new_scene: NewScene, finished: Finished) -> None:
     scene.set(gc_wait=0.2)
     where = open_upload(scene, "base/lib")
     error = scene.clean()
-    assert "1 uploads were in flight before the collection (base/lib)" in error
+    assert "1 upload was in flight before the collection (base/lib)" in error
     assert "Not collected after 0.2 s" in error
     assert record(scene)["status"] == "failed"
     store = scene.store()

@@ -51,7 +51,7 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
             ("repositories/prod/old/_manifests/tags", r"by the symbolic link .*/prod/old/_manifests/tags,"),
             (layers_path("prod/old"), r"by the symbolic link .*/prod/old/_layers,"),
             (str(Path(blob_path(BLOB)).parents[1]), r"blobs/sha256/.. lies in another file system or mount than"),
-            (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../.* lies in another file system or mount than"),
+            (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../[0-9a-f]* is a symbolic link"),
         )
     ):
         moved = elsewhere / str(number)
@@ -127,11 +127,9 @@ def test_what_can_not_be_listed(tmp_path: Path) -> None:
 
 
 def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:
-    """Where the folder for what is set aside is none, or lies in another file system, and where a blob's bytes do,
-    nothing is deleted."""
+    """Where the folder for what is set aside is none, or lies in another file system, nothing is deleted."""
     config = load_config(scene.conf)
-    plan, before = regdata.plan(regdata.scan(config), "tag_name = 'old'"), scene.store()
-    data, aside = scene.base_path / "docker/registry/v2" / blob_path(BLOB), scene.base_path / NAME
+    plan, before, aside = regdata.plan(regdata.scan(config), "tag_name = 'old'"), scene.store(), scene.base_path / NAME
 
     def refused(problem: str) -> None:
         with pytest.raises(StorageError, match=f"{problem}.*so nothing was deleted"):
@@ -144,11 +142,6 @@ def test_what_is_elsewhere(scene: Scene, elsewhere: Path) -> None:
     aside.symlink_to(elsewhere)
     refused(f"lies in another file system or mount than {aside}")
     aside.unlink()
-    data.rename(scene.folder / "data")
-    data.symlink_to(scene.folder / "data")
-    refused(f"{data} is a symbolic link")
-    data.unlink()
-    (scene.folder / "data").rename(data)
     assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config).errors == []
 
 

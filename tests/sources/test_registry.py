@@ -436,7 +436,7 @@ def test_no_look(fake: FakeRegistry, client: Registry) -> None:
     fake.push("app", "1", AMD)
     api = Api(client)
     look = api.glance("app", [AMD.digest])
-    going = Going(AMD.digest, None, tags=["1"], taken=[], above=[])
+    going = Going(AMD.digest, None, tags=["1"], gone=[], above=[])
     fake.on("HEAD /v2/app/manifests/1", error_reply(500), error_reply(500), error_reply(500), error_reply(500))
     assert look(going)
     for status in (401, 403, 429, 503):

@@ -234,7 +234,7 @@ def test_a_file_that_cannot_be_read_stops_with_its_path(folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_permission_is_told(folder: Folder) -> None:
+def test_a_missing_permission_is_told(folder: Folder, tmp_path: Path) -> None:
     """A folder of another user's says so, and that the store can't be written."""
     folder.image("app", "v1")
     tags = folder.manifests("app") / "tags"
@@ -242,9 +242,11 @@ def test_a_missing_permission_is_told(folder: Folder) -> None:
     if os.access(tags, os.R_OK):  # root may, unless it gives that up
         this = f"{__file__}::test_a_missing_permission_is_told"
         drop = ["setpriv", *(f"--{name}=-dac_override,-dac_read_search" for name in ("bounding-set", "inh-caps"))]
-        command = [*drop, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", this]
+        # In a folder of its own: it could not clear away those that other runs of pytest left, and would fail by that.
+        own = ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'own'}"]
+        command = [*drop, sys.executable, "-m", "pytest", "-q", *own, this]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+        assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
         return
     try:
         with pytest.raises(StorageError, match=r"tags: Permission denied\. Run regdata as a user"):
