@@ -332,8 +332,8 @@ class _Work:
         stays = f", and {size(due)} of the trash stay, too" if (due := self.promised.due) else ""
         return (
             f"{flight}. Not collected after {self.config.gc_wait:g} s{stays}: run again later, have gc-wait wait "
-            "longer, stop the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself collects "
-            "beside pushes)"
+            "longer, stop the registry by gc-before and start it by gc-after, or leave gc-command out (regdata itself "
+            "collects beside pushes)"
         )
 
     def _in_flight(self, fresh: Inventory) -> Flight:
