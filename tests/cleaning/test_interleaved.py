@@ -173,6 +173,7 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.slow
 @settings(max_examples=max(EXAMPLES // 10, 5), deadline=None, suppress_health_check=list(HealthCheck))
 @example(made=[Push("new-0", make_index([ONE]), 1, True, 0)], batch=200)  # whose child the cache knows
+@example(made=[Push("new-0", INDEX, 4, True, 1)], batch=1)  # all that went without a tag is there again
 @given(made=pushes(), batch=st.sampled_from([1, 2, 200]))
 def test_whatever_was_accepted_pulls(ground: Ground, made: list[Push], batch: int) -> None:
     """New tags on what goes, indexes and referrers of it, tags that move, some of them inside the registry while it
