@@ -157,13 +157,14 @@ class Deletion:
         return True
 
     def _is_kept(self, manifest: Manifest) -> bool:
-        """Whether it is there after its deletion, and was not pushed at that moment: the folder tells, and over the API
-        a registry that has been seen to delete. A look that fails says nothing."""
-        registry = self.site.registry
+        """Whether it is there after its deletion; in the folder, what was pushed at that moment is told from it. A look
+        that fails says nothing."""
         with suppress(RegistryError):
-            if self.site.from_store:
-                return self._review.as_it_was(manifest) and registry.keeps(*manifest)
-            return registry.keeps(*manifest) and not registry.has_deleted(manifest.digest)
+            if self.site.from_store and not self._review.as_it_was(manifest):
+                return False
+            if self.site.registry.keeps(*manifest):
+                return True
+            self.outcome.seen_gone.add(manifest)
         return False
 
     def _event(self, event: str, manifest: Manifest) -> dict[str, str]:

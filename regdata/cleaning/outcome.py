@@ -44,6 +44,7 @@ class Outcome:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.deleted: set[Manifest] = set()
+        self.seen_gone: set[Manifest] = set()  # right after its DELETE
         self.moved: set[Manifest] = set()
         self.untagged: set[Tag] = set()
         self.kept: set[Tag] = set()

@@ -164,19 +164,15 @@ def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[tuple[str, s
 def verify_gone(outcome: Outcome, site: Site) -> Verdict:
     """That what the registry said it deleted is gone: some answer 202 and do nothing, with tags or with all.
 
-    Where only a part of it is there, it has been pushed again, or where another of its kind was seen to go over the
-    API. What was never gone does not count as deleted.
+    Where only a part of it is there, or it was seen to be gone, it has been pushed again. What was never gone does not
+    count as deleted.
     """
     tags, manifests = outcome.gone
     there = site.remaining(tags, manifests)
     notes, errors = [], []
     alone: set[tuple[str, str]] = set(outcome.untagged)
-    groups = (
-        (alone, outcome.untagged, not site.from_store),
-        (set(manifests), outcome.deleted, not site.from_store),
-        ({*tags} - alone, outcome.deleted, False),  # no DELETE was theirs
-    )
-    for group, done, by_name in groups:
+    groups = ((alone, outcome.untagged), (set(manifests), outcome.deleted), ({*tags} - alone, outcome.deleted))
+    for group, done in groups:
         left = [pair for pair in there if pair in group]
         if not left:
             continue
@@ -184,8 +180,8 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
             f"{len(left)} of {len(group)} tags and manifests that were deleted are there, such as {' '.join(left[0])}"
         )
         read = site.source.read(Part(tuple({image for image, _ in left})))
-        deletes = by_name and site.registry.has_deleted(left[0][1])
-        if deletes or len(left) < len(group) or pushed_again(outcome, read).issuperset(left):
+        again = pushed_again(outcome, read) | outcome.seen_gone
+        if len(left) < len(group) or again.issuperset(left):
             notes.append(f"{told}: they have been pushed again")
             continue
         done.clear()

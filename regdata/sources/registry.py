@@ -59,7 +59,6 @@ class Registry:
         self.http = Transport(self.url, reach, timeout=timeout)
         self.display = self.http.display  # without user and password
         self.is_cache = False  # a pull-through cache, as far as it was found out (regdata.sources.upstream)
-        self._deleted: set[bool] = set()  # what was gone after its DELETE: a digest (True), a tag
         self._lists = Lists(self.http, reach, self.check)
 
     @classmethod
@@ -193,7 +192,7 @@ class Registry:
         registry can't (2.x)."""
         if self._delete(repository, tag, 202, 404, 400, 405).status not in (202, 404):
             return False
-        if self.keeps(repository, tag, digest) and not self.has_deleted(tag):
+        if self.keeps(repository, tag, digest):
             raise self.not_gone(repository, tag)
         return True
 
@@ -203,16 +202,9 @@ class Registry:
         for seconds in _MOMENTS:
             time.sleep(seconds)
             found = self.digest(repository, reference)
-            if found is None:
-                self._deleted.add(":" in reference)
             if found is None or (digest and found != digest):
                 return False
         return True
-
-    def has_deleted(self, reference: str) -> bool:
-        """Whether another of its kind, manifest or tag, was gone after its DELETE: then one that is there was pushed
-        again at that moment."""
-        return (":" in reference) in self._deleted
 
     def not_gone(self, repository: str, reference: str) -> RegistryError:
         """That it is."""
