@@ -195,7 +195,7 @@ def test_plans_of_many_conditions(config: Config) -> None:
 def test_repositories_that_are_pushed_to() -> None:
     """A sentence names some of them."""
     flight = Flight([f"r{number}" for number in range(1000)], [])
-    assert str(flight) == "1000 uploads were in flight before the collection (r0, r1, r10, r100, r101 and 995 more)"
+    assert str(flight) == "1,000 uploads were in flight before the collection (r0, r1, r10, r100, r101 and 995 more)"
 
 
 @pytest.mark.parametrize(("wide", "batches"), [(sweep.WIDE, 20), (1, 7)])
