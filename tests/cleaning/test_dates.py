@@ -93,7 +93,7 @@ def test_an_upload_without_a_date(new_scene: NewScene, date: int) -> None:
     requests.post(f"{scene.registry.url}/v2/other/app/blobs/uploads/", timeout=9).raise_for_status()
     date_all(repositories(scene.base_path) / "other", date)
     scene.set(gc_wait=0.1)
-    assert "1 uploads were in flight before the collection (other/app)" in scene.clean()
+    assert "1 upload was in flight before the collection (other/app)" in scene.clean()
 
 
 def test_what_a_doctor_leaves(new_scene: NewScene) -> None:
