@@ -48,8 +48,8 @@ def test_is_refused_before_anything_goes(scene: Scene, elsewhere: Path) -> None:
     before = scene.store()
     for number, (path, problem) in enumerate(
         (
-            ("repositories/prod/old/_manifests/tags", r"by the symbolic link .*/prod/old/_manifests/tags,"),
-            (layers_path("prod/old"), r"by the symbolic link .*/prod/old/_layers,"),
+            ("repositories/prod/old/_manifests/tags", r"the symbolic link .*/prod/old/_manifests/tags leads out"),
+            (layers_path("prod/old"), r"the symbolic link .*/prod/old/_layers leads out"),
             (str(Path(blob_path(BLOB)).parents[1]), r"blobs/sha256/.. lies in another file system or mount than"),
             (str(Path(blob_path(BLOB)).parent), r"blobs/sha256/../[0-9a-f]* is a symbolic link"),
         )
