@@ -98,8 +98,7 @@ class Outcome:
     def going_with_manifests(self, image: str) -> dict[Tag, str]:
         """The tags of an image that are to go with their digests, and are there still."""
         left = sorted(tag for tag in self._of_image[image][1] if self._is_left(tag) and tag not in self.taken)
-        tags = {tag: self.tags[tag] for tag in left}
-        return {tag: digest for tag, (digest, action) in tags.items() if action == "delete"}
+        return {tag: self.tags[tag][0] for tag in left if self.tags[tag][1] == "delete"}
 
     def _is_left(self, tag: Tag) -> bool:
         with_manifest = self.tags[tag][1] == "delete" and self._manifest(tag) in self.deleted

@@ -45,14 +45,11 @@ class Review:
         left = self.outcome.left(image)
         self._glances[image] = self.source.glance(image, [manifest.digest for manifest in left.manifests])
         tags, revisions = self.source.state(image)
-        self._back[image] = tags.keys() & {tag.name for tag in self.outcome.tags_gone(image)}
-        self.see_gone([image])
-        done = self.outcome.done(image)
-        gone = {manifest.digest for manifest in done.manifests}
+        went = {tag.name for tag in self.outcome.tags_gone(image)}
+        self._back[image] = tags.keys() & went
+        gone = {manifest.digest for manifest in self.outcome.done(image).manifests}
         was_tags, was_revisions = self.scanned[image]
-        mine = {
-            tag: digest for tag, digest in was_tags.items() if digest not in gone and Tag(image, tag) not in done.tags
-        }
+        mine = {tag: digest for tag, digest in was_tags.items() if tag not in went}
         if tags == mine and revisions in (None, was_revisions - gone):
             return left
         agreed = self._agreed(image)

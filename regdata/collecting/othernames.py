@@ -108,17 +108,17 @@ def _check_blobs(storage: Storage, digests: Collection[str]) -> None:
     data = [f"{storage.root}/{blob_path(digest)}" for digest in digests]
     folders = {dirname(path) for path in data}
     levels = [{blobs}, {f"{blobs}/sha256"}, {dirname(folder) for folder in folders}, folders]
-    for depth, level in enumerate(levels):
-        for path in sorted(level):
-            others = f"{path}{'/..' * (depth + 1)}/repositories"  # beside what the link leads to
-            if files.is_link(path) and files.place(others) not in (None, files.place(top)):
-                raise StorageError(
-                    f"the symbolic link {path} leads to the blobs of another registry, whose repositories lie beside "
-                    "them and are not known here: what nobody needs here it may need, so nothing was deleted: replace "
-                    "the link by a folder of this registry's own"
-                )
-    if linked := [path for path in (*folders, *data) if files.is_link(path)]:
+    linked = [(depth, path) for depth, level in enumerate(levels) for path in sorted(level) if files.is_link(path)]
+    for depth, path in linked:
+        others = f"{path}{'/..' * (depth + 1)}/repositories"  # beside what the link leads to
+        if files.place(others) not in (None, files.place(top)):
+            raise StorageError(
+                f"the symbolic link {path} leads to the blobs of another registry, whose repositories lie beside "
+                "them and are not known here: what nobody needs here it may need, so nothing was deleted: replace "
+                "the link by a folder of this registry's own"
+            )
+    if alone := [path for _, path in linked if path in folders] + [path for path in data if files.is_link(path)]:
         raise StorageError(
-            f"{min(linked)} is a symbolic link, and the bytes that it leads to would stay, so nothing was deleted: "
+            f"{min(alone)} is a symbolic link, and the bytes that it leads to would stay, so nothing was deleted: "
             "have them lie there"
         )

@@ -194,6 +194,7 @@ def test_what_a_glance_is_asked() -> None:
     review = Review(outcome, now)  # type: ignore[arg-type]
     for image, name in (("b/app", "None"), (IMAGE, "1.0"), (IMAGE, "None")):
         review.still_goes(image)
+        review.see_gone([image])
         assert review.as_it_was(Manifest(image, digest(f"{image}{name}")))
     assert now.asked == [
         Going(digest("b/appNone"), NOW - 50 * DAY, tags=[], gone=set(), above=[]),
