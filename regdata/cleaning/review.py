@@ -98,8 +98,8 @@ class Review:
             for number, tag, digest in columns
             if self._planned(image, tag)[0] == digest and Tag(image, tag) not in again
         ]
-        untagged = {digest for _, digest in pairs(planned.query("reason in ('orphan', 'child')"), "manifest_hash")}
-        # Those whose tags we took are orphans by now.
+        # Those whose tags we took are orphans by now, as are those that had none, but for what came onto them.
+        untagged = {digest for _, digest in known if not self.outcome.tags_on.get(Manifest(image, digest))}
         untagged |= {self._planned(image, tag.name)[0] for tag in self.outcome.taken_from(image)}
         resumed = [(image, digest, None) for digest in untagged if Manifest(image, digest) not in again]
         tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)

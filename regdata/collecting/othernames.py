@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from os.path import dirname
+from shlex import quote
 
 from regdata.errors import StorageError
+from regdata.sources.aside import NAME
 from regdata.sources.files import told
 from regdata.sources.paths import blob_path
 from regdata.sources.storage import Storage
@@ -28,13 +30,16 @@ def check_names(
 ) -> None:
     """Raises StorageError where one of the ``repositories``, from which something goes, shares a folder with another,
     where a symbolic link lies in one of them or leads into one, where the ``blobs`` (digests) that go are another
-    registry's as well, and where repositories that lose links to blobs (``unlinked``) are."""
+    registry's as well, and where repositories that lose links to blobs (``unlinked``) are; and where whatever there is
+    leads to what the trash or an upload has, which goes without anybody's asking."""
     files, top = storage.files, storage.layout.repositories_folder
     seen: dict[object, tuple[str, str]] = {}
     with told(storage.root):
         _check_top(storage)
         _check_blobs(storage, blobs)
-        _check_links(storage, repositories, unlinked)
+        links = [*files.links(top)]
+        _check_lent(storage, links)
+        _check_links(storage, links, repositories, unlinked)
         for name in storage.repositories():
             for folder in _FOLDERS:
                 if place := files.place(f"{top}/{name}{folder}"):
@@ -56,7 +61,9 @@ def _check_top(storage: Storage) -> None:
         )
 
 
-def _check_links(storage: Storage, repositories: Collection[str], unlinked: Collection[str]) -> None:
+def _check_links(
+    storage: Storage, links: list[str], repositories: Collection[str], unlinked: Collection[str]
+) -> None:
     """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there. What nobody
     needs here, or is gone, may be needed and stored where a link leads out of this registry."""
     files, top = storage.files, storage.layout.repositories_folder
@@ -67,7 +74,7 @@ def _check_links(storage: Storage, repositories: Collection[str], unlinked: Coll
         if not _is_below(base, place):
             raise _refused(base, place, next(filter(files.is_link, _above(f"{top}/{name}")[top.count("/") :])))
     around = {folder for one in going for folder in _above(one)}
-    for link in files.links(top):
+    for link in links:
         place, leads = f"{base}{link[len(top) :]}", files.real(link)
         leaves = not _is_below(base, leads) and _repository(base, place) in losing.values()
         if leads in around or leaves or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
@@ -84,6 +91,21 @@ def _refused(base: str, leads: str, link: str) -> StorageError:
         f"{leads} has another name by the symbolic link {link}, {_BOTH}: replace it by a folder or file of its own, or "
         "remove it"
     )
+
+
+def _check_lent(storage: Storage, links: list[str]) -> None:
+    """What the trash, or a repository's folder, has is removed without a look at what leads there from elsewhere."""
+    files = storage.files
+    base, top = files.real(str(storage.base)), files.real(storage.layout.repositories_folder)
+    of_blobs = [*files.links(storage.layout.blobs_folder)]
+    for number, link in enumerate([*of_blobs, *links]):
+        leads = files.real(link)
+        is_trash = _is_below(base, leads) and NAME in leads[len(base) :].split("/")[1:4]
+        if is_trash or (number < len(of_blobs) and _is_below(top, leads)):
+            raise StorageError(
+                f"the symbolic link {link} leads to {leads}, and what is there is removed sooner or later, so nothing "
+                f"was deleted: have the bytes lie where the link is (cp -p --remove-destination {quote(leads)} {quote(link)})"
+            )
 
 
 def _is_below(base: str, path: str) -> bool:

@@ -139,6 +139,7 @@ class _Mender:
             self.heal()
 
     def remove_uploads(self) -> None:
+        check_names(self.storage, (), ())
         for image, id_ in self.broken.rows("abandoned upload"):
             path = f"{self.storage.base}/{path_of('upload', image, id_)}"
             if not self.storage.files.is_own(path, str(self.storage.root)):

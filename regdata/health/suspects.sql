@@ -3,7 +3,10 @@
 
 create temp table data as select name, any_value(size) as size, any_value(date) as date from file where kind = 'blob' group by name;
 
-create temp table present as select d.digest, f.size from data f join digest d on d.hash = f.name;
+-- The bytes that the registry serves: a census has those of a symbolic link itself.
+create temp table present as
+select d.digest, coalesce(s.blob_size, f.size) as size
+from data f join digest d on d.hash = f.name left join stored s on s.blob = d.digest;
 
 create temp table alias as select distinct image, digest, target from odd where what = 'alias';
 

@@ -101,9 +101,9 @@ class Aside:
         return self.has_file(blob_path(digest))
 
     def has_file(self, path: str) -> bool:
-        """Whether the store has a file."""
+        """Whether the store has a file; not a symbolic link that leads nowhere."""
         with told(self.root):
-            return self.files.exists(f"{self.root}/{path}")
+            return self.files.place(f"{self.root}/{path}") is not None
 
     def remove_empty(self, path: str) -> None:
         """Removes a folder of the store if nothing is in it."""
@@ -170,7 +170,7 @@ class Batch:
         place = f"{self.aside.root}/{path}"
         for own in self._places(path):
             with told(place), suppress(*ABSENT):
-                if self.files.exists(place):
+                if self.files.exists(place) and not self._is_hollow(place, own):
                     self.files.remove_file(own)
                 else:
                     if not self.files.exists(own):
@@ -179,6 +179,10 @@ class Batch:
                     self.files.move(own, place)
                 return True
         return False
+
+    def _is_hollow(self, place: str, own: str) -> bool:
+        """Whether a symbolic link is there that leads to nothing but the file that is here."""
+        return self.files.is_link(place) and self.files.place(place) in (None, self.files.place(own))
 
     def discard(self, path: str) -> None:
         """Frees a file."""

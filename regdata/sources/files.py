@@ -25,6 +25,8 @@ from regdata.sources.locks import lock_folder
 from regdata.sources.source import Usage
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
+# What is no file at all, such as a pipe, is read at once, and is empty.
+_READ = os.O_RDONLY | os.O_NONBLOCK
 
 
 class Stat(NamedTuple):
@@ -176,7 +178,7 @@ class LocalFiles:
                 yield Entry(folder, 0, int(os.stat(folder).st_mtime), is_file=False)
 
     def hash(self, path: str, algorithm: str) -> str:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_opener) as file:
             return hashlib.file_digest(file, algorithm).hexdigest()
 
     def is_folder(self, path: str) -> bool:
@@ -230,7 +232,7 @@ class LocalFiles:
 
     def version(self, path: str) -> object:
         try:
-            descriptor = os.open(path, os.O_RDONLY)  # which has a file server asked, where a stat might not
+            descriptor = os.open(path, _READ)  # which has a file server asked, where a stat might not
         except ABSENT:
             return None
         try:
@@ -241,7 +243,7 @@ class LocalFiles:
 
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, _READ)
         except ABSENT:
             return None
         try:
@@ -251,7 +253,7 @@ class LocalFiles:
             os.close(descriptor)
 
     def read(self, path: str, limit: int | None = None) -> bytes | None:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_opener) as file:
             if limit is not None and os.fstat(file.fileno()).st_size > limit:
                 return None
             return file.read()
@@ -345,6 +347,10 @@ def _mount(path: str) -> str:
     while path not in mounts() and path != os.path.dirname(path):
         path = os.path.dirname(path)
     return path
+
+
+def _opener(path: str, _: int) -> int:
+    return os.open(path, _READ)
 
 
 def _entry(path: str, *, linked: bool, follow: bool = False) -> Iterator[Entry]:

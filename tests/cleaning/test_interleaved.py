@@ -210,6 +210,29 @@ def test_a_referrer_of_what_an_earlier_run_deleted(ground: Ground) -> None:
     assert sum(f"PUT /v2/app/manifests/{ONE.digest}" in line for line in busy.seen) <= 1
 
 
+@pytest.mark.parametrize("has_referrers", [False, True], ids=["fallback tag", "referrers"])
+@pytest.mark.parametrize("at", range(1, 5))
+def test_a_push_beside_an_image_with_a_referrer(tmp_path: Path, at: int, has_referrers: bool) -> None:
+    """Whenever it comes, it is no reason to leave either: without tags, nobody would find them again. A referrer of
+    what stays, stays."""
+    busy, sbom, other = Busy(pages=True, refers=has_referrers), make_referrer(ONE), make_referrer(KEPT)
+    with serving(busy.reply) as busy.url:
+        registry = {"url": busy.url, "requests": {"at_once": 1}}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "engine": "duckdb", "sql": {}}))
+        config = regdata.load_config(tmp_path)
+        busy.begin([Push("new", KEPT, at, True, 0)])
+        for subject, referrer in ((ONE, sbom), (KEPT, other)):
+            tag = None if has_referrers else subject.digest.replace(":", "-")
+            busy.push("app", tag, referrer if has_referrers else make_index([referrer]))
+        result = regdata.apply(
+            regdata.plan(regdata.scan(config), "tag_name in ('old-1', 'old-2', 'old-2b')"), config, gc=False, batch=2
+        )
+    assert (busy.broken, result.errors) == ([], [])
+    assert set(result.manifests["outcome"]) == {"deleted"}
+    assert {ONE.digest, TWO.digest, sbom.digest}.isdisjoint(busy.manifests["app"])
+    assert other.digest in busy.manifests["app"]
+
+
 @pytest.mark.parametrize("batch", [2, 200])
 @pytest.mark.parametrize("at", range(1, 7))
 def test_a_tag_that_moved_onto_a_child_of_what_it_was_on(ground: Ground, at: int, batch: int) -> None:

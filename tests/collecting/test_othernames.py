@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +146,43 @@ def test_bytes_behind_a_link(new_scene: NewScene, folder: bool, itself: bool) ->
     path.unlink()
     (scene.folder / "pool").rename(path)
     assert regdata.apply(plan, config).bytes_freed == plan.reclaimable
+
+
+@pytest.mark.parametrize("where", ["trash", "upload"])
+def test_bytes_that_are_removed_sooner_or_later(new_scene: NewScene, where: str) -> None:
+    """A link to what the trash or an upload has is told before anything goes, by a clean-up and by doctor, with a
+    command that cures it; the image behind it pulls all the time."""
+    scene = new_scene()
+    scene.collects_itself()
+    scene.set(trash_days=7)
+    config, image = load_config(scene.conf), make_image([make_layer("lent", 3000)], created=1, oci=True)
+    push(scene.registry.url, "prod/lent", "gone", image)
+    age(scene.base_path, 3 * 86400)
+    regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'gone'"), config)
+    push(scene.registry.url, "prod/lent", "again", image)
+    root = scene.base_path / "docker/registry/v2"
+    data = root / blob_path(image.blobs[-1].digest)
+    if where == "trash":
+        (copy,) = (scene.base_path / "regdata-aside").rglob(f"*{data.parent.name}+data")
+    else:
+        copy = root / "repositories/base/lib/_uploads/1234/data"
+        copy.parent.mkdir()
+        shutil.copy(data, copy)
+    data.unlink()
+    data.symlink_to(copy)
+    age(scene.base_path, 30 * 86400)
+    told = f"the symbolic link {data} leads to {copy}, and what is there is removed sooner or later, so nothing was"
+    with pytest.raises(StorageError, match=re.escape(told)) as raised:
+        regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config, empty_trash=True)
+    assert [*regdata.doctor(config)["what"]] == (["abandoned upload"] if where == "upload" else [])
+    assert not (regdata.doctor(config, repair=True)["outcome"] == "cured").any()
+    assert pulls(scene.registry.url, "prod/lent", "again", image)
+    subprocess.run(str(raised.value).rpartition("(")[2].strip(")"), shell=True, check=True)
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config, empty_trash=True)
+    assert result.bytes_freed == result.bytes_predicted > 0
+    assert (regdata.doctor(config, repair=True)["outcome"] == "cured").all()
+    assert not copy.exists()
+    assert pulls(scene.registry.url, "prod/lent", "again", image)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,37 @@ def test_an_empty_repository_that_others_link_into(registry: LocalRegistry, conf
     assert left["place"].tolist() == ["went"]
     assert "cured" not in left["outcome"].tolist()
     assert pulls(registry.url, "stays", "1", image)
+
+
+def test_bytes_behind_a_link(registry: LocalRegistry, conf: Conf) -> None:
+    """Of a blob whose bytes lie elsewhere in base_path, and are whole, there is nothing to tell but whose that file is."""
+    store = Damaged(registry)
+    data = store.data(store.push("app").blobs[-1].digest)
+    data.rename(registry.base_path / "pool")
+    data.symlink_to(registry.base_path / "pool")
+    age(registry.base_path, 86400)
+    for digests in (False, True):
+        assert pairs(regdata.doctor(load_config(conf(registry)), digests=digests)) == {("foreign file", "pool")}
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_pipe_where_bytes_should_be(registry: LocalRegistry, conf: Conf, number: int) -> None:
+    """Nobody writes into it: it is not waited for, and is told as bytes that are not there. A clean-up goes on."""
+    store = Damaged(registry)
+    image, old = store.push("app"), store.push("old")
+    digest = [image.digest, *(blob.digest for blob in image.blobs)][number]
+    store.data(digest).unlink()
+    os.mkfifo(store.data(digest))
+    age(registry.base_path, 86400)
+    config = load_config(conf(registry, **{"gc-command": None}))
+    signal.alarm(120)  # which ends the tests: a pipe would be waited for without end
+    try:
+        assert ("damaged bytes", f"app@{digest}") in pairs(regdata.doctor(config, digests=True))
+        result = regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'old'"), config)
+    finally:
+        signal.alarm(0)
+    assert result.bytes_freed == result.bytes_predicted > 0
+    assert requests.get(f"{registry.url}/v2/old/manifests/{old.digest}", timeout=9).status_code == 404
 
 
 def test_owner(registry: LocalRegistry, conf: Conf) -> None:

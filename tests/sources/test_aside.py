@@ -44,6 +44,24 @@ def test_a_file_comes_back(aside: Aside, path: str) -> None:
     assert not Path(aside.folder).exists()
 
 
+@pytest.mark.parametrize("leads_to_it", [False, True])
+def test_a_link_to_nothing_else(aside: Aside, leads_to_it: bool) -> None:
+    """Where a link to nowhere, or to the very file that was set aside, has its place, the file comes back for it."""
+    path, place = PATHS[0], Path(aside.root) / PATHS[0]
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    batch.take(path)
+    (own,) = Path(batch.folder).iterdir()
+    place.symlink_to(own if leads_to_it else "nowhere")
+    assert aside.has(DIGEST) is leads_to_it
+    assert batch.give_back(path)
+    assert place.read_text() == DIGEST
+    assert not place.is_symlink()
+    batch.twin(path)
+    assert batch.give_back(path)
+    assert place.read_text() == DIGEST
+
+
 def test_files_of_a_batch_lie_in_one_folder(aside: Aside) -> None:
     """A batch makes no folders of its own: removing them would take longer than all else."""
     aside.open("run")
