@@ -61,9 +61,7 @@ def _check_top(storage: Storage) -> None:
         )
 
 
-def _check_links(
-    storage: Storage, links: list[str], repositories: Collection[str], unlinked: Collection[str]
-) -> None:
+def _check_links(storage: Storage, links: list[str], repositories: Collection[str], unlinked: Collection[str]) -> None:
     """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there. What nobody
     needs here, or is gone, may be needed and stored where a link leads out of this registry."""
     files, top = storage.files, storage.layout.repositories_folder
@@ -104,7 +102,8 @@ def _check_lent(storage: Storage, links: list[str]) -> None:
         if is_trash or (number < len(of_blobs) and _is_below(top, leads)):
             raise StorageError(
                 f"the symbolic link {link} leads to {leads}, and what is there is removed sooner or later, so nothing "
-                f"was deleted: have the bytes lie where the link is (cp -p --remove-destination {quote(leads)} {quote(link)})"
+                "was deleted: have the bytes lie where the link is (cp -p --remove-destination "
+                f"{quote(leads)} {quote(link)})"
             )
 
 

@@ -244,7 +244,7 @@ def test_an_empty_repository_that_others_link_into(registry: LocalRegistry, conf
 
 
 def test_bytes_behind_a_link(registry: LocalRegistry, conf: Conf) -> None:
-    """Of a blob whose bytes lie elsewhere in base_path, and are whole, there is nothing to tell but whose that file is."""
+    """Of a blob whose bytes lie elsewhere in base_path, and are whole, only that file is told, as nobody's."""
     store = Damaged(registry)
     data = store.data(store.push("app").blobs[-1].digest)
     data.rename(registry.base_path / "pool")
