@@ -76,7 +76,8 @@ class Deletion:
         for image, still in zip(images, pool.map(self._review.still_goes, images), strict=True):
             left = self.outcome.left(image)
             self._give_up(image, Members(left.manifests - still.manifests, left.tags - still.tags - self.outcome.taken))
-            self.outcome.put_back(self._review.back(image))
+            self.outcome.again |= (back := self._review.back(image))
+            self.outcome.put_back(back)
 
     def _begin(self, images: list[str]) -> None:
         """Says which manifests go, of the images with which this begins: should it be killed, they are finished."""

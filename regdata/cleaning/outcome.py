@@ -50,6 +50,7 @@ class Outcome:
         self.kept: set[Tag] = set()
         self.moved_tags: set[Tag] = set()
         self.taken: set[Tag] = set()  # before the manifests that they are on
+        self.again: set[Tag] = set()  # there after they had gone
         self.planned = {Manifest(*pair) for pair in pairs(plan.manifests, "manifest_hash")}
         rows = plan.tags[["image_name", "tag_name", "tag_hash", "action"]].itertuples(index=False)
         self.tags = {Tag(image, name): (digest, action) for image, name, digest, action in rows}

@@ -169,7 +169,7 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
     """
     tags, manifests = outcome.gone
     there = site.remaining(tags, manifests)
-    notes, errors = [], []
+    notes, errors = _there_again(outcome, site)
     alone: set[tuple[str, str]] = set(outcome.untagged)
     groups = ((alone, outcome.untagged), (set(manifests), outcome.deleted), ({*tags} - alone, outcome.deleted))
     for group, done in groups:
@@ -185,11 +185,28 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
             notes.append(f"{told}: they have been pushed again")
             continue
         done.clear()
-        errors.append(
-            f"{told}, though {site.registry.display} answered that it deleted them: it does not delete, or all of them "
-            "have been pushed again; nothing was collected"
-        )
+        errors.append(_does_not_delete(told, site))
     return Verdict(notes, errors, {"gone": len(tags) + len(manifests)})
+
+
+def _there_again(outcome: Outcome, site: Site) -> tuple[list[str], list[str]]:
+    """Notes and errors on tags that were there after they had gone; a file that was moved away can't come by itself."""
+    again = outcome.again
+    if not again:
+        return [], []
+    went = len({*outcome.gone[0]} | again | outcome.taken)
+    told = f"of {count(went, 'tag')} that had gone {len(again)} came again, such as {' '.join(min(again))}"
+    as_it_was = [] if site.from_store else site.remaining({tag: outcome.tags[tag][0] for tag in again}, set())
+    if len(as_it_was) < went:
+        return [f"{told}: pushed again, so kept"], []
+    return [], [_does_not_delete(told, site)]
+
+
+def _does_not_delete(told: str, site: Site) -> str:
+    return (
+        f"{told}, though {site.registry.display} answered that it deleted them: it does not delete, or all of them "
+        "have been pushed again; nothing was collected"
+    )
 
 
 def _user(plan: Plan, blob: str) -> str:

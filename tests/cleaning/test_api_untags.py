@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,41 @@ def test_what_answers_that_it_deletes(tmp_path: Path) -> None:
         assert "DELETE" in error
         assert "/app/manifests/1: the registry answered that it deleted this, and still has it" in error
         assert {"1", "2"} <= set(fake.tags["app"])
+
+
+class Late(FakeRegistry):
+    """Its tags, or some, are gone right after their DELETE, and are there again soon after."""
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        super().__init__(pages=True)
+        self.late, self.hidden = tags, set[str]()
+
+    def answer(self, method: str, target: str) -> Reply:
+        tag = target.rpartition("/")[2]
+        if method == "DELETE" and tag in self.late:
+            self.seen.append(f"{method} {target}")
+            self.hidden.add(tag)
+            return Reply(202)
+        if tag in self.hidden:
+            self.hidden.discard(tag)
+            return error_reply(404, "MANIFEST_UNKNOWN")
+        return super().answer(method, target)
+
+
+@pytest.mark.parametrize("late", [["0", "1"], ["0"]])
+def test_tags_that_come_again(tmp_path: Path, late: list[str]) -> None:
+    """One of several has been pushed; where all are there again, as they were, the registry may not delete."""
+    with serve(Late(late)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('0', '1')"), config, gc=False)
+        told = [one for one in (*result.errors, *result.notes) if "came again" in one]
+        assert told[0].startswith(f"of 2 tags that had gone {len(late)} came again, such as app 0")
+        assert (told == result.errors) == (len(late) == 2)
+        assert result.tags["outcome"].tolist() == ["moved", "moved" if len(late) == 2 else "deleted"]
+        assert {*late, "2"} == fake.tags["app"].keys()
 
 
 class Again(FakeRegistry):
