@@ -25,18 +25,18 @@ def size(aside: Aside) -> int:
 
 def bring_back(aside: Aside, needed: Set[str]) -> set[str]:
     """Puts back the blobs that are needed, by any of their names, and their links, whichever run took them; the digests
-    of those that came back."""
-    batches = [(batch, batch.links()) for batch in kept(aside)] if needed else []
-    taken = [(digest, paths) for _, links in batches for digest, paths in links.items()]
+    of those that came back. Links come first: data that is there is missed by no later run, should this be killed."""
+    batches = [(batch, batch.data(), batch.links()) for batch in kept(aside)] if needed else []
+    taken = [(digest, paths) for *_, links in batches for digest, paths in links.items()]
     wanted = needed | {digest for digest, paths in taken if not needed.isdisjoint(map(linked_as, paths))}
+    lacking = {digest for digest in wanted if not aside.has(digest)}
+    served = (wanted - lacking) | lacking & {digest for _, data, _ in batches for digest in data}
+    for batch, _, links in batches:
+        for path in [path for digest in served & links.keys() for path in links[digest]]:
+            batch.give_back(path)
     back = set()
-    for batch, _ in batches:
-        data = batch.data()
-        back |= {digest for digest in wanted & data.keys() if not aside.has(digest) and batch.give_back(data[digest])}
-    for batch, links in batches:
-        for digest in filter(aside.has, wanted & links.keys()):
-            for path in links[digest]:
-                batch.give_back(path)
+    for batch, data, _ in batches:
+        back |= {digest for digest in lacking & data.keys() if not aside.has(digest) and batch.give_back(data[digest])}
     return back
 
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from regdata.collecting.online import Collected, Reading, collect
 from regdata.collecting.unlinked import ghosts, known
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_layer, push
-from regdata.sources.aside import NAME, Aside
+from regdata.sources.aside import NAME, Aside, Batch
 from regdata.sources.claims import Claims
 from regdata.sources.paths import revision_path
 from regdata.sources.registry import Registry
@@ -249,6 +250,31 @@ def test_needed_again(registry: LocalRegistry) -> None:
     collected = run(registry, "later", keeps_days=0)
     assert collected.back == {blob.digest for blob in OWN}
     assert collected.notes == ["2 blobs came back from what was set aside: they are needed again"]
+    assert pulls(registry.url, "a", GONE.digest, GONE)
+    link.unlink()
+    assert files(registry.base_path) == before
+
+
+@pytest.mark.parametrize("steps", range(7))
+def test_killed_as_it_brings_back(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """After any of its steps the next run finds what is missing still, data and links."""
+    before = files(registry.base_path)
+    run(registry, keeps_days=7)
+    link = registry.base_path / f"docker/registry/v2/repositories/a/_manifests/revisions/sha256/{GONE.digest[7:]}/link"
+    link.write_text(GONE.digest)
+    left = iter(range(steps))
+    give_back = Batch.give_back
+
+    def killed(batch: Batch, path: str) -> bool:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return give_back(batch, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "give_back", killed)
+        with suppress(KeyboardInterrupt):
+            trash.bring_back(Aside(Storage(registry.base_path)), {blob.digest for blob in OWN})
+    run(registry, "later", keeps_days=7)
     assert pulls(registry.url, "a", GONE.digest, GONE)
     link.unlink()
     assert files(registry.base_path) == before
