@@ -61,6 +61,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """What an editor or a notebook offers after ``regdata.``."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Loads a public name on first use, so that ``clear.py --help`` need not wait for pandas and DuckDB."""
     if name not in _HOME:

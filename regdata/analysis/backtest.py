@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from regdata.analysis import space
 from regdata.analysis.forecast import STEP
 from regdata.analysis.replay import as_of, ranked
+from regdata.config import Config
+from regdata.errors import check_kind
 from regdata.inventory import snapshot
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import history, with_usage
@@ -24,9 +26,6 @@ from regdata.planning.plan import plan
 from regdata.show.shown import Shown
 from regdata.tables.workspace import frame, run_file
 from regdata.usage.accesslog import AccessLog
-
-if TYPE_CHECKING:
-    from regdata.config import Config
 
 MONTHS = 12
 
@@ -54,6 +53,8 @@ class Backtest(Shown):
 
 def backtest(inventory: Inventory, condition: str, config: Config, *, months: int = MONTHS) -> Backtest:
     """Runs ``condition`` as of each past month. Raises ConditionError or StorageError; nothing is changed."""
+    check_kind(Inventory, inventory=inventory)
+    check_kind(Config, config=config)
     remembered = history(config) if config.access_log else None
     # A scan that has read the logs has added them to what is remembered.
     again = () if remembered and inventory.pulls_since is not None else config.access_log

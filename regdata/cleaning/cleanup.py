@@ -37,7 +37,7 @@ from regdata.collecting.own import (
 )
 from regdata.collecting.sweep import WAIT
 from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError
+from regdata.errors import CleanupError, RegdataError, check_kind
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import can_change, read_site, scan_site
 from regdata.planning.plan import Plan
@@ -69,6 +69,8 @@ def apply(
     ``batch``: how many may go between two looks at their images (hundreds, if not given). Raises ConfigError,
     CleanupError, RegistryError or StorageError before anything is deleted; what goes wrong later is in Result.errors.
     """
+    check_kind(Plan, plan=plan)
+    check_kind(Config, config=config)
     how = check_how(gc=gc, force=force, empty_trash=empty_trash, batch=batch)
     record = Record.open(config, sql_id="apply", action="del", condition=plan.condition)
     with record.closed_on_error():

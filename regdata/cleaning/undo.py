@@ -11,7 +11,7 @@ import pandas as pd
 
 from regdata.collecting.own import bring_back_own, undo_own
 from regdata.config import Config, check_flags
-from regdata.errors import CleanupError, RegistryError, StorageError
+from regdata.errors import CleanupError, RegistryError, StorageError, check_kind
 from regdata.inventory.scan import can_change
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
@@ -42,6 +42,7 @@ def restore(run: str | Path, config: Config, *, force: bool = False) -> pd.DataF
     refused; another try may help). Raises CleanupError when ``run`` is no record of this registry, StorageError while a
     run is at work, RegistryError when the registry fails.
     """
+    check_kind(Config, config=config)
     check_flags(force=force)
     rows: list[tuple[str, str, str, str]] = []
     if run not in ("", None):

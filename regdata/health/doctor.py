@@ -13,7 +13,7 @@ import pandas as pd
 
 from regdata.collecting.own import undo_own
 from regdata.config import Config, check_flags
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, check_kind
 from regdata.health.ailments import Look, ailments, told
 from regdata.health.mending import Broken, is_sound, mend
 from regdata.inventory.inventory import Inventory
@@ -47,6 +47,7 @@ def doctor(
     says; ``progress`` is told how many. Without base_path tags and manifests alone are looked at. Raises RegistryError,
     StorageError and, where ``repair`` can't change the registry, CleanupError.
     """
+    check_kind(Config, config=config)
     check_flags(repair=repair, digests=digests)
     site = Site.open(config)
     storage = Storage(config.registry.base_path) if config.registry.base_path else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
 
-from regdata.errors import StorageError
+from regdata.config import Config
+from regdata.errors import StorageError, check_kind
 from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
@@ -20,9 +20,6 @@ from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged, Unread
 from regdata.sources.storage import Storage
 from regdata.values import identity
-
-if TYPE_CHECKING:
-    from regdata.config import Config
 
 # A process that reads a share of the store takes as long to start as the store takes to give so many tags.
 TAGS_PER_PROCESS = 1000
@@ -45,6 +42,9 @@ def scan(
     HTTP API would not show if no tag led to them. What conf.json's access logs and lists of what runs say is in it.
     Raises RegistryError or StorageError, and CleanupError for a list that can't be had.
     """
+    check_kind(Config, config=config)
+    if since is not None:
+        check_kind(Inventory, since=since)
     found = scan_site(Site.open(config), config, executor=executor, since=since, known=known)
     return observed(found, config)
 

@@ -70,6 +70,7 @@ def with_usage(
         "scanned_at": [inventory.scanned_at],
         "since": pa.array([pulls and pulls.since], pa.int64()),
         "lists": [len(uses or ())],
+        "dated": [inventory.from_store],
     }
     graph = inventory.graph
     graph.keep("inventory/parts.sql")

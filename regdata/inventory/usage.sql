@@ -1,6 +1,7 @@
 -- Who pulled and who uses what, for tags. Reads the tables of numbers.sql, reach.sql, parts.sql and names.sql, images(id, pushed),
 -- pulls(image_name, reference, last_pulled, pulls_30d, pulls_total, last_seen), listed(list, repository, tag, digest, used_by, ours):
--- what lists name, and known(scanned_at, since, lists): from when on pulls are known, how many lists there are.
+-- what lists name, and known(scanned_at, since, lists, dated): from when on pulls are known, how many lists there are,
+-- and whether it is known when tags were pushed, where that can be.
 
 create temp table pulled as
 select l.id, max(p.last_pulled) as last_pulled, sum(p.pulls_30d)::bigint as pulls_30d, sum(p.pulls_total)::bigint as pulls_total,
@@ -45,7 +46,9 @@ select image_name, tag_name as reference from used union all select image_name, 
 create temp view out_usage as
 select i.id, p.last_pulled, if(since is null, null, coalesce(p.pulls_30d, 0)) as pulls_30d,
        if(since is null, null, coalesce(p.pulls_total, 0)) as pulls_total,
-       if(since is null, null, (scanned_at - least(scanned_at, greatest(p.last_seen, i.pushed, since))) / 86400.0) as idle_days,
+       -- What has no date that can be may have come yesterday, by a way that is in no log.
+       if(since is null or (dated and coalesce(p.last_seen, i.pushed) is null), null,
+          (scanned_at - least(scanned_at, greatest(p.last_seen, i.pushed, since))) / 86400.0) as idle_days,
        if(lists > 0, i.id in (select l.id from led_to l join image g using (image)
                               join used_as u on u.image_name = g.image_name and u.reference = l.reference), null) as in_use
 from images i cross join known left join pulled p using (id);

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Self
 
+from regdata.errors import check_kind
 from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan, planned
 from regdata.tables.conditions import Readers
@@ -47,4 +48,5 @@ class Workbench:
 
 def workbench(inventory: Inventory) -> Workbench:
     """The one that stays with the inventory; it takes memory until the inventory goes."""
+    check_kind(Inventory, inventory=inventory)
     return inventory.once("workbench", lambda: Workbench(inventory, inventory.readers))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from regdata.inventory.inventory import Inventory
 
 _AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
+_DATES = {*_AGES, "pushed", "created", "idle_days"}
 _NAMES_ITS_SUBJECT = r"^sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?$"
 
 
@@ -46,6 +47,7 @@ def notes(plan: Decision, condition: str) -> Iterator[str]:
         )
     if not inventory.from_store:
         yield from _by_build_dates(condition, plan.inventory.protect or "")
+    yield from _undated(plan, condition)
     yield from _of_other_repositories(plan)
 
 
@@ -75,6 +77,24 @@ def _by_build_dates(condition: str, protect: str) -> Iterator[str]:
             )
         if "pushed" in words:
             yield f"without registry.base_path nobody knows when tags were pushed: `pushed` of {name} is NULL"
+
+
+def _undated(plan: Decision, condition: str) -> Iterator[str]:
+    """Whatever is unknown is young, where a condition asks for an age; in other words it may come out as old."""
+    if not {word.lower() for word in re.findall(r"\w+", condition)} & _DATES:
+        return
+    names = ["image_name", "tag_name"]
+    images = plan.inventory.images
+    undated = images.loc[images["tag_timestamp"].isna() & images["error"].isna(), names]
+    gone = plan.tags.loc[plan.tags["action"] != "keep", names].merge(undated)
+    if len(gone):
+        image, tag = gone.iloc[0]
+        yield (
+            f"{count(len(gone), 'tag')} that {'goes' if len(gone) == 1 else 'go'}, such as {image}:{tag}, "
+            f"{'has' if len(gone) == 1 else 'have'} no date that can be, and the condition asks for dates: CASE, NOT "
+            "EXISTS, NOT IN and ORDER BY may take what is unknown for old; add `tag_timestamp is not null` if that is "
+            "not meant"
+        )
 
 
 def _of_other_repositories(plan: Decision) -> Iterator[str]:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from regdata.errors import check_kind
 from regdata.inventory.inventory import Inventory
 from regdata.plain import concealed
 from regdata.planning.explain import explain, meaning
@@ -138,6 +139,7 @@ def plan(
     delete: the grace for orphans doesn't apply to them unless they were pushed again since.
     Raises ConditionError.
     """
+    check_kind(Inventory, inventory=inventory)
     with closing(Readers(inventory)) as readers:
         return planned(inventory, readers, condition, engine=engine, protect=protect, resumed=resumed)
 

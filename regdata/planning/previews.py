@@ -98,8 +98,8 @@ def preview(inventory: Inventory, condition: str, *, engine: Engine | None = Non
 
     A condition that can't be read is no exception here, since people type: Preview.error says what is wrong.
     """
-    engine = engine or inventory.engine
     bench = workbench(inventory)
+    engine = engine or inventory.engine
     try:
         found = bench.plan(condition, engine=engine)
     except ConditionError as error:

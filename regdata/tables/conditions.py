@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from regdata.errors import ConditionError
+from regdata.errors import ConditionError, ConfigError
 from regdata.tables import process
 from regdata.tables.process import END, streamed
-from regdata.tables.schema import TABLES, Engine, Tables, mentioned
+from regdata.tables.schema import ENGINES, TABLES, Engine, Tables, mentioned
 from regdata.tables.workspace import to_frame
 
 MB = 1_000_000
@@ -154,6 +154,8 @@ class Readers:
             reader.close()
 
     def _reader(self, engine: Engine) -> Reader:
+        if engine not in ENGINES:
+            raise ConfigError(f"engine is {engine!r}, but must be {' or '.join(ENGINES)}")
         if engine not in self._readers:
             self._readers[engine] = Reader(self._tables, engine)
         return self._readers[engine]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import duckdb
@@ -15,18 +16,19 @@ _NUMBERS = """abs acos acosh asin asinh atan atan2 atanh avg ceil ceiling change
     dense_rank exp floor instr json_array_length json_error_position julianday last_insert_rowid length ln log log10
     log2 median mod ntile octet_length percent_rank percentile percentile_cont percentile_disc pi pow power radians
     random rank round row_number sign sin sinh sqrt subtype sum tan tanh total total_changes trunc unicode unixepoch"""
-_TEXTS = """char concat concat_ws current_date current_time current_timestamp date datetime format group_concat hex json
-    json_array json_group_array json_group_object json_insert json_object json_patch json_pretty json_quote json_remove
-    json_replace json_set json_type lower ltrim printf replace rtrim soundex sqlite_compileoption_get sqlite_source_id
-    sqlite_version strftime string_agg time timediff trim typeof unistr upper"""
+_TEXTS = """char concat concat_ws format group_concat hex json json_array json_group_array json_group_object
+    json_insert json_object json_patch json_pretty json_quote json_remove json_replace json_set lower ltrim printf
+    replace rtrim soundex sqlite_compileoption_get sqlite_source_id sqlite_version strftime string_agg trim unistr
+    upper"""
+# Of these no text reads as a number, whatever they are given.
+_WORDS = "current_date current_time current_timestamp date datetime json_type time timediff typeof"
 _BLOBS = """jsonb jsonb_array jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_patch jsonb_remove
     jsonb_replace jsonb_set randomblob unhex zeroblob"""
 _TRUTHS = "glob json_valid like match regexp sqlite_compileoption_used"
 
+_KINDS = ((value(NUMBER), _NUMBERS), (value(TEXT), _TEXTS), (value(BLOB), _BLOBS), (value(TRUTH), _TRUTHS))
 SQLITE = {
-    name: value(kind)
-    for kind, names in ((NUMBER, _NUMBERS), (TEXT, _TEXTS), (BLOB, _BLOBS), (TRUTH, _TRUTHS))
-    for name in names.split()
+    name: kind for kind, names in (*_KINDS, (replace(value(TEXT), worded=True), _WORDS)) for name in names.split()
 } | {"->": value(TEXT), "substr": value(TEXT, BLOB), "substring": value(TEXT, BLOB)}
 
 # What gives its first argument, or another that is no condition.

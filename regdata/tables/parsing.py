@@ -89,5 +89,7 @@ def bracketed(condition: str) -> str:
     """``"name"`` as ``[name]``: SQLite silently reads an unknown name in double quotes as a text, in brackets never."""
     for token in reversed(sqlglot.tokenize(condition, read="sqlite")):
         if token.token_type is TokenType.IDENTIFIER and condition[token.start] == '"':
+            if "]" in token.text:
+                raise Refused(f"names {token.text!r}: no column or table has a ] in its name")
             condition = f"{condition[: token.start]}[{token.text}]{condition[token.end + 1 :]}"
     return condition

@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from regdata.tables.parsing import Refused, text
 from regdata.tables.scopes import Column, Columns, Scope
-from regdata.tables.values import BLOB, TEXT, Rules, Value
+from regdata.tables.values import BLOB, NUMBER, TEXT, Rules, Value, value
 
 # The parts of a query that are gone through by name; the others only hold expressions.
 _NAMED = {"with_", "expressions", "from_", "joins", "laterals", "this", "expression", "alias"}
@@ -30,6 +30,8 @@ class Walk(Protocol):
 def columns(walk: Walk, query: exp.Expr, outer: Scope) -> Columns:
     """Name and value of each column of a query; it is checked."""
     scope = outer.inner()
+    if walk.rules.engine == "sqlite":  # one that comes later hides a table, too
+        scope.tables |= {cte.alias.lower(): None for cte in (query.ctes if isinstance(query, exp.Query) else ())}
     for cte in query.ctes if isinstance(query, exp.Query) else ():
         scope.tables[cte.alias.lower()] = _common(walk, cte, scope)
     found = _columns(walk, query, scope)
@@ -122,7 +124,9 @@ def _add(walk: Walk, source: exp.Expr, scope: Scope) -> None:
     if isinstance(source, exp.Subquery) and isinstance(source.this, exp.Table | exp.Subquery) and not source.alias:
         _add(walk, source.this, scope)
     else:
-        scope.add(source.alias_or_name, _renamed(_source(walk, source, scope), source))
+        is_call = isinstance(source, exp.Table) and isinstance(source.this, exp.Func)  # json_each(…)
+        name = source.alias_or_name or (source.this.name if is_call else "")
+        scope.add(name, _renamed(_source(walk, source, scope), source))
     _add_joins(walk, source, scope)
 
 
@@ -130,8 +134,8 @@ def _source(walk: Walk, source: exp.Expr, scope: Scope) -> Columns:
     if isinstance(source, exp.Table):
         if not isinstance(source.this, exp.Func):
             return scope.table(source.name)
-        walk.value(source.this, scope)  # json_each(…)
-        return None
+        walk.value(source.this, scope)
+        return _of_json(source.this, walk.rules) if walk.rules.engine == "sqlite" else None
     if isinstance(source, exp.Lateral):
         return columns(walk, source.this, scope)
     around = scope.beside() if walk.rules.engine == "sqlite" else scope
@@ -140,6 +144,23 @@ def _source(walk: Walk, source: exp.Expr, scope: Scope) -> Columns:
         _add(walk, source.this, inside)
         return inside.columns()
     return columns(walk, source, around)
+
+
+def _of_json(call: exp.Func, rules: Rules) -> Columns:
+    """The columns of json_each and json_tree (https://sqlite.org/json1.html#jeach). The keys of an object are texts,
+    and so is what ``labels`` holds; else nobody knows."""
+    if call.name.lower() not in ("json_each", "json_tree") or not call.expressions:
+        return None
+    first = call.expressions[0]
+    inner = value(TEXT) if holds_texts(first) else rules.unknown
+    numbers, texts = ("id", "parent"), ("type", "fullkey", "path", "json", "root")
+    kinds = [(name, inner) for name in ("key", "value", "atom")]
+    return [*kinds, *((name, value(NUMBER)) for name in numbers), *((name, value(TEXT)) for name in texts)]
+
+
+def holds_texts(node: exp.Expr) -> bool:
+    """The column ``labels`` holds nothing else."""
+    return isinstance(node, exp.Column) and node.name.lower() == "labels"
 
 
 def _add_joins(walk: Walk, node: exp.Expr, scope: Scope) -> None:

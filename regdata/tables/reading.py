@@ -5,21 +5,24 @@ This runs in a process of its own, see worker.py: time is bounded by ending it.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import cache
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 from sqlglot.errors import SqlglotError
 
+from regdata.show.words import count
 from regdata.tables.functions import SQLITE, duckdb_returns
 from regdata.tables.locked import connect, lock, rolled_back
 from regdata.tables.parsing import Refused, bracketed, parse
 from regdata.tables.schema import Engine, load_duckdb, load_sqlite, lock_sqlite
-from regdata.tables.types import NOT_BOOLEAN, check
-from regdata.tables.values import DuckDB, SQLite, Value
+from regdata.tables.types import NOT_BOOLEAN, NUMBER_OR_NULL, check
+from regdata.tables.values import DuckDB, SQLite, Value, reads_as_number
 
 MEMORY = 400_000_000  # bytes that DuckDB may use beyond the tables
 TEXT = 10_000_000  # bytes of a text in SQLite, which can't be interrupted while it makes one
@@ -42,15 +45,16 @@ class DuckDBSession:
         self._connection.execute(f"SET memory_limit = '{used + MEMORY}B'")
         lock(self._connection)
 
-    def prepare(self, condition: str) -> None:
-        """Raises Refused or the engine's error where ``condition`` can't be read."""
+    def prepare(self, condition: str) -> str:
+        """Raises Refused or the engine's error where ``condition`` can't be read; see `regdata.tables.types.check`."""
         self._check_single(_selecting(condition))
         self._check_single(f"SELECT (\n{condition}\n) FROM images")
         # Without this, 1 or 'yes' would match every row.
         kinds = self._connection.sql(f"SELECT (\n{condition}\n) FROM images").types
         if [str(kind) for kind in kinds] != ["BOOLEAN"]:
             raise NOT_BOOLEAN
-        check(parse(condition, "duckdb"), DuckDB(_catalogue()), lambda text: False)
+        self._connection.sql(_selecting(condition))  # in WHERE not all may stand that may in SELECT
+        return check(parse(condition, "duckdb"), DuckDB(_catalogue()), lambda text: False)
 
     def select(self, condition: str) -> list[int]:
         """The ids of the rows of ``images`` for which ``condition`` is true. See `prepare`."""
@@ -107,18 +111,40 @@ class SQLiteSession:
     def lock(self) -> None:
         lock_sqlite(self._connection)
 
-    def prepare(self, condition: str) -> None:
+    def prepare(self, condition: str) -> str:
         try:
             readable = bracketed(condition)
         except SqlglotError:
             self._connection.execute(f"EXPLAIN {_selecting(condition)}")  # SQLite says it better
             raise
         self._connection.execute(f"EXPLAIN {_selecting(readable)}")
-        check(parse(condition, "sqlite"), SQLite(SQLITE), self._reads_as_number)
+        return check(parse(condition, "sqlite"), SQLite(SQLITE), self._reads_as_number)
 
     def select(self, condition: str) -> list[int]:
-        self.prepare(condition)
-        return [row[0] for row in self._connection.execute(_selecting(bracketed(condition)))]
+        doubted = self.prepare(condition)
+        found = [row[0] for row in self._connection.execute(_selecting(bracketed(condition)))]
+        if doubted and found:
+            self._check_numbers(doubted, found)
+        return found
+
+    def _check_numbers(self, doubted: str, found: list[int]) -> None:
+        """Raises Refused where rows are found only since SQLite makes a number of a text that is none: 0, or that with
+        which it begins. What is no number is unknown."""
+        odd: list[str] = []
+
+        def number_or_null(given: Any) -> Any:
+            if not isinstance(given, str) or reads_as_number(given):
+                return given
+            odd.append(given)
+            return None
+
+        self._connection.create_function(NUMBER_OR_NULL, 1, number_or_null)
+        kept = {row[0] for row in self._connection.execute(_selecting(doubted))}
+        if lost := len([one for one in found if one not in kept]):
+            raise Refused(
+                f"calculates with a text that is no number, such as {odd[0]!r}, and SQLite finds {count(lost, 'tag')} "
+                f"only since it takes that for {_taken_for(odd[0])}. Leave such out: … and tag_name not glob '*[^0-9]*'"
+            )
 
     def functions(self) -> set[str]:
         with closing(sqlite3.connect(":memory:")) as free:
@@ -137,6 +163,12 @@ class SQLiteSession:
         except sqlite3.Error:
             return False
         return bool(found != 0)
+
+
+def _taken_for(text: str) -> str:
+    """The number with which a text begins (https://sqlite.org/lang_expr.html#castexpr)."""
+    begins = re.match(r"\s*[+-]?\d+(\.\d*)?", text)
+    return begins[0].strip() if begins else "0"
 
 
 def _selecting(condition: str) -> str:

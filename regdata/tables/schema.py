@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import duckdb
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow as pa
 from regdata.tables.locked import connect, lock
 
 Engine = Literal["duckdb", "sqlite"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 # The user's tables and columns, in the user's order; INTEGER is 64 bits wide in both engines.
 TABLES: dict[str, dict[str, str]] = {

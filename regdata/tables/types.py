@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from regdata.tables.functions import BRANCHES, CALCULATING, FIRST, HINTS, ONE_OF, OR_DEFAULT
 from regdata.tables.parsing import Refused, text
-from regdata.tables.queries import columns, truth
+from regdata.tables.queries import columns, holds_texts, truth
 from regdata.tables.scopes import Scope
 from regdata.tables.values import BIT, BLOB, NULL, NUMBER, OTHER, TEXT, TRUTH, Rules, Value, reads_as_number, value
 
@@ -24,16 +24,26 @@ NOT_BOOLEAN = Refused("is not BOOLEAN: it must be true or false for a row, such 
 _CHANGING = (exp.Column, exp.Query, exp.Placeholder, exp.Window, exp.Star)
 
 
-def check(condition: exp.Expr, rules: Rules, reads_as_number: Callable[[str], bool]) -> None:
+# A function that SQLite is given: NULL for a text that is no number, else what it is given.
+NUMBER_OR_NULL = "number_or_null"
+
+
+def check(condition: exp.Expr, rules: Rules, reads_as_number: Callable[[str], bool]) -> str:
     """Raises Refused where a condition over ``images`` is not true or false, or compares what can't be compared.
 
-    ``reads_as_number`` asks the engine it of the text that an expression without columns gives.
+    ``reads_as_number`` asks the engine it of the text that an expression without columns gives. Returns the condition
+    with `NUMBER_OR_NULL` around what SQLite may make another number of than it reads; empty where there is nothing.
     """
     walk = _Walk(rules, reads_as_number)
     scope = Scope(rules)
     scope.add("images", scope.table("images"))
     if not _is_truth(walk.value(condition, scope)):
         raise NOT_BOOLEAN
+    for node in walk.doubtful.values():
+        around = exp.Anonymous(this=NUMBER_OR_NULL, expressions=[exp.Null()])
+        node.replace(around)
+        around.set("expressions", [node])
+    return text(condition, rules.engine) if walk.doubtful else ""
 
 
 def _is_truth(found: Value) -> bool:
@@ -45,6 +55,7 @@ class _Walk:
 
     def __init__(self, rules: Rules, asked: Callable[[str], bool]) -> None:
         self.rules, self._asked = rules, asked
+        self.doubtful: dict[int, exp.Expr] = {}  # texts of which it is not known before whether they are numbers
 
     @singledispatchmethod
     def value(self, node: exp.Expr, scope: Scope) -> Value:
@@ -77,15 +88,18 @@ class _Walk:
         """The value, and whether a text that is the same for every row reads as a number."""
         found = self.value(node, scope)
         if TEXT in found.kinds and not (found.numeric or found.literal or any(node.find_all(*_CHANGING))):
-            return replace(found, numeric=self._asked(text(node, self.rules.engine)))
+            numeric = self._asked(text(node, self.rules.engine))
+            return replace(found, numeric=numeric, worded=not numeric)
         return found
 
     def _number(self, node: exp.Expr, scope: Scope) -> Value:
         """Of a text SQLite calculates with the number that it begins with: '1GB' is 1, a date its year."""
         found = self._read(node, scope)
-        if self._lax and found.kinds == {TEXT} and not found.numeric and not any(node.find_all(*_CHANGING)):
+        if self._lax and found.worded:
             said = text(node, self.rules.engine)
             raise Refused(f"calculates with a text that is no number: {said}. {_CURES[frozenset({NUMBER, TEXT})]}")
+        if self._lax and TEXT in found.kinds and not found.numeric:
+            self.doubtful[id(node)] = node
         return found
 
     def _operand(self, node: exp.Expr, scope: Scope) -> None:
@@ -103,7 +117,8 @@ class _Walk:
     @value.register(exp.Literal)
     def _(self, node: exp.Literal, scope: Scope) -> Value:
         if node.is_string:
-            return value(TEXT, numeric=reads_as_number(node.name), literal=True)
+            numeric = reads_as_number(node.name)
+            return replace(value(TEXT, numeric=numeric, literal=True), worded=not numeric)
         return value(BIT if node.name in ("0", "1") else NUMBER)
 
     @value.register(exp.Null)
@@ -120,10 +135,13 @@ class _Walk:
 
     @value.register(exp.Predicate)
     @value.register(exp.Escape)
-    @value.register(exp.Match)
     def _(self, node: exp.Expr, scope: Scope) -> Value:
         self._parts(node, scope)
         return value(TRUTH)
+
+    @value.register(exp.Match)
+    def _(self, node: exp.Match, scope: Scope) -> Value:
+        raise Refused("asks by MATCH, which only full-text tables know: ask by LIKE or GLOB")
 
     @value.register(exp.Connector)
     @value.register(exp.Not)
@@ -191,10 +209,17 @@ class _Walk:
     @value.register(exp.IgnoreNulls)
     @value.register(exp.RespectNulls)
     @value.register(exp.Order)
-    @value.register(exp.Ordered)
     def _(self, node: exp.Expr, scope: Scope) -> Value:
         first, *_ = self._parts(node, scope)
         return first
+
+    @value.register(exp.Ordered)
+    def _(self, node: exp.Ordered, scope: Scope) -> Value:
+        """What decides which rows are the first ones."""
+        found = self._read(node.this, scope)
+        if self._lax and found.kinds != self.rules.unknown.kinds:
+            self.compare(node, [(found, found)])
+        return found
 
     @value.register(exp.Filter)
     def _(self, node: exp.Filter, scope: Scope) -> Value:
@@ -222,7 +247,12 @@ class _Walk:
 
     @value.register(exp.DPipe)
     def _(self, node: exp.DPipe, scope: Scope) -> Value:
-        return self.rules.joined([self.value(each, scope) for each in _spread(node)])
+        """With a beginning or an end that no number has, it is none."""
+        parts = _spread(node)
+        found = self.rules.joined([self.value(each, scope) for each in parts])
+        edges = [(parts[0], "({}) || '0'"), (parts[-1], "'0' || ({})")] if self._lax else []
+        constant = [form.format(text(edge, "sqlite")) for edge, form in edges if not any(edge.find_all(*_CHANGING))]
+        return replace(found, worded=not all(map(self._asked, constant)))
 
     @value.register(exp.Cast)
     def _(self, node: exp.Cast, scope: Scope) -> Value:
@@ -248,7 +278,7 @@ class _Walk:
     @value.register(exp.JSONExtractScalar)
     def _(self, node: exp.JSONExtractScalar, scope: Scope) -> Value:
         self._parts(node, scope)
-        return value(TEXT) if _holds_texts(node.this) else self.rules.function("->>", [])
+        return value(TEXT) if holds_texts(node.this) else self.rules.function("->>", [])
 
     @value.register(exp.Func)
     def _(self, node: exp.Func, scope: Scope) -> Value:
@@ -264,7 +294,7 @@ class _Walk:
             return self._branches(node, arguments, scope)
         read = self._number if name in CALCULATING else self._read
         found = [read(each, scope) for each in arguments]
-        if name == "json_extract" and arguments and _holds_texts(arguments[0]):
+        if name == "json_extract" and arguments and holds_texts(arguments[0]):
             return value(TEXT)
         if name == "+":
             return found[0].bare
@@ -277,7 +307,8 @@ class _Walk:
         if name in FIRST and found:
             return replace(found[0], affinities=found[0].affinities | {""} if name in HINTS else frozenset({""}))
         if name == "strftime" and self._lax and arguments and isinstance(arguments[0], exp.Literal):
-            return value(TEXT, numeric=self._asked(f"strftime({text(arguments[0], 'sqlite')}, 'now')"))
+            numeric = self._asked(f"strftime({text(arguments[0], 'sqlite')}, 'now')")
+            return replace(value(TEXT, numeric=numeric), worded=not numeric)
         return self.rules.function(name, found)
 
     @property
@@ -301,11 +332,6 @@ class _Walk:
         return mixed
 
 
-def _holds_texts(node: exp.Expr) -> bool:
-    """The column ``labels`` holds nothing else."""
-    return isinstance(node, exp.Column) and node.name.lower() == "labels"
-
-
 def _spread(node: exp.Expr) -> list[exp.Expr]:
     """The operands of ``a or b or c``, which may be thousands, without recursion."""
     found: list[exp.Expr] = []
@@ -318,7 +344,7 @@ def _spread(node: exp.Expr) -> list[exp.Expr]:
 _NOUNS = {NUMBER: "a number", TEXT: "a text", BLOB: "a blob", TRUTH: "true or false"}
 _CURES = {
     frozenset({NUMBER, TEXT}): "Write a number without quotes, a text in quotes, cast(… as integer) around a text that "
-    "is a number, and for dates age_days > 90",
+    "is a number, cast(… as text) around what may be either, and for dates age_days > 90",
     frozenset({NUMBER, TRUTH}): "Join two comparisons by AND",
 }
 

@@ -92,6 +92,21 @@ def test_idle_days(inventory: Inventory) -> None:
     assert column(ahead, "idle_days")["a:amd64"] == 0
 
 
+def test_idle_days_of_what_has_no_date() -> None:
+    """What nobody pulled and has no date that can be may have come by a way that is in no log: nobody knows. Over the
+    API no push has a date, and the logs' beginning counts."""
+    made = indexed()
+    made.columns["tags"]["pushed"][0] = None
+    undated = {name for name, pushed in column(made.inventory(), "pushed").items() if pushed is None}
+    assert len(undated) == 1
+    idle = column(with_usage(made.inventory(), pulls()), "idle_days")
+    assert {name for name, days in idle.items() if days is None} == undated
+    (image, tag), *_ = [name.split(":") for name in undated]
+    seen = with_usage(made.inventory(), pulls((image, tag, 7, 1, 1, 7)))
+    assert column(seen, "idle_days")[f"{image}:{tag}"] == 7
+    assert None not in column(with_usage(made.inventory(from_store=False), pulls()), "idle_days").values()
+
+
 def test_the_first_day(inventory: Inventory) -> None:
     """Where the logs begin yesterday, `idle_days > 90` selects nothing: all may have been pulled before."""
     first = with_usage(inventory, pulls(since=NOW - DAY))

@@ -54,6 +54,27 @@ def test_signatures_kept_apart() -> None:
     assert "such as one of app (signatures kept apart, COSIGN_REPOSITORY)" in note
 
 
+@pytest.mark.parametrize(
+    ("condition", "is_told"),
+    [
+        ("case when age_days < 90 then false else true end", True),
+        ("not exists (select 1 from images i where i.tag_name = images.tag_name and i.tag_timestamp > 5)", True),
+        ("age_days > 0", False),
+        ("tag_timestamp is not null", False),
+        ("tag_name = 'undated'", False),
+    ],
+)
+def test_what_has_no_date(condition: str, is_told: bool) -> None:
+    """Where a condition asks for dates and tags go that have none, it may mean something else than it says."""
+    made = few()
+    made.push("app", "undated", days=9, x=1)
+    for table in ("tags", "revisions"):
+        made.columns[table]["pushed"][-1] = None
+    found = [note for note in plan(made.inventory(), condition).notes if "no date that can be" in note]
+    assert len(found) == is_told
+    assert not found or found[0].startswith("1 tag that goes, such as app:undated, has no date")
+
+
 def test_what_is_too_young() -> None:
     """What no manifest uses, and is younger than two hours, is told where regdata collects."""
     made = few()
