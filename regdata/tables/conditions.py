@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from regdata.errors import ConditionError, ConfigError
+from regdata.show.words import shorten
 from regdata.tables import process
 from regdata.tables.process import END, streamed
 from regdata.tables.schema import ENGINES, TABLES, Engine, Tables, mentioned
@@ -26,6 +27,7 @@ MB = 1_000_000
 LARGEST = 500 * MB  # what a query may give
 _BATCH = 100_000
 TIME_LIMIT = 30.0
+SHOWN = 1000  # characters of a condition in a message
 
 
 def select(tables: Tables, condition: str, *, engine: Engine, name: str = "condition") -> list[int]:
@@ -53,7 +55,7 @@ class Reader:
 
         Raises ConditionError, which shows the condition under ``name``, what the engine says and the columns there are.
         """
-        what = f"{name} {_text(name, condition).strip()!r}"
+        what = f"{name} {shorten(repr(_text(name, condition).strip()), SHOWN)}"
         order = {"do": "select", "what": what, "condition": condition, "engine": self.engine}
         ids = array("q")
         for part in self._ask(order, {"images", *mentioned(condition)}, limit or TIME_LIMIT):

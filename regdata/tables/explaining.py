@@ -12,10 +12,12 @@ import duckdb
 from sqlglot.errors import SqlglotError
 
 from regdata.errors import ConditionError
+from regdata.show.words import shorten
 from regdata.tables.parsing import Refused
 from regdata.tables.reading import MEMORY, SESSIONS, DuckDBSession, SQLiteSession
 from regdata.tables.schema import TABLES, Engine, mentioned
 
+LONGEST = 400  # characters of what an engine says: it may repeat all of a condition
 NAMES: dict[Engine, str] = {"duckdb": "DuckDB", "sqlite": "SQLite"}
 
 
@@ -32,7 +34,8 @@ def explained(what: str, sql: str, engine: Engine, *, condition: bool) -> Iterat
     except UnicodeEncodeError:
         raise ConditionError(f"{what} holds half a character, which no text can: type it again") from None
     except Refused as error:
-        raise ConditionError(f"{what} {error}", f"it {error}") from None
+        said = shorten(str(error), LONGEST)
+        raise ConditionError(f"{what} {said}", f"it {said}") from None
     except RecursionError:
         raise ConditionError(
             f"{what.split()[0]} of {len(sql)} characters is nested too deeply: write it with fewer parentheses"
@@ -57,7 +60,7 @@ def explained(what: str, sql: str, engine: Engine, *, condition: bool) -> Iterat
 
 
 def _first_line(error: Exception) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()[0].rstrip("!.")
+    return shorten(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines()[0].rstrip("!."), LONGEST)
 
 
 _UNKNOWN = (
@@ -91,7 +94,8 @@ def _meant(said: str, sql: str) -> str:
         name = name.rpartition(".")[2]
         # Of t.x, where x is unknown, DuckDB may say that t is.
         for each in (name, *re.findall(rf"\b{re.escape(name)}\.(\w+)", sql)):
-            for like in get_close_matches(each.lower(), known, 1) if each.lower() not in known else ():
+            whole = [name for name in known if name in (f"{each}_name".lower(), f"tag_{each}".lower())]
+            for like in [*whole, *get_close_matches(each.lower(), known, 1)] if each.lower() not in known else ():
                 return f", did you mean {like}?"
     return ""
 

@@ -209,12 +209,23 @@ def test_unknown_columns(inventory: Inventory, engine: Engine, condition: str) -
 
 
 @both_engines
+@pytest.mark.parametrize("condition", [" or ".join(["tag_name = 5"] * 9000), "[" * 30_000, f"tag_name = {'x' * 90_000}"])
+def test_a_long_condition(inventory: Inventory, engine: Engine, condition: str) -> None:
+    """What is wrong with a condition of 100 kB is told in a few lines: neither it nor what the engine says is all
+    repeated."""
+    assert len(refusal(inventory, condition, engine)) < 2_500
+
+
+@both_engines
 @pytest.mark.parametrize(
     ("condition", "meant"),
     [
         ("image_tags = 'x'", "image_tag"),
         ("images.tagname = 'x'", "tag_name"),
         ("agedays > 90", "age_days"),
+        ("tag = 'x'", "tag_name"),
+        ("image = 'x'", "image_name"),
+        ("size > 5", "tag_size"),
         ("exists (select 1 from manifest)", "manifests"),
         ("exists (select 1 from manifests where manifst_hash = 'x')", "manifest_hash"),
         ("exists (select 1 from blobs b where b.blobsize > 1)", "blob_size"),
