@@ -209,7 +209,11 @@ def test_unknown_columns(inventory: Inventory, engine: Engine, condition: str) -
 
 
 @both_engines
-@pytest.mark.parametrize("condition", [" or ".join(["tag_name = 5"] * 9000), "[" * 30_000, f"tag_name = {'x' * 90_000}"])
+@pytest.mark.parametrize(
+    "condition",
+    [" or ".join(["tag_name = 5"] * 9000), "[" * 30_000, f"tag_name = {'x' * 90_000}"],
+    ids=["compares", "does not end", "unknown"],
+)
 def test_a_long_condition(inventory: Inventory, engine: Engine, condition: str) -> None:
     """What is wrong with a condition of 100 kB is told in a few lines: neither it nor what the engine says is all
     repeated."""
