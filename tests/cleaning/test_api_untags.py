@@ -202,3 +202,38 @@ def test_what_is_pushed_right_after_its_deletion(tmp_path: Path, pages: bool, of
         fake.after = ""
         assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name like 'a%'"), config, gc=False).errors == []
         assert fake.tags["app"] == {"other": IMAGES[2].digest}
+
+
+def test_a_run_that_stops_at_its_first_image(tmp_path: Path) -> None:
+    """Of the images that it had not begun with no tag was taken away."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for name, image in zip(("a", "b", "c"), IMAGES, strict=True):
+            fake.push(name, "old", image)
+            fake.on(f"DELETE /v2/{name}/manifests/{image.digest}", error_reply(403), forever=True)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config, gc=False, batch=1)
+        assert len(result.errors) == 1
+        assert sorted(len(tags) for tags in fake.tags.values()) == [0, 1, 1]
+        assert sorted(result.tags["outcome"]) == ["failed", "failed", "untagged"]
+
+
+@pytest.mark.parametrize("pages", [False, True], ids=["2.x", "as 3.x"])
+def test_tags_that_can_not_go_alone(tmp_path: Path, pages: bool) -> None:
+    """2.x deletes no tag alone, nor does another that lists them in pages: each that shares its digest with one that
+    stays is kept, and told so; what the plan had to say is in the result, too."""
+    with serve(FakeRegistry(pages=pages, deletes=("digests",))) as fake:
+        for tag in ("old-1", "old-2", "old-3", "stays"):
+            fake.push("app", tag, IMAGES[0])
+        fake.push("app", "old-4", IMAGES[1])
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name like 'old%' and (age_days > 0 or age_days is null)")
+        result = regdata.apply(plan, config, gc=False)
+        assert result.errors == []
+        assert dict(zip(result.tags["tag_name"], result.tags["outcome"], strict=True)) == {
+            **dict.fromkeys(("old-1", "old-2", "old-3"), "kept"),
+            "old-4": "deleted",
+        }
+        assert fake.tags["app"].keys() == {"old-1", "old-2", "old-3", "stays"}
+        assert any("without registry.base_path" in note for note in result.notes)

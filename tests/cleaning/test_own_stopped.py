@@ -11,24 +11,32 @@ import pytest
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.sources.aside import NAME
 from tests.collecting.test_sweep import has, pulls
-from tests.support.helpers import store_bytes
+from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
-from tests.support.scene import OLD, NewScene, Scene, broken
+from tests.support.scene import OLD, NewScene, Scene, broken, repositories
 
 Conf = Callable[..., Path]
 
 
 def test_stopped_around_it(new_scene: NewScene) -> None:
     """With gc-before and gc-after nobody is waited for or asked, and manifests' bytes go, too, where the registry knows
-    nothing afterwards of what went: it was restarted, or keeps no cache."""
+    nothing afterwards of what went: it was restarted, or keeps no cache. A link that an earlier collection left without
+    its data goes as well, and is told."""
     scene = new_scene(cache=False)
     scene.set(gc_command=None)
+    dangling = repositories(scene.base_path) / "prod/app/_layers/sha256" / ("e" * 64) / "link"
+    dangling.parent.mkdir()
+    dangling.write_text(f"sha256:{'e' * 64}")
+    age(dangling.parent, 3 * 86400)
     size = store_bytes(scene.base_path)
     assert scene.clean() == ""
     (folder,) = scene.records()
     record = json.loads((folder / "record.json").read_bytes())
     assert record["bytes_freed"] == record["bytes_predicted"] == size - store_bytes(scene.base_path)
     assert not scene.stopped.exists()
+    assert not dangling.exists()
+    assert record["links_healed"] == 1
+    assert any("1 link without data" in note for note in record["notes"])
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
