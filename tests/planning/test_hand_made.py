@@ -66,6 +66,20 @@ def test_what_belongs_to_an_image(suffix: str) -> None:
     assert gone(planned(made)) == {}
 
 
+@pytest.mark.parametrize("suffix", ["", ".sig"])
+def test_what_belongs_to_an_image_of_a_longer_digest(suffix: str) -> None:
+    """A tag's name has the first 64 hex digits of its subject's digest, whatever the algorithm."""
+    made, longer = Small(), f"sha512:{'ab' * 64}"
+    made.push("a", "image", days=9)
+    name = sign(made, "signed", "aimage", suffix=suffix)
+    known = {digest("aimage"): longer, name: f"sha512-{'ab' * 32}{suffix}"}
+    for table in made.columns.values():
+        for column, values in table.items():
+            table[column] = [known.get(value, value) if isinstance(value, str) else value for value in values]
+    assert gone(planned(made, "image")) == {"?": "selected", "asigned": "referrer"}
+    assert gone(planned(made)) == {}
+
+
 def test_a_name_that_its_manifest_denies() -> None:
     """What names another subject than its tag does stands for itself, though nobody has that subject."""
     made = Small()
