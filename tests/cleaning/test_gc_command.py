@@ -23,7 +23,7 @@ from tests.support.helpers import ROOT, age, pull_all, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import OldRedis, faults_before
 from tests.support.scene import OLD as OLD_OF_SCENE
-from tests.support.scene import NewScene, broken
+from tests.support.scene import NewScene, broken, repositories
 from tests.support.team import (
     HOUR,
     INDEX,
@@ -120,6 +120,21 @@ def test_a_failing_collection_and_a_cache(new_scene: NewScene) -> None:
     first, second = scene.run.result.errors
     assert "gc-command failed with exit code 3: no log" in first
     assert "the registry still answers for" in second
+
+
+def test_a_layers_link_that_is_broken(new_scene: NewScene) -> None:
+    """At a link without a digest the registry fails once its blob was collected: the run names the file, and the cure,
+    after which the next one ends well."""
+    scene = new_scene()
+    digest = OLD_OF_SCENE.blobs[-1].digest
+    link = repositories(scene.base_path) / f"prod/old/_layers/sha256/{digest.removeprefix('sha256:')}/link"
+    link.write_text("")
+    age(link.parent, 3 * 86400)
+    error = scene.clean()
+    assert f"{link} holds no digest (remove the folder that it is in)" in error
+    assert "does not answer after the collection" in error
+    shutil.rmtree(link.parent)
+    assert scene.clean() == ""
 
 
 def test_the_registry_does_not_come_up(new_scene: NewScene) -> None:
