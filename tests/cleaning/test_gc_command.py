@@ -9,6 +9,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -17,7 +18,8 @@ from regdata.collecting.aftermath import clear
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, StorageError
+from regdata.records.record import Record
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT, age, pull_all, store_bytes
 from tests.support.odd import push_blob
@@ -120,6 +122,24 @@ def test_a_failing_collection_and_a_cache(new_scene: NewScene) -> None:
     first, second = scene.run.result.errors
     assert "gc-command failed with exit code 3: no log" in first
     assert "the registry still answers for" in second
+
+
+def test_a_disk_that_is_full_once_it_ran(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That gc-command ended can't be written down: what it took is seen to all the same, and the registry started."""
+    scene, write = new_scene(), Record.journal
+
+    def journal(record: Record, *events: dict[str, Any]) -> None:
+        if any(event["event"] == "ran" for event in events):
+            raise StorageError("No space left on device")
+        write(record, *events)
+
+    monkeypatch.setattr(Record, "journal", journal)
+    scene.clean()
+    assert scene.run
+    assert scene.run.result
+    assert scene.run.result.bytes_freed == scene.run.result.bytes_predicted > 0
+    assert not scene.stopped.exists()
+    assert scene.run.result.errors == []
 
 
 def test_a_layers_link_that_is_broken(new_scene: NewScene) -> None:
