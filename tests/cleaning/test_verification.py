@@ -248,7 +248,9 @@ def test_nothing_but_a_push(new_scene: NewScene) -> None:
     assert not scene.run.result.collection.ran
 
 
-@pytest.mark.parametrize(("store", "exit_code"), [(True, 0), (True, 3), (False, 1)], ids=["store", "store fails", "api"])
+@pytest.mark.parametrize(
+    ("store", "exit_code"), [(True, 0), (True, 3), (False, 1)], ids=["store", "store fails", "api"]
+)
 def test_lost_layer(new_scene: NewScene, store: bool, exit_code: int) -> None:
     """A collection that takes a config and a layer of an image that stays fails the run, which names the image."""
     scene = new_scene(store=store)

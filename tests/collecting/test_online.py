@@ -62,7 +62,8 @@ def run(registry: LocalRegistry, name: str = "run", **options: Any) -> Collected
     reading = Reading(int(time.time()), known, stored, mentioned - stored, frees, empty, young)
     options = {"wait": 0.3} | options
     client = Registry(options.pop("url", registry.url))
-    return collect(Storage(registry.base_path), client, reading, Journal(), run=name, **options)
+    record = options.pop("record", None) or Journal()
+    return collect(Storage(registry.base_path), client, reading, record, run=name, **options)
 
 
 def test_what_was_used_before(registry: LocalRegistry) -> None:
@@ -163,6 +164,26 @@ def test_links_that_somebody_removed(registry: LocalRegistry, whole: bool) -> No
         shutil.rmtree(link_path(registry, "b/c", blob.digest).parent, ignore_errors=True)
     registry.restart()
     assert set(run(registry, "again").freed) == {blob.digest for blob in OWN}
+
+
+@pytest.mark.parametrize("event", ["unlinking", "setting aside", "deciding"])
+def test_pushed_though_nobody_linked_it(registry: LocalRegistry, event: str) -> None:
+    """What no repository linked, and is pushed anew as it is collected, is whole afterwards."""
+    for name in ("a", "b/c"):
+        for blob in OWN:
+            shutil.rmtree(link_path(registry, name, blob.digest).parent)
+    registry.restart()
+    waiting = [event]
+
+    def before(line: dict[str, Any]) -> None:
+        if line["event"] in waiting:
+            waiting.clear()
+            push(registry.url, "b/c", "again", GONE)
+
+    run(registry, record=Journal(before=before))
+    assert not waiting
+    registry.restart()
+    assert pulls(registry.url, "b/c", "again", GONE)
 
 
 def test_asked_for_though_names_are_long(tools: None, tmp_path: Path) -> None:
