@@ -73,6 +73,8 @@ _UNKNOWN = (
 
 _VERY = 0.8  # how like a name has to be to another to be taken for it though it may be a text
 _BEGINS = re.compile(r"\s*(?:where\b|select\b.*?\bwhere\b|select\b)", re.IGNORECASE | re.DOTALL)
+# What is pasted from a page instead of a space: DuckDB reads it as one, SQLite as a part of a name.
+_SPACE = re.compile("[\\u00a0\\u2000-\\u200b\\u202f\\u3000\\ufeff]")
 
 
 def _begun(said: str, condition: str) -> str:
@@ -81,6 +83,8 @@ def _begun(said: str, condition: str) -> str:
         return f". A condition is what stands after WHERE: leave {' '.join(begins[0].split())!r} out."
     if 'near ")"' in said and ")" not in condition:
         return ". It ends where something should follow."
+    if "no such column" in said and (odd := _SPACE.search(condition)):
+        return f". It holds U+{ord(odd[0]):04X}, which looks like a space and is none: type that again."
     return ""
 
 

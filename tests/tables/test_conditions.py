@@ -208,6 +208,12 @@ def test_unknown_columns(inventory: Inventory, engine: Engine, condition: str) -
     assert message.endswith(f"Columns of images: {', '.join(TABLES['images'])}")
 
 
+def test_a_space_that_is_none(inventory: Inventory) -> None:
+    """What was pasted from a page may hold one; SQLite takes it for a part of a name."""
+    assert "It holds U+00A0, which looks like a space" in refusal(inventory, "age_days\u00a0> 90", "sqlite")
+    select(inventory, "age_days\u00a0> 90", engine="duckdb")
+
+
 @both_engines
 @pytest.mark.parametrize(
     "condition",
