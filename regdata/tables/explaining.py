@@ -98,8 +98,9 @@ def _meant(said: str, sql: str) -> str:
         name = name.rpartition(".")[2]
         # Of t.x, where x is unknown, DuckDB may say that t is.
         for each in (name, *re.findall(rf"\b{re.escape(name)}\.(\w+)", sql)):
-            whole = [name for name in known if name in (f"{each}_name".lower(), f"tag_{each}".lower())]
-            for like in [*whole, *get_close_matches(each.lower(), known, 1)] if each.lower() not in known else ():
+            each = each.lower()
+            whole = [name for name in known if name in (f"{each}_name", f"tag_{each}", f"{each}_days")]
+            for like in [*whole, *get_close_matches(each, known, 1)] if each not in known else ():
                 return f", did you mean {like}?"
     return ""
 

@@ -51,6 +51,10 @@ class _DuckDBParser(DuckDBParser):
 class _SQLite(SQLite):
     Parser = _SQLiteParser
 
+    def to_json_path(self, path: exp.Expr | None) -> exp.Expr | None:
+        """As it is written: what it means is SQLite's own."""
+        return path
+
 
 class _DuckDB(DuckDB):
     Parser = _DuckDBParser

@@ -159,8 +159,9 @@ def _of_json(call: exp.Func, rules: Rules) -> Columns:
 
 
 def holds_texts(node: exp.Expr) -> bool:
-    """The column ``labels`` holds nothing else."""
-    return isinstance(node, exp.Column) and node.name.lower() == "labels"
+    """The column ``labels`` holds nothing else, and is all that is read here."""
+    read = [column.name.lower() for column in node.find_all(exp.Column)]
+    return bool(read) and set(read) == {"labels"}
 
 
 def _add_joins(walk: Walk, node: exp.Expr, scope: Scope) -> None:

@@ -21,7 +21,7 @@ from regdata.tables.functions import SQLITE, duckdb_returns
 from regdata.tables.locked import connect, lock, rolled_back
 from regdata.tables.parsing import Refused, bracketed, parse
 from regdata.tables.schema import Engine, load_duckdb, load_sqlite, lock_sqlite
-from regdata.tables.types import NOT_BOOLEAN, NUMBER_OR_NULL, check
+from regdata.tables.types import NOT_BOOLEAN, NUMBER_OR_ELSE, check
 from regdata.tables.values import DuckDB, SQLite, Value, reads_as_number
 
 MEMORY = 400_000_000  # bytes that DuckDB may use beyond the tables
@@ -129,22 +129,17 @@ class SQLiteSession:
 
     def _check_numbers(self, doubted: str, found: list[int]) -> None:
         """Raises Refused where rows are found only since SQLite makes a number of a text that is none: 0, or that with
-        which it begins. What is no number is unknown."""
-        odd: list[str] = []
-
-        def number_or_null(given: Any) -> Any:
-            if not isinstance(given, str) or reads_as_number(given):
-                return given
-            odd.append(given)
-            return None
-
-        self._connection.create_function(NUMBER_OR_NULL, 1, number_or_null)
-        kept = {row[0] for row in self._connection.execute(_selecting(doubted))}
-        if lost := len([one for one in found if one not in kept]):
-            raise Refused(
-                f"calculates with a text that is no number, such as {odd[0]!r}, and SQLite finds {count(lost, 'tag')} "
-                f"only since it takes that for {_taken_for(odd[0])}. Leave such out: … and tag_name not glob '*[^0-9]*'"
-            )
+        which it begins. Whatever else such a text counts as, they have to be found."""
+        for instead in _INSTEAD:
+            count_as = _CountAs(instead)
+            self._connection.create_function(NUMBER_OR_ELSE, 1, count_as)
+            kept = {row[0] for row in self._connection.execute(_selecting(doubted))}
+            if count_as.met is None:
+                return
+            if lost := [one for one in found if one not in kept]:
+                count_as.met = None
+                self._connection.execute(f"SELECT id FROM images WHERE id = {lost[0]} AND (\n{doubted}\n)").fetchall()
+                raise Refused(_no_number(count_as.met, len(lost)))
 
     def functions(self) -> set[str]:
         with closing(sqlite3.connect(":memory:")) as free:
@@ -165,10 +160,38 @@ class SQLiteSession:
         return bool(found != 0)
 
 
-def _taken_for(text: str) -> str:
-    """The number with which a text begins (https://sqlite.org/lang_expr.html#castexpr)."""
-    begins = re.match(r"\s*[+-]?\d+(\.\d*)?", text)
-    return begins[0].strip() if begins else "0"
+# What a text that is no number counts as: unknown, more and less than all others.
+_INSTEAD = (None, 10**15, -(10**15))
+
+
+class _CountAs:
+    """A function of SQLite: ``instead`` of a text that is no number, of which ``met`` is the first; or what it gets."""
+
+    def __init__(self, instead: int | None) -> None:
+        self.instead = instead
+        self.met: str | None = None
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given not in self._known:
+            self._known[given] = reads_as_number(given) and "e" not in given.lower()  # 12e4 may be a commit, and is 12
+        if self._known[given]:
+            return given
+        self.met = given if self.met is None else self.met
+        return self.instead
+
+
+def _no_number(met: str | None, lost: int) -> str:
+    """https://sqlite.org/lang_expr.html#castexpr"""
+    such = "" if met is None else f", such as {met!r}"
+    takes = "the number that it begins with" if met and re.match(r"\s*[+-]?\.?\d", met) else "0"
+    return (
+        f"calculates with a text that is no number{such}, and SQLite finds {count(lost, 'tag')} only since it takes "
+        f"such a text for {takes}. Leave it out, for example by … and tag_name not glob '*[^0-9]*', or cast the part "
+        "that is a number"
+    )
 
 
 def _selecting(condition: str) -> str:

@@ -24,15 +24,15 @@ NOT_BOOLEAN = Refused("is not BOOLEAN: it must be true or false for a row, such 
 _CHANGING = (exp.Column, exp.Query, exp.Placeholder, exp.Window, exp.Star)
 
 
-# A function that SQLite is given: NULL for a text that is no number, else what it is given.
-NUMBER_OR_NULL = "number_or_null"
+# A function that SQLite is given: something else for a text that is no number, or what it is given.
+NUMBER_OR_ELSE = "number_or_else"
 
 
 def check(condition: exp.Expr, rules: Rules, reads_as_number: Callable[[str], bool]) -> str:
     """Raises Refused where a condition over ``images`` is not true or false, or compares what can't be compared.
 
     ``reads_as_number`` asks the engine it of the text that an expression without columns gives. Returns the condition
-    with `NUMBER_OR_NULL` around what SQLite may make another number of than it reads; empty where there is nothing.
+    with `NUMBER_OR_ELSE` around what SQLite may make another number of than it reads; empty where there is nothing.
     """
     walk = _Walk(rules, reads_as_number)
     scope = Scope(rules)
@@ -40,7 +40,7 @@ def check(condition: exp.Expr, rules: Rules, reads_as_number: Callable[[str], bo
     if not _is_truth(walk.value(condition, scope)):
         raise NOT_BOOLEAN
     for node in walk.doubtful.values():
-        around = exp.Anonymous(this=NUMBER_OR_NULL, expressions=[exp.Null()])
+        around = exp.Anonymous(this=NUMBER_OR_ELSE, expressions=[exp.Null()])
         node.replace(around)
         around.set("expressions", [node])
     return text(condition, rules.engine) if walk.doubtful else ""
@@ -162,6 +162,14 @@ class _Walk:
         self.compare(node, zip(self._row(node.left, scope), self._row(node.right, scope), strict=False))
         return value(TRUTH)
 
+    @value.register(exp.Is)
+    def _(self, node: exp.Is, scope: Scope) -> Value:
+        """Of a text SQLite asks whether the number that it begins with is 0: 'true' is not true."""
+        found = self._read(node.this, scope)
+        if self._lax and isinstance(node.expression, exp.Boolean):
+            self.compare(node, [(found, self.value(node.expression, scope))])
+        return value(TRUTH)
+
     @value.register(exp.Between)
     def _(self, node: exp.Between, scope: Scope) -> Value:
         found = self._row(node.this, scope)
@@ -257,7 +265,8 @@ class _Walk:
     @value.register(exp.Cast)
     def _(self, node: exp.Cast, scope: Scope) -> Value:
         found = self.rules.declared(text(node.to, self.rules.engine))
-        given = self._number(node.this, scope) if NUMBER in found.kinds else self.value(node.this, scope)
+        counts = found.kinds & {NUMBER, TRUTH}
+        given = self._number(node.this, scope) if counts else self.value(node.this, scope)
         return replace(found, numeric=given.kinds <= {NUMBER, BIT, TRUTH})
 
     @value.register(exp.Case)

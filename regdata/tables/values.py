@@ -20,7 +20,7 @@ class Value:
     """What an expression can give besides NULL.
 
     affinities: those that it may have in SQLite ("" for none, https://sqlite.org/datatype3.html section 3). numeric:
-    whether each text among it reads as a number; worded: whether one is known that doesn't. literal: whether it is a
+    whether each text among it reads as a number; worded: whether it is known that none does. literal: whether it is a
     text as it is written.
     """
 
@@ -89,7 +89,7 @@ def _union(values: Iterable[Value]) -> Value:
         frozenset().union(*(each.affinities for each in found)) or frozenset({""}),
         all(each.numeric for each in texts),
         bool(texts) and all(each.literal for each in texts),
-        any(each.worded for each in texts),
+        bool(texts) and all(each.worded for each in texts),
     )
 
 
