@@ -80,7 +80,8 @@ class Review:
 
     def _agreed(self, image: str) -> Members:
         was = self.plan.inventory
-        planned = self.plan.manifests.query("image_name == @image")
+        planned = self.plan.manifests
+        planned = planned[planned["image_name"] == image]  # several threads are here, for which `query` is not made
         known = tuple(pairs(planned, "manifest_hash"))
         read = self.source.read(Part((image,), known=known))
         again = pushed_again(self.outcome, read) | self.back(image) | self.outcome.moved_tags | self.outcome.moved
