@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from os.path import dirname
 from shlex import quote
 
@@ -37,7 +37,7 @@ def check_names(
     with told(storage.root):
         _check_top(storage)
         _check_blobs(storage, blobs)
-        links = [*files.links(top)]
+        links = {link: files.real(link) for link in files.links(top)}
         _check_lent(storage, links)
         _check_links(storage, links, repositories, unlinked)
         for name in storage.repositories():
@@ -61,7 +61,9 @@ def _check_top(storage: Storage) -> None:
         )
 
 
-def _check_links(storage: Storage, links: list[str], repositories: Collection[str], unlinked: Collection[str]) -> None:
+def _check_links(
+    storage: Storage, links: Mapping[str, str], repositories: Collection[str], unlinked: Collection[str]
+) -> None:
     """Whatever lies behind a symbolic link goes with what goes, and whatever it leads to is missed there. What nobody
     needs here, or is gone, may be needed and stored where a link leads out of this registry."""
     files, top = storage.files, storage.layout.repositories_folder
@@ -72,8 +74,8 @@ def _check_links(storage: Storage, links: list[str], repositories: Collection[st
         if not _is_below(base, place):
             raise _refused(base, place, next(filter(files.is_link, _above(f"{top}/{name}")[top.count("/") :])))
     around = {folder for one in going for folder in _above(one)}
-    for link in links:
-        place, leads = f"{base}{link[len(top) :]}", files.real(link)
+    for link, leads in links.items():
+        place = f"{base}{link[len(top) :]}"
         leaves = not _is_below(base, leads) and _repository(base, place) in losing.values()
         if leads in around or leaves or not going.isdisjoint({_repository(base, place), _repository(base, leads)}):
             raise _refused(base, leads, link)
@@ -91,15 +93,15 @@ def _refused(base: str, leads: str, link: str) -> StorageError:
     )
 
 
-def _check_lent(storage: Storage, links: list[str]) -> None:
-    """What the trash, or a repository's folder, has is removed without a look at what leads there from elsewhere."""
+def _check_lent(storage: Storage, links: Mapping[str, str]) -> None:
+    """What the trash, or a repository's folder, has is removed without a look at what leads there from elsewhere.
+    ``links``: those of repositories, and where they lead."""
     files = storage.files
     base, top = files.real(str(storage.base)), files.real(storage.layout.repositories_folder)
-    of_blobs = [*files.links(storage.layout.blobs_folder)]
-    for number, link in enumerate([*of_blobs, *links]):
-        leads = files.real(link)
+    of_blobs = {link: files.real(link) for link in files.links(storage.layout.blobs_folder)}
+    for link, leads in {**of_blobs, **links}.items():
         is_trash = _is_below(base, leads) and NAME in leads[len(base) :].split("/")[1:4]
-        if is_trash or (number < len(of_blobs) and _is_below(top, leads)):
+        if is_trash or (link in of_blobs and _is_below(top, leads)):
             raise StorageError(
                 f"the symbolic link {link} leads to {leads}, and what is there is removed sooner or later, so nothing "
                 "was deleted: have the bytes lie where the link is (cp -p --remove-destination "

@@ -29,14 +29,14 @@ def bring_back(aside: Aside, needed: Set[str]) -> set[str]:
     batches = [(batch, batch.data(), batch.links()) for batch in kept(aside)] if needed else []
     taken = [(digest, paths) for *_, links in batches for digest, paths in links.items()]
     wanted = needed | {digest for digest, paths in taken if not needed.isdisjoint(map(linked_as, paths))}
-    lacking = {digest for digest in wanted if not aside.has(digest)}
-    served = (wanted - lacking) | lacking & {digest for _, data, _ in batches for digest in data}
+    here = {digest for _, data, _ in batches for digest in data}
     for batch, _, links in batches:
-        for path in [path for digest in served & links.keys() for path in links[digest]]:
-            batch.give_back(path)
+        for digest in wanted & links.keys():
+            for path in links[digest] if digest in here or aside.has(digest) else []:
+                batch.give_back(path)
     back = set()
     for batch, data, _ in batches:
-        back |= {digest for digest in lacking & data.keys() if not aside.has(digest) and batch.give_back(data[digest])}
+        back |= {digest for digest in wanted & data.keys() if not aside.has(digest) and batch.give_back(data[digest])}
     return back
 
 

@@ -68,7 +68,7 @@ def unlisted(inventory: Inventory) -> Iterator[str]:
 def _by_build_dates(condition: str, protect: str) -> Iterator[str]:
     """The same condition means push dates with base_path."""
     for name, text in (("the condition", condition), ("`protect`", protect)):
-        words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", text))
+        words = _words(text)
         if ages := [word for word in words if word in _AGES]:
             yield (
                 f"without registry.base_path nobody knows when tags were pushed: {', '.join(ages)} of {name} "
@@ -81,7 +81,7 @@ def _by_build_dates(condition: str, protect: str) -> Iterator[str]:
 
 def _undated(plan: Decision, condition: str) -> Iterator[str]:
     """Whatever is unknown is young, where a condition asks for an age; in other words it may come out as old."""
-    if not {word.lower() for word in re.findall(r"\w+", condition)} & _DATES:
+    if _DATES.isdisjoint(_words(condition)):
         return
     names = ["image_name", "tag_name"]
     images = plan.inventory.images
@@ -90,10 +90,9 @@ def _undated(plan: Decision, condition: str) -> Iterator[str]:
     if len(gone):
         image, tag = gone.iloc[0]
         yield (
-            f"{count(len(gone), 'tag')} that {'goes' if len(gone) == 1 else 'go'}, such as {image}:{tag}, "
-            f"{'has' if len(gone) == 1 else 'have'} no date that can be, and the condition asks for dates: CASE, NOT "
-            "EXISTS, NOT IN and ORDER BY may take what is unknown for old; add `tag_timestamp is not null` if that is "
-            "not meant"
+            f"{_going(len(gone))}, such as {image}:{tag}, {'has' if len(gone) == 1 else 'have'} no date that can be, "
+            "and the condition asks for dates: CASE, NOT EXISTS, NOT IN and ORDER BY may take what is unknown for old; "
+            "add `tag_timestamp is not null` if that is not meant"
         )
 
 
@@ -113,8 +112,17 @@ def _of_other_repositories(plan: Decision) -> Iterator[str]:
     image, tag, of = there.iloc[0][["image_name", "tag_name", "image_name_there"]]
     number = len(there.drop_duplicates(["image_name", "tag_name"]))
     yield (
-        f"{count(number, 'tag')} that {'goes' if number == 1 else 'go'}, such as {image}:{tag}, "
+        f"{_going(number)}, such as {image}:{tag}, "
         f"{'belongs' if number == 1 else 'belong'} by name to images of other repositories that stay, such as one of "
         f"{of} (signatures kept apart, COSIGN_REPOSITORY): only in their own repository are signatures kept with what "
         "they sign; `protect` keeps these"
     )
+
+
+def _words(condition: str) -> list[str]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(word.lower() for word in re.findall(r"\w+", condition)))
+
+
+def _going(number: int) -> str:
+    return f"{count(number, 'tag')} that {'goes' if number == 1 else 'go'}"

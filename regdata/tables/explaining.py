@@ -97,9 +97,8 @@ def _meant(said: str, sql: str) -> str:
             return f". Text goes in single quotes: '{name}'{f'; or did you mean {near[0]}?' if near else '.'}"
         name = name.rpartition(".")[2]
         # Of t.x, where x is unknown, DuckDB may say that t is.
-        for each in (name, *re.findall(rf"\b{re.escape(name)}\.(\w+)", sql)):
-            each = each.lower()
-            whole = [name for name in known if name in (f"{each}_name", f"tag_{each}", f"{each}_days")]
+        for each in map(str.lower, (name, *re.findall(rf"\b{re.escape(name)}\.(\w+)", sql))):
+            whole = [one for one in known if one in (f"{each}_name", f"tag_{each}", f"{each}_days")]
             for like in [*whole, *get_close_matches(each, known, 1)] if each not in known else ():
                 return f", did you mean {like}?"
     return ""

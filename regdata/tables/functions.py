@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 
 import duckdb
 
-from regdata.tables.values import BLOB, NUMBER, TEXT, TRUTH, Value, duckdb_kind, value
+from regdata.tables.values import BLOB, NUMBER, TEXT, TRUTH, Value, duckdb_kind, known_text, value
 
 # https://sqlite.org/lang_corefunc.html, lang_aggfunc.html, lang_datefunc.html, lang_mathfunc.html,
 # windowfunctions.html, json1.html. Those that give what they are given are not here, see below.
@@ -26,10 +25,18 @@ _BLOBS = """jsonb jsonb_array jsonb_group_array jsonb_group_object jsonb_insert 
     jsonb_replace jsonb_set randomblob unhex zeroblob"""
 _TRUTHS = "glob json_valid like match regexp sqlite_compileoption_used"
 
-_KINDS = ((value(NUMBER), _NUMBERS), (value(TEXT), _TEXTS), (value(BLOB), _BLOBS), (value(TRUTH), _TRUTHS))
-SQLITE = {
-    name: kind for kind, names in (*_KINDS, (replace(value(TEXT), worded=True), _WORDS)) for name in names.split()
-} | {"->": value(TEXT), "substr": value(TEXT, BLOB), "substring": value(TEXT, BLOB)}
+_KINDS = (
+    (value(NUMBER), _NUMBERS),
+    (value(TEXT), _TEXTS),
+    (known_text(numeric=False), _WORDS),
+    (value(BLOB), _BLOBS),
+    (value(TRUTH), _TRUTHS),
+)
+SQLITE = {name: kind for kind, names in _KINDS for name in names.split()} | {
+    "->": value(TEXT),
+    "substr": value(TEXT, BLOB),
+    "substring": value(TEXT, BLOB),
+}
 
 # What gives its first argument, or another that is no condition.
 _FIRST = """any_value arbitrary first first_value last last_value likelihood likely max median min mode nth_value nullif

@@ -30,9 +30,10 @@ class Walk(Protocol):
 def columns(walk: Walk, query: exp.Expr, outer: Scope) -> Columns:
     """Name and value of each column of a query; it is checked."""
     scope = outer.inner()
+    ctes = query.ctes if isinstance(query, exp.Query) else []
     if walk.rules.engine == "sqlite":  # one that comes later hides a table, too
-        scope.tables |= {cte.alias.lower(): None for cte in (query.ctes if isinstance(query, exp.Query) else ())}
-    for cte in query.ctes if isinstance(query, exp.Query) else ():
+        scope.tables |= {cte.alias.lower(): None for cte in ctes}
+    for cte in ctes:
         scope.tables[cte.alias.lower()] = _common(walk, cte, scope)
     found = _columns(walk, query, scope)
     for name, part in query.args.items():

@@ -130,9 +130,10 @@ class SQLiteSession:
     def _check_numbers(self, doubted: str, found: list[int]) -> None:
         """Raises Refused where rows are found only since SQLite makes a number of a text that is none: 0, or that with
         which it begins. Whatever else such a text counts as, they have to be found."""
+        count_as = _CountAs()
+        self._connection.create_function(NUMBER_OR_ELSE, 1, count_as)
         for instead in _INSTEAD:
-            count_as = _CountAs(instead)
-            self._connection.create_function(NUMBER_OR_ELSE, 1, count_as)
+            count_as.instead, count_as.met = instead, None
             kept = {row[0] for row in self._connection.execute(_selecting(doubted))}
             if count_as.met is None:
                 return
@@ -167,8 +168,8 @@ _INSTEAD = (None, 10**15, -(10**15))
 class _CountAs:
     """A function of SQLite: ``instead`` of a text that is no number, of which ``met`` is the first; or what it gets."""
 
-    def __init__(self, instead: int | None) -> None:
-        self.instead = instead
+    def __init__(self) -> None:
+        self.instead: int | None = None
         self.met: str | None = None
         self._known: dict[str, bool] = {}
 

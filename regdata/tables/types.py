@@ -17,7 +17,20 @@ from regdata.tables.functions import BRANCHES, CALCULATING, FIRST, HINTS, ONE_OF
 from regdata.tables.parsing import Refused, text
 from regdata.tables.queries import columns, holds_texts, truth
 from regdata.tables.scopes import Scope
-from regdata.tables.values import BIT, BLOB, NULL, NUMBER, OTHER, TEXT, TRUTH, Rules, Value, reads_as_number, value
+from regdata.tables.values import (
+    BIT,
+    BLOB,
+    NULL,
+    NUMBER,
+    OTHER,
+    TEXT,
+    TRUTH,
+    Rules,
+    Value,
+    known_text,
+    reads_as_number,
+    value,
+)
 
 NOT_BOOLEAN = Refused("is not BOOLEAN: it must be true or false for a row, such as tag_name = 'x' or age_days > 90")
 
@@ -87,7 +100,7 @@ class _Walk:
     def _read(self, node: exp.Expr, scope: Scope) -> Value:
         """The value, and whether a text that is the same for every row reads as a number."""
         found = self.value(node, scope)
-        if TEXT in found.kinds and not (found.numeric or found.literal or any(node.find_all(*_CHANGING))):
+        if TEXT in found.kinds and not (found.numeric or found.literal) and _is_constant(node):
             numeric = self._asked(text(node, self.rules.engine))
             return replace(found, numeric=numeric, worded=not numeric)
         return found
@@ -117,8 +130,7 @@ class _Walk:
     @value.register(exp.Literal)
     def _(self, node: exp.Literal, scope: Scope) -> Value:
         if node.is_string:
-            numeric = reads_as_number(node.name)
-            return replace(value(TEXT, numeric=numeric, literal=True), worded=not numeric)
+            return known_text(numeric=reads_as_number(node.name), literal=True)
         return value(BIT if node.name in ("0", "1") else NUMBER)
 
     @value.register(exp.Null)
@@ -259,7 +271,7 @@ class _Walk:
         parts = _spread(node)
         found = self.rules.joined([self.value(each, scope) for each in parts])
         edges = [(parts[0], "({}) || '0'"), (parts[-1], "'0' || ({})")] if self._lax else []
-        constant = [form.format(text(edge, "sqlite")) for edge, form in edges if not any(edge.find_all(*_CHANGING))]
+        constant = [form.format(text(edge, "sqlite")) for edge, form in edges if _is_constant(edge)]
         return replace(found, worded=not all(map(self._asked, constant)))
 
     @value.register(exp.Cast)
@@ -316,8 +328,7 @@ class _Walk:
         if name in FIRST and found:
             return replace(found[0], affinities=found[0].affinities | {""} if name in HINTS else frozenset({""}))
         if name == "strftime" and self._lax and arguments and isinstance(arguments[0], exp.Literal):
-            numeric = self._asked(f"strftime({text(arguments[0], 'sqlite')}, 'now')")
-            return replace(value(TEXT, numeric=numeric), worded=not numeric)
+            return known_text(numeric=self._asked(f"strftime({text(arguments[0], 'sqlite')}, 'now')"))
         return self.rules.function(name, found)
 
     @property
@@ -339,6 +350,11 @@ class _Walk:
                 self.compare(node, [(mixed.bare, each.bare)])
             mixed = self.rules.mixed([mixed, each]) if mixed.kinds else each.bare
         return mixed
+
+
+def _is_constant(node: exp.Expr) -> bool:
+    """Whether it is the same for every row."""
+    return not any(node.find_all(*_CHANGING))
 
 
 def _spread(node: exp.Expr) -> list[exp.Expr]:

@@ -36,8 +36,13 @@ class Value:
         return replace(self, affinities=frozenset({""}))
 
 
-def value(*kinds: str, affinity: str = "", numeric: bool = False, literal: bool = False) -> Value:
-    return Value(frozenset(kinds), frozenset({affinity}), numeric, literal)
+def value(*kinds: str, affinity: str = "") -> Value:
+    return Value(frozenset(kinds), frozenset({affinity}))
+
+
+def known_text(*, numeric: bool, literal: bool = False) -> Value:
+    """A text of which it is known whether it reads as a number."""
+    return Value(frozenset({TEXT}), numeric=numeric, literal=literal, worded=not numeric)
 
 
 NULL = value()

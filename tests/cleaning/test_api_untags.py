@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import regdata
+from regdata.cleaning.result import Result
 from regdata.config import load_config
 from regdata.demo.samples import Image, make_image, make_index, make_layer
 from regdata.errors import CleanupError
@@ -19,15 +20,19 @@ from tests.support.server import Reply
 IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
 
 
+def cleaned(fake: FakeRegistry, folder: Path, condition: str, batch: int | None = None) -> Result:
+    """What became of a clean-up of it, over the API."""
+    (folder / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+    config = load_config(folder / "conf.json")
+    return regdata.apply(regdata.plan(regdata.scan(config), condition), config, gc=False, batch=batch)
+
+
 def test_tags_and_their_manifests_go(tmp_path: Path) -> None:
     """Tags that were taken first are no reason to keep their manifests; a tag that shares its digest goes alone."""
     with serve(FakeRegistry(pages=True)) as fake:
         for tag, image in {"0": IMAGES[0], "1": IMAGES[1], "same": IMAGES[1], "2": IMAGES[2], "3": IMAGES[2]}.items():
             fake.push("app", tag, image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
-        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1', '2', '3')")
-        result = regdata.apply(plan, config, gc=False)
+        result = cleaned(fake, tmp_path, "tag_name in ('0', '1', '2', '3')")
         assert result.errors == []
         assert dict(zip(result.tags["tag_name"], result.tags["outcome"], strict=True)) == {
             "0": "deleted",
@@ -126,9 +131,7 @@ def test_what_answers_that_it_deletes(tmp_path: Path) -> None:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
         fake.on("DELETE /v2/app/manifests/1", Reply(202), forever=True)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
-        (error,) = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('0', '1')"), config, gc=False).errors
+        (error,) = cleaned(fake, tmp_path, "tag_name in ('0', '1')").errors
         assert "DELETE" in error
         assert "/app/manifests/1: the registry answered that it deleted this, and still has it" in error
         assert {"1", "2"} <= set(fake.tags["app"])
@@ -159,9 +162,7 @@ def test_tags_that_come_again(tmp_path: Path, late: list[str]) -> None:
     with serve(Late(late)) as fake:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
-        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('0', '1')"), config, gc=False)
+        result = cleaned(fake, tmp_path, "tag_name in ('0', '1')")
         told = [one for one in (*result.errors, *result.notes) if "came again" in one]
         assert told[0].startswith(f"of 2 tags that had gone {len(late)} came again, such as app 0")
         assert (told == result.errors) == (len(late) == 2)
@@ -210,9 +211,7 @@ def test_a_run_that_stops_at_its_first_image(tmp_path: Path) -> None:
         for name, image in zip(("a", "b", "c"), IMAGES, strict=True):
             fake.push(name, "old", image)
             fake.on(f"DELETE /v2/{name}/manifests/{image.digest}", error_reply(403), forever=True)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
-        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config, gc=False, batch=1)
+        result = cleaned(fake, tmp_path, "tag_name = 'old'", batch=1)
         assert len(result.errors) == 1
         assert sorted(len(tags) for tags in fake.tags.values()) == [0, 1, 1]
         assert sorted(result.tags["outcome"]) == ["failed", "failed", "untagged"]
@@ -226,10 +225,7 @@ def test_tags_that_can_not_go_alone(tmp_path: Path, pages: bool) -> None:
         for tag in ("old-1", "old-2", "old-3", "stays"):
             fake.push("app", tag, IMAGES[0])
         fake.push("app", "old-4", IMAGES[1])
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
-        plan = regdata.plan(regdata.scan(config), "tag_name like 'old%' and (age_days > 0 or age_days is null)")
-        result = regdata.apply(plan, config, gc=False)
+        result = cleaned(fake, tmp_path, "tag_name like 'old%' and (age_days > 0 or age_days is null)")
         assert result.errors == []
         assert dict(zip(result.tags["tag_name"], result.tags["outcome"], strict=True)) == {
             **dict.fromkeys(("old-1", "old-2", "old-3"), "kept"),
