@@ -267,16 +267,6 @@ class Config(_Section):
         return self.sql[sql_id]
 
 
-def check_flags(**flags: object) -> None:
-    """Raises ConfigError for a parameter that is neither True nor False: papermill's `-p x false` is a text."""
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ConfigError(
-                f"{name} is {value!r} ({type(value).__name__}), but must be True or False:"
-                f" with papermill, -p {name} False"
-            )
-
-
 def load_config(path: str | Path | None = "") -> Config:
     """Finds, reads and checks conf.json.
 

@@ -56,20 +56,3 @@ class StorageError(RegdataError):
 
 class CleanupError(RegdataError):
     """A clean-up was refused, or did not end as it was planned."""
-
-
-# How each of these comes about, for who gives something else.
-_MADE_BY = {
-    "Config": "regdata.load_config(path)",
-    "Inventory": "regdata.scan(config)",
-    "Plan": "regdata.plan(inventory, condition)",
-}
-
-
-def check_kind(kind: type, **given: object) -> None:
-    """Raises ConfigError for a parameter of a public function that is not what another one gives."""
-    for name, value in given.items():
-        if not isinstance(value, kind):
-            raise ConfigError(
-                f"{name} is {value!r:.60} ({type(value).__name__}), but must be what {_MADE_BY[kind.__name__]} gives"
-            )

@@ -1,4 +1,4 @@
-"""The kinds of values that conf.json may hold, each with its check, and what is wrong with one in a line.
+"""The kinds of values that conf.json and parameters may hold, each with its check, and what is wrong in a line.
 
 The context of a validation is the folder of the file, to which paths are relative.
 """
@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo
 from pydantic_core import ErrorDetails
+
+from regdata.errors import ConfigError
 
 
 def without_dots(path: Path) -> Path:
@@ -209,3 +211,38 @@ def json_cure(error: json.JSONDecodeError) -> str:
     if there in ("/", "#"):
         return ": JSON has no comments, remove it"
     return f": a comma is missing before {there}" if error.msg.startswith("Expecting ','") and there == '"' else ""
+
+
+# How each of these comes about, for who gives something else.
+_MADE_BY = {
+    "Config": "regdata.load_config(path)",
+    "Inventory": "regdata.scan(config)",
+    "Plan": "regdata.plan(inventory, condition)",
+}
+
+
+def check_kind(kind: type, **given: object) -> None:
+    """Raises ConfigError for a parameter of a public function that is not what another one gives."""
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise ConfigError(
+                f"{name} is {value!r:.60} ({type(value).__name__}), but must be what {_MADE_BY[kind.__name__]} gives"
+            )
+
+
+def check_whole(most: int | None = None, **given: object) -> None:
+    """Raises ConfigError for a parameter that is no whole number from 1 on, up to ``most``."""
+    end = f"to {most}" if most else "on"
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= (most or value):
+            raise ConfigError(f"{name} is {value!r:.60}, but must be a whole number from 1 {end}")
+
+
+def check_flags(**flags: object) -> None:
+    """Raises ConfigError for a parameter that is neither True nor False: papermill's `-p x false` is a text."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ConfigError(
+                f"{name} is {value!r} ({type(value).__name__}), but must be True or False:"
+                f" with papermill, -p {name} False"
+            )

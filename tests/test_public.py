@@ -33,6 +33,15 @@ CALLS: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     "compare": (lambda found, conf: regdata.compare_conditions("x", "1=1", "1=2"), AN_INVENTORY),
     "backtest": (lambda found, conf: regdata.backtest(found, "1=1", "conf.json"), A_CONFIG),
     "backtest of": (lambda found, conf: regdata.backtest(conf, "1=1", conf), AN_INVENTORY),
+    "months": (
+        lambda found, conf: regdata.backtest(found, "1=1", conf, months="3"),
+        "months is '3', but must",
+    ),
+    "no months": (lambda found, conf: regdata.backtest(found, "1=1", conf, months=0), "whole number from 1 to 240"),
+    "batch": (
+        lambda found, conf: regdata.apply(regdata.plan(found, "1=1"), conf, batch=True),
+        "whole number from 1 on",
+    ),
     "apply": (lambda found, conf: regdata.apply("1=1", conf), "must be what regdata.plan(inventory, condition)"),
     "restore": (lambda found, conf: regdata.restore("latest", "conf.json"), A_CONFIG),
     "engine": (lambda found, conf: regdata.plan(found, "1=1", engine="SQLite"), "must be duckdb or sqlite"),

@@ -18,7 +18,6 @@ from regdata.analysis import space
 from regdata.analysis.forecast import STEP
 from regdata.analysis.replay import as_of, ranked
 from regdata.config import Config
-from regdata.errors import check_kind
 from regdata.inventory import snapshot
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import history, with_usage
@@ -26,8 +25,9 @@ from regdata.planning.plan import plan
 from regdata.show.shown import Shown
 from regdata.tables.workspace import frame, run_file
 from regdata.usage.accesslog import AccessLog
+from regdata.values import check_kind, check_whole
 
-MONTHS = 12
+MONTHS, MOST = 12, 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +52,11 @@ class Backtest(Shown):
 
 
 def backtest(inventory: Inventory, condition: str, config: Config, *, months: int = MONTHS) -> Backtest:
-    """Runs ``condition`` as of each past month. Raises ConditionError or StorageError; nothing is changed."""
+    """Runs ``condition`` as of each past month. Raises ConditionError, ConfigError or StorageError; nothing is
+    changed."""
     check_kind(Inventory, inventory=inventory)
     check_kind(Config, config=config)
+    check_whole(MOST, months=months)
     remembered = history(config) if config.access_log else None
     # A scan that has read the logs has added them to what is remembered.
     again = () if remembered and inventory.pulls_since is not None else config.access_log

@@ -22,8 +22,8 @@ from regdata.collecting.own import (
     stops,
 )
 from regdata.collecting.probes import Say
-from regdata.config import Config, check_flags
-from regdata.errors import CleanupError, ConfigError, RegdataError, RegistryError
+from regdata.config import Config
+from regdata.errors import CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import collector_of
 from regdata.planning.collectors import AS_BLOB, BARE, objections, without_blobs
@@ -35,7 +35,7 @@ from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from regdata.sources.threads import each
-from regdata.values import identity
+from regdata.values import check_flags, check_whole, identity
 
 # By how many seconds a store's clock may be behind what a plan took for its time.
 BEHIND = 300
@@ -53,8 +53,8 @@ def check_early(config: Config, sql_id: str, action: str, *, gc: bool) -> None:
 def check_how(*, batch: int | None, **flags: bool) -> dict[str, Any]:
     """How a plan is to be carried out, if it can be; ConfigError for what is no such thing."""
     check_flags(**flags)
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
-        raise ConfigError(f"batch is {batch!r}, but must be a whole number from 1 on, or None")
+    if batch is not None:
+        check_whole(batch=batch)
     return {"batch": batch, **flags}
 
 

@@ -37,7 +37,7 @@ from regdata.collecting.own import (
 )
 from regdata.collecting.sweep import WAIT
 from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError, check_kind
+from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import can_change, read_site, scan_site
 from regdata.planning.plan import Plan
@@ -47,6 +47,7 @@ from regdata.show.words import count, size
 from regdata.sources.progress import now
 from regdata.sources.site import Site
 from regdata.sources.source import Part
+from regdata.values import check_kind
 
 # How often the registry is read anew for what misses something that was deleted.
 ROUNDS = 10

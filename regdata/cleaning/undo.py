@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from regdata.collecting.own import bring_back_own, undo_own
-from regdata.config import Config, check_flags
-from regdata.errors import CleanupError, RegistryError, StorageError, check_kind
+from regdata.config import Config
+from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.inventory.scan import can_change
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
@@ -20,6 +20,7 @@ from regdata.sources.leads import leads_of, may_be_manifest
 from regdata.sources.manifest import Content, Reference, parse_manifest
 from regdata.sources.names import means
 from regdata.sources.site import Site
+from regdata.values import check_flags, check_kind
 
 Outcome = tuple[str, str]
 # What is to be said of what is gone.

@@ -171,8 +171,7 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
     there = site.remaining(tags, manifests)
     notes, errors = _there_again(outcome, site)
     alone: set[tuple[str, str]] = set(outcome.untagged)
-    groups = ((alone, outcome.untagged), (set(manifests), outcome.deleted), ({*tags} - alone, outcome.deleted))
-    for group, done in groups:
+    for group in (alone, set(manifests), {*tags} - alone):
         left = [pair for pair in there if pair in group]
         if not left:
             continue
@@ -184,7 +183,7 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
         if len(left) < len(group) or again.issuperset(left):
             notes.append(f"{told}: they have been pushed again")
             continue
-        done.clear()
+        outcome.fail(left)
         errors.append(_does_not_delete(told, site))
     return Verdict(notes, errors, {"gone": len(tags) + len(manifests)})
 

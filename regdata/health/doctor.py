@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from regdata.collecting.own import undo_own
-from regdata.config import Config, check_flags
-from regdata.errors import CleanupError, check_kind
+from regdata.config import Config
+from regdata.errors import CleanupError
 from regdata.health.ailments import Look, ailments, told
 from regdata.health.mending import Broken, is_sound, mend
 from regdata.inventory.inventory import Inventory
@@ -29,6 +29,7 @@ from regdata.sources.paths import blob_path
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from regdata.sources.threads import each
+from regdata.values import check_flags, check_kind
 
 # Of a descriptor, what is looked at here.
 _DESCRIPTOR: Fields = {"digest": text, "urls": array(text)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 
 from regdata.config import Config
-from regdata.errors import StorageError, check_kind
+from regdata.errors import StorageError
 from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import observed
@@ -19,7 +19,7 @@ from regdata.sources.mediatypes import is_image_part
 from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged, Unread
 from regdata.sources.storage import Storage
-from regdata.values import identity
+from regdata.values import check_kind, identity
 
 # A process that reads a share of the store takes as long to start as the store takes to give so many tags.
 TAGS_PER_PROCESS = 1000

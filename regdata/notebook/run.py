@@ -18,7 +18,7 @@ from regdata.cleaning.deletion import Progress
 from regdata.cleaning.result import Result
 from regdata.collecting.commands import recover
 from regdata.collecting.own import promised, settle_removals, undo_own
-from regdata.config import Config, check_flags, load_config
+from regdata.config import Config, load_config
 from regdata.errors import CleanupError, ConfigError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
@@ -42,6 +42,7 @@ from regdata.sources.names import means
 from regdata.sources.progress import Tell, now, watched
 from regdata.sources.site import Site
 from regdata.tables import process
+from regdata.values import check_flags
 
 ACTIONS = ("del", "none")
 

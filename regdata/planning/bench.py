@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Self
 
-from regdata.errors import check_kind
 from regdata.inventory.inventory import Inventory
 from regdata.planning.plan import Plan, planned
 from regdata.tables.conditions import Readers
 from regdata.tables.schema import Engine
+from regdata.values import check_kind
 
 
 class Workbench:

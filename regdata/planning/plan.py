@@ -12,7 +12,6 @@ from functools import cached_property
 
 import pandas as pd
 
-from regdata.errors import check_kind
 from regdata.inventory.inventory import Inventory
 from regdata.plain import concealed
 from regdata.planning.explain import explain, meaning
@@ -22,6 +21,7 @@ from regdata.show.shown import Shown
 from regdata.tables.conditions import Readers
 from regdata.tables.schema import Engine
 from regdata.tables.workspace import frame, workspace
+from regdata.values import check_kind
 
 
 @dataclass(frozen=True, eq=False)

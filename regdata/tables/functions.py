@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
 import duckdb
+from sqlglot import exp
 
 from regdata.tables.values import BLOB, NUMBER, TEXT, TRUTH, Value, duckdb_kind, known_text, value
 
@@ -46,9 +48,26 @@ ONE_OF = frozenset(["coalesce", "greatest", "ifnull", "least"])
 OR_DEFAULT = frozenset(["lag", "lead"])
 HINTS = frozenset(["likelihood", "likely", "unlikely"])  # which may leave a column its affinity
 # What makes a number of each argument.
-_CALCULATING = "abs avg ceil ceiling floor mod pow power round sign sqrt sum total trunc"
-CALCULATING = frozenset(_CALCULATING.split())
+_CALCULATING = frozenset(
+    ["abs", "avg", "ceil", "ceiling", "floor", "mod", "pow", "power", "round", "sign", "sqrt", "sum", "total", "trunc"]
+)
 BRANCHES = frozenset(["if", "iif"])
+_FORMATTING = frozenset(["format", "printf"])
+_CONVERSION = re.compile(r"%[-+ 0,!#]*(\*|\d*)(?:\.(\*|\d*))?l{0,2}(.)")
+
+
+def made_numbers(name: str, arguments: Sequence[exp.Expr]) -> Collection[int]:
+    """Of which of its arguments a function makes a number. https://sqlite.org/printf.html"""
+    if name in _CALCULATING:
+        return range(len(arguments))
+    if name not in _FORMATTING or not arguments or not isinstance(arguments[0], exp.Literal):
+        return ()
+    taken = [False]
+    for width, precision, kind in _CONVERSION.findall(arguments[0].name):
+        taken += [True] * [width, precision].count("*")
+        if kind not in "%n":
+            taken.append(kind not in "cqQswz")
+    return {position for position, number in enumerate(taken) if number}
 
 
 def duckdb_returns(connection: duckdb.DuckDBPyConnection) -> Callable[[str], Value | None]:

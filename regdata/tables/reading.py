@@ -174,13 +174,14 @@ class _CountAs:
         self._known: dict[str, bool] = {}
 
     def __call__(self, given: Any) -> Any:
-        if not isinstance(given, str):
+        if not isinstance(given, str | bytes):
             return given
-        if given not in self._known:
-            self._known[given] = reads_as_number(given) and "e" not in given.lower()  # 12e4 may be a commit, and is 12
-        if self._known[given]:
+        said = given if isinstance(given, str) else given.decode(errors="replace")
+        if said not in self._known:
+            self._known[said] = reads_as_number(said) and "e" not in said.lower()  # 12e4 may be a commit, and is 12
+        if self._known[said]:
             return given
-        self.met = given if self.met is None else self.met
+        self.met = said if self.met is None else self.met
         return self.instead
 
 

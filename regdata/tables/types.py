@@ -13,7 +13,7 @@ from functools import singledispatchmethod
 
 from sqlglot import exp
 
-from regdata.tables.functions import BRANCHES, CALCULATING, FIRST, HINTS, ONE_OF, OR_DEFAULT
+from regdata.tables.functions import BRANCHES, FIRST, HINTS, ONE_OF, OR_DEFAULT, made_numbers
 from regdata.tables.parsing import Refused, text
 from regdata.tables.queries import columns, holds_texts, truth
 from regdata.tables.scopes import Scope
@@ -111,7 +111,7 @@ class _Walk:
         if self._lax and found.worded:
             said = text(node, self.rules.engine)
             raise Refused(f"calculates with a text that is no number: {said}. {_CURES[frozenset({NUMBER, TEXT})]}")
-        if self._lax and TEXT in found.kinds and not found.numeric:
+        if self._lax and found.kinds & {TEXT, BLOB} and not found.numeric:
             self.doubtful[id(node)] = node
         return found
 
@@ -313,8 +313,8 @@ class _Walk:
     def _call(self, name: str, node: exp.Expr, arguments: Sequence[exp.Expr], scope: Scope) -> Value:
         if name in BRANCHES and arguments:
             return self._branches(node, arguments, scope)
-        read = self._number if name in CALCULATING else self._read
-        found = [read(each, scope) for each in arguments]
+        numbers = made_numbers(name, arguments)
+        found = [(self._number if at in numbers else self._read)(each, scope) for at, each in enumerate(arguments)]
         if name == "json_extract" and arguments and holds_texts(arguments[0]):
             return value(TEXT)
         if name == "+":

@@ -138,3 +138,14 @@ def test_what_should_be_gone() -> None:
     found.deleted |= {manifest("app", "2"), manifest("app", "None")}
     tags = {Tag("app", "1"): digest("app1"), Tag("app", "2"): digest("app2")}
     assert found.gone == (tags, {manifest("app", "None")})
+
+
+def test_what_was_never_gone() -> None:
+    """A tag that the registry kept, and what it is on, are not deleted; what else went is."""
+    found = outcome()
+    found.untagged.add(Tag("app", "3"))
+    found.deleted |= {manifest("app", "1"), manifest("app", "2"), manifest("other", "1")}
+    found.fail([("app", "1"), ("app", "3"), ("other", digest("other1"))])
+    assert found.deleted == {manifest("app", "2")}
+    assert {words(found)[name] for name in ("app:1", "@app:1", "app:3", "other:1", "@other:1")} == {"failed"}
+    assert words(found)["app:2"] == words(found)["@app:2"] == "deleted"
