@@ -29,6 +29,7 @@ from regdata.values import (
     Folder,
     Key,
     Lists,
+    Names,
     Repositories,
     Texts,
     Url,
@@ -39,6 +40,7 @@ from regdata.values import (
     identity,
     json_cure,
     listing,
+    may_be_there,
     no_text,
     problem,
     quote,
@@ -104,8 +106,9 @@ class RegistryConfig(_Section):
     requests: Requests = Field(
         default=Requests(), description='an object such as {"at_once": 8, "per_second": 50}, or no such key'
     )
-    names: Texts = Field(
-        default=(), description='host[:port][/path] by which others call it, such as ["registry.prod.svc:5000"]'
+    names: Names = Field(
+        default=(),
+        description='host[:port][/path] by which others call it, without https://, such as ["registry.prod.svc:5000"]',
     )
 
 
@@ -316,7 +319,7 @@ def _find(path: object) -> Path:
     if given:
         file = without_dots(here / given)
         file = file / NAME if os.path.isdir(file) else file
-        if not os.path.exists(file):
+        if not may_be_there(file):
             raise ConfigError(f"No file {file}{origin}: correct the path, or write one: {MINIMUM}.")
         return file
     for folder in (here, *here.parents):

@@ -113,8 +113,17 @@ def _repository(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    """As references begin with it: of a URL only what they have of it."""
+    name = value.strip().rstrip("/")
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s/:@]+)*", name, re.ASCII):
+        raise ValueError("no reference begins like this")
+    return name
+
+
 Url = Annotated[str, AfterValidator(_url)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_several)]
+Names = Annotated[tuple[Annotated[str, AfterValidator(_name)], ...], BeforeValidator(_several)]
 Condition = Annotated[str, AfterValidator(_not_blank)]
 Folder = Annotated[Path, BeforeValidator(_path)]
 Argv = Annotated[tuple[str, ...], BeforeValidator(_argv), Field(min_length=1)]
@@ -163,6 +172,17 @@ def _wanted(root: type[BaseModel], keys: tuple[int | str, ...]) -> tuple[type[Ba
         if get_origin(field.annotation) is dict:  # of sections, by a name
             next(rest, None)
     return model, wanted
+
+
+def may_be_there(file: Path) -> bool:
+    """Who may not look is told so when it is read."""
+    try:
+        file.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def no_text(value: str) -> str:
@@ -230,12 +250,15 @@ def check_kind(kind: type, **given: object) -> None:
             )
 
 
-def check_whole(most: int | None = None, **given: object) -> None:
-    """Raises ConfigError for a parameter that is no whole number from 1 on, up to ``most``."""
-    end = f"to {most}" if most else "on"
+_ENDLESS = 10**18
+
+
+def check_whole(most: int = _ENDLESS, least: int = 1, **given: object) -> None:
+    """Raises ConfigError for a parameter that is no whole number from ``least`` on, up to ``most``."""
+    end = f"to {most}" if most < _ENDLESS else "on"
     for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= (most or value):
-            raise ConfigError(f"{name} is {value!r:.60}, but must be a whole number from 1 {end}")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ConfigError(f"{name} is {value!r:.60}, but must be a whole number from {least} {end}")
 
 
 def check_flags(**flags: object) -> None:

@@ -473,6 +473,9 @@ def test_lists_of_what_is_pulled_and_used(write: Write, tmp_path: Path) -> None:
     """One text stands for a list of one; paths are relative to the file, and a list in the list is a command."""
     command = ["kubectl", "get", "pods"]
     keys = {"access-log": "logs/*.gz", "not-a-pull": ["*trivy*", "x"], "in-use": ["/x/running", command, "a.txt"]}
+    names = [" r.svc:5000/ ", "[::1]:5000", "Mirror/docker-hub/x"]
+    config = load_config(write(**keys, registry={"url": URL, "names": names}))
+    assert config.registry.names == ("r.svc:5000", "[::1]:5000", "Mirror/docker-hub/x")
     config = load_config(write(**keys, registry={"url": URL, "names": "r.svc:5000"}))
     assert config.access_log == (tmp_path / "logs/*.gz",)
     assert config.not_a_pull == ("*trivy*", "x")
@@ -495,6 +498,10 @@ def test_lists_of_what_is_pulled_and_used(write: Write, tmp_path: Path) -> None:
         ({"expect": {"none": {"never": [5]}}}, "expect.none.never: found [5], wanted globs over image:tag"),
         ({"expect": {"none": 5}}, "expect.none: found 5, wanted by a name in sql"),
         ({"registry": {"url": URL, "names": [5]}}, "registry.names: found [5], wanted host[:port][/path]"),
+        *(
+            ({"registry": {"url": URL, "names": [name]}}, f'registry.names[0]: found "{name}", wanted host[:port]')
+            for name in ("https://r.svc:5000", "r.svc:x", "r svc", "u@r.svc", "r.svc:5000/app:1", "/", "r.svc//app")
+        ),
     ],
 )
 def test_mistakes_in_lists(write: Write, keys: dict[str, Any], said: str) -> None:

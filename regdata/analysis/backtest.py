@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -18,7 +17,7 @@ from regdata.analysis import space
 from regdata.analysis.forecast import STEP
 from regdata.analysis.replay import as_of, ranked
 from regdata.config import Config
-from regdata.inventory import snapshot
+from regdata.inventory import snapshot as snapshots
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import history, with_usage
 from regdata.planning.plan import plan
@@ -98,14 +97,14 @@ class _Step(NamedTuple):
 
 def _moments(inventory: Inventory, condition: str, config: Config, months: int) -> Iterator[_Moment]:
     """The past, oldest first."""
-    saved = _saved(inventory, config)
+    saved = {time: path for path, time in snapshots.earlier(config.snapshots, inventory).items()}
     blobs = space.by_blob(inventory)
     # The other tables are most of a snapshot.
     whole = bool(re.search(r"\b(relations|blobs|references)\b", f"{condition} {inventory.protect}", re.IGNORECASE))
     for number in range(months, 0, -1):
         time = inventory.scanned_at - number * STEP
         if near := [then for then in saved if time - STEP < then <= time]:
-            found = Inventory(**snapshot.load(saved[max(near)], whole=whole))
+            found = Inventory(**snapshots.load(saved[max(near)], whole=whole))
             today = {key: getattr(inventory, key) for key in ("engine", "protect", "can_untag")}
             yield _Moment(replace(found, **today), snapshot=True)
         else:
@@ -113,12 +112,6 @@ def _moments(inventory: Inventory, condition: str, config: Config, months: int) 
             # Nobody knows what ran then.
             images = then.images.assign(in_use=False) if config.in_use else then.images
             yield _Moment(replace(then, images=images, uses=inventory.uses.head(0)), snapshot=False)
-
-
-def _saved(inventory: Inventory, config: Config) -> dict[int, Path]:
-    """The registry's snapshots by the time of their scan."""
-    facts = {path: snapshot.read_facts(path) for path in snapshot.saved(config.snapshots)} if config.snapshots else {}
-    return {known["scanned_at"]: path for path, known in facts.items() if known["registry"] == inventory.registry}
 
 
 def _step(moment: _Moment, condition: str, today: Inventory, log: AccessLog, config: Config) -> _Step:

@@ -12,14 +12,16 @@ from regdata.analysis import space
 from regdata.analysis.forecast import DAY, Forecast, Full, Past, forecast
 from regdata.analysis.replay import Option, options
 from regdata.config import Config, load_config
-from regdata.errors import ConfigError, StorageError
+from regdata.errors import StorageError
 from regdata.inventory import snapshot
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
 from regdata.show.shown import Shown
 from regdata.sources.site import Site
+from regdata.values import check_whole
 
 AHEAD = 24  # steps: nobody knows what comes in more than two years
+MOST_DAYS = 36_500
 SNAPSHOTS = 40  # that are read: more would not change the picture
 
 
@@ -94,9 +96,8 @@ def study(*, conf: str = "", horizon_days: int = 180, disk_bytes: int = 0) -> St
     ``disk_bytes`` is what the registry may store; 0: what it stores now and what is free on base_path's file system.
     Raises ConfigError, RegistryError or StorageError.
     """
-    for name, value, least in (("horizon_days", horizon_days, 1), ("disk_bytes", disk_bytes, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"{name} is {value!r}, but must be a whole number, {least} or more")
+    check_whole(MOST_DAYS, horizon_days=horizon_days)
+    check_whole(least=0, disk_bytes=disk_bytes)
     config = load_config(conf)
     inventory = scan(config)
     notes: list[str] = []
@@ -143,16 +144,12 @@ def _past(inventories: Iterable[Inventory]) -> tuple[Past, pd.DataFrame]:
 
 def _snapshots(config: Config, inventory: Inventory, notes: list[str]) -> Iterator[Inventory]:
     """Earlier inventories of this registry read in the same way; ``notes`` gets those that can't be loaded."""
-    found = snapshot.saved(config.snapshots) if config.snapshots else []
+    found = list(snapshot.earlier(config.snapshots, inventory, notes))
     for path in found[:: -(-len(found) // SNAPSHOTS) or 1]:
         try:
-            one = Inventory.load(path)
+            yield Inventory.load(path)
         except StorageError as error:
             notes.append(f"left out: {error}")
-            continue
-        same = (one.registry, one.from_store) == (inventory.registry, inventory.from_store)
-        if same and one.scanned_at < inventory.scanned_at:
-            yield one
 
 
 def disk_of(config: Config, inventory: Inventory) -> Disk:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -13,9 +12,10 @@ from regdata.config import Config
 from regdata.errors import ConfigError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
-from regdata.inventory.snapshot import read_facts, saved
+from regdata.inventory.snapshot import earlier
 from regdata.show.shown import Shown
 from regdata.tables.workspace import frame, workspace
+from regdata.values import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,22 +110,16 @@ def since(config: Config, *, days: int = 0) -> Changes:
 
     Raises ConfigError where conf.json names no ``snapshots``, or none of this registry is there.
     """
-    if not isinstance(days, int) or isinstance(days, bool) or days < 0:
-        raise ConfigError(f"days is {days!r}, but must be a whole number, 0 or more")
+    check_whole(least=0, days=days)
     after = scan(config)
     cure = "each run of delete.ipynb saves one, where conf.json says `snapshots`; regdata.scan(…).save(folder) does"
     if config.snapshots is None:
         raise ConfigError(f"{config.path} has no `snapshots`, so that nothing earlier is known: {cure}")
-    known = [path for path in saved(config.snapshots) if _is_earlier(read_facts(path), after)]
+    known = earlier(config.snapshots, after)
     if not known:
         raise ConfigError(f"{config.snapshots} has no earlier snapshot of {config.registry_url}: {cure}")
-    old = [path for path in known if read_facts(path)["scanned_at"] <= after.scanned_at - days * DAY]
-    return compare(Inventory.load(old[-1] if old else known[0]), after)
-
-
-def _is_earlier(facts: dict[str, Any], after: Inventory) -> bool:
-    same = (facts["registry"], facts["from_store"]) == (after.registry, after.from_store)
-    return same and facts["scanned_at"] < after.scanned_at
+    old = [path for path, time in known.items() if time <= after.scanned_at - days * DAY]
+    return compare(Inventory.load(old[-1] if old else next(iter(known))), after)
 
 
 def _totals(inventory: Inventory, blobs: pd.DataFrame) -> pd.DataFrame:

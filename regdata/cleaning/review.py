@@ -136,7 +136,7 @@ def check_uses(plan: Plan, config: Config) -> None:
     """What runs may have changed since the scan. Raises CleanupError where something is in use that is to go."""
     if not config.in_use:
         return
-    now = with_usage(plan.inventory, uses=inuse.read(config.in_use, names(config)))
+    now = with_usage(plan.inventory, uses=inuse.read(config.in_use, names(config), config.path.parent))
     going = plan.tags[plan.tags["action"] != "keep"].merge(users(now), on=["image_name", "tag_name"])
     gone = plan.manifests.merge(now.uses.dropna(subset=["manifest_hash"]), on=["image_name", "manifest_hash"])
     used = [f"{image}:{tag} ({by})" for image, tag, by in _rows(going, "image_name", "tag_name", "used_by")]

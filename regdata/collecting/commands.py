@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
@@ -33,6 +32,7 @@ from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
+from regdata.usage.ending import started
 
 # As the registry reads it: flags of one letter may stand together.
 _DELETE_UNTAGGED = re.compile(r"-[dq]*m[dqm]*(=.*)?|--delete-untagged(=.*)?")
@@ -42,8 +42,6 @@ _MOST = 1 << 20
 _LINKS = 1000
 # Who collects where conf.json says so.
 COMMAND = "gc-command"
-# What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
-_OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
 
 
 @dataclass(frozen=True)
@@ -245,28 +243,14 @@ class Commands:
             self.record.journal(event)
 
 
-def environment() -> dict[str, str]:
-    """What a command of conf.json's gets of ours."""
-    return {name: value for name, value in os.environ.items() if name not in _OURS}
-
-
 def _execute(command: tuple[str, ...], folder: Path, *, keep_lock: bool) -> tuple[int, str]:
-    """Exit code and output of a command, run in a session of its own, where no Ctrl-C reaches it.
+    """Exit code and output of a command; see `started`.
 
     Its output is a file: a pipe would be held open by what it starts in the background, such as the registry.
     """
     with _output_file() as output:
         try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment(),
-                start_new_session=True,
-                close_fds=not keep_lock,
-            )
+            process = started(command, folder, stdout=output, close_fds=not keep_lock)
         except OSError as error:
             return 127, f"{command[0]}: {error.strerror}\n"
         process.wait()

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import dropwhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -33,6 +33,7 @@ from regdata.inventory.graph import Collector
 from regdata.inventory.references import References
 from regdata.plain import concealed
 from regdata.sources.dates import FIRST
+from regdata.sources.visible import check_visible
 from regdata.tables import schema
 from regdata.tables.schema import Tables
 from regdata.tables.workspace import to_frame
@@ -51,6 +52,8 @@ KEYS = (
     *("scanned_at", "registry", "registry_id", "from_store", "can_untag", "engine", "protect", "pulls_since"),
     *("collector", "within"),
 )
+_KINDS = {"scanned_at": int, "registry": str, "registry_id": str, "from_store": bool, "engine": str}
+_LAST = 10**11  # UTC epoch seconds: no calendar goes much further
 # What came later than format 1, behind `error`: an older snapshot lacks it, so that it is unknown, or told by names.
 LATER = {
     name: {*dropwhile(lambda column: column != "error", schema.TABLES[name])} - {"error"}
@@ -58,6 +61,19 @@ LATER = {
 } | {"blobs": {"stored"}}
 _PARTS = {"references": ~pc.field("reference_kind").isin(["layer", "config"]), "blobs": pc.scalar(False)}
 NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?")
+
+
+class Known(Protocol):
+    """What tells an inventory from others; see `regdata.inventory.inventory.Inventory`."""
+
+    @property
+    def registry(self) -> str: ...
+    @property
+    def registry_id(self) -> str: ...
+    @property
+    def from_store(self) -> bool: ...
+    @property
+    def scanned_at(self) -> int: ...
 
 
 def save(tables: Tables, facts: dict[str, Any], folder: str | Path) -> Path:
@@ -136,9 +152,29 @@ def _table(path: Path, name: str, whole: bool) -> pa.Table:
 
 
 def saved(folder: str | Path) -> list[Path]:
-    """The snapshots in a folder, oldest first; none where there is no such folder."""
+    """The snapshots in a folder, oldest first; none where there is no such folder. Raises StorageError."""
+    check_visible(Path(folder))
     found = [path.parent for path in Path(folder).glob(f"*/{FACTS}") if NAME.fullmatch(path.parent.name)]
     return sorted(found, key=lambda path: (path.name[:16], len(path.name), path.name))
+
+
+def earlier(folder: Path | None, than: Known, left_out: list[str] | None = None) -> dict[Path, int]:
+    """The snapshots of the same registry that were read in the same way before an inventory, oldest first, with their
+    times. One that can't be read raises StorageError, or is told in ``left_out``."""
+    found = {}
+    for path in saved(folder) if folder else ():
+        try:
+            facts = read_facts(path)
+        except StorageError as error:
+            if left_out is None:
+                raise
+            left_out.append(f"left out: {error}")
+            continue
+        key = "registry_id" if facts["registry_id"] and than.registry_id else "registry"
+        same = (facts[key], facts["from_store"]) == (getattr(than, key), than.from_store)
+        if same and facts["scanned_at"] < than.scanned_at:
+            found[path] = facts["scanned_at"]
+    return found
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -146,7 +182,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads((path / FACTS).read_bytes())
         written = int(facts.pop("format"))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise _damaged(path, error) from None
     if written > FORMAT:
         raise StorageError(
@@ -157,6 +193,10 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts = {"pulls_since": None, "collector": (False, True)} | facts
     if set(facts) != set(KEYS):
         raise _damaged(path, f"{FACTS} has the keys {', '.join(sorted(facts)) or 'none'}")
+    if wrong := [key for key, kinds in _KINDS.items() if not isinstance(facts[key], kinds)]:
+        raise _damaged(path, f"{wrong[0]} of {FACTS} is {facts[wrong[0]]!r:.60}")
+    if not 0 <= facts["scanned_at"] < _LAST:
+        raise _damaged(path, f"scanned_at of {FACTS} is no time")
     if isinstance(facts["protect"], str):
         facts["protect"] = filled(facts["protect"])
     try:

@@ -35,7 +35,7 @@ def observed(inventory: Inventory, config: Config) -> Inventory:
     """The inventory with what the access logs and lists of ``config`` say. Raises CleanupError or StorageError."""
     if not (config.access_log or config.in_use):
         return inventory
-    uses = inuse.read(config.in_use, names(config)) if config.in_use else None
+    uses = inuse.read(config.in_use, names(config), config.path.parent) if config.in_use else None
     pulls = None
     if config.access_log:
         with AccessLog(config.access_log, history(config)) as log:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
+from contextlib import ExitStack
 from typing import Any
 
 from regdata.analysis import capacity
 from regdata.analysis.forecast import DAY
-from regdata.collecting.commands import environment
 from regdata.config import Config
 from regdata.errors import RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.plain import plain
 from regdata.records.reading import PastRun
 from regdata.records.summary import outcome, status
-from regdata.usage.ending import TooMuch, ended
+from regdata.usage.ending import TooMuch, ended, started
 
 TIMEOUT = 60  # seconds
 MOST = 1 << 24  # bytes that it may print
@@ -39,19 +38,12 @@ def notify(config: Config, run: PastRun, inventory: Inventory | None) -> str | N
     if not config.notify:
         return None
     said = json.dumps(summary(config, run, inventory), default=str).encode()
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
-        given.write(said)
-        given.seek(0)
+    with ExitStack() as files:
         try:
-            process = subprocess.Popen(
-                config.notify,
-                stdin=given,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=config.path.parent,
-                env=environment(),
-                start_new_session=True,
-            )
+            given, output = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            given.write(said)
+            given.seek(0)
+            process = started(config.notify, config.path.parent, stdin=given, stdout=output)
         except OSError as error:
             return f"notify: {config.notify[0]}: {error.strerror}"
         try:

@@ -244,11 +244,12 @@ class Run(Shown):
         inventory = self.inventory or self.scan()
         if self.sql_id == "none" or not (self.config.access_log or self.config.in_use):
             return Document((Line("No backtest", ": it takes an access-log, or lists of what is in-use.", "note"),))
-        try:
-            found = backtest(inventory, self.condition, self.config)
-        except RegdataError as error:  # the past is no reason to stop
-            return Document((Line("No backtest", f": {error}", "note"),))
-        self.record.write(backtest_tags=found.tags, backtest_missed=len(found.missed))
+        with self._step():
+            try:
+                found = backtest(inventory, self.condition, self.config)
+            except RegdataError as error:  # the past is no reason to stop
+                return Document((Line("No backtest", f": {error}", "note"),))
+            self.record.write(backtest_tags=found.tags, backtest_missed=len(found.missed))
         return Document((headline(found),))
 
     def plan(self) -> Plan:
@@ -318,10 +319,15 @@ class Run(Shown):
         self.result = Result.unchanged(made, f"{why}: nothing was changed", *unlisted(made.inventory))
         return self.result
 
-    def explain(self, reference: str) -> Document:
-        """Why ``image:tag`` or ``image@sha256:…`` goes or stays; nothing for none."""
+    def explain(self, reference: object) -> Document:
+        """Why ``image:tag`` or ``image@sha256:…`` goes or stays; nothing for none. It changes nothing: that there is no
+        such thing is a note."""
         planned = self.planned or self.plan()
-        return Document((Line("", planned.explain(reference)),) if reference else ())
+        with self._step():
+            try:
+                return Document((Line("", planned.explain(str(reference))),) if reference not in ("", None) else ())
+            except RegdataError as error:
+                return Document((Line("Not explained", f": {error}", "note"),))
 
     def finish(self) -> Document:
         """Closes the record, and says where it is. Raises CleanupError when the run did not end as planned."""

@@ -21,7 +21,7 @@ from regdata.notebook import findings
 from regdata.notebook.run import Run
 from regdata.planning.plan import Plan
 from regdata.records.index import runs_table
-from regdata.records.reading import all_runs, deletes
+from regdata.records.reading import deletes, past_runs
 from regdata.records.summary import box
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view
@@ -308,7 +308,12 @@ def _bytes(number: object) -> Cell:
 
 def _when(date: object) -> str:
     """A file's date as it is, be it impossible."""
-    return "" if pd.isna(date) else f"{EPOCH + timedelta(seconds=int(date)):%Y-%m-%d}"  # type: ignore[call-overload]
+    if pd.isna(date):  # type: ignore[call-overload]
+        return ""
+    try:
+        return f"{EPOCH + timedelta(seconds=int(date)):%Y-%m-%d}"  # type: ignore[call-overload]
+    except OverflowError:
+        return f"{date} s after 1970"
 
 
 def _text(value: object) -> str:
@@ -316,13 +321,9 @@ def _text(value: object) -> str:
 
 
 def cleaned(shown: Changes, config: Config) -> Document:
-    """The clean-ups between the two inventories."""
-    begin, end = (datetime.fromtimestamp(one.scanned_at, UTC) for one in (shown.before, shown.after))
-    runs = [
-        run
-        for run in all_runs(config.reports)
-        if deletes(run.facts) and begin.isoformat() <= str(run.facts.get("started")) <= end.isoformat()
-    ]
+    """The clean-ups between the two inventories. That which saved the earlier one scanned first, and deleted then."""
+    begin, end = (datetime.fromtimestamp(one.scanned_at, UTC).isoformat() for one in (shown.before, shown.after))
+    runs = [run for run in past_runs(config) if deletes(run.facts) and run.ended >= begin and run.started <= end]
     return runs_table(runs) if runs else Document((Line("", "No clean-up was run in between."),))
 
 

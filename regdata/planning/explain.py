@@ -21,7 +21,9 @@ def explain(plan: Decision, reference: str) -> str:
     image, at, digest = reference.partition("@")
     if at:
         return _manifest(plan, image, digest)
-    image, _, tag = reference.rpartition(":")
+    image, colon, tag = reference.rpartition(":")
+    if not colon:
+        raise _unknown(plan, reference)
     return _tag(plan, image, tag)
 
 

@@ -20,6 +20,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError
 from regdata.sources.manifest import is_digest
 from regdata.sources.names import is_repository, is_tag
+from regdata.sources.visible import check_visible
 from regdata.values import identity
 
 PLAN = ("image_name", "tag_name", "tag_hash", "action", "reason")
@@ -68,6 +69,16 @@ class PastRun:
             return isinstance(self.registry, str) and identity(self.registry) == identity(config.registry.url)
         except ValueError:
             return False
+
+    @property
+    def started(self) -> str:
+        """When, in UTC as ISO 8601 writes it; empty where the record does not say."""
+        return str(self.facts.get("started") or "")
+
+    @property
+    def ended(self) -> str:
+        """The same of its end, or of the last that is known of it; later than all where it is at work."""
+        return str(self.facts.get("finished") or self.facts.get("last_event") or "~")
 
     def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
         """Its journal, or what is of these kinds in it; see `read_events`."""
@@ -273,7 +284,8 @@ def deletes(facts: dict[str, Any]) -> bool:
 
 def all_runs(reports: Path) -> list[PastRun]:
     """Every run whose record is in ``reports``, whichever registry it was on, the first one first; without
-    what commands printed, which may be much for each of many runs."""
+    what commands printed, which may be much for each of many runs. Raises StorageError."""
+    check_visible(reports)
     found = []
     for path in sorted(reports.glob("*/record.json")):
         found.append(PastRun(path.parent))

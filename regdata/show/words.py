@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+_END = 10**300  # no float is much larger
+
 
 def size(number: int | None) -> str:
     """1234567 as "1.23 MB": three digits, powers of 1000; None is "not known"."""
     if number is None:
         return "not known"
-    value, units = float(number), ["B", "kB", "MB", "GB", "TB", "PB"]
+    value, units = float(max(min(number, _END), -_END)), ["B", "kB", "MB", "GB", "TB", "PB"]
     while abs(value) >= 999.5 and len(units) > 1:
         value /= 1000
         units.pop(0)

@@ -32,16 +32,16 @@ def _own_folder(url: str) -> Path:
     port = f":{parts.port}" if parts.port else ""
     host = "localhost" if _is_here(parts.hostname or "") else parts.hostname
     name = identity(urlunsplit(parts._replace(netloc=f"[{host}]{port}" if ":" in (host or "") else f"{host}{port}")))
-    places = [default_cache(), Path(tempfile.gettempdir()) / f"regdata-{os.getuid()}"]
-    for place in filter(None, places):
+    places = list(filter(None, [default_cache()]))
+    with suppress(OSError):  # a disk that is full has no room to try whether there is such a folder
+        places.append(Path(tempfile.gettempdir()) / f"regdata-{os.getuid()}")
+    for place in places:
         folder = place / "locks" / name
         with suppress(OSError):
             folder.mkdir(0o700, parents=True, exist_ok=True)
             if folder.stat().st_uid == os.getuid():
                 return folder
-    raise StorageError(
-        f"no folder for locks can be made: neither {' nor '.join(str(place) for place in places if place)}"
-    )
+    raise StorageError(f"no folder for locks can be made: neither {' nor '.join(map(str, places)) or 'in a home'}")
 
 
 def _is_here(host: str) -> bool:

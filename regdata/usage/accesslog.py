@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import escape, glob, has_magic
+from glob import escape
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from regdata.errors import StorageError
+from regdata.sources.visible import matching
 from regdata.tables.workspace import sql_text
 
 # Our own requests are no pulls.
@@ -177,12 +178,10 @@ def _files(patterns: Sequence[str | Path]) -> list[Path]:
     """The files, each once; a file that a pattern names by itself must be there, and a glob must find one."""
     found: dict[tuple[int, int], Path] = {}
     for pattern in map(str, patterns):
-        paths = (
-            [pattern] if os.path.lexists(pattern) or not has_magic(pattern) else sorted(glob(pattern, recursive=True))
-        )
+        paths = matching(pattern)
         if not paths:
             raise StorageError(f"access-log: no file matches {pattern}: correct the pattern")
-        for path in map(Path, paths):
+        for path in paths:
             with _told(path):
                 status = path.stat()
             if stat.S_ISREG(status.st_mode):

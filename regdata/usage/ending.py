@@ -1,4 +1,4 @@
-"""A command of conf.json's comes to its end: by itself, or because it takes too long, or prints too much."""
+"""A command of conf.json's: how it is started, and how it comes to its end, by itself or because it takes too long."""
 
 from __future__ import annotations
 
@@ -8,9 +8,37 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 POLL = 0.02  # seconds
+
+
+# What commands don't get: what they print is recorded, and a registry takes REGISTRY_… for its configuration.
+_OURS = ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE")
+
+
+def started(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdout: IO[bytes],
+    stderr: IO[bytes] | int = subprocess.STDOUT,
+    close_fds: bool = True,
+) -> subprocess.Popen[bytes]:
+    """Starts it in ``folder``, conf.json's, in a session of its own, where no Ctrl-C reaches it. Raises OSError."""
+    ours = {name: value for name, value in os.environ.items() if name not in _OURS}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=ours,
+        start_new_session=True,
+        close_fds=close_fds,
+    )
 
 
 class TooMuch(Exception):

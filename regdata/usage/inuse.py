@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from glob import glob, has_magic
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from regdata.errors import CleanupError
-from regdata.usage.ending import TooMuch, ended
+from regdata.errors import CleanupError, StorageError
+from regdata.plain import concealed
+from regdata.sources.visible import matching
+from regdata.usage.ending import TooMuch, ended, started
 
 LIMIT = 120.0  # seconds that a command has
 LARGEST = 2**27  # bytes of a list: 10,000 pods as JSON
@@ -55,16 +54,17 @@ class Use(NamedTuple):
 
 
 def read(
-    lists: Sequence[Path | tuple[str, ...]], names: Sequence[str], *, limit: float = LIMIT
+    lists: Sequence[Path | tuple[str, ...]], names: Sequence[str], folder: Path, *, limit: float = LIMIT
 ) -> dict[str, list[Use]]:
     """What each list, a file (or glob) or a command's argv, names of the registry that has these ``names``.
 
-    A name is host[:port], and may have a path.
+    A name is host[:port], and may have a path. Commands run in ``folder``, that of conf.json. A list is called as
+    conf.json has it, without what it takes from the environment.
     Raises CleanupError for one that can't be read, takes more than ``limit`` seconds or yields nothing at all.
     """
     found = {}
     hosts = [_host(name) for name in names]
-    for what, text in _texts(lists, limit):
+    for what, text in _texts(lists, folder, limit):
         references = dict.fromkeys(_references(what, text))
         if not references:
             raise _refused(what, "names nothing at all", "see whether it ran against the right place")
@@ -80,17 +80,20 @@ def _too_large(what: str, most: str = "") -> CleanupError:
     return _refused(what, f"is larger than {most or f'{LARGEST} bytes'}", "let it list what runs, and nothing else")
 
 
-def _texts(lists: Sequence[Path | tuple[str, ...]], limit: float) -> Iterator[tuple[str, str]]:
+def _texts(lists: Sequence[Path | tuple[str, ...]], folder: Path, limit: float) -> Iterator[tuple[str, str]]:
     for item in lists:
         if isinstance(item, tuple):
-            yield shlex.join(item), _output(item, limit)
+            what = shlex.join(map(concealed, item))
+            yield what, _output(what, item, folder, limit)
             continue
-        is_pattern = has_magic(str(item)) and not os.path.lexists(item)
-        paths = sorted(map(Path, glob(str(item), recursive=True))) if is_pattern else [item]
+        try:
+            paths = matching(item)
+        except StorageError as error:
+            raise CleanupError(f"in-use: {error}. Nothing was deleted") from None
         if not paths:
             raise _refused(str(item), "matches no file", "correct the pattern, or write the list")
         for path in paths:
-            yield str(path), _content(path)
+            yield concealed(str(path)), _content(path)
 
 
 def _content(path: Path) -> str:
@@ -107,14 +110,11 @@ def _content(path: Path) -> str:
         ) from None
 
 
-def _output(argv: tuple[str, ...], limit: float) -> str:
+def _output(what: str, argv: tuple[str, ...], folder: Path, limit: float) -> str:
     """What a command prints; whatever it started ends with it."""
-    what = shlex.join(argv)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+    with _printed(what) as out, _printed(what) as errors:
         try:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, start_new_session=True
-            )
+            process = started(argv, folder, stdout=out, stderr=errors)
         except (OSError, ValueError) as error:
             raise _refused(what, f"can't be run ({error})", "correct the command") from None
         try:
@@ -127,6 +127,13 @@ def _output(argv: tuple[str, ...], limit: float) -> str:
             raise _refused(what, f"failed (exit code {code}): {said[0][:SHOWN]}", "see to it that it runs")
         out.seek(0)
         return _decoded(what, out)
+
+
+def _printed(what: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise _refused(what, f"has nowhere to print to ({error})", "make room, or let TMPDIR say where") from None
 
 
 def _decoded(what: str, file: IO[bytes]) -> str:

@@ -340,7 +340,11 @@ def test_notebook_without_base_path(demo_registry: LocalRegistry, conf: Conf) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"horizon_days": 0}, {"horizon_days": "90"}, {"disk_bytes": -1}, {"disk_bytes": 1.5}]
+    "wrong",
+    [
+        *({"horizon_days": wrong} for wrong in (0, "90", 15_552_000)),
+        *({"disk_bytes": wrong} for wrong in (10**19, -1, 1.5)),
+    ],
 )
 def test_wrong_parameters(wrong: dict[str, Any]) -> None:
     """A wrong parameter is an error before anything is read."""
@@ -373,11 +377,20 @@ def test_snapshots_of_the_other_source(demo_registry: LocalRegistry, conf: Conf,
     """What the API told once is not compared with what the folder tells, nor what another registry held."""
     config = load_config(conf(demo_registry, snapshots=str(tmp_path / "snapshots")))
     earlier = replace(scan(config), scanned_at=1_500_000_000)
-    others: list[dict[str, Any]] = [{}, {"from_store": False}, {"registry": "http://elsewhere:5000"}]
+    others: list[dict[str, Any]] = [{}, {"from_store": False}, {"registry_id": "another"}]
+    others += [{"registry": "http://elsewhere:5000", "registry_id": ""}]
+    others += [{"registry_id": "another"} for _ in range(2 * capacity.SNAPSHOTS)]
     for number, other in enumerate(others):
         replace(earlier, scanned_at=earlier.scanned_at + number * DAY, **other).save(tmp_path / "snapshots")
     found = study(conf=str(config.path), disk_bytes=10**12)
     assert found.past.frame.query("measured")["time"].tolist() == [earlier.scanned_at, found.inventory.scanned_at]
+
+
+def test_snapshots_of_another_spelling(demo_registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
+    """They are known by which registry it is, not by how its URL is written."""
+    config = load_config(conf(demo_registry, snapshots=str(tmp_path / "snapshots")))
+    replace(scan(config), scanned_at=1_500_000_000, registry="http://localhost:1").save(tmp_path / "snapshots")
+    assert len(study(conf=str(config.path), disk_bytes=10**12).past.frame.query("measured")) == 2
 
 
 def test_a_registry_that_is_a_day_old() -> None:

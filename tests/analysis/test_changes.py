@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.errors import ConfigError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan
+from regdata.notebook import run, views
 from regdata.sources.columns import Columns
 from tests.support.helpers import named_rows, store_bytes
 from tests.support.small import Small, few
@@ -109,6 +112,38 @@ def test_since_a_snapshot(small: Small, demo_registry: LocalRegistry, conf: Conf
     stored = space.totals(small.inventory()).stored
     assert came.teams["bytes_grown"].sum() == came.blobs["blob_size"].sum() == stored
     assert set(came.blobs["change"]) == {"came"}
+
+
+def test_clean_ups_in_between(demo_registry: LocalRegistry, conf: Conf) -> None:
+    """The run that saved the earlier snapshot deleted after it: it is what took something. One of another registry, or
+    that had ended before, is none."""
+    path = conf(demo_registry, snapshots="snapshots")
+    config = load_config(path)
+    for sql_id in ("autobuild", "autobuild"):
+        this_run = run.start(sql_id=sql_id, conf=str(path))
+        this_run.apply()
+        this_run.finish()
+        facts = this_run.record.folder / "record.json"
+        known = json.loads(facts.read_text())
+        scanned = datetime.fromtimestamp(scan(config).scanned_at - 5, UTC)
+        facts.write_text(json.dumps(known | {"started": (scanned - timedelta(seconds=60)).isoformat()}))
+    for folder in sorted((path.parent / "snapshots").iterdir())[:1]:
+        shutil.rmtree(folder)
+    elsewhere = path.parent / "reports/20260101T000000Z-other"
+    shutil.copytree(this_run.record.folder, elsewhere)
+    (elsewhere / "record.json").write_text(json.dumps(known | {"registry_id": "another"}))
+    (one,) = (path.parent / "snapshots").iterdir()
+    facts = one / "snapshot.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"scanned_at": int(scanned.timestamp()) - 30}))
+    early = path.parent / "reports/20260102T000000Z-early"
+    shutil.copytree(this_run.record.folder, early)
+    (early / "record.json").write_text(
+        json.dumps(known | {"started": "2026-01-02T00:00:00Z", "finished": "2026-01-02T00:01:00Z"})
+    )
+    shown = views.cleaned(since(config), config).text
+    assert this_run.record.folder.name in shown
+    assert "other" not in shown
+    assert "early" not in shown
 
 
 @pytest.fixture

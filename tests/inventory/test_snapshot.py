@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -139,13 +140,21 @@ def test_newer_format(empty: Inventory, tmp_path: Path) -> None:
         ("snapshot.json", b"{"),
         ("snapshot.json", b"[]"),
         ("snapshot.json", b'{"format": 1}'),
+        ("snapshot.json", b'{"format": 1e999}'),
+        ("snapshot.json", {"scanned_at": "1800000000"}),
+        ("snapshot.json", {"scanned_at": None}),
+        ("snapshot.json", {"scanned_at": 10**12}),
+        ("snapshot.json", {"registry": 5}),
+        ("snapshot.json", {"from_store": "yes"}),
         ("blobs.parquet", b"PAR1"),
         ("images.parquet", None),
     ],
 )
-def test_damaged(empty: Inventory, tmp_path: Path, file: str, content: bytes | None) -> None:
-    """A damaged snapshot is one line that names it."""
+def test_damaged(empty: Inventory, tmp_path: Path, file: str, content: bytes | dict[str, Any] | None) -> None:
+    """A damaged snapshot, or one that was edited, is one line that names it."""
     path = empty.save(tmp_path)
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((path / file).read_text()) | content).encode()
     (path / file).unlink()
     if content is not None:
         (path / file).write_bytes(content)

@@ -61,7 +61,10 @@ def test_what_goes_wrong_there_is_a_note(
         (["yes"], "notify: yes printed more than 65536 bytes"),
         ([sys.executable, "-c", "raise SystemExit('no pushgateway')"], "notify: exit code 1: no pushgateway"),
         (["/no/such"], "notify: /no/such: No such file or directory"),
+        (["true"], "notify: true: No such file or directory"),  # there is no folder for temporary files
     ):
+        if command == ["true"]:
+            monkeypatch.setattr("tempfile.tempdir", "/absent")
         this_run = run.start(sql_id="none", conf=str(conf(demo_registry, notify=command)))
         this_run.finish()
         assert (this_run.record.facts["status"], this_run.record.facts["notes"]) == ("ok", [said])

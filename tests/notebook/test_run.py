@@ -56,6 +56,17 @@ def test_it_tells_how_far_it_is_and_what_is_to_be_noted(
     assert [note.partition(": ")[0] for note in notes] == [f"no snapshot could be saved in {tmp_path / 'snapshots'}"]
 
 
+def test_what_can_not_be_explained(demo_registry: LocalRegistry, conf: Conf) -> None:
+    """Nothing to explain is no reason to stop: the run goes on, and ends as planned."""
+    this_run = run.start(sql_id="autobuild", conf=str(conf(demo_registry)))
+    for asked in ("app:typo", 1.2, True, ["x"]):
+        assert "Not explained: the registry had no " in this_run.explain(asked).text
+    assert this_run.explain("").text == this_run.explain(None).text == ""
+    assert this_run.apply().errors == []
+    this_run.finish()
+    assert this_run.record.facts["status"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

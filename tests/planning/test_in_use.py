@@ -85,7 +85,7 @@ def listed(cluster: Cluster, folder: Path) -> dict[str, list[Use]]:
         if document != {"kind": "List", "items": []}:
             paths.append(folder / f"list{number}")
             paths[-1].write_text(document if isinstance(document, str) else json.dumps(document))
-    return read(paths, [REGISTRY])
+    return read(paths, [REGISTRY], Path())
 
 
 def condition_of(tags: set[Tag]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from regdata.config import load_config
 from regdata.errors import CleanupError
 from regdata.usage.inuse import Use, read
 
@@ -22,7 +23,7 @@ DIGEST = f"sha256:{HEX}"
 def uses(text: str, path: Path, names: Sequence[str] = NAMES) -> list[Use]:
     """What a list with this text names."""
     path.write_text(text)
-    return read([path], names)[str(path)]
+    return read([path], names, Path())[str(path)]
 
 
 def named(document: Any, path: Path) -> set[tuple[str, str]]:
@@ -236,8 +237,42 @@ def command(script: str) -> tuple[str, ...]:
 def test_commands() -> None:
     """A command's output is a list."""
     argv = command("print('registry.prod.svc/a:1')")
-    (found,) = read([argv], NAMES).values()
+    (found,) = read([argv], NAMES, Path()).values()
     assert found[0][:3] == ("a", "1", "")
+
+
+def test_what_a_command_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs in conf.json's folder, as all commands of that do, and without regdata's own secrets."""
+    for name in ("REGDATA_PASSWORD", "REGDATA_TOKEN", "REGISTRY_AUTH_FILE"):
+        monkeypatch.setenv(name, "secret")
+    (tmp_path / "running.sh").write_text("#!/bin/sh\necho registry.prod.svc/a:$(env | grep -c secret)\n")
+    (tmp_path / "running.sh").chmod(0o755)
+    (found,) = read([("./running.sh",)], NAMES, tmp_path).values()
+    assert [use.tag for use in found if use.ours] == ["0"]
+
+
+def test_a_secret_in_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who uses a tag is said as conf.json says it, wherever that gets to: plan, tags.csv, snapshot."""
+    monkeypatch.setenv("CLUSTER_TOKEN", "t0p s3cret")
+    (tmp_path / "t0p s3cret").write_text("registry.prod.svc/b:1")
+    lists = [["echo", "registry.prod.svc/a:1", "#", "${CLUSTER_TOKEN}"], "${CLUSTER_TOKEN}"]
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://r"}, "sql": {}, "in-use": lists}))
+    config = load_config(tmp_path)
+    found = read([config.in_use[0][:2], *config.in_use[1:]], NAMES, tmp_path)  # type: ignore[index]
+    found |= read([("sh", "-c", "echo registry.prod.svc/a:1", config.in_use[0][3])], NAMES, tmp_path)  # type: ignore[index]
+    assert "s3cret" not in repr(found)
+    assert {use.by.rpartition("/")[2].strip("'") for uses_ in found.values() for use in uses_ if use.ours} == {
+        "a:1",
+        "${CLUSTER_TOKEN}",
+        "a:1' '${CLUSTER_TOKEN}",
+    }
+
+
+def test_no_room_for_what_it_prints(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A disk that is full, or a TMPDIR that is none."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(CleanupError, match=r"has nowhere to print to .*make room, or let TMPDIR say where"):
+        read([command("pass")], NAMES, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +294,7 @@ def test_commands() -> None:
 def test_bad_commands(argv: tuple[str, ...], said: str) -> None:
     """A command that fails or says nothing is an error, whatever it printed before."""
     with pytest.raises(CleanupError, match=f"in-use: .*{said}"):
-        read([argv], NAMES)
+        read([argv], NAMES, Path())
 
 
 @pytest.mark.slow
@@ -269,7 +304,7 @@ def test_slow_command(tmp_path: Path) -> None:
     child = f"import time; time.sleep(3); open({str(mark)!r}, 'w')"
     argv = command(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])")
     with pytest.raises(CleanupError, match=r"took more than 0\.5 s"):
-        read([argv], NAMES, limit=0.5)
+        read([argv], NAMES, Path(), limit=0.5)
     time.sleep(3.5)
     assert not mark.exists()
 
@@ -278,7 +313,7 @@ def test_endless_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that prints without end is ended before it fills the disk."""
     monkeypatch.setattr("regdata.usage.inuse.LARGEST", 2**20)
     with pytest.raises(CleanupError, match="printed more than 1048576 bytes"):
-        read([("yes", "registry.prod.svc/a:1")], NAMES)
+        read([("yes", "registry.prod.svc/a:1")], NAMES, Path())
 
 
 @pytest.mark.parametrize("text", ["[" * 200, "[" + "1," * 200, "a\n" * 200])
@@ -287,18 +322,18 @@ def test_many_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) 
     monkeypatch.setattr("regdata.usage.inuse.PARTS", 100)
     (tmp_path / "a.txt").write_text(text)
     with pytest.raises(CleanupError, match="is larger than 100 lines or parts"):
-        read([tmp_path / "a.txt"], NAMES)
+        read([tmp_path / "a.txt"], NAMES, Path())
 
 
 def test_files(tmp_path: Path) -> None:
     """A glob is all of its files, each with something to say; one that finds none, and no file, are errors."""
     (tmp_path / "a.txt").write_text("registry.prod.svc/a:1")
     (tmp_path / "b[1].txt").write_text("registry.prod.svc/b:1")
-    assert len(read([tmp_path / "*.txt"], NAMES)) == 2
-    assert len(read([tmp_path / "b[1].txt"], NAMES)) == 1
+    assert len(read([tmp_path / "*.txt"], NAMES, Path())) == 2
+    assert len(read([tmp_path / "b[1].txt"], NAMES, Path())) == 1
     (tmp_path / "c.txt").write_text("")
     with pytest.raises(CleanupError, match=r"c\.txt names nothing"):
-        read([tmp_path / "*.txt"], NAMES)
+        read([tmp_path / "*.txt"], NAMES, Path())
     for path, said in (
         (tmp_path / "absent", "can't be read"),
         (tmp_path / "x*", "matches no file"),
@@ -306,7 +341,7 @@ def test_files(tmp_path: Path) -> None:
         (tmp_path / ("x" * 300), "can't be read .File name too long"),
     ):
         with pytest.raises(CleanupError, match=said):
-            read([path], NAMES)
+            read([path], NAMES, Path())
 
 
 def test_large_list(path: Path) -> None:
