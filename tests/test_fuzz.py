@@ -24,7 +24,8 @@ from regdata.config import check_config
 from regdata.errors import ConfigError, RegdataError
 from regdata.records.closing import close_killed, told
 from regdata.records.index import write_index
-from regdata.records.reading import PastRun, find_run, past_runs, uncollected, unfinished
+from regdata.records.reading import PastRun
+from regdata.records.runs import find_run, past_runs, uncollected, unfinished
 from regdata.sources.manifest import parse_config, parse_manifest, sha256_of, with_config
 from regdata.sources.mediatypes import MANIFEST_TYPES
 

@@ -25,6 +25,7 @@ from regdata.cleaning.review import states
 from regdata.cleaning.undo import runs
 from regdata.collecting import sweep, trash
 from regdata.collecting.flight import Flight
+from regdata.collecting.swept import Item
 from regdata.config import Config, load_config
 from regdata.demo.samples import make_image, make_layer
 from regdata.inventory.graph import Collector
@@ -35,8 +36,9 @@ from regdata.planning.plan import Plan, plan
 from regdata.planning.rules import parts
 from regdata.records.closing import settle
 from regdata.records.index import write_index
-from regdata.records.reading import PastRun, past_runs, read_facts
+from regdata.records.reading import PastRun, read_facts
 from regdata.records.record import Record
+from regdata.records.runs import past_runs
 from regdata.sources.aside import Aside
 from regdata.sources.files import LocalFiles
 from regdata.sources.names import means
@@ -210,7 +212,7 @@ def test_looks_at_a_wide_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     aside, journal = Aside(Storage(tmp_path)), Journal()
     aside.open("run")
     watch = Watch(aside.storage, {}, aside.now())
-    items = [sweep.Item(one.digest, 10, (Link("app", one.digest, one.digest),)) for one in layers]
+    items = [Item(one.digest, 10, (Link("app", one.digest, one.digest),)) for one in layers]
     sweep.Sweep(aside, None, watch, journal, run="run", since=aside.now() + 10, size=1).run(items)
     assert [event["event"] for event in journal.events].count("unlinking") == batches
     assert sum(event["count"] for event in journal.events if event["event"] == "collected") == 20
@@ -345,7 +347,7 @@ def test_blobs_that_nobody_links(tmp_path: Path) -> None:
     registry = SimpleNamespace(workers=1, reach=reach)
     claims: Any = SimpleNamespace(registry=registry, has=lambda *_: False, ping=lambda: None)
     watch = Watch(aside.storage, {}, aside.now())
-    items = [sweep.Item(one.digest, 10, ()) for one in layers]
+    items = [Item(one.digest, 10, ()) for one in layers]
     swept = sweep.Sweep(aside, claims, watch, Journal(), run="run", since=0, wait=0, size=1).run(items)
     assert len(swept.freed) == 3
     assert walks.count(f"{aside.root}/repositories") == 1

@@ -127,7 +127,8 @@ def _check_names(plan: Plan, site: Site, linked: set[str], *, gc: bool) -> None:
         empty = {*inventory.repositories["image_name"]} - {*inventory.images["image_name"]}
         empty -= {*inventory.manifests["image_name"]}
         going |= {image for image in empty if means(site.registry.reach.repositories, image)}
-    check_names(Storage(site.store.base), going, {*plan.blobs["blob_hash"]} if gc else (), linked)
+    blobs = {*plan.blobs["blob_hash"]} if gc else ()
+    check_names(Storage(site.store.base), going, blobs, linked, collects=gc)
 
 
 def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:

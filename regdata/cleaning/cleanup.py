@@ -32,6 +32,7 @@ from regdata.collecting.own import (
     promised,
     settle_removals,
     stops,
+    undo_unplanned,
     unneeded,
     with_trash,
 )
@@ -97,7 +98,8 @@ def clean_up(
     """The same of a site at hand, into a record that is open and holds the plan."""
     with site.lock(str(record.folder)):
         site.see_clock()
-        settle_removals(site)  # of a run that was killed since the plan was made, or was seen by no other
+        undo_unplanned(config, site, plan.inventory)  # of a run that was killed, and was seen by no other
+        settle_removals(site)
         images = check_plan(plan, config, site, gc=gc, force=force, say=record.journal)
         if empty_trash and not (gc and can_change(site)):
             raise CleanupError(

@@ -97,7 +97,7 @@ class Deletion:
             return
         self.record.journal(*({"event": "taking"} | line for line in lines.values()))
         for tag, digest in tags.items():
-            taken = self.site.untag(*tag, digest, self.outcome.pushed.get(tag))
+            taken = self.site.untag(*tag, digest, self.outcome.pushed(tag))
             if taken is None:  # it goes with its manifest
                 break
             if taken:
@@ -185,7 +185,7 @@ class Deletion:
         done: list[dict[str, str]] = []
         try:
             for tag, line in lines.items():
-                untagged = self.site.untag(*tag, line["digest"], self.outcome.pushed.get(tag))
+                untagged = self.site.untag(*tag, line["digest"], self.outcome.pushed(tag))
                 if untagged:
                     self.outcome.untagged.add(tag)
                     done.append({"event": "untagged"} | line)

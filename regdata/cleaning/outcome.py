@@ -10,6 +10,7 @@ import pandas as pd
 
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.planning.plan import Plan
+from regdata.sources.dates import Pushed
 
 
 class Members(NamedTuple):
@@ -58,13 +59,17 @@ class Outcome:
         for tag, (digest, action) in self.tags.items():
             if action == "delete":
                 self.tags_on[Manifest(tag.image, digest)].append(tag)
-        self.pushed = _dates(plan)
+        self._dates = _dates(plan)
         self._of_image: dict[str, tuple[set[Manifest], set[Tag]]] = defaultdict(lambda: (set(), set()))
         for manifest in self.planned:
             self._of_image[manifest.image][0].add(manifest)
         for tag, (_, action) in self.tags.items():
             if action != "keep":
                 self._of_image[tag.image][1].add(tag)
+
+    def pushed(self, one: Manifest | Tag) -> Pushed:
+        """When it was pushed, as the scan saw it."""
+        return Pushed(self._dates.get(one), self.plan.inventory.scanned_at, self.plan.inventory.ahead)
 
     @property
     def images(self) -> set[str]:

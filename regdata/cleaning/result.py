@@ -63,3 +63,13 @@ def facts_of(result: Result) -> dict[str, object]:
         "bytes_freed": result.bytes_freed,
         "collected": result.collection.ran,
     }
+
+
+def rows_of(planned: Plan, result: Result | None = None) -> pd.DataFrame:
+    """The rows of tags.csv: ``outcome`` is empty until there is a result."""
+    rows = planned.explanations
+    days = pd.to_datetime(rows.pop("tag_timestamp"), unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    rows.insert(2, "pushed" if planned.inventory.from_store else "created", days)
+    rows["age_days"] = rows["age_days"].round(1)
+    outcomes = planned.tags.assign(outcome="") if result is None else result.tags
+    return rows.merge(outcomes[["image_name", "tag_name", "outcome"]], how="left", on=["image_name", "tag_name"])

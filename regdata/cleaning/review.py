@@ -71,7 +71,7 @@ class Review:
         return self._glances[manifest.image](
             Going(
                 manifest.digest,
-                self.outcome.pushed.get(manifest),
+                self.outcome.pushed(manifest),
                 tags=[tag.name for tag in tags if tag not in taken],
                 gone=self._gone[manifest.image],
                 above=[one.digest for one in self._above[manifest] if one in deleted],
@@ -124,12 +124,7 @@ def pushed_again(outcome: Outcome, read: Columns) -> set[Manifest | Tag]:
     for make, table in ((Tag, read["tags"]), (Manifest, read["revisions"])):
         images, names, *_ = table.values()
         now.update({make(*pair): pushed for *pair, pushed in zip(images, names, table["pushed"], strict=True)})
-    was, scanned_at = outcome.pushed, outcome.plan.inventory.scanned_at
-    return {
-        one
-        for one, date in now.items()
-        if date is not None and (date != was[one] if one in was else date >= scanned_at)
-    }
+    return {one for one, date in now.items() if date is not None and outcome.pushed(one).is_again(date)}
 
 
 def check_uses(plan: Plan, config: Config) -> None:

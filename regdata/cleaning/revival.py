@@ -20,8 +20,9 @@ from regdata.collecting.own import bring_back_parts, oldest_kept
 from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.inventory import Inventory
-from regdata.records.reading import PastRun, uncollected
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
+from regdata.records.runs import uncollected
 from regdata.sources.leads import BEGINNING, named_by, other_names, sought
 from regdata.sources.manifest import Content, parse_manifest
 from regdata.sources.registry import ACCEPT, Registry

@@ -11,10 +11,11 @@ import pandas as pd
 
 from regdata.collecting.own import bring_back_own, undo_own
 from regdata.config import Config
-from regdata.errors import CleanupError, RegistryError, StorageError
+from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
 from regdata.inventory.scan import can_change
 from regdata.records.closing import say_restored
-from regdata.records.reading import DeletedManifest, DeletedTag, PastRun, find_run, past_runs
+from regdata.records.reading import DeletedManifest, DeletedTag, PastRun
+from regdata.records.runs import find_run, past_runs
 from regdata.show.words import count
 from regdata.sources.leads import leads_of, may_be_manifest
 from regdata.sources.manifest import Content, Reference, parse_manifest
@@ -215,7 +216,8 @@ class _Restorer:
         if self._reads_back(image, digest):
             self._whole.add((image, digest))
             return "restored", "manifest put back"
-        self.registry.delete(image, digest)  # half of it would make the whole repository unreadable
+        if digest not in self.site.source.state(image)[0].values():
+            self.registry.delete(image, digest)  # half of it would make the whole repository unreadable
         return "failed", "the registry's cache claims what a collection took: restart the registry and restore again"
 
     def _lacking(self, image: str, content: Content) -> str:
@@ -269,10 +271,16 @@ class _Restorer:
         return (image, digest) not in self._deleted and self._manifest(image, digest, media_type)[0] == "restored"
 
     def _reads_back(self, image: str, digest: str) -> bool:
+        """RegistryError where the registry fails though the bytes are there."""
         try:
             return self.registry.manifest(image, digest) is not None
-        except RegistryError:
+        except RegistryError as error:
+            if isinstance(error, AccessError) or error.kind or (self.site.from_store and self._is_stored(digest)):
+                raise
             return False
+
+    def _is_stored(self, digest: str) -> bool:
+        return not digest.startswith("sha256:") or self.site.store.content(digest) is not None
 
     def _tag(self, tag: DeletedTag, *, force: bool) -> Outcome:
         now = self.registry.digest(tag.image, tag.tag)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from regdata.collecting.sweep import WAIT
 from regdata.collecting.unlinked import known
-from regdata.errors import CleanupError, RegdataError, RegistryError
+from regdata.errors import AccessError, CleanupError, RegdataError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.records.record import Record
 from regdata.show.words import count
@@ -68,17 +69,19 @@ def clear(
     site: Site, blobs: Iterable[tuple[str, str]], *, cut: Blobs = NONE, seconds: float | None = None
 ) -> tuple[Claimed, Blobs]:
     """Asks the registry for those blobs (image, digest) that are gone, and makes its cache forget what it claims; those
-    that are not gone. ``cut``: blobs that are there, and are linked by that image no more. Raises CleanupError where it
-    does not answer, and be it after some ``seconds`` (if not given, as many as it may take to start)."""
-    claims, blobs = Claims(site.registry), list(blobs)
+    that are not gone. ``cut``: blobs that are there, and are linked by that image no more. Outside
+    registry.repositories a login that may not ask is not asked again: where the registry is not restarted, a run that
+    would need it is refused before. Raises CleanupError where it does not answer, and be it after some ``seconds`` (if
+    not given, as many as it may take to start)."""
+    claims, blobs, may = Claims(site.registry), list(blobs), partial(_where_it_may, site.registry.reach.repositories)
     try:
         check_up(site, seconds)
         with ThreadPoolExecutor(site.registry.workers) as pool:
             there, gone = _told(pool, site.presence(), blobs)
-            claimed, _ = _told(pool, site.registry.blob_exists, gone)
+            claimed, _ = _told(pool, may(site.registry.blob_exists), gone)
             # Some may have been pushed again.
             _, claimed = _told(pool, site.presence() if claimed else _nobody, claimed)
-            claims_still, _ = _told(pool, site.registry.blob_exists, cut)
+            claims_still, _ = _told(pool, may(site.registry.blob_exists), cut)
             claimed += [one for one in claims_still if not site.store.is_linked(*one)]
             list(each(pool, lambda blob: claims.forget(*blob), claimed))
             left, _ = _told(pool, claims.has, claimed + claimed[:1] * REPLICAS)
@@ -87,6 +90,20 @@ def clear(
         raise CleanupError(told) from None
     cleared = [digest for image, digest in claimed if (image, digest) not in left]
     return Claimed(len(gone) + len(cut), cleared, sorted({digest for _, digest in left})), there
+
+
+def _where_it_may(within: Sequence[str] | None, ask: Callable[[str, str], bool]) -> Callable[[str, str], bool]:
+    """``ask``, which is no where the login may not, outside of what registry.repositories means."""
+
+    def answer(image: str, digest: str) -> bool:
+        try:
+            return ask(image, digest)
+        except AccessError:
+            if means(within, image):
+                raise
+            return False
+
+    return answer
 
 
 def _broken_link(site: Site, blobs: Blobs) -> str:

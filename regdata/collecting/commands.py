@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from regdata.collecting.aftermath import Cache, Goes, check_up, clear, held, links_now, made_to_forget
 from regdata.collecting.probes import REMEMBERS, Say, canary, remembers
-from regdata.collecting.sweep import SPARED
+from regdata.collecting.swept import SPARED
 from regdata.collecting.twins import Twins, twins_of
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError

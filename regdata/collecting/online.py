@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from regdata.collecting import trash
 from regdata.collecting.flight import Used
-from regdata.collecting.sweep import LISTED, SPARED, WAIT, Item, Journal, Sweep, Swept
+from regdata.collecting.sweep import LISTED, WAIT, Journal, Sweep
+from regdata.collecting.swept import SPARED, Item, Swept
 from regdata.collecting.unlinked import ghosts
 from regdata.inventory.inventory import Inventory
 from regdata.show.words import count
@@ -197,6 +198,11 @@ def _is_young(link: Link, reading: Reading, used: Callable[[str], Used]) -> bool
     return not held and not used(link.repository).has(link.target, link.date)
 
 
+def _ailing(digest: str, links: list[Link], missing: Digests[str]) -> Item:
+    names = {digest, *(link.name for link in links)}
+    return Item(digest, 0, tuple(links), frees=False, needed=not names.isdisjoint(missing))
+
+
 def _sorted(
     aside: Aside, reading: Reading, back: Digests[str], is_within: Callable[[str], bool]
 ) -> tuple[list[Item], list[Item], set[str]]:
@@ -205,7 +211,8 @@ def _sorted(
     healed, and what is left of a link is none.
 
     To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
-    still claim, so that the next push that uses it would be broken. With an empty repository its links go.
+    still claim, so that the next push that uses it would be broken. Links that a manifest needs come
+    back if that claims nothing by then. With an empty repository its links go.
     """
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
@@ -228,7 +235,7 @@ def _sorted(
     for digest, links in ghosts(linked, inside).items():
         going[digest] += links
     return (
-        [Item(digest, 0, tuple(links), frees=False) for digest, links in ailing.items()],
+        [_ailing(digest, links, reading.missing) for digest, links in ailing.items()],
         [
             Item(digest, reading.frees.get(digest, 0), tuple(going[digest]), frees=digest in reading.frees)
             for digest in {**reading.frees, **going}

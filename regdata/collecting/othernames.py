@@ -26,19 +26,28 @@ _BOTH = "and what goes from one name goes from the other, too, so nothing was de
 
 
 def check_names(
-    storage: Storage, repositories: Collection[str], blobs: Collection[str], unlinked: Collection[str] = ()
+    storage: Storage,
+    repositories: Collection[str],
+    blobs: Collection[str],
+    unlinked: Collection[str] = (),
+    *,
+    collects: bool = True,
 ) -> None:
     """Raises StorageError where one of the ``repositories``, from which something goes, shares a folder with another,
     where a symbolic link lies in one of them or leads into one, where the ``blobs`` (digests) that go are another
-    registry's as well, and where repositories that lose links to blobs (``unlinked``) are; and where whatever there is
-    leads to what the trash or an upload has, which goes without anybody's asking."""
+    registry's as well, and where repositories that lose links to blobs (``unlinked``) are; where whatever there is
+    leads to what the trash or an upload has, which goes without anybody's asking; and for whoever ``collects`` where it
+    leads to nothing."""
     files, top = storage.files, storage.layout.repositories_folder
     seen: dict[object, tuple[str, str]] = {}
     with told(storage.root):
         _check_top(storage)
         _check_blobs(storage, blobs)
         links = {link: files.real(link) for link in files.links(top)}
-        _check_lent(storage, links)
+        of_blobs = {link: files.real(link) for link in files.links(storage.layout.blobs_folder)}
+        _check_lent(storage, links, of_blobs)
+        if collects:
+            _check_away(storage, links | of_blobs)
         _check_links(storage, links, repositories, unlinked)
         for name in storage.repositories():
             for folder in _FOLDERS:
@@ -93,12 +102,20 @@ def _refused(base: str, leads: str, link: str) -> StorageError:
     )
 
 
-def _check_lent(storage: Storage, links: Mapping[str, str]) -> None:
+def _check_away(storage: Storage, links: Mapping[str, str]) -> None:
+    """What nobody needs may be needed by what lies there, on a disk that is not mounted now."""
+    if away := [link for link in links if storage.files.place(link) is None]:
+        raise StorageError(
+            f"the symbolic link {min(away)} leads to {links[min(away)]}, where nothing is: a disk may be away, and "
+            "what it has may need what would be collected, so nothing was deleted: mount it, or remove the link"
+        )
+
+
+def _check_lent(storage: Storage, links: Mapping[str, str], of_blobs: Mapping[str, str]) -> None:
     """What the trash, or a repository's folder, has is removed without a look at what leads there from elsewhere.
-    ``links``: those of repositories, and where they lead."""
+    ``links`` of repositories, and those ``of_blobs``, with where they lead."""
     files = storage.files
     base, top = files.real(str(storage.base)), files.real(storage.layout.repositories_folder)
-    of_blobs = {link: files.real(link) for link in files.links(storage.layout.blobs_folder)}
     for link, leads in {**of_blobs, **links}.items():
         is_trash = _is_below(base, leads) and NAME in leads[len(base) :].split("/")[1:4]
         if is_trash or (link in of_blobs and _is_below(top, leads)):

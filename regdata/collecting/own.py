@@ -23,8 +23,9 @@ from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import can_change
 from regdata.planning.rules import freed, manifests_left, spared_for_age
-from regdata.records.reading import past_runs
 from regdata.records.record import Record
+from regdata.records.runs import past_runs
+from regdata.show.words import count
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
 from regdata.sources.guard import undo
@@ -245,6 +246,17 @@ def undo_own(config: Config, site: Site) -> list[str]:
         for image, digest in () if past.ended_well else reversed(past.probes):
             remove_left(site.registry, folder, image, digest)
     return undo(Aside(folder))
+
+
+def undo_unplanned(config: Config, site: Site, inventory: Inventory) -> None:
+    """The same before a plan is carried out. Raises CleanupError where bytes came back that it does not know of."""
+    folder = changeable_folder(config, site)
+    back = {*undo(Aside(folder))} if folder else set()
+    if unknown := back - {*inventory.blobs.loc[inventory.stored, "blob_hash"]}:
+        raise CleanupError(
+            f"{count(len(unknown), 'blob')} came back since the plan was made, of a run that was killed, so "
+            "nothing was deleted: scan and plan again"
+        )
 
 
 def settle_removals(site: Site, *, last: bool = True) -> list[tuple[str, str]]:

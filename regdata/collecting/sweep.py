@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from os.path import dirname
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from regdata.collecting.swept import Item, Swept
 from regdata.collecting.unlinked import known, nobodys
 from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
@@ -52,18 +53,6 @@ REPLICAS = 8
 STALLS = 30
 LONGEST = 60.0
 
-SPARED = {
-    "pushed": "pushed again meanwhile",
-    "young": "linked less than 2 hours ago, or nobody knows when, and no manifest uses it: a push may be in flight",
-    "mentioned": "needed by a manifest that came meanwhile",
-    "uploading": "an upload that does not end may be the same",
-    "unlinked": "known to the registry's cache, or the login may not ask, and no repository links them: a folder of "
-    "one may have been removed by hand, and a push into it would be broken; restart the registry, and run again",
-    "lasting": "manifests' bytes: gc-after did not restart the registry, whose cache knows them; have it do so",
-    "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",
-}
-
-
 Told = TypeVar("Told")
 
 
@@ -72,31 +61,6 @@ class Journal(Protocol):
 
     def journal(self, *events: dict[str, Any]) -> None:
         """Appends events; they are on the disk when this returns."""
-
-
-class Item(NamedTuple):
-    """A blob with its bytes, and the links that there are or were. ``frees``: its data is to go, not these alone."""
-
-    digest: str
-    size: int
-    links: tuple[Link, ...]
-    frees: bool = True
-
-    @property
-    def names(self) -> set[str]:
-        """The digests that it goes by."""
-        return {self.digest, *(link.name for link in self.links)}
-
-
-@dataclass
-class Swept:
-    """What came of it. freed: blobs' bytes by digest. spared: why others stay (a key of `SPARED`). unlinked: how many
-    links went; cleared: how many claims of a cache."""
-
-    freed: dict[str, int] = field(default_factory=dict)
-    spared: dict[str, str] = field(default_factory=dict)
-    unlinked: int = 0
-    cleared: int = 0
 
 
 @dataclass
@@ -170,6 +134,7 @@ class Sweep:
             with interrupts_held_back():
                 for group in self._active:
                     with suppress(RegdataError):
+                        self._link_needed(group)
                         group.aside.undo()
         return self.swept
 
@@ -318,6 +283,8 @@ class Sweep:
             self._spare(group, {group.items[digest]: "unlinked" for digest in told})
         self._look(group)
         self._journal("deciding", group, count=len(group.items))
+        self._link_needed(group)
+        self._unlink_claimed(group)
         taken = group.aside.data()
         freed = {digest: item.size for digest, item in group.items.items() if digest in taken}
         keeps = self.keeps and any(self.aside.has(digest) or digest in freed for digest in group.items)
@@ -359,12 +326,28 @@ class Sweep:
                 continue
             if item.frees:
                 group.aside.give_back(blob_path(item.digest))
-            for link in item.links if self.aside.has(item.digest) else ():
-                self.swept.unlinked -= group.aside.give_back(link.path)
+            if item.needed or self.aside.has(item.digest):
+                self._link(group, item)
             self.swept.spared[item.digest] = why
             events.append({"event": "spared", "batch": group.aside.number, "blob": item.digest, "reason": why})
         if events:
             self.record.journal(*events)
+
+    def _link(self, group: _Group, item: Item) -> None:
+        for link in item.links:
+            self.swept.unlinked -= group.aside.give_back(link.path)
+
+    def _link_needed(self, group: _Group) -> None:
+        for item in group.items.values():
+            if item.needed:
+                self._link(group, item)
+
+    def _unlink_claimed(self, group: _Group) -> None:
+        """What the registry's cache knows whatever repository it is of it claims with a link again."""
+        pairs = [(item, link) for item in group.items.values() if item.needed for link in item.links]
+        claimed = [pair for pair, answer in zip(pairs, self._told(Claims.has, pairs), strict=False) if answer]
+        self.swept.unlinked += sum(group.aside.take(link.path) for _, link in claimed)
+        self._told(Claims.forget, claimed)
 
     def _tidy(self) -> None:
         """Removes the folders that are empty now: at the end, since a folder of links that changes is listed again."""

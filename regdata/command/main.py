@@ -104,7 +104,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _restore(arguments: argparse.Namespace) -> int:
     from regdata.command.pages import told
-    from regdata.records.reading import find_run
+    from regdata.records.runs import find_run
     from regdata.sources.site import Site
 
     config = PROGRAM.load(arguments.conf)
@@ -130,7 +130,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _runs(arguments: argparse.Namespace) -> int:
     from regdata.records.index import runs_table, write_index
-    from regdata.records.reading import all_runs
+    from regdata.records.runs import all_runs
 
     reports = PROGRAM.load(arguments.conf).reports
     print(runs_table(all_runs(reports)).text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +13,9 @@ import pandas as pd
 
 from regdata.collecting.own import undo_own
 from regdata.config import Config
-from regdata.errors import CleanupError
+from regdata.errors import AccessError, CleanupError
 from regdata.health.ailments import Look, ailments, told
-from regdata.health.mending import Broken, is_sound, mend
+from regdata.health.mending import HEALED, Broken, is_sound, mend
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
 from regdata.records.record import Record
@@ -25,6 +25,7 @@ from regdata.sources.claims import Claims
 from regdata.sources.files import told as told_files
 from regdata.sources.gojson import Fields, Mismatch, array, member, parse, text
 from regdata.sources.manifest import is_digest, is_served, printable
+from regdata.sources.names import means
 from regdata.sources.paths import blob_path
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
@@ -66,24 +67,34 @@ def doctor(
             with record.closed_on_error():
                 left = mend(Broken(before, look.inventory, look.began), config, site, storage, record)
                 after = look.found()
-                outcome = _compared(before, after, left)
+                outcome = _compared(before, after, left, config.registry.repositories)
                 record.write(found=len(before), cured=int((outcome["outcome"] == "cured").sum()))
             record.finish()
             return outcome
         return told(before).assign(outcome="")
 
 
-def _compared(before: pd.DataFrame, after: pd.DataFrame, left: dict[str, str]) -> pd.DataFrame:
-    """What was found, and whether it is found no more; then what is found now and was not."""
+def _compared(
+    before: pd.DataFrame, after: pd.DataFrame, left: dict[str, str], within: Sequence[str] | None
+) -> pd.DataFrame:
+    """What was found, and whether it is found no more; then what is found now and was not. The registry is asked of
+    nothing that registry.repositories does not mean (``within``)."""
     keys = ["what", "image_name", "name"]
     was, now = (list(frame[keys].fillna("").itertuples(index=False, name=None)) for frame in (before, after))
     still, known = {*now}, {*was}
-    outcomes = ["cured" if key not in still else f"left: {left[key[0]]}" if key[0] in left else "left" for key in was]
+    outcomes = ["cured" if key not in still else _left(key, left, within) for key in was]
     new = after[pd.Series([key not in known for key in now], index=after.index, dtype=bool)]
     rows = [told(before).assign(outcome=pd.array(outcomes, dtype="str"))]
     if len(new):
         rows.append(told(new).assign(outcome="new"))
     return pd.concat(rows, ignore_index=True)
+
+
+def _left(key: tuple[str, str, str], left: dict[str, str], within: Sequence[str] | None) -> str:
+    what, image, _ = key
+    if what in HEALED and not means(within, image):
+        return "left: it is outside registry.repositories"
+    return f"left: {left[what]}" if what in left else "left"
 
 
 @dataclass
@@ -115,24 +126,34 @@ def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:
 
 
 def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str, str]]:
-    """Repository and digest of blobs that are gone, or whose link is, and that the registry says it has."""
+    """Repository and digest of blobs that are gone, or whose link is, and that the registry says it has; only where it
+    may be asked."""
+    within = site.registry.reach.repositories
     stored = {name for kind, _, name, _ in _rows(files) if kind == "blob"}
     asked = [
         (image, name)
         for kind, image, name, _ in _rows(files)
         if is_served(name)
+        and means(within, image)
         and (kind == "folder" or (kind == "layer" and name.startswith("sha256:") and name not in stored))
     ]
     if not asked:
         return
     claims = Claims(site.registry)
     with ThreadPoolExecutor(site.registry.workers) as pool:
-        answers = list(each(pool, lambda pair: claims.has(*pair), asked))
+        answers = list(each(pool, partial(_has, claims), asked))
     exists = storage.files.exists
     for (image, name), claimed in zip(asked, answers, strict=True):
         paths = (f"{storage.base}/{path_of('layer', image, name)}", f"{storage.root}/{blob_path(name)}")
         if claimed and not all(map(exists, paths)):
             yield image, name
+
+
+def _has(claims: Claims, pair: tuple[str, str]) -> bool:
+    try:
+        return claims.has(*pair)
+    except AccessError:
+        return False
 
 
 def _bare_tags(storage: Storage, inventory: Inventory) -> Iterator[tuple[str, str, int | None]]:

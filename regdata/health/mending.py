@@ -15,17 +15,20 @@ from regdata.collecting.othernames import check_names
 from regdata.collecting.own import losing_links
 from regdata.collecting.probes import check_online
 from regdata.config import Config
-from regdata.errors import RegdataError, StorageError
+from regdata.errors import CleanupError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.records.record import Record
 from regdata.sources.aside import Aside
 from regdata.sources.census import path_of
 from regdata.sources.claims import Claims
 from regdata.sources.files import ABSENT, told
+from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
 FOREVER = 36_500.0  # days
+# What takes asking the registry, of a repository that it may be asked of.
+HEALED = ("link without data", "stale cache")
 
 
 class Broken(NamedTuple):
@@ -119,7 +122,10 @@ class _Mender:
         self.healed = True
         registry, inventory = self.site.registry, self.broken.inventory
         check_names(self.storage, (), (), losing_links(inventory, self.site, set(), heals=True))
-        name = next(iter(inventory.repositories["image_name"]))
+        within = registry.reach.repositories
+        name = next((name for name in inventory.repositories["image_name"] if means(within, name)), None)
+        if name is None:
+            raise CleanupError("there is no repository that registry.repositories means: nothing was tried out")
         registry.check_deletes(name)
         self.site.check_written(name)
         check_online(Claims(registry), self.storage, name, self.record.journal)
@@ -130,7 +136,7 @@ class _Mender:
             _Steps(self.record),
             run=self.record.folder.name,
             keeps_days=FOREVER,
-            within=registry.reach.repositories,
+            within=within,
         )
 
     def bring_back(self) -> None:
@@ -139,7 +145,7 @@ class _Mender:
             self.heal()
 
     def remove_uploads(self) -> None:
-        check_names(self.storage, (), ())
+        check_names(self.storage, (), (), collects=False)
         for image, id_ in self.broken.rows("abandoned upload"):
             path = f"{self.storage.base}/{path_of('upload', image, id_)}"
             if not self.storage.files.is_own(path, str(self.storage.root)):

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from regdata.analysis.backtest import backtest
 from regdata.cleaning.checks import check_early, refusals
 from regdata.cleaning.cleanup import clean_up
 from regdata.cleaning.deletion import Progress
-from regdata.cleaning.result import Result
+from regdata.cleaning.result import Result, rows_of
 from regdata.collecting.commands import recover
 from regdata.collecting.own import promised, settle_removals, undo_own
 from regdata.config import Config, load_config
@@ -30,8 +28,9 @@ from regdata.planning.notes import unlisted
 from regdata.planning.plan import Plan, planned
 from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.index import keep_index
-from regdata.records.reading import PastRun, deletes, unfinished
+from regdata.records.reading import PastRun, deletes
 from regdata.records.record import FOLDER_VARIABLE, Record
+from regdata.records.runs import unfinished
 from regdata.records.summary import box, counted, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
@@ -268,7 +267,7 @@ class Run(Shown):
                 [] if self.deletes else refusals(made, self.config, site, gc=self.gc, force=self.force, deletes=can)
             )
             self.record.save_plan(tags, made.manifests, made.pushed)
-            self.record.save_tags(_told(made))
+            self.record.save_tags(rows_of(made))
             self.record.write(
                 tags_planned=int((tags["action"] != "keep").sum()),
                 manifests_planned=len(made.manifests),
@@ -299,7 +298,7 @@ class Run(Shown):
             site = self._opened()
             how = {"gc": self.gc, "force": self.force, "empty_trash": self.empty_trash}
             self.result = clean_up(made, self.config, site, self.record, progress=self._progress, **how)
-            self.record.save_tags(_told(made, self.result))
+            self.record.save_tags(rows_of(made, self.result))
             for past in self.interrupted if not self.record.facts["errors"] else []:
                 settle(past, by=self.record.folder)
             finishes = [f"this run finished the work of another: {told(past)}" for past in self.interrupted]
@@ -354,16 +353,6 @@ def _stored(found: Inventory) -> int:
     """The bytes that are stored; over the API those that can be seen."""
     blobs = found.blobs[found.stored] if found.from_store else found.blobs
     return int(blobs["blob_size"].sum())
-
-
-def _told(planned: Plan, result: Result | None = None) -> pd.DataFrame:
-    """The rows of tags.csv: ``outcome`` is empty until there is a result."""
-    rows = planned.explanations
-    days = pd.to_datetime(rows.pop("tag_timestamp"), unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    rows.insert(2, "pushed" if planned.inventory.from_store else "created", days)
-    rows["age_days"] = rows["age_days"].round(1)
-    outcomes = planned.tags.assign(outcome="") if result is None else result.tags
-    return rows.merge(outcomes[["image_name", "tag_name", "outcome"]], how="left", on=["image_name", "tag_name"])
 
 
 def start(

@@ -21,7 +21,8 @@ from regdata.notebook import findings
 from regdata.notebook.run import Run
 from regdata.planning.plan import Plan
 from regdata.records.index import runs_table
-from regdata.records.reading import deletes, past_runs
+from regdata.records.reading import deletes
+from regdata.records.runs import past_runs
 from regdata.records.summary import box
 from regdata.show.blocks import Block, Bytes, Cell, Code, Document, Line, Output, Table
 from regdata.show.shown import view

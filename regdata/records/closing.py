@@ -9,8 +9,9 @@ from typing import Any
 from regdata.config import Config
 from regdata.errors import StorageError
 from regdata.records.index import keep_index
-from regdata.records.reading import IsGone, PastRun, past_runs, read_facts
+from regdata.records.reading import IsGone, PastRun, read_facts
 from regdata.records.record import COUNTS, Record, lives
+from regdata.records.runs import past_runs
 from regdata.records.summary import box
 from regdata.show.page import page
 from regdata.show.words import count

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from regdata.errors import StorageError
-from regdata.records.reading import PastRun, all_runs, deletes
+from regdata.records.reading import PastRun, deletes
 from regdata.records.record import INTERRUPT, write_file
+from regdata.records.runs import all_runs
 from regdata.records.summary import moment, number, status, tags_gone, texts
 from regdata.show.blocks import Bytes, Cell, Code, Document, Line, Link, Rich, Table
 from regdata.show.page import page

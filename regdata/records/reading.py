@@ -7,11 +7,9 @@ of one line, or is as good as not written, but nothing is made of it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +18,9 @@ from regdata.config import Config
 from regdata.errors import CleanupError
 from regdata.sources.manifest import is_digest
 from regdata.sources.names import is_repository, is_tag
-from regdata.sources.visible import check_visible
 from regdata.values import identity
 
 PLAN = ("image_name", "tag_name", "tag_hash", "action", "reason")
-# In place of a run's folder: the last one that deleted something.
-LATEST = "latest"
 # Bytes of a record.json at most: what it holds of a command's output is shortened.
 _MOST = 64 << 20
 # Whether a manifest (by its digest) or a tag, that was on a digest, is gone from a repository by now.
@@ -97,7 +92,7 @@ class PastRun:
     @cached_property
     def began_to_change(self) -> bool:
         """Whether it began to delete or to collect."""
-        return any(self.events("taking", "deleting", "running", "unlinking"))
+        return self.began_to_delete or any(self.events("running", "unlinking"))
 
     @cached_property
     def began_to_delete(self) -> bool:
@@ -114,6 +109,13 @@ class PastRun:
         """Whether something may have been collected."""
         begun = self.events("unlinking", "running", "ran")
         return any(event["event"] == "unlinking" or event.get("step") == "gc-command" for event in begun)
+
+    @cached_property
+    def may_have_freed(self) -> bool:
+        """Whether something may have been collected for good, or set aside for some days: what had not been decided
+        upon is put back."""
+        decided = any(event.get("count") != 0 for event in self.events("deciding"))
+        return decided or any(event.get("step") == "gc-command" for event in self.events("running", "ran"))
 
     @property
     def is_at_command(self) -> bool:
@@ -280,71 +282,6 @@ def _date(said: object) -> int:
 def deletes(facts: dict[str, Any]) -> bool:
     """Whether a run was to change the registry."""
     return facts.get("action") == "del" and facts.get("sql_id") != "none"
-
-
-def all_runs(reports: Path) -> list[PastRun]:
-    """Every run whose record is in ``reports``, whichever registry it was on, the first one first; without
-    what commands printed, which may be much for each of many runs. Raises StorageError."""
-    check_visible(reports)
-    found = []
-    for path in sorted(reports.glob("*/record.json")):
-        found.append(PastRun(path.parent))
-        found[-1].facts.pop("gc_output", None)
-    return found
-
-
-def past_runs(config: Config) -> list[PastRun]:
-    """Those on this registry."""
-    return [run for run in all_runs(config.reports) if run.is_on(config)]
-
-
-def unfinished(config: Config, *, besides: Path) -> list[PastRun]:
-    """Those that began to delete and did not end well, until a later run has ended well."""
-    return [run for run in past_runs(config) if run.folder != besides and not run.ended_well and run.began_to_change]
-
-
-def uncollected(config: Config, *, besides: Path, kept: str = "") -> Iterator[PastRun]:
-    """Those whose deletions may still be taken back, the last one first: up to that which began to collect, before run
-    ``kept`` if what has been collected since then is kept."""
-    for run in reversed(past_runs(config)):
-        if run.folder != besides:
-            yield run
-            if (not kept or run.folder.name < kept) and run.began_to_collect:
-                return
-
-
-def find_run(run: str | Path, config: Config) -> PastRun:
-    """The run in a folder: relative to the working folder, to that of conf.json or to ``reports``; or `LATEST`.
-
-    Raises CleanupError when it is none, or one of another registry.
-    """
-    if not isinstance(run, str | os.PathLike):
-        raise CleanupError(
-            f"run is {run!r} ({type(run).__name__}), but must be a text: a run's folder, its name as regdata runs has "
-            f"it, or {LATEST}; with papermill, -r run NAME"
-        )
-    folders = [Path(run), config.path.parent / run, config.reports / run]
-    there = [folder for folder in folders if os.path.isfile(folder / "record.json")]
-    if not there and str(run) == LATEST:
-        there = [past.folder for past in reversed(past_runs(config)) if past.began_to_delete][:1]
-    found = PastRun(there[0] if there else Path(run))
-    if found.registry is None:
-        raise CleanupError(f"{found.folder} is not the record of a run: {_runs_there_are(str(run), config)}")
-    if not found.is_on(config):
-        raise CleanupError(
-            f"{found.folder} is the record of a run on {found.registry}, but {config.path} is about "
-            f"{config.registry_url}: give the conf.json of that registry"
-        )
-    return found
-
-
-def _runs_there_are(run: str, config: Config) -> str:
-    names = [past.folder.name for past in reversed(past_runs(config)) if past.began_to_delete]
-    if not names:
-        return f"in {config.reports} is none that deleted something from {config.registry_url}"
-    near = get_close_matches(run, names, n=1)
-    meant = f"did you mean {near[0]}?" if near else f"the last one that deleted something is {names[0]}."
-    return f"{meant} regdata runs lists them; {LATEST} is the last one"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

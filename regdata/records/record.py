@@ -74,6 +74,7 @@ class Record:
             action=action,
             gc_command=config.source.get("gc-command"),
             collected_by=_collector(config),
+            trash_days=0 if config.gc_command else config.trash_days,
             **dict.fromkeys(COUNTS, 0),
             bytes_predicted=0,
             bytes_freed=None,

@@ -213,9 +213,9 @@ def _undo(run: PastRun) -> Cell:
     if not run.began_to_change:
         return "nothing is to be undone"
     command = shlex.join(["regdata", "restore", str(run.folder.absolute()), "--conf", str(run.facts.get("conf"))])
-    if run.facts.get("bytes_set_aside"):
+    if run.may_have_freed and (run.facts.get("bytes_set_aside") or run.facts.get("trash_days")):
         return Rich((Code(command), " puts all of it back while what was collected is set aside (trash_days)"))
-    if not run.began_to_collect or (run.facts.get("status") == "ok" and run.facts.get("bytes_freed") == 0):
+    if not run.may_have_freed or (run.facts.get("status") == "ok" and run.facts.get("bytes_freed") == 0):
         return Rich((Code(command), " puts all of it back, until a collection runs"))
     keeps = "trash_days in conf.json" if run.facts.get("collected_by") == "regdata itself" else "--no-gc"
     gone = f"what was collected is gone for good; {keeps} would have kept it. "

@@ -272,7 +272,9 @@ class LocalFiles:
         try:
             os.mkdir(folder)
         except FileExistsError:
-            return
+            if os.path.isdir(folder):  # not a symbolic link that leads nowhere
+                return
+            raise
         except FileNotFoundError:
             self.make(above)
             return self.make(folder)

@@ -12,7 +12,7 @@ import re
 from contextlib import suppress
 
 from regdata.errors import StorageError
-from regdata.sources.dates import is_before
+from regdata.sources.dates import Pushed, is_before
 from regdata.sources.files import ABSENT, told
 from regdata.sources.layout import Layout
 from regdata.sources.manifest import is_digest
@@ -31,8 +31,8 @@ class Removal:
     def __init__(self, layout: Layout) -> None:
         self.layout, self.files = layout, layout.files
 
-    def untag(self, repository: str, tag: str, digest: str, pushed: int | None) -> bool:
-        """Takes a tag out of its place if it is on that digest, and was pushed then; `settle` removes it."""
+    def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None) -> bool:
+        """Takes a tag out of its place if it is on that digest, and was not pushed again; `settle` removes it."""
         manifests = self.layout.manifests(checked(repository))
         folder, aside = f"{manifests}/tags/{tag}", f"{manifests}/{REMOVED}{tag}"
         if not _TAG.fullmatch(tag):
@@ -46,7 +46,7 @@ class Removal:
             self.files.move(folder, aside)
             # Looked at when nobody can begin to push to it any more.
             link = self.files.first(f"{aside}/current/link", _MAX_LINK)
-            moved = link is not None and (_text(link[0]) != digest or pushed not in (None, link[1]))
+            moved = link is not None and (_text(link[0]) != digest or (pushed is not None and pushed.is_again(link[1])))
             if moved and not self.files.exists(folder):
                 self.files.move(aside, folder)
             elif moved or link is None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
-from regdata.sources.dates import ahead
+from regdata.sources.dates import Pushed, ahead
 from regdata.sources.locks import lock_folder
 from regdata.sources.manifest import matches
 from regdata.sources.names import means
@@ -157,9 +157,9 @@ class Site(ABC):
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         """The names of manifests that may be linked as blobs, where a scan can't see it."""
 
-    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool | None:
-        """Removes a tag that is on a digest, and nothing else; False where it is on another by now, or was pushed at
-        another time, None where that can't be done."""
+    def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool | None:
+        """Removes a tag that is on a digest, and nothing else; False where it is on another by now, or was
+        ``pushed`` again, None where that can't be done."""
         if self.registry.digest(repository, tag) not in (digest, None):
             return False
         return self.registry.untag(repository, tag, digest) or None
@@ -384,7 +384,7 @@ class StoreSite(Site):
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         return []
 
-    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool | None:
+    def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool | None:
         """In the folder, where a tag that moved can be put back; else by the registry."""
         if self.store.writable:
             return self.store.untag(repository, tag, digest, pushed)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from regdata.sources.columns import Columns
+from regdata.sources.dates import Pushed
 from regdata.sources.leads import Leads
 
 
@@ -57,11 +58,11 @@ class Upload(NamedTuple):
 
 
 class Going(NamedTuple):
-    """A manifest that is about to be deleted, and when it was pushed, if that is known; the tags that are to go with
-    it, those of its repository that went before, and the manifests that needed it and were deleted before."""
+    """A manifest that is about to be deleted, and when it was pushed (None: whenever it was); the tags that are to go
+    with it, those of its repository that went before, and the manifests that needed it and were deleted before."""
 
     digest: str
-    pushed: int | None = None
+    pushed: Pushed | None = None
     tags: Collection[str] = ()
     gone: Collection[str] = ()
     above: Collection[str] = ()
@@ -160,7 +161,7 @@ class Store(Source, Protocol):
     def deleted(self, repository: str) -> dict[str, int]:
         """When each manifest was deleted, as far as that left a trace."""
 
-    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
+    def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool:
         """Take a tag away and nothing else, unless it is on another digest or was pushed at another time; an absent tag
         is no error."""
 

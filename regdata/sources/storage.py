@@ -14,7 +14,7 @@ from pathlib import Path
 
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns
-from regdata.sources.dates import is_before
+from regdata.sources.dates import Pushed, is_before
 from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout, document
@@ -122,10 +122,10 @@ class Storage:
             before = {digest: versions(digest) for digest in digests}
         return unchanged
 
-    def _is_of(self, path: str, date: int | None) -> bool:
-        """Whether a file, if it is there, was written at that time, if that is known."""
+    def _is_of(self, path: str, pushed: Pushed | None) -> bool:
+        """Whether a file, if it is there, has not been written again."""
         stat = self.files.stat(path)
-        return stat is None or date in (None, stat.mtime)
+        return stat is None or pushed is None or not pushed.is_again(stat.mtime)
 
     def manifests(self, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
         """The bytes of manifests (repository, digest), as they are; every repository's lie in one place."""
@@ -151,12 +151,12 @@ class Storage:
             prefixes = tuple(self.files.names(f"{self.layout.blobs_folder}/sha256"))
             return {digest: size for digest, size, _ in self.layout.sizes(prefixes)}
 
-    def untag(self, repository: str, tag: str, digest: str, pushed: int | None = None) -> bool:
+    def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool:
         """Take a tag that is on a digest out of its place, and nothing else; `settle` removes it. An absent tag is no
         error.
 
         The digest stays, and can be pulled by it. False, and nothing is done, where the tag is on another one, or
-        was pushed at another time than that given. StorageError for what is not a tag's own folder.
+        was ``pushed`` again. StorageError for what is not a tag's own folder.
         """
         return Removal(self.layout).untag(repository, tag, digest, pushed)
 

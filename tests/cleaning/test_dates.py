@@ -27,7 +27,7 @@ from regdata.sources.registry import Registry
 from regdata.sources.site import Site, StoreSite
 from regdata.sources.storage import Storage
 from tests.support.helpers import store_bytes
-from tests.support.scene import BASE, CONDITION, NewScene, Scene, broken, repositories
+from tests.support.scene import BASE, CONDITION, OLD, NewScene, Scene, broken, repositories
 
 DAY = 86400
 YEAR_1970, YEAR_1980, YEAR_2099 = 0, 315_532_800, 4_070_908_800
@@ -83,6 +83,25 @@ def test_dates_that_cannot_be(new_scene: NewScene, date: float | str, own: bool)
     if own:
         push(scene.registry.url, "new/app", "1", BEGUN)
         assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("same_second", [False, True])
+@pytest.mark.parametrize("date", [YEAR_1970, YEAR_2099])
+def test_pushed_again_where_no_date_was_known(new_scene: NewScene, date: int, same_second: bool) -> None:
+    """Of a tag that had no date the scan can't say when it was pushed: a push after it is one that has a date."""
+    scene = new_scene()
+    scene.collects_itself()
+    date_all(scene.base_path, date)
+
+    def again() -> None:
+        if not same_second:
+            time.sleep(1.1)
+        push(scene.registry.url, "prod/old", "old", OLD)
+
+    assert scene.clean(before_apply=again) == ""
+    assert ("prod/old", "old", OLD.digest) in scene.store().tags
+    assert broken(scene.base_path) == []
+    assert facts(scene)["tags_moved"] == 1
 
 
 @pytest.mark.parametrize("date", [YEAR_1970, YEAR_2099])

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from regdata.cleaning.cleanup import apply
+from regdata.config import load_config
+from regdata.errors import CleanupError
+from regdata.inventory.scan import scan
+from regdata.planning.plan import plan
 from regdata.records.reading import read_events
-from regdata.sources.aside import NAME
-from regdata.sources.paths import REMOVED
+from regdata.sources.aside import NAME, Aside
+from regdata.sources.paths import REMOVED, blob_path, layer_path
+from regdata.sources.storage import Storage
 from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
 from tests.support.scene import LATEST, SHARED, NewScene, Scene, broken
 
@@ -45,6 +51,32 @@ def test_killed_while_it_collects(runner: Runner, new_scene: NewScene) -> None:
         assert scene.store() == after, lines[number - 1]
         assert not (scene.base_path / NAME).exists()
         scene.registry.stop()
+
+
+def test_what_a_killed_run_had_taken_comes_back_first(new_scene: NewScene) -> None:
+    """A clean-up from Python, too, puts it back; where its plan does not know of it, another plan is needed."""
+    scene = new_scene()
+    scene.collects_itself()
+    config = load_config(scene.conf)
+
+    def take(*paths: str) -> None:
+        aside = Aside(Storage(scene.base_path))
+        aside.open("killed")
+        batch = aside.batch("killed", 1)
+        for path in paths:
+            assert batch.take(path)
+
+    layer = LATEST.blobs[-1].digest
+    before = scene.store()
+    take(blob_path(layer), layer_path("prod/app", layer))
+    planned = plan(scan(config), "2=1")
+    with pytest.raises(CleanupError, match=r"1 blob came back since the plan was made, .*scan and plan again"):
+        apply(planned, config)
+    assert scene.store() == before
+    planned = plan(scan(config), "tag_name = 'old'")
+    take(layer_path("prod/app", layer))
+    assert apply(planned, config).errors == []
+    assert broken(scene.base_path) == []
 
 
 def test_killed_while_it_removes_tags(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -26,6 +27,7 @@ from regdata.sources.site import Site
 from tests.support.helpers import ROOT, pull_all
 from tests.support.proxy import Fault
 from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, SHARED, NewScene, Scene, broken, repositories
+from tests.support.sweeping import data_path
 
 # Only the manifest is its own: config and layers are those of an image that stays.
 RELABELLED = make_image([BASE], created=1_500_000_000, annotations={"label": "another"})
@@ -278,14 +280,35 @@ def test_failing_registry(new_scene: NewScene) -> None:
 
 
 def test_what_does_not_read_back(new_scene: NewScene) -> None:
-    """A manifest at which the registry fails once it is put back is taken away again, and said to have failed."""
-    scene = new_scene()
+    """A manifest whose bytes the registry did not store once more, since its cache knows them, is taken away again, and
+    said to have failed."""
+    scene = new_scene(cache=True)
     scene.clean(gc=False)
-    scene.proxy.on("GET", f"/manifests/{OLD.digest}", Fault(500))
+    data = data_path(scene.registry, OLD.digest)
+    scene.proxy.on("GET", f"/manifests/{OLD.digest}", Fault(carried_out=True, before=data.unlink), times=1)
     frame = undo.restore("latest", config_of(scene)).set_index("reference")
     assert frame.loc[OLD.digest, "outcome"] == "failed"
     assert "restart the registry and restore again" in str(frame.loc[OLD.digest, "why"])
     assert ("prod/old", OLD.digest) not in scene.store().revisions
+
+
+@pytest.mark.parametrize("fault", [Fault(500), Fault(how="reset"), Fault(403)], ids=["500", "reset", "403"])
+def test_what_can_not_be_read_back(new_scene: NewScene, fault: Fault) -> None:
+    """Where the registry fails though the bytes are there, what was put back stays, with what was pushed onto it."""
+    scene = new_scene()
+    scene.clean(gc=False)
+
+    def pushed() -> None:
+        push(scene.registry.url, "prod/old", "new", OLD)
+
+    scene.proxy.on("GET", f"/manifests/{OLD.digest}", replace(fault, before=pushed), times=1)
+    scene.proxy.on("GET", f"/manifests/{OLD.digest}", fault)
+    frame = undo.restore("latest", config_of(scene)).set_index("reference")
+    assert frame.loc[OLD.digest, "outcome"] == "failed"
+    assert "restart the registry" not in str(frame.loc[OLD.digest, "why"])
+    assert ("prod/old", "new", OLD.digest) in scene.store().tags
+    scene.proxy.mend()
+    undo.verdict(undo.restore("latest", config_of(scene)))
 
 
 def test_runs(new_scene: NewScene) -> None:

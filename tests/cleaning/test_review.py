@@ -20,6 +20,7 @@ from regdata.errors import CleanupError
 from regdata.planning.plan import Plan
 from regdata.planning.rules import Spared
 from regdata.sources.columns import Columns
+from regdata.sources.dates import Pushed
 from regdata.sources.source import Glance, Going, Part
 from tests.support.helpers import numbered
 from tests.support.small import DAY, NOW, Small, digest
@@ -197,9 +198,9 @@ def test_what_a_glance_is_asked() -> None:
         review.see_gone([image])
         assert review.as_it_was(Manifest(image, digest(f"{image}{name}")))
     assert now.asked == [
-        Going(digest("b/appNone"), NOW - 50 * DAY, tags=[], gone=set(), above=[]),
-        Going(digest(f"{IMAGE}1.0"), NOW - 99 * DAY, tags=["1.0"], gone={"same"}, above=[]),
-        Going(digest(f"{IMAGE}None"), NOW - DAY // 48, tags=[], gone={"same"}, above=[digest("index")]),
+        Going(digest("b/appNone"), Pushed(NOW - 50 * DAY, NOW), tags=[], gone=set(), above=[]),
+        Going(digest(f"{IMAGE}1.0"), Pushed(NOW - 99 * DAY, NOW), tags=["1.0"], gone={"same"}, above=[]),
+        Going(digest(f"{IMAGE}None"), Pushed(NOW - DAY // 48, NOW), tags=[], gone={"same"}, above=[digest("index")]),
     ]
 
 

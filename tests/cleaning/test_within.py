@@ -135,6 +135,20 @@ def test_beside_a_folder(new_scene: NewScene, changes: dict[str, None]) -> None:
     assert left.exists()
 
 
+def test_a_link_outside_where_the_registry_is_restarted(new_scene: NewScene) -> None:
+    """What goes is linked outside, where the login may not ask: a new cache knows nothing of it, and the next run, too,
+    has nothing to see to."""
+    scene = new_scene()
+    within(scene, "prod/ol*")
+    link = link_path(scene.registry, "base/lib", OLD.blobs[-1].digest)
+    link.parent.mkdir(parents=True)
+    link.write_text(OLD.blobs[-1].digest)
+    age(link.parent, 86400)
+    scene.proxy.on("GET HEAD PUT POST DELETE", "^/v2/(base/lib|prod/app)/", Fault(403))
+    assert scene.clean() == ""
+    assert scene.clean() == ""
+
+
 def test_a_link_outside_to_what_goes(new_scene: NewScene) -> None:
     """Where what goes is linked outside, too, the registry has to forget it there: without the right to delete there
     the run is refused before anything is deleted."""

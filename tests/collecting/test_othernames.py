@@ -17,7 +17,9 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
+from regdata.sources.claims import Claims
 from regdata.sources.paths import blob_path
+from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
 from tests.support.helpers import age
@@ -261,6 +263,76 @@ def test_doctor_and_layers_of_another_registry(tools: None, tmp_path: Path, conf
         found = regdata.doctor(load_config(conf(ours)), repair=True)
         assert "link without data" in found["what"].tolist()
         assert pulls(theirs.url, "ext", "1", image)
+
+
+AWAY = ("repositories/ext", "repositories/ext/_layers", "repositories/ext/_manifests", "blobs/sha256/{}", "{}")
+
+
+@pytest.mark.parametrize("itself", [True, False], ids=["itself", "gc-command"])
+@pytest.mark.parametrize("where", AWAY)
+def test_a_disk_that_is_away(new_scene: NewScene, where: str, itself: bool) -> None:
+    """What lies behind a link that leads nowhere is not known: nothing is collected, and all is there once the disk is;
+    what collects nothing goes on."""
+    scene, image = new_scene(), make_image([make_layer("away", 3000)], created=1, oci=True)
+    if itself:
+        scene.collects_itself()
+    push(scene.registry.url, "ext", "1", image)
+    age(scene.base_path, 3 * 86400)
+    root, disk = scene.base_path / "docker/registry/v2", scene.folder / "disk"
+    data = blob_path(image.blobs[-1].digest)
+    path = root / where.format(image.blobs[-1].digest[7:9] if "/" in where else data)
+    path.rename(disk)
+    path.symlink_to(disk)
+    assert pulls(scene.registry.url, "ext", "1", image)
+    disk.rename(scene.folder / "away")
+    scene.registry.restart()
+    config, before = load_config(scene.conf), scene.store()
+    for condition in ("2=1", "tag_name = 'old'"):
+        with pytest.raises(StorageError, match=f"the symbolic link {path} leads to {disk}, where nothing is: a disk"):
+            regdata.apply(regdata.plan(regdata.scan(config), condition), config)
+        assert scene.store() == before
+    assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config, gc=False).errors == []
+    assert not (regdata.doctor(config, repair=True)["what"] == "new").any()
+    (scene.folder / "away").rename(disk)
+    scene.registry.restart()
+    assert pulls(scene.registry.url, "ext", "1", image)
+    assert regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config).errors == []
+    assert pulls(scene.registry.url, "ext", "1", image)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_data_that_comes_later(new_scene: NewScene, known: bool) -> None:
+    """A store whose repositories are there before its blobs, with a clean-up in between: links that a manifest needs
+    stay, and all pulls in the end; unless a cache knows the blob, which would be claimed."""
+    scene, image = new_scene(cache=True), make_image([make_layer("later", 3000)], created=1, oci=True)
+    scene.collects_itself()
+    push(scene.registry.url, "prod/later", "1", image)
+    age(scene.base_path, 3 * 86400)
+    assert pulls(scene.registry.url, "prod/later", "1", image)
+    digest = image.blobs[-1].digest
+    data = scene.base_path / "docker/registry/v2" / blob_path(digest)
+    data.rename(scene.folder / "data")
+    if not known:
+        scene.registry.restart()
+    config = load_config(scene.conf)
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config)
+    assert result.bytes_freed == result.bytes_predicted > 0
+    assert not Claims(Registry(scene.registry.url)).has("prod/later", digest)
+    (scene.folder / "data").rename(data)
+    assert pulls(scene.registry.url, "prod/later", "1", image) is not known
+    if known:
+        assert (regdata.doctor(config, repair=True)["outcome"] == "cured").any()
+        assert pulls(scene.registry.url, "prod/later", "1", image)
+
+
+def test_a_folder_where_a_link_leads_nowhere(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """What would be written behind it is an error of one line."""
+    push(registry.url, "app", "1", make_image([make_layer("nowhere", 300)], created=1, oci=True))
+    layers = registry.base_path / "docker/registry/v2/repositories/app/_layers"
+    layers.rename(layers.with_name("_elsewhere"))
+    layers.symlink_to("away")
+    found = regdata.doctor(load_config(conf(registry)), repair=True)
+    assert any(str(outcome).startswith("left: ") and "File exists" in str(outcome) for outcome in found["outcome"])
 
 
 def test_a_link_inside_this_registry_that_loses_nothing(tmp_path: Path) -> None:

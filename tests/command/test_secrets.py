@@ -21,7 +21,7 @@ from regdata.command import cli
 from regdata.config import load_config
 from regdata.errors import RegdataError
 from regdata.notebook import run
-from regdata.records.reading import past_runs
+from regdata.records.runs import past_runs
 from regdata.show.blocks import Document
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT

@@ -29,6 +29,8 @@ from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
 from tests.support.helpers import ROOT, age, listing, store_bytes
 from tests.support.odd import push_blob
+from tests.support.proxy import Fault
+from tests.support.scene import NewScene
 
 Conf = Callable[..., Path]
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "8"))
@@ -306,6 +308,27 @@ def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:
     assert outcomes["link without data"].startswith("left: ")
     assert "delet" in outcomes["link without data"]
     assert link.exists()
+
+
+def test_a_login_for_some_repositories(new_scene: NewScene) -> None:
+    """The registry is asked of what registry.repositories means alone, and what is left elsewhere says why; where a
+    login may not ask a claim is not known, and no reason to stop."""
+    scene = new_scene()
+    scene.collects_itself()
+    url = scene.proxy.url
+    for image in ("base/lib", "prod/old"):
+        digest = f"sha256:{'e' * 64}"
+        link = scene.base_path / "docker/registry/v2/repositories" / image / "_layers/sha256" / digest[7:] / "link"
+        link.parent.mkdir(parents=True)
+        link.write_text(digest)
+    age(scene.base_path, 86400)
+    scene.proxy.on("GET HEAD PUT POST PATCH DELETE", "^/v2/(base/lib|prod/app)/", Fault(403))
+    config = load_config(scene.conf)
+    assert set(regdata.doctor(config)["what"]) == {"link without data"}
+    scene.set(registry={"url": url, "base_path": str(scene.base_path), "repositories": ["prod/ol*"]})
+    found = regdata.doctor(load_config(scene.conf), repair=True)
+    found = found[found["what"] == "link without data"].sort_values("place")
+    assert found["outcome"].tolist() == ["left: it is outside registry.repositories", "cured"]
 
 
 @pytest.mark.parametrize("what", sorted(AILMENTS))

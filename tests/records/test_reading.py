@@ -17,8 +17,9 @@ from regdata.cleaning.undo import runs
 from regdata.config import Config, load_config
 from regdata.errors import CleanupError
 from regdata.records.closing import close_killed, settle
-from regdata.records.reading import PastRun, find_run, past_runs, unfinished
+from regdata.records.reading import PastRun
 from regdata.records.record import Record, new_folder
+from regdata.records.runs import find_run, past_runs, unfinished
 
 URL = "http://127.0.0.1:5000"
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")

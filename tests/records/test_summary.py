@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regdata.records.index import runs_table, write_index
-from regdata.records.reading import PastRun, all_runs
+from regdata.records.reading import PastRun
+from regdata.records.runs import all_runs
 from regdata.records.summary import box, outcome, status
 
 FACTS = {
@@ -125,6 +126,12 @@ def run(folder: Path, *events: dict[str, Any], **changed: Any) -> PastRun:
             "✗ The run was interrupted: 3 tags and 4 manifests were deleted, nothing was collected.",
         ),
         ({"status": "running"}, [], "killed", "✗ The run was killed: nothing was deleted"),
+        (
+            {"status": "failed", "errors": ["no"], "manifests_deleted": 0},
+            [{"event": "untagging", "image": "app", "tag": "1", "digest": "sha256:aa"}],
+            "failed",
+            "✗ It did not go as planned: 3 tags and 0 manifests were deleted, nothing was collected.",
+        ),
     ],
 )
 def test_outcome(tmp_path: Path, changed: dict[str, Any], events: list[Any], word: str, sentence: str) -> None:
@@ -162,8 +169,17 @@ def test_what_can_not_be_undone(tmp_path: Path) -> None:
         assert re.search(said, box(tmp_path).text, re.MULTILINE)
     run(tmp_path, DELETING, COLLECTING, bytes_freed=0)
     assert re.search(r"^undo +regdata restore .* puts all of it back, until", box(tmp_path).text, re.MULTILINE)
-    run(tmp_path, DELETING, COLLECTING, bytes_set_aside=7)
-    assert re.search(r"^undo +regdata restore .* puts all of it back while", box(tmp_path).text, re.MULTILINE)
+    taken, freed = {"event": "unlinking"}, {"event": "deciding", "count": 5}
+    for events, facts, when in (
+        ([COLLECTING], {"bytes_set_aside": 7}, "while"),
+        ([taken, freed], {"trash_days": 7, "status": "killed"}, "while"),
+        ([taken], {"trash_days": 7, "status": "killed"}, "until"),
+        ([taken, {**freed, "count": 0}], {"status": "failed"}, "until"),
+    ):
+        run(tmp_path, DELETING, *events, **facts)
+        assert re.search(rf"^undo +regdata restore .* puts all of it back,? {when}", box(tmp_path).text, re.MULTILINE)
+    run(tmp_path, DELETING, taken, freed, status="killed", collected_by="regdata itself")
+    assert re.search(r"^undo +can't be undone", box(tmp_path).text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("action", ["del", "none"])

@@ -14,6 +14,7 @@ import requests
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
+from regdata.sources.dates import Pushed
 from regdata.sources.files import LocalFiles
 from regdata.sources.storage import Storage
 from tests.support.folder import PUSHED, Folder
@@ -27,9 +28,10 @@ def test_untag_removes_the_tag_alone(folder: Folder) -> None:
     storage = Storage(folder.base_path)
     left_over = folder.manifests("app") / ".regdata-removed-v1"
     (left_over / "current").mkdir(parents=True)
-    assert not storage.untag("app", "v1", digest, PUSHED - 1)  # it was pushed again since
+    assert not storage.untag("app", "v1", digest, Pushed(PUSHED - 1, PUSHED + 9))  # it was pushed again since
     assert storage.state("app")[0] == {"v1": digest, "v2": digest}
-    storage.untag("app", "v1", digest, PUSHED)
+    assert not storage.untag("app", "v1", digest, Pushed(None, PUSHED))
+    assert storage.untag("app", "v1", digest, Pushed(PUSHED, PUSHED + 9))
     storage.untag("app", "v1", digest)
     assert storage.settle() == []
     assert storage.state("app") == ({"v2": digest}, frozenset({digest}))

@@ -19,6 +19,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.columns import Columns, merge
+from regdata.sources.dates import Pushed
 from regdata.sources.files import LocalFiles
 from regdata.sources.source import Going, Part
 from regdata.sources.storage import Storage
@@ -298,9 +299,11 @@ def test_a_glance(folder: Folder) -> None:
     """A manifest is as it was until it is pushed again, be it before the glance, or what may need it comes."""
     storage, digest, above = Storage(folder.base_path), folder.image("app"), folder.image("app", config={"os": "other"})
     as_it_was = storage.glance("app", [digest])
-    assert as_it_was(Going(digest, PUSHED))
+    assert as_it_was(Going(digest, Pushed(PUSHED, PUSHED + 5)))
     assert as_it_was(Going(digest))
-    assert not as_it_was(Going(digest, PUSHED - 1))
+    assert not as_it_was(Going(digest, Pushed(PUSHED - 1, PUSHED + 5)))
+    assert as_it_was(Going(digest, Pushed(None, PUSHED + 1)))
+    assert not as_it_was(Going(digest, Pushed(None, PUSHED)))
     assert not as_it_was(Going(digest, above=[above]))
     (folder.manifests("app") / f"revisions/sha256/{above[7:]}/link").unlink()
     assert as_it_was(Going(digest, above=[above]))

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regdata.collecting.sweep import Item, Sweep, Swept
+from regdata.collecting.sweep import Sweep
+from regdata.collecting.swept import Item, Swept
 from regdata.demo.local import LocalRegistry
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
