@@ -134,8 +134,8 @@ def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str
         (image, name)
         for kind, image, name, _ in _rows(files)
         if is_served(name)
-        and means(within, image)
         and (kind == "folder" or (kind == "layer" and name.startswith("sha256:") and name not in stored))
+        and means(within, image)
     ]
     if not asked:
         return

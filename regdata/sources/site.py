@@ -146,8 +146,11 @@ class Site(ABC):
         """Tells what is freed from now on, the bytes of each blob that went; None: it can't be seen."""
 
     def version(self, repositories: Sequence[str]) -> str:
-        """Of distribution, "2.x" or "3.x", asked of one of these in a way that they answer differently."""
-        return "3.x" if repositories and self.registry.tags_unpaged(repositories[0]) is None else "2.x"
+        """Of distribution, "2.x" or "3.x", asked of one of these in a way that they answer differently; of one that
+        registry.repositories means, if there is one."""
+        within = self.registry.reach.repositories
+        asked = sorted(repositories, key=lambda name: not means(within, name))[:1]
+        return "3.x" if asked and self.registry.tags_unpaged(asked[0]) is None else "2.x"
 
     @abstractmethod
     def without_layers(self, oddities: pd.DataFrame) -> list[str]:

@@ -311,8 +311,7 @@ def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:
 
 
 def test_a_login_for_some_repositories(new_scene: NewScene) -> None:
-    """The registry is asked of what registry.repositories means alone, and what is left elsewhere says why; where a
-    login may not ask a claim is not known, and no reason to stop."""
+    """The registry is asked of what registry.repositories means alone, and what is left elsewhere says why."""
     scene = new_scene()
     scene.collects_itself()
     url = scene.proxy.url
@@ -323,8 +322,6 @@ def test_a_login_for_some_repositories(new_scene: NewScene) -> None:
         link.write_text(digest)
     age(scene.base_path, 86400)
     scene.proxy.on("GET HEAD PUT POST PATCH DELETE", "^/v2/(base/lib|prod/app)/", Fault(403))
-    config = load_config(scene.conf)
-    assert set(regdata.doctor(config)["what"]) == {"link without data"}
     scene.set(registry={"url": url, "base_path": str(scene.base_path), "repositories": ["prod/ol*"]})
     found = regdata.doctor(load_config(scene.conf), repair=True)
     found = found[found["what"] == "link without data"].sort_values("place")
