@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regdata.command.kernel import Kernel
 from regdata.command.output import check_place
-from regdata.command.program import USAGE, Program, add_conf
+from regdata.command.program import USAGE, Program, add_conf, given
 from regdata.errors import ConfigError, RegdataError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """The options that say how a listing is printed."""
     parser.add_argument("--json", action="store_true", help="print what the run found as JSON, for scripts")
     parser.add_argument(
-        "--csv", metavar="FILE", help="write the tags, with what happens to each and why; - prints them"
+        "--csv", metavar="FILE", type=given, help="write the tags, with what happens to each and why; - prints them"
     )
 
 

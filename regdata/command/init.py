@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,10 +41,11 @@ def init(program: Program, url: str, base_path: str | None, file: Path) -> int:
     if not file.exists():
         check_place(file, "give another file (--conf), or run it in another folder")
     if base_path is None and sys.stdin.isatty() and sys.stdout.isatty():
-        base_path = input("The registry's folder, if it can be read here (Enter: none): ").strip()
+        with suppress(EOFError):
+            base_path = input("The registry's folder, if it can be read here (Enter: none): ").strip()
     registry = {"url": url if "://" in url else f"{_scheme(url)}://{url}"}
     if base_path:
-        registry["base_path"] = str(Path(base_path).expanduser().absolute())
+        registry["base_path"] = str(_path(base_path))
     first = {"registry": registry} | FIRST
     config = check_config(file, json.dumps(first).encode())
     for name, said in _looked_at(config):
@@ -66,7 +68,18 @@ def init(program: Program, url: str, base_path: str | None, file: Path) -> int:
 
 def _scheme(url: str) -> str:
     """Of an address without one: a registry on this machine has seldom a certificate."""
-    return "http" if urlsplit(f"//{url}").hostname in ("localhost", "127.0.0.1", "::1") else "https"
+    try:
+        host = urlsplit(f"//{url}").hostname
+    except ValueError:  # which conf.json's check tells
+        host = None
+    return "http" if host in ("localhost", "127.0.0.1", "::1") else "https"
+
+
+def _path(typed: str) -> Path:
+    try:
+        return Path(typed).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigError(f"{typed}: nobody of that name has a home here: write the whole path") from None
 
 
 def _looked_at(config: Config) -> Iterator[tuple[str, str]]:

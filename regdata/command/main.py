@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regdata.command.cli import add_output, add_sql_id, clean
-from regdata.command.program import Program, add_conf
+from regdata.command.program import Program, add_conf, given
 from regdata.errors import StorageError
 
 PROGRAM = Program("regdata", tells=True)
@@ -35,13 +35,13 @@ def _parser() -> argparse.ArgumentParser:
     init = jobs.add_parser("init", help="look at a registry and write a conf.json for it; changes nothing else")
     init.add_argument("url", help="the registry's address, such as http://127.0.0.1:5000")
     init.add_argument("base_path", nargs="?", help="its folder, which holds docker/registry/v2, if it can be read here")
-    init.add_argument("--conf", metavar="FILE", default="conf.json", help="the file to write (conf.json)")
+    init.add_argument("--conf", metavar="FILE", type=given, default="conf.json", help="the file to write (conf.json)")
     lab = jobs.add_parser("lab", help="JupyterLab on this conf.json; takes JupyterLab's options, such as --no-browser")
     list_ = jobs.add_parser("list", help="what a condition would delete; changes nothing")
     add_sql_id(list_)
     add_output(list_)
     restore = jobs.add_parser("restore", help="put back what a run deleted")
-    restore.add_argument("run", help="the run's folder, its name as `regdata runs` has it, or latest")
+    restore.add_argument("run", type=given, help="the run's folder, its name as `regdata runs` has it, or latest")
     restore.add_argument("--force", action="store_true", help="also move tags back that are on another image by now")
     doctor = jobs.add_parser("doctor", help="what is broken in the registry, and the cure")
     doctor.add_argument("--repair", action="store_true", help="carry out the cures that can lose nothing")

@@ -73,7 +73,7 @@ class Program:
         more = f" (report: {page})" if page else ""
         return self.fail(problem.said + more, code=INTERRUPTED if problem.interrupted else 1)
 
-    def load(self, path: str) -> "Config":
+    def load(self, path: str | None) -> "Config":
         """The conf.json at ``path``, or the one that is found; what it warns of is said in one line."""
         from regdata.config import load_config  # loads pydantic, for which --help need not wait
 
@@ -85,11 +85,18 @@ class Program:
         return config
 
 
+def given(text: str) -> str:
+    """An option's value; an empty one is a variable that is not set, and no default."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; is a variable not set?")
+    return text
+
+
 def add_conf(parser: argparse.ArgumentParser) -> None:
     """The option --conf."""
     parser.add_argument(
         "--conf",
         metavar="FILE",
-        default="",
+        type=given,
         help="default: $REGDATA_CONF, else conf.json in this folder or the nearest one above",
     )

@@ -2,7 +2,6 @@
 
 import csv as tables
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def say(folder: Path, page: Path | None, *, as_json: bool, csv: str | None, in_v
 
 def _copy(rows: Path, csv: str) -> None:
     try:
-        shutil.copyfile(rows, csv)
+        Path(csv).write_bytes(rows.read_bytes())  # a pipe, too
     except OSError as error:
         raise StorageError(f"--csv: {csv} can't be written ({error.strerror}): give another file, or -") from None
 

@@ -19,13 +19,14 @@ from regdata.notebook import preview_views, tables
 from regdata.notebook.confedit import add_condition
 from regdata.notebook.live import attended
 from regdata.planning.bench import workbench
-from regdata.planning.previews import EXAMPLE, Preview, preview
+from regdata.planning.previews import EXAMPLE, Preview, most_first, preview
 from regdata.show.blocks import Line, Tone
 
 T = TypeVar("T")
 
 CHOOSE = "choose a condition …"
 HINTS = 8
+_LEFT = ["image_name", "tag_name", "age_days", "exclusive_size"]
 ROWS = 1000  # tags, of those that free most, that are sent to the browser with each condition
 _WORD = re.compile(r"[A-Za-z_]\w*$")
 DELAY = 0.4  # seconds without a key, after which what was typed is read
@@ -88,6 +89,13 @@ class Editor:
     def tags(self) -> pd.DataFrame:
         """The tags that it selects; see Preview.tags."""
         return self._shown.tags
+
+    @property
+    def left(self) -> pd.DataFrame:
+        """image_name, tag_name, age_days, exclusive_size: the tags that it does not select, those that would free most
+        first."""
+        images, selected = self._inventory.images, self._shown.plan.selected if self._shown.plan else ()
+        return most_first(images.loc[~images["id"].isin(list(selected)), _LEFT])
 
     def _choose(self, change: dict[str, Any]) -> None:
         """A condition of conf.json, to be looked at or changed."""

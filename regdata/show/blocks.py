@@ -21,7 +21,6 @@ LINES_SHOWN = 3  # of a command's output, before one unfolds it
 LINES_KEPT = 1000
 LINE_KEPT = 2000  # characters
 ROWS = 100  # of a frame
-HELD = ("own", "shared", "goes", "stays")  # columns with bytes, besides those whose name says so
 SHORT = 16  # letters, such as those of a date and a time
 SENTENCE = 80  # letters: more of them take some width
 BAR = 30  # characters, in plain text

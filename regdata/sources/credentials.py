@@ -58,6 +58,14 @@ class Credential:
         """For messages and reports: the user, if there is one, and where it comes from."""
         return f"{self.username} ({self.origin})" if self.username else f"token of {self.origin}"
 
+    def whole(self) -> "Credential":
+        """Itself. AccessError where it holds what can't be sent."""
+        try:
+            f"{self.username}{self.password}{self.identity_token}".encode()
+        except UnicodeEncodeError:
+            _refuse(self.origin, "gives a user or password that is no text (UTF-8)", "set it anew, or log in anew")
+        return self
+
     @property
     def what(self) -> str:
         """The same for a message that says that it is refused."""
@@ -98,7 +106,7 @@ class Credentials:
     def _sought(self, repository: str) -> Credential | None:
         """The registry as a whole is asked by a namespace's login where there is no other, as podman login does."""
         given = [self._keys(repository)] if repository else [self._keys(""), self._namespaces()]
-        return next((found for keys in given for place in self._places() if (found := place(keys))), None)
+        return next((found.whole() for keys in given for place in self._places() if (found := place(keys))), None)
 
     def _namespaces(self) -> list[str]:
         """The keys of this registry's namespaces in the container tools' files."""
@@ -217,12 +225,20 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
+        if _is_others(path):
+            return {}
         _refuse(str(path), f"can't be read ({error.strerror})", "make it readable, or take it away")
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         _refuse(str(path), "is no JSON object, as docker login or podman login writes it", "log in anew")
     return document
+
+
+def _is_others(path: Path) -> bool:
+    """Whether a file is where one was guessed, in a folder that is not for this user."""
+    named = "XDG_RUNTIME_DIR" in os.environ or str(path) == os.environ.get("REGISTRY_AUTH_FILE")
+    return not named and path.parts[:2] == ("/", "run") and not os.access(path.parent, os.X_OK)
 
 
 def _section(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:

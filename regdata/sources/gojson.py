@@ -41,7 +41,7 @@ def parse(data: bytes) -> Any:
 
 
 def _integer(digits: str) -> float:
-    return int(digits) if len(digits) < 20 else math.inf  # which fits in no field
+    return int(digits) if len(digits.lstrip("-")) < 20 else math.inf  # which fits in no field
 
 
 def _constant(name: str) -> Any:
@@ -122,6 +122,11 @@ _REMEMBERED = 1000
 def pointer(reader: Reader) -> Reader:
     """The same where null means that there is none."""
     return lambda value, before: None if value is None else reader(value, before)
+
+
+def unless_null(reader: Reader) -> Reader:
+    """The same where null changes nothing, not even that there is none."""
+    return lambda value, before: before if value is None else reader(value, before)
 
 
 class _Slice(list[Any]):

@@ -22,6 +22,8 @@ from regdata.sources.transport import Reach, Transport
 
 _GRAMMAR = {"repositories": is_repository, "tags": is_tag}
 _PAGES = 1000  # of referrers of one manifest, at most
+# What says nothing of whether there is such an API.
+_AWAY = (429, 502, 503, 504)
 ONE_PAGE = 100  # tags; distribution gives as many or more at a time
 
 
@@ -149,6 +151,8 @@ class Lists:
             if self._refers:
                 raise
             answer = Answer(0, {}, b"")
+        if self._refers is None and answer.status in _AWAY:
+            raise self._http.refused("GET", path, answer)
         if self._refers is None:
             self._refers = answer.status == 200 and isinstance(answer.member("manifests"), list)
         return self._subjects(path, answer) if self._refers else None

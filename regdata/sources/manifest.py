@@ -50,7 +50,7 @@ _DESCRIPTOR: gojson.Fields = {
 }
 _DESCRIPTORS = gojson.array(gojson.struct(_DESCRIPTOR))
 _VERSIONED: gojson.Fields = {"schemaVersion": gojson.whole, "mediaType": gojson.text}
-_IMAGE: gojson.Fields = {"config": gojson.pointer(gojson.struct(_DESCRIPTOR)), "layers": _DESCRIPTORS}
+_IMAGE: gojson.Fields = {"config": gojson.unless_null(gojson.struct(_DESCRIPTOR)), "layers": _DESCRIPTORS}
 _LIST: gojson.Fields = {"manifests": _DESCRIPTORS}
 # What a registry reads has to fit, or it serves nothing of it; it looks at no other field of that type.
 _READ_AS: dict[str, gojson.Fields] = {

@@ -146,10 +146,8 @@ class Site(ABC):
         """Tells what is freed from now on, the bytes of each blob that went; None: it can't be seen."""
 
     def version(self, repositories: Sequence[str]) -> str:
-        """Of distribution, "2.x" or "3.x", asked of one of these in a way that they answer differently; of one that
-        registry.repositories means, if there is one."""
-        within = self.registry.reach.repositories
-        asked = sorted(repositories, key=lambda name: not means(within, name))[:1]
+        """Of distribution, "2.x" or "3.x", as it lists the tags of one of these, within reach if there is one."""
+        asked = sorted(repositories, key=lambda name: not means(self.registry.reach.repositories, name))
         return "3.x" if asked and self.registry.tags_unpaged(asked[0]) is None else "2.x"
 
     @abstractmethod
@@ -161,8 +159,7 @@ class Site(ABC):
         """The names of manifests that may be linked as blobs, where a scan can't see it."""
 
     def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool | None:
-        """Removes a tag that is on a digest, and nothing else; False where it is on another by now, or was
-        ``pushed`` again, None where that can't be done."""
+        """Removes a tag alone; False where it is on another digest by now or ``pushed`` again, None if it can't."""
         if self.registry.digest(repository, tag) not in (digest, None):
             return False
         return self.registry.untag(repository, tag, digest) or None

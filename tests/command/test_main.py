@@ -68,6 +68,10 @@ def test_what_runs_notebooks_loads_no_grammar() -> None:
         (["init"], "the following arguments are required: url"),
         (["list"], "the following arguments are required: sql_id"),
         (["restore", "x", "--forc"], "unrecognized arguments: --forc"),
+        (["restore", ""], "argument run: it is empty; is a variable not set?"),
+        (["list", "old", "--conf", ""], "argument --conf: it is empty; is a variable not set?"),
+        (["list", "old", "--csv", ""], "argument --csv: it is empty; is a variable not set?"),
+        (["init", "localhost:5000", "--conf", ""], "argument --conf: it is empty; is a variable not set?"),
     ],
 )
 def test_usage(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +91,8 @@ def test_usage(arguments: list[str], expected: str, capsys: pytest.CaptureFixtur
         (["list", "x", "--csv", "none/x.csv"], 1, "none/x.csv has no folder"),
         (["list", "x", "--csv", "."], 1, ". is a folder"),
         (["init", "http://127.0.0.1:1", "--conf", "none/conf.json"], 1, "none/conf.json has no folder"),
+        (["init", "[::1:5000"], 1, "registry.url: found"),
+        (["init", "http://127.0.0.1:1", "~nosuchuser/x"], 1, "nobody of that name has a home here"),
     ],
 )
 def test_where_to_write_is_looked_at_first(

@@ -211,6 +211,14 @@ def test_registry_goes_down(fake: FakeRegistry, api: Api, how: str) -> None:
         api.read(part)
 
 
+def test_referrers_that_can_not_be_asked(fake: FakeRegistry, api: Api) -> None:
+    """An answer that says nothing of whether there is such an API ends a scan: signatures would be overlooked."""
+    fake.push("app", "1", AMD)
+    fake.on(f"GET /v2/app/referrers/{AMD.digest}", error_reply(503), forever=True)
+    with pytest.raises(RegistryError, match=r"GET \S+/referrers/\S+: HTTP 503"):
+        scan(api)
+
+
 def test_rate_limit_ends_a_scan(fake: FakeRegistry, api: Api) -> None:
     """A registry that keeps on limiting the rate is not a registry of unreadable tags."""
     fake.push("app", "1", AMD)

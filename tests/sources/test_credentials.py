@@ -404,6 +404,41 @@ def test_broken_file(home: Path, text: str, problem: str) -> None:
     assert b64(NAME) not in shown
 
 
+@pytest.mark.parametrize("where", ["environment", "file", "helper"])
+def test_what_is_no_text(home: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Half a character, or bytes of another encoding, can't be sent: told with where it comes from."""
+    if where == "environment":
+        monkeypatch.setenv("REGDATA_USERNAME", NAME)
+        monkeypatch.setenv("REGDATA_PASSWORD", "s3cret\udcfc")
+    elif where == "file":
+        docker_config(home, auths={HOST: {"username": "u", "password": "s3cret\ud83d"}})
+    else:
+        helper(home, "odd", 'echo \'{"Username": "u", "Secret": "s3cret\\ud83d"}\'')
+        docker_config(home, credHelpers={HOST: "odd"})
+    with pytest.raises(AccessError, match=r"gives a user or password that is no text \(UTF-8\)") as error:
+        found()
+    assert "s3cret" not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_folder_of_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a job has no XDG_RUNTIME_DIR a folder in /run that is for somebody else is passed over."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    docker_config(home, auths={HOST: entry(NAME)})
+    read = Path.read_bytes
+
+    def forbidden(path: Path) -> bytes:
+        if path.parts[:2] == ("/", "run"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    monkeypatch.setattr(credentials.os, "access", lambda path, _: Path(path).parts[:2] != ("/", "run"))
+    assert (found() or ("",))[0] == NAME
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", "/run/mine/auth.json")
+    with pytest.raises(AccessError, match=r"/run/mine/auth.json can't be read \(Permission denied\)"):
+        found()
+
+
 def test_unreadable_file(home: Path) -> None:
     """A file that can't be read is an error; one of a folder that is a file is none."""
     (home / ".docker/config.json").mkdir(parents=True)

@@ -354,6 +354,7 @@ def test_a_field_given_twice_is_read_over_the_first() -> None:
             f'"config": {config}',
             f'"LAYERS": {layers}',
             '"Config": {"size": 3}',
+            '"CONFIG": null',
             f'"layer{LONG_S}": [{{"size": 5}}]',
         )
     )
