@@ -432,7 +432,7 @@ def test_a_folder_of_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", forbidden)
-    monkeypatch.setattr(credentials.os, "access", lambda path, _: Path(path).parts[:2] != ("/", "run"))
+    monkeypatch.setattr("os.access", lambda path, _: Path(path).parts[:2] != ("/", "run"))
     assert (found() or ("",))[0] == NAME
     monkeypatch.setenv("REGISTRY_AUTH_FILE", "/run/mine/auth.json")
     with pytest.raises(AccessError, match=r"/run/mine/auth.json can't be read \(Permission denied\)"):
