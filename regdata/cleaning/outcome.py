@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Set
+from collections.abc import Set
 from typing import NamedTuple
 
 import pandas as pd
@@ -129,7 +129,7 @@ class Outcome:
             on = set(self.tags_on[manifest])
             self.taken = (self.taken | on) - (on & tags)
 
-    def fail(self, those: Collection[tuple[str, str]]) -> None:
+    def fail(self, those: Set[tuple[str, str]]) -> None:
         """Tags and manifests that were told to be gone, and never were: neither they nor what the tags are on went."""
         on = {self._manifest(tag) for tag in self.tags if tag in those}
         self.untagged.difference_update(those)

@@ -183,7 +183,7 @@ def verify_gone(outcome: Outcome, site: Site) -> Verdict:
         if len(left) < len(group) or again.issuperset(left):
             notes.append(f"{told}: they have been pushed again")
             continue
-        outcome.fail(left)
+        outcome.fail({*left})
         errors.append(_does_not_delete(told, site))
     return Verdict(notes, errors, {"gone": len(tags) + len(manifests)})
 

@@ -145,7 +145,7 @@ def test_what_was_never_gone() -> None:
     found = outcome()
     found.untagged.add(Tag("app", "3"))
     found.deleted |= {manifest("app", "1"), manifest("app", "2"), manifest("other", "1")}
-    found.fail([("app", "1"), ("app", "3"), ("other", digest("other1"))])
+    found.fail({("app", "1"), ("app", "3"), ("other", digest("other1"))})
     assert found.deleted == {manifest("app", "2")}
     assert {words(found)[name] for name in ("app:1", "@app:1", "app:3", "other:1", "@other:1")} == {"failed"}
     assert words(found)["app:2"] == words(found)["@app:2"] == "deleted"
