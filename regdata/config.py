@@ -323,7 +323,7 @@ def _find(path: object) -> Path:
             raise ConfigError(f"No file {file}{origin}: correct the path, or write one: {MINIMUM}.")
         return file
     for folder in (here, *here.parents):
-        if os.path.isfile(folder / NAME):
+        if may_be_there(folder / NAME) and not os.path.isdir(folder / NAME):
             return folder / NAME
     raise ConfigError(
         f"No {NAME} in {here} nor in a folder above it: have `regdata init URL` write one, or write one, such as "

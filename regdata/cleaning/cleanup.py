@@ -106,7 +106,7 @@ def clean_up(
                 "only a run that collects, and may change the registry's folder, empties the trash, so nothing was "
                 f"deleted: see registry.base_path of {config.path}, and run with collection; or leave empty_trash out"
             )
-        outcome = Outcome(by_tag(plan, images))
+        outcome = Outcome(by_tag(plan, images), images)
         deletion = Deletion(outcome, site, record)
         work = _Work(config, site, record, outcome, gc=gc, empty_trash=empty_trash)
         return work.run(lambda: deletion.run(batch=batch, progress=progress), left(plan, images))

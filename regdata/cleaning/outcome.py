@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Collection, Set
 from typing import NamedTuple
 
 import pandas as pd
@@ -40,10 +40,11 @@ def _dates(plan: Plan) -> dict[Manifest | Tag, int]:
 
 
 class Outcome:
-    """A plan on its way: what is deleted, untagged, kept or moved (it changed since the scan) so far."""
+    """A plan on its way: what is deleted, untagged, kept or moved (it changed since the scan) so far. ``by_tag``: the
+    images whose tags go alone, since the registry deletes no manifests."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, by_tag: Collection[str] = ()) -> None:
+        self.plan, self.by_tag = plan, by_tag
         self.deleted: set[Manifest] = set()
         self.seen_gone: set[Manifest] = set()  # right after its DELETE
         self.moved: set[Manifest] = set()

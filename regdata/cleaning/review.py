@@ -109,7 +109,8 @@ class Review:
             {
                 Tag(image, tag)
                 for tag, action in zip(tags["tag_name"], tags["action"], strict=True)
-                if self._planned(image, tag)[1] == action
+                if self._planned(image, tag)[1]
+                == ("untag" if image in self.outcome.by_tag and action == "delete" else action)
             },
         )
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from regdata.collecting.own import bring_back_own, undo_own
 from regdata.config import Config
-from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
+from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.inventory.scan import can_change
 from regdata.records.closing import say_restored
 from regdata.records.reading import DeletedManifest, DeletedTag, PastRun
@@ -274,13 +274,14 @@ class _Restorer:
         """RegistryError where the registry fails though the bytes are there."""
         try:
             return self.registry.manifest(image, digest) is not None
-        except RegistryError as error:
-            if isinstance(error, AccessError) or error.kind or (self.site.from_store and self._is_stored(digest)):
+        except RegistryError:
+            if not self.site.from_store or self._is_stored(image, digest):
                 raise
             return False
 
-    def _is_stored(self, digest: str) -> bool:
-        return not digest.startswith("sha256:") or self.site.store.content(digest) is not None
+    def _is_stored(self, image: str, digest: str) -> bool:
+        stored = digest if digest.startswith("sha256:") else self.registry.stored_as(image, digest)
+        return stored is not None and self.site.store.content(stored) is not None
 
     def _tag(self, tag: DeletedTag, *, force: bool) -> Outcome:
         now = self.registry.digest(tag.image, tag.tag)

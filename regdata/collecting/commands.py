@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,11 @@ class Collection(Shown):
 
 def check_commands(config: Config) -> None:
     """Raises CleanupError unless conf.json's commands can be run and collect safely."""
-    if any(_DELETE_UNTAGGED.fullmatch(word) for item in config.gc_command or () for word in item.split()):
+    words = [word for item in config.gc_command or () for word in _words(item)]
+    begin = next(
+        (at for at, word in enumerate(words) if word.endswith("garbage-collect")), 0
+    )  # -m before it is Docker's
+    if any(map(_DELETE_UNTAGGED.fullmatch, words[begin:])):
         raise CleanupError(
             "gc-command contains --delete-untagged (-m), which deletes children of multi-arch images, so nothing was "
             "deleted: take it out; regdata removes orphans itself"
@@ -93,6 +98,21 @@ def check_commands(config: Config) -> None:
                 f"{name}: {command[0]!r} of {config.path} is not a program that can be run here, so nothing was "
                 f"deleted: install it or give its path"
             )
+
+
+def _words(text: str) -> Iterator[str]:
+    """Those that a shell would make of it, and a shell that it starts of those."""
+    try:
+        lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+        lexer.whitespace_split, lexer.commenters = True, ""
+        words = list(lexer)
+    except ValueError:  # an open quote
+        words = re.split(r"[^\w=-]+", text)
+    for word in words:
+        if word != text and re.search(r"[\s;|&<>()'\"`]", word) and not re.fullmatch(r"[;|&<>()]+", word):
+            yield from _words(word)
+        else:
+            yield from re.split(r"[`$()]+", word)
 
 
 def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes]) -> Collection:

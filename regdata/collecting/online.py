@@ -20,6 +20,7 @@ from regdata.collecting.sweep import LISTED, WAIT, Journal, Sweep
 from regdata.collecting.swept import SPARED, Item, Swept
 from regdata.collecting.unlinked import ghosts
 from regdata.inventory.inventory import Inventory
+from regdata.planning.rules import parts
 from regdata.show.words import count
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
@@ -37,7 +38,8 @@ class Reading:
     """What a fresh reading of a registry says to its collector.
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
-    there; missing: of those that a manifest names and that are not. frees: bytes of the blobs that nobody needs, by
+    there; missing: of those that a manifest names and that are not; lacking: with that manifest's repository. frees:
+    bytes of the blobs that nobody needs, by
     digest. empty: repositories that hold nothing and are to be removed. A link that was not surely written before
     ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it is one of ``held``, repository and
     digest, or is older than the deletion of one that mentions it. lasting: those that are freed only if the registry
@@ -48,6 +50,7 @@ class Reading:
     manifests: Mapping[str, Digests[str]]
     stored: Digests[str]
     missing: Digests[str] = frozenset()
+    lacking: Digests[tuple[str, str]] = frozenset()
     frees: Mapping[str, int] = field(default_factory=dict)
     empty: Digests[str] = frozenset()
     young: int | None = None
@@ -59,13 +62,24 @@ class Reading:
     def of(cls, inventory: Inventory, *, began: int, **more: Any) -> Self:
         """What an inventory knows whose reading began then; ``more``: what is to be done about it."""
         manifests, stored = inventory.manifests.groupby("image_name")["manifest_hash"], inventory.stored
+        missing = frozenset(inventory.blobs[~stored]["blob_hash"])
         return cls(
             began=began,
             manifests={str(image): frozenset(group) for image, group in manifests},
             stored=frozenset(inventory.blobs[stored]["blob_hash"]),
-            missing=frozenset(inventory.blobs[~stored]["blob_hash"]),
+            missing=missing,
+            lacking=_lacking(inventory, missing) if missing else frozenset(),
             listed=max(LISTED, _most(inventory.refers.edges["manifest"])),
             **more,
+        )
+
+    def needed(self, links: Sequence[Link]) -> tuple[Link, ...]:
+        """Those of which a manifest of their repository names what they lead to, and it is not there."""
+        lacking = self.lacking
+        return tuple(
+            link
+            for link in links
+            if (link.repository, link.name) in lacking or (link.repository, link.target) in lacking
         )
 
 
@@ -185,6 +199,12 @@ def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -
     return None
 
 
+def _lacking(inventory: Inventory, missing: Digests[str]) -> frozenset[tuple[str, str]]:
+    named = parts(inventory, inventory.manifests[["image_name", "manifest_hash"]])
+    named = named[named["blob_hash"].isin(missing)]
+    return frozenset(zip(named["image_name"], named["blob_hash"], strict=True))
+
+
 def _most(numbers: pa.ChunkedArray) -> int:
     """How often the most frequent one is there."""
     return int(pc.max(pc.value_counts(numbers).field("counts")).as_py() or 0)
@@ -196,11 +216,6 @@ def _is_young(link: Link, reading: Reading, used: Callable[[str], Used]) -> bool
         return False
     held = (link.repository, link.target) in reading.held
     return not held and not used(link.repository).has(link.target, link.date)
-
-
-def _ailing(digest: str, links: list[Link], missing: Digests[str]) -> Item:
-    names = {digest, *(link.name for link in links)}
-    return Item(digest, 0, tuple(links), frees=False, needed=not names.isdisjoint(missing))
 
 
 def _sorted(
@@ -235,7 +250,7 @@ def _sorted(
     for digest, links in ghosts(linked, inside).items():
         going[digest] += links
     return (
-        [_ailing(digest, links, reading.missing) for digest, links in ailing.items()],
+        [Item(digest, 0, tuple(links), False, reading.needed(links)) for digest, links in ailing.items()],
         [
             Item(digest, reading.frees.get(digest, 0), tuple(going[digest]), frees=digest in reading.frees)
             for digest in {**reading.frees, **going}

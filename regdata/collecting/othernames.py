@@ -103,12 +103,23 @@ def _refused(base: str, leads: str, link: str) -> StorageError:
 
 
 def _check_away(storage: Storage, links: Mapping[str, str]) -> None:
-    """What nobody needs may be needed by what lies there, on a disk that is not mounted now."""
-    if away := [link for link in links if storage.files.place(link) is None]:
-        raise StorageError(
-            f"the symbolic link {min(away)} leads to {links[min(away)]}, where nothing is: a disk may be away, and "
-            "what it has may need what would be collected, so nothing was deleted: mount it, or remove the link"
-        )
+    """What nobody needs may be needed by what lies there, on a disk that is not mounted now; be it behind a link that
+    leads to one which is."""
+    files, todo = storage.files, dict(links)
+    ends = (storage.layout.repositories_folder, storage.layout.blobs_folder)
+    todo.update({end: files.real(end) for end in ends if files.is_link(end)})
+    inside, seen = [files.real(end) for end in ends], set[str]()
+    while todo:
+        link, leads = todo.popitem()
+        if files.place(link) is None:
+            raise StorageError(
+                f"the symbolic link {link} leads to {leads}, where nothing is: a disk may be away, and what it has may "
+                "need what would be collected, so nothing was deleted: mount it, or remove the link"
+            )
+        known = leads in seen or any(leads == end or _is_below(end, leads) for end in inside)
+        if not known and files.is_folder(leads):
+            seen.add(leads)
+            todo.update({inner: files.real(inner) for inner in files.links(leads)})
 
 
 def _check_lent(storage: Storage, links: Mapping[str, str], of_blobs: Mapping[str, str]) -> None:

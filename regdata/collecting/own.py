@@ -249,7 +249,8 @@ def undo_own(config: Config, site: Site) -> list[str]:
 
 
 def undo_unplanned(config: Config, site: Site, inventory: Inventory) -> None:
-    """The same before a plan is carried out. Raises CleanupError where bytes came back that it does not know of."""
+    """Puts back what a killed run had taken, before a plan is carried out. Raises CleanupError where bytes came back
+    that it does not know of."""
     folder = changeable_folder(config, site)
     back = {*undo(Aside(folder))} if folder else set()
     if unknown := back - {*inventory.blobs.loc[inventory.stored, "blob_hash"]}:

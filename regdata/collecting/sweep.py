@@ -134,7 +134,6 @@ class Sweep:
             with interrupts_held_back():
                 for group in self._active:
                     with suppress(RegdataError):
-                        self._link_needed(group)
                         group.aside.undo()
         return self.swept
 
@@ -146,6 +145,8 @@ class Sweep:
 
     def undo(self) -> None:
         """Puts back all that is not settled."""
+        if self._held:
+            self.record.journal({"event": "put back"})
         while self._held:
             self._held.pop()[0].undo()
 
@@ -282,9 +283,8 @@ class Sweep:
             told = known(self.claims, self.aside.storage, unlinked, self._probe) if unlinked else ()
             self._spare(group, {group.items[digest]: "unlinked" for digest in told})
         self._look(group)
-        self._journal("deciding", group, count=len(group.items))
+        self._journal("deciding", group, count=sum(item.frees for item in group.items.values()))
         self._link_needed(group)
-        self._unlink_claimed(group)
         taken = group.aside.data()
         freed = {digest: item.size for digest, item in group.items.items() if digest in taken}
         keeps = self.keeps and any(self.aside.has(digest) or digest in freed for digest in group.items)
@@ -326,25 +326,20 @@ class Sweep:
                 continue
             if item.frees:
                 group.aside.give_back(blob_path(item.digest))
-            if item.needed or self.aside.has(item.digest):
-                self._link(group, item)
+            self._link(group, item.links if self.aside.has(item.digest) else item.needed)
             self.swept.spared[item.digest] = why
             events.append({"event": "spared", "batch": group.aside.number, "blob": item.digest, "reason": why})
         if events:
             self.record.journal(*events)
 
-    def _link(self, group: _Group, item: Item) -> None:
-        for link in item.links:
+    def _link(self, group: _Group, links: Iterable[Link]) -> None:
+        for link in links:
             self.swept.unlinked -= group.aside.give_back(link.path)
 
     def _link_needed(self, group: _Group) -> None:
-        for item in group.items.values():
-            if item.needed:
-                self._link(group, item)
-
-    def _unlink_claimed(self, group: _Group) -> None:
         """What the registry's cache knows whatever repository it is of it claims with a link again."""
-        pairs = [(item, link) for item in group.items.values() if item.needed for link in item.links]
+        pairs = [(item, link) for item in group.items.values() for link in item.needed]
+        self._link(group, [link for _, link in pairs])
         claimed = [pair for pair, answer in zip(pairs, self._told(Claims.has, pairs), strict=False) if answer]
         self.swept.unlinked += sum(group.aside.take(link.path) for _, link in claimed)
         self._told(Claims.forget, claimed)

@@ -21,13 +21,14 @@ SPARED = {
 
 class Item(NamedTuple):
     """A blob with its bytes, and the links that there are or were. ``frees``: its data is to go, not these alone;
-    ``needed``: a manifest names it, and its data may come: its links go back if no cache claims it then."""
+    ``needed``: those of which the data is gone and may come, since a manifest names it: they go back if no cache claims
+    them then."""
 
     digest: str
     size: int
     links: tuple[Link, ...]
     frees: bool = True
-    needed: bool = False
+    needed: tuple[Link, ...] = ()
 
     @property
     def names(self) -> set[str]:

@@ -34,7 +34,8 @@ def _parser() -> argparse.ArgumentParser:
     jobs = parser.add_subparsers(required=True, metavar="command")
     init = jobs.add_parser("init", help="look at a registry and write a conf.json for it; changes nothing else")
     init.add_argument("url", help="the registry's address, such as http://127.0.0.1:5000")
-    init.add_argument("base_path", nargs="?", help="its folder, which holds docker/registry/v2, if it can be read here")
+    folder = "its folder, which holds docker/registry/v2, if it can be read here"
+    init.add_argument("base_path", nargs="?", type=given, help=folder)
     init.add_argument("--conf", metavar="FILE", type=given, default="conf.json", help="the file to write (conf.json)")
     lab = jobs.add_parser("lab", help="JupyterLab on this conf.json; takes JupyterLab's options, such as --no-browser")
     list_ = jobs.add_parser("list", help="what a condition would delete; changes nothing")

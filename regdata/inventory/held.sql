@@ -9,9 +9,9 @@ create table stored as
 select d.digest as blob, b.blob_size, b.blob_date
 from blobs b join digest d on d.hash = b.blob_hash
 where case when (select from_store from setting) then b.stored
-           else d.digest not in (
-               select digest from descriptor
-               where contains(media_type, 'foreign') or contains(media_type, 'nondistributable')) end;
+           else d.digest not in (  -- whoever pushes one of them as an ordinary layer stores it
+               select digest from descriptor group by digest
+               having bool_and(coalesce(contains(media_type, 'foreign') or contains(media_type, 'nondistributable'), false))) end;
 
 create table revision as select distinct image, digest from node;
 

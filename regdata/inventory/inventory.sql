@@ -7,7 +7,8 @@ select d.digest, c.* exclude (number, manifest_hash)
 from read_contents c join digest d on d.hash = c.manifest_hash;
 
 create temp table top as
-select p.top as node, max(c.created) as created,
+-- An index is as old as its youngest platform; unknown is young.
+select p.top as node, if(bool_or(c.kind = 'image' and c.created is null), null, max(c.created)) as created,
        nullif(string_agg(distinct coalesce(c.platform, r.platform), ',' order by coalesce(c.platform, r.platform)), '') as platforms
 from part p
 join content c on c.digest = p.manifest

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import ExitStack
 from typing import Any
 
 from regdata.analysis import capacity
@@ -38,20 +37,18 @@ def notify(config: Config, run: PastRun, inventory: Inventory | None) -> str | N
     if not config.notify:
         return None
     said = json.dumps(summary(config, run, inventory), default=str).encode()
-    with ExitStack() as files:
-        try:
-            given, output = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+    try:
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
             given.write(said)
             given.seek(0)
             process = started(config.notify, config.path.parent, stdin=given, stdout=output)
-        except OSError as error:
-            return f"notify: {config.notify[0]}: {error.strerror}"
-        try:
             code = ended(process, TIMEOUT, (output,), MOST)
-        except TooMuch as error:
-            return f"notify: {config.notify[0]} {error}"
-        output.seek(0)
-        printed = output.read(1 << 16).decode(errors="replace").strip().splitlines()
+            output.seek(0)
+            printed = output.read(1 << 16).decode(errors="replace").strip().splitlines()
+    except TooMuch as error:
+        return f"notify: {config.notify[0]} {error}"
+    except OSError as error:  # a full disk, too
+        return f"notify: {config.notify[0]}: {error.strerror}"
     last = f": {plain(printed[-1])}" if printed else ""
     return f"notify: exit code {code}{last}" if code else None
 

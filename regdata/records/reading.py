@@ -113,8 +113,10 @@ class PastRun:
     @cached_property
     def may_have_freed(self) -> bool:
         """Whether something may have been collected for good, or set aside for some days: what had not been decided
-        upon is put back."""
-        decided = any(event.get("count") != 0 for event in self.events("deciding"))
+        upon is put back, and all of it where the registry came back from gc-after as it was."""
+        decided = False
+        for event in self.events("deciding", "put back"):
+            decided = event["event"] == "deciding" and (decided or event.get("count") != 0)
         return decided or any(event.get("step") == "gc-command" for event in self.events("running", "ran"))
 
     @property

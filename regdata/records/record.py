@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from regdata._version import __version__
 from regdata.config import Config
 from regdata.errors import RegdataError, StorageError
-from regdata.plain import concealed, plain
+from regdata.plain import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +175,7 @@ class Record:
         """tags.csv: what became of each tag of the plan, or is to become, for whoever reads no Parquet."""
         path = self.folder / "tags.csv"
         with _disk(path):
-            _write_through(path, concealed(tags.to_csv(index=False, lineterminator="\n")).encode())
+            _write_through(path, tags.to_csv(index=False, lineterminator="\n").encode())
 
     def save_manifest(self, digest: str, data: bytes) -> None:
         """manifests/<algorithm>-<hex>: the raw bytes of a manifest, for restore."""

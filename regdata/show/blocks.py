@@ -14,7 +14,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, Protocol, Self
 from urllib.parse import quote
 
-from regdata.plain import plain
+from regdata.plain import plain, printable
 from regdata.show.words import is_other, shorten, size
 
 LINES_SHOWN = 3  # of a command's output, before one unfolds it
@@ -186,8 +186,8 @@ class Bars:
 
     def html(self) -> str:
         cells = "".join(
-            f'<div style="overflow-wrap:anywhere;text-align:right" title="{escape(plain(name))}">'
-            f"{escape(shorten(plain(name)))}</div>"
+            f'<div style="overflow-wrap:anywhere;text-align:right" title="{escape(printable(name))}">'
+            f"{escape(shorten(printable(name)))}</div>"
             f'<div style="white-space:nowrap;min-width:0"><span style="display:inline-block;'
             f"vertical-align:middle;height:.9em;background:{COLOUR};"
             f'width:calc({self._part(bytes_):.4f} * (100% - 13em))"></span>'
@@ -204,7 +204,7 @@ class Bars:
     def text(self) -> str:
         width = max(len(shorten(name)) for name, _, _ in self.rows)
         bars = (
-            f"{shorten(plain(name)):>{width}}  {'█' * round(BAR * self._part(bytes_))} {size(bytes_)}{said}"
+            f"{shorten(printable(name)):>{width}}  {'█' * round(BAR * self._part(bytes_))} {size(bytes_)}{said}"
             for name, bytes_, said in self.rows
         )
         return "\n".join([self.title, *bars])
@@ -233,7 +233,7 @@ def _cell_html(cell: Cell) -> str:
 
 
 def _part_html(part: str) -> str:
-    said = escape(plain(part))
+    said = escape(printable(part))
     if isinstance(part, Code):
         return f"<code>{said}</code>"
     if isinstance(part, Link):
@@ -262,8 +262,8 @@ def _said(cell: Cell) -> str:
     if isinstance(cell, Bytes):
         return size(cell)
     if isinstance(cell, Rich):
-        return plain("".join(cell))
-    return f"{cell:,}" if isinstance(cell, int) else plain(cell)
+        return printable("".join(cell))
+    return f"{cell:,}" if isinstance(cell, int) else printable(cell)
 
 
 @dataclass(frozen=True)

@@ -241,11 +241,11 @@ class Batch:
         return found
 
     def undo(self) -> list[str]:
-        """Puts everything back, bytes before links; a link whose bytes are gone is dropped. Returns the digests of
-        bytes that were put back."""
+        """Puts everything back, bytes before links; of what was kept a link whose bytes are gone is dropped. Returns
+        the digests of bytes that were put back."""
         back = [digest for digest, path in self.data().items() if self.give_back(path)]
         for digest, paths in self.links().items():
-            for path in paths if self.aside.has(digest) else []:
+            for path in paths if self.state == "open" or self.aside.has(digest) else []:
                 self.give_back(path)
         self.drop()
         return back

@@ -237,7 +237,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_others(path: Path) -> bool:
     """Whether a file is where one was guessed, in a folder that is not for this user."""
-    named = "XDG_RUNTIME_DIR" in os.environ or str(path) == os.environ.get("REGISTRY_AUTH_FILE")
+    named = os.environ.get("XDG_RUNTIME_DIR") or str(path) == os.environ.get("REGISTRY_AUTH_FILE")
     return not named and path.parts[:2] == ("/", "run") and not os.access(path.parent, os.X_OK)
 
 

@@ -150,7 +150,7 @@ class Lists:
         except AccessError:
             if self._refers:
                 raise
-            answer = Answer(0, {}, b"")
+            return None  # another repository may be asked
         if self._refers is None and answer.status in _AWAY:
             raise self._http.refused("GET", path, answer)
         if self._refers is None:

@@ -38,6 +38,7 @@ _MAX_TEXT = 255
 # Bytes of a document that is read beside others; a larger one may take thirty times as many, and waits for its turn.
 _LARGEST = 256 * 1024
 _LARGE = Lock()
+_BIGGEST = 1 << 44  # bytes: no blob is larger, and the sum of many such sizes is still a number of 64 bits
 _MAX_LABELS = 64 * 1024  # characters
 
 # The fields that registries and clients read (distribution's manifest/…, image-spec's specs-go/v1).
@@ -363,7 +364,7 @@ def _descriptor(value: dict[str, Any], kind: str, where: str) -> Reference:
     size = value.get("size")
     media_type = value.get("mediaType")
     platform = _platform(value.get("platform") or {}) if kind == "manifest" else None
-    size = size if size is not None and size >= 0 else None
+    size = size if size is not None and 0 <= size <= _BIGGEST else None
     return Reference(str(digest), kind, size, None if media_type is None else printable(media_type), platform)
 
 

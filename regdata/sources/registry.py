@@ -190,7 +190,7 @@ class Registry:
     def untag(self, repository: str, tag: str, digest: str) -> bool:
         """Delete a tag alone that is on a digest; True where it is gone, or on another by now, False where this
         registry can't (2.x)."""
-        if self._delete(repository, tag, 202, 404, 400, 405).status not in (202, 404):
+        if self._delete(repository, tag, 202, 404, *_UNSUPPORTED).status not in (202, 404):
             return False
         if self.keeps(repository, tag, digest):
             raise self.not_gone(repository, tag)

@@ -76,6 +76,19 @@ def test_tags_only(job: Job, pages: bool) -> None:
     assert (facts["bytes_predicted"], facts["errors"]) == (0, [])
 
 
+def test_tags_only_beside_a_push(job: Job) -> None:
+    """What else comes into the repository is no reason for what was selected to stay."""
+    fake = FakeRegistry(pages=True, deletes={"tags"})
+    mine = job(fake)
+    mine.plan()
+    fake.push("app", "new", make_image([make_layer("kinds", 70)], created=70))
+    mine.apply()
+    assert mine.result
+    became = dict(zip(mine.result.tags["tag_name"], mine.result.tags["outcome"], strict=True))
+    assert {became[tag] for tag in "012"} == {"untagged"}
+    assert "new" in fake.tags["app"]
+
+
 def test_what_is_left_to_the_registry() -> None:
     """Where tags alone go, no manifest of theirs is deleted, in whatever order that would have to be."""
     made = plan(indexed().inventory(), "tag_name in ('multi', 'amd64')")

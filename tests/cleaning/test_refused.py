@@ -47,10 +47,20 @@ def write_only(folder: Path) -> Path:
             CleanupError,
             r"contains --delete-untagged",
         ),
-        (
-            {"gc-command": ["sh", "-c", "gc --delete-untagged=1"]},
-            CleanupError,
-            r"contains --delete-untagged",
+        *(
+            ({"gc-command": ["sh", "-c", words]}, CleanupError, r"contains --delete-untagged")
+            for words in (
+                "gc --delete-untagged=1",
+                "registry garbage-collect c.yml -m; echo done",
+                "registry garbage-collect c.yml --delete-untagged>/var/log/gc.log 2>&1",
+                "registry garbage-collect '-m' c.yml",
+                "(registry garbage-collect c.yml -m)",
+                "docker run -m 512m registry:2 garbage-collect c.yml -md|tee gc.log",
+                "exec bash -c 'registry garbage-collect \"-m\" c.yml && true'",
+                "echo $(registry garbage-collect c.yml -m)",
+                "echo `/bin/registry garbage-collect c.yml -m`",
+                "registry garbage-collect c.yml -m # it's all",
+            )
         ),
         (
             {"limits": {"max_tags": 1}},

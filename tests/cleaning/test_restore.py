@@ -292,10 +292,11 @@ def test_what_does_not_read_back(new_scene: NewScene) -> None:
     assert ("prod/old", OLD.digest) not in scene.store().revisions
 
 
+@pytest.mark.parametrize("store", [True, False])
 @pytest.mark.parametrize("fault", [Fault(500), Fault(how="reset"), Fault(403)], ids=["500", "reset", "403"])
-def test_what_can_not_be_read_back(new_scene: NewScene, fault: Fault) -> None:
+def test_what_can_not_be_read_back(new_scene: NewScene, fault: Fault, store: bool) -> None:
     """Where the registry fails though the bytes are there, what was put back stays, with what was pushed onto it."""
-    scene = new_scene()
+    scene = new_scene(store=store)
     scene.clean(gc=False)
 
     def pushed() -> None:

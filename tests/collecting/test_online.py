@@ -59,7 +59,7 @@ def run(registry: LocalRegistry, name: str = "run", **options: Any) -> Collected
     stored = {f"sha256:{data.parent.name}" for data in blobs.glob("*/*/data")}
     frees = unneeded(registry.base_path, mentioned)
     empty, young = options.pop("empty", frozenset()), options.pop("young", None)
-    reading = Reading(int(time.time()), known, stored, mentioned - stored, frees, empty, young)
+    reading = Reading(int(time.time()), known, stored, mentioned - stored, frees=frees, empty=empty, young=young)
     options = {"wait": 0.3} | options
     client = Registry(options.pop("url", registry.url))
     record = options.pop("record", None) or Journal()

@@ -300,6 +300,27 @@ def test_a_disk_that_is_away(new_scene: NewScene, where: str, itself: bool) -> N
     assert pulls(scene.registry.url, "ext", "1", image)
 
 
+@pytest.mark.parametrize("where", ["repositories/ext", "blobs/sha256", "repositories"])
+def test_a_disk_that_is_away_behind_another(tmp_path: Path, where: str) -> None:
+    """A link that leads nowhere is seen behind one that leads somewhere, and so is the folder of all repositories."""
+    root, disk = tmp_path / "docker/registry/v2", tmp_path / "disk"
+    for folder in (root / "repositories/app", root / "blobs/sha256/aa"):
+        folder.mkdir(parents=True)
+    path = root / where
+    if where == "repositories":
+        shutil.rmtree(path)
+    else:
+        (disk / "inner").mkdir(parents=True)
+        (disk / "inner/link").symlink_to(tmp_path / "away")
+        (disk / "again").symlink_to(disk)
+        if path.exists():
+            shutil.rmtree(path)
+    path.symlink_to(disk)
+    with pytest.raises(StorageError, match=r"the symbolic link .* leads to .*, where nothing is: a disk may be away"):
+        check_names(Storage(tmp_path), (), ())
+    check_names(Storage(tmp_path), (), (), collects=False)
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_data_that_comes_later(new_scene: NewScene, known: bool) -> None:
     """A store whose repositories are there before its blobs, with a clean-up in between: links that a manifest needs

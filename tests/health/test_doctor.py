@@ -23,7 +23,7 @@ from regdata.demo.samples import OCI_LAYER, OCI_MANIFEST, make_image, make_layer
 from regdata.errors import CleanupError, ConfigError
 from regdata.health.ailments import AILMENTS
 from regdata.sources.aside import NAME
-from regdata.sources.paths import REMOVED
+from regdata.sources.paths import REMOVED, blob_path, layer_path
 from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
@@ -308,6 +308,26 @@ def test_a_cure_that_fails(registry: LocalRegistry, conf: Conf) -> None:
     assert outcomes["link without data"].startswith("left: ")
     assert "delet" in outcomes["link without data"]
     assert link.exists()
+
+
+def test_links_to_what_others_miss(registry: LocalRegistry, conf: Conf) -> None:
+    """A link without data goes where no manifest needs it, though one of another repository does: there it stays."""
+    image = make_image([make_layer("missed", 300)], created=1, oci=True)
+    push(registry.url, "a", "1", image)
+    push(registry.url, "b", "1", make_image([make_layer("whole", 300)], created=1, oci=True))
+    root, digest = registry.base_path / "docker/registry/v2", image.blobs[-1].digest
+    links = [root / layer_path(name, digest) for name in "ab"]
+    links[1].parent.mkdir()
+    links[1].write_text(digest)
+    (root / blob_path(digest)).unlink()
+    age(registry.base_path, 86400)
+    registry.restart()
+    found = regdata.doctor(load_config(conf(registry)), repair=True)
+    assert found.set_index("what")["outcome"].to_dict() == {
+        "link without data": "cured",
+        "manifest without parts": "left",
+    }
+    assert [link.exists() for link in links] == [True, False]
 
 
 def test_a_login_for_some_repositories(new_scene: NewScene) -> None:

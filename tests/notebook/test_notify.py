@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_a_refused_run_is_told(demo_registry: LocalRegistry, conf: Conf, tmp_pat
     assert (heard["status"], heard["outcome"]) == ("refused", "✗ Refused: nothing was deleted.")
     assert "max_tags" in heard["errors"][0]
     assert heard["record"] == str(this_run.record.folder)
+
+
+def test_a_disk_that_is_full(demo_registry: LocalRegistry, conf: Conf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what is told can't be written the run is as good as before."""
+    this_run = run.start(sql_id="none", conf=str(conf(demo_registry, notify=["true"])))
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "r+b"))
+    this_run.finish()
+    facts = this_run.record.facts
+    assert (facts["status"], facts["notes"]) == ("ok", ["notify: true: No space left on device"])
 
 
 def test_what_goes_wrong_there_is_a_note(

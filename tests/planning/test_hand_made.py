@@ -9,7 +9,7 @@ import pytest
 import regdata
 from regdata.inventory.graph import GRACE, Collector
 from regdata.planning.plan import Plan
-from tests.support.small import DAY, NOW, Small, digest, few
+from tests.support.small import DAY, NOW, Small, digest, few, indexed
 
 pytestmark = pytest.mark.slow
 
@@ -256,3 +256,27 @@ def test_who_collects() -> None:
     assert freed(own=True) == gone
     assert freed(own=True, takes_manifests=False) == {"nobody", "ripe"}
     assert freed(takes_manifests=False) == {"nobody", "ripe", "young", "undated", "mentioned", "aliased"}
+
+
+def test_an_index_of_which_a_platform_has_no_date() -> None:
+    """Over the API it is as old as its youngest platform, and of one nobody knows how old that is: unknown is young."""
+    made = indexed()
+    dates = made.columns["contents"]["created"]
+    known = regdata.plan(made.inventory(from_store=False), "tag_name = 'multi' and age_days > 90")
+    assert len(known.tags) == 1
+    dates[made.columns["contents"]["manifest_hash"].index(digest("aNone"))] = None
+    unknown = regdata.plan(made.inventory(from_store=False), "tag_name = 'multi' and age_days > 90")
+    assert unknown.tags.empty
+
+
+def test_a_layer_that_only_some_fetch_from_elsewhere() -> None:
+    """Over the API what one image pushed as an ordinary layer is stored, though another fetches the same."""
+    made = Small()
+    for tag in ("ours", "theirs"):
+        made.push("app", tag, days=400, shared=1000)
+    types = made.columns["references"]["media_type"]
+    types[-1] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    inventory = made.inventory(from_store=False)
+    assert regdata.plan(inventory, "1=1").reclaimable == 1000 + 2 * 10 + 2
+    types[1] = types[-1]
+    assert regdata.plan(made.inventory(from_store=False), "1=1").reclaimable == 2 * 10 + 2

@@ -175,6 +175,7 @@ def test_what_can_not_be_undone(tmp_path: Path) -> None:
         ([taken, freed], {"trash_days": 7, "status": "killed"}, "while"),
         ([taken], {"trash_days": 7, "status": "killed"}, "until"),
         ([taken, {**freed, "count": 0}], {"status": "failed"}, "until"),
+        ([taken, freed, {"event": "put back"}], {"status": "failed"}, "until"),
     ):
         run(tmp_path, DELETING, *events, **facts)
         assert re.search(rf"^undo +regdata restore .* puts all of it back,? {when}", box(tmp_path).text, re.MULTILINE)

@@ -90,12 +90,16 @@ def test_as_first_versions_laid_it_out(aside: Aside) -> None:
 
 
 def test_a_link_to_data_that_is_gone(aside: Aside) -> None:
-    """What is undone puts back no link whose bytes nobody has: the registry would claim them."""
+    """What is undone puts back whatever a killed run had taken, as it was; of what was kept for some days no link whose
+    bytes nobody has."""
     data, link = PATHS[:2]
     aside.open("run")
-    batch = aside.batch("run", 1)
-    assert batch.take(link)
     (Path(aside.root) / data).unlink()
-    assert batch.undo() == []
-    assert not aside.has_file(link)
-    assert not Path(batch.folder).exists()
+    for keeps in (False, True):
+        batch = aside.batch("run", 1)
+        assert batch.take(link)
+        if keeps:
+            batch.keep()
+        assert batch.undo() == []
+        assert aside.has_file(link) is not keeps
+        assert not Path(batch.folder).exists()

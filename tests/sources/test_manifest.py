@@ -581,3 +581,13 @@ def test_labels(labels: Any, annotations: Any, found: dict[str, str] | None) -> 
                 if key.isalnum():
                     assert engine.execute("select ? ->> ?", [content.labels, key]).fetchone() == (value,)
             engine.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "known"), [(1 << 44, 1 << 44), ((1 << 44) + 1, None), (2**63 - 1, None), (-(10**18), None)]
+)
+def test_a_size_that_no_blob_has(size: int, known: int | None) -> None:
+    """It is not known then: many of them would be more than a number of 64 bits."""
+    config = f'"config": {{"mediaType": "{OCI_CONFIG}", "digest": "{CONFIG_HASH}", "size": {size}}}'
+    content = parse(pairs('"schemaVersion": 2', f'"mediaType": "{OCI_MANIFEST}"', config, '"layers": []'))
+    assert (content.error, content.references[0].size) == (None, known)

@@ -168,6 +168,14 @@ def test_lost_answer_to_a_delete(fake: FakeRegistry, client: Registry, reply: Re
     assert client.untag("app", "1", AMD.digest)
 
 
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_a_tag_that_can_not_go_alone(fake: FakeRegistry, client: Registry, status: int) -> None:
+    """However a registry answers a kind of DELETE that it does not have, the tag is kept, and nothing has failed."""
+    fake.push("app", "1", AMD)
+    fake.on("DELETE /v2/app/manifests/1", error_reply(status, "UNSUPPORTED"))
+    assert client.untag("app", "1", AMD.digest) is False
+
+
 @pytest.mark.parametrize(
     ("reply", "waits"), [(Reply(429, headers={"Retry-After": "2"}), [2]), (error_reply(503), [0.2])]
 )

@@ -60,6 +60,37 @@ def test_a_folder_that_may_not_be_looked_at(folder: Path, look: str) -> None:
     assert f"{folder} can't be looked at (Permission denied)" in str(caught.value)
 
 
+@pytest.mark.parametrize("pattern", ["*/running.txt", "**/*.txt", "*/*.txt"])
+def test_a_glob_of_which_a_part_is_closed(folder: Path, pattern: str) -> None:
+    """What lies in an open folder does not stand for all: what the other says would be unknown."""
+    above = folder.parent / "lists"
+    os.seteuid(os.getuid())
+    for name in ("east", "west"):
+        (above / name).mkdir(parents=True)
+        (above / name / "running.txt").write_text("r.svc/app:1")
+    (above / "west").chmod(0o700 if not os.getuid() else 0)
+    if not os.getuid():
+        os.seteuid(NOBODY)
+    with pytest.raises(StorageError, match="lists/west can't be looked at"):
+        matching(above / pattern)
+    os.seteuid(os.getuid())
+    (above / "west").chmod(0o755)
+    assert [path.parent.name for path in matching(above / pattern)] == ["east", "west"]
+
+
+def test_a_closed_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other conf.json is taken in its place."""
+    os.seteuid(os.getuid())
+    for place in (folder, folder.parent):
+        (place / "conf.json").write_text('{"registry": {"url": "http://above:5000"}, "sql": {}}')
+    monkeypatch.chdir(folder)
+    folder.chmod(0o600)
+    if not os.getuid():
+        os.seteuid(NOBODY)
+    with pytest.raises(ConfigError, match=r"folder/conf\.json can't be read \(Permission denied\)"):
+        load_config()
+
+
 def test_what_can_be_seen(folder: Path) -> None:
     """A file by its own name, and a folder that is not there."""
     assert matching(folder / "a.log") == [folder / "a.log"]
