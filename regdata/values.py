@@ -114,7 +114,7 @@ def _repository(value: str) -> str:
 
 
 def _name(value: str) -> str:
-    """As references begin with it: of a URL only what they have of it."""
+    """As references begin with it: a host, perhaps with a port and a path."""
     name = value.strip().rstrip("/")
     if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s/:@]+)*", name, re.ASCII):
         raise ValueError("no reference begins like this")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Set
 from dataclasses import replace
 
+import pandas as pd
+
 from regdata.cleaning.order import Manifest, pairs
 from regdata.planning.plan import Plan
 from regdata.planning.rules import freed
@@ -16,15 +18,20 @@ def by_tag(plan: Plan, images: Collection[str]) -> Plan:
     us."""
     if not images:
         return plan
-    goes = plan.tags["image_name"].isin(images) & (plan.tags["action"] == "delete")
     manifests, order = (frame[~frame["image_name"].isin(images)] for frame in (plan.manifests, plan.order))
     return replace(
         plan,
-        tags=plan.tags.assign(action=plan.tags["action"].mask(goes, "untag")),
+        tags=tags_alone(plan.tags, images),
         manifests=manifests,
         order=order,
         blobs=freed(plan.inventory, manifests[["image_name", "manifest_hash"]]),
     )
+
+
+def tags_alone(tags: pd.DataFrame, images: Collection[str]) -> pd.DataFrame:
+    """Rows of a plan's tags; of these images what would go with its manifest goes alone."""
+    with_manifest = tags["image_name"].isin(images) & (tags["action"] == "delete")
+    return tags.assign(action=tags["action"].mask(with_manifest, "untag"))
 
 
 def left(plan: Plan, images: Collection[str]) -> set[Manifest]:

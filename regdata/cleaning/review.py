@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from regdata.cleaning.bytag import tags_alone
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.errors import CleanupError
@@ -104,13 +105,13 @@ class Review:
         untagged |= {self._planned(image, tag.name)[0] for tag in self.outcome.taken_from(image)}
         resumed = [(image, digest, None) for digest in untagged if Manifest(image, digest) not in again]
         tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)
+        tags = tags_alone(tags, self.outcome.by_tag)
         return Members(
             {Manifest(*pair) for pair in pairs(manifests, "manifest_hash")},
             {
                 Tag(image, tag)
                 for tag, action in zip(tags["tag_name"], tags["action"], strict=True)
-                if self._planned(image, tag)[1]
-                == ("untag" if image in self.outcome.by_tag and action == "delete" else action)
+                if self._planned(image, tag)[1] == action
             },
         )
 

@@ -98,8 +98,12 @@ class _Known:
         if not self.site.from_store:
             found = self.site.registry.manifest(image, digest)
             return found and found.data
-        stored = digest if digest.startswith("sha256:") else self.site.registry.stored_as(image, digest)
+        stored = self.stored_as(image, digest)
         return self.site.store.document(stored) if stored else None
+
+    def stored_as(self, image: str, digest: str) -> str | None:
+        """The digest that its bytes are stored by; None where it is not linked."""
+        return digest if digest.startswith("sha256:") else self.site.registry.stored_as(image, digest)
 
 
 def _media_type(run: PastRun, digest: str) -> str | None:
@@ -275,13 +279,11 @@ class _Restorer:
         try:
             return self.registry.manifest(image, digest) is not None
         except RegistryError:
-            if not self.site.from_store or self._is_stored(image, digest):
-                raise
-            return False
-
-    def _is_stored(self, image: str, digest: str) -> bool:
-        stored = digest if digest.startswith("sha256:") else self.registry.stored_as(image, digest)
-        return stored is not None and self.site.store.content(stored) is not None
+            if self.site.from_store:
+                stored = self.known.stored_as(image, digest)
+                if stored is None or self.site.store.content(stored) is None:
+                    return False
+            raise
 
     def _tag(self, tag: DeletedTag, *, force: bool) -> Outcome:
         now = self.registry.digest(tag.image, tag.tag)

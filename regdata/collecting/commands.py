@@ -79,9 +79,8 @@ class Collection(Shown):
 def check_commands(config: Config) -> None:
     """Raises CleanupError unless conf.json's commands can be run and collect safely."""
     words = [word for item in config.gc_command or () for word in _words(item)]
-    begin = next(
-        (at for at, word in enumerate(words) if word.endswith("garbage-collect")), 0
-    )  # -m before it is Docker's
+    # A flag before the subcommand is another program's, as Docker's -m is.
+    begin = next((at for at, word in enumerate(words) if word.endswith("garbage-collect")), 0)
     if any(map(_DELETE_UNTAGGED.fullmatch, words[begin:])):
         raise CleanupError(
             "gc-command contains --delete-untagged (-m), which deletes children of multi-arch images, so nothing was "

@@ -39,18 +39,17 @@ class Reading:
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
     there; missing: of those that a manifest names and that are not; lacking: with that manifest's repository. frees:
-    bytes of the blobs that nobody needs, by
-    digest. empty: repositories that hold nothing and are to be removed. A link that was not surely written before
-    ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it is one of ``held``, repository and
-    digest, or is older than the deletion of one that mentions it. lasting: those that are freed only if the registry
-    restarts. listed: how much a manifest lists, at most.
+    bytes of the blobs that nobody needs, by digest. empty: repositories that hold nothing and are to be removed. A link
+    that was not surely written before ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it
+    is one of ``held``, repository and digest, or is older than the deletion of one that mentions it. lasting: those
+    that are freed only if the registry restarts. listed: how much a manifest lists, at most.
     """
 
     began: int
     manifests: Mapping[str, Digests[str]]
     stored: Digests[str]
     missing: Digests[str] = frozenset()
-    lacking: Digests[tuple[str, str]] = frozenset()
+    lacking: frozenset[tuple[str, str | None]] = frozenset()
     frees: Mapping[str, int] = field(default_factory=dict)
     empty: Digests[str] = frozenset()
     young: int | None = None
@@ -75,12 +74,7 @@ class Reading:
 
     def needed(self, links: Sequence[Link]) -> tuple[Link, ...]:
         """Those of which a manifest of their repository names what they lead to, and it is not there."""
-        lacking = self.lacking
-        return tuple(
-            link
-            for link in links
-            if (link.repository, link.name) in lacking or (link.repository, link.target) in lacking
-        )
+        return tuple(one for one in links if self.lacking & {(one.repository, one.name), (one.repository, one.target)})
 
 
 class Pause(AbstractContextManager[object], Protocol):
@@ -199,7 +193,7 @@ def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -
     return None
 
 
-def _lacking(inventory: Inventory, missing: Digests[str]) -> frozenset[tuple[str, str]]:
+def _lacking(inventory: Inventory, missing: Digests[str]) -> frozenset[tuple[str, str | None]]:
     named = parts(inventory, inventory.manifests[["image_name", "manifest_hash"]])
     named = named[named["blob_hash"].isin(missing)]
     return frozenset(zip(named["image_name"], named["blob_hash"], strict=True))
@@ -226,8 +220,8 @@ def _sorted(
     healed, and what is left of a link is none.
 
     To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
-    still claim, so that the next push that uses it would be broken. Links that a manifest needs come
-    back if that claims nothing by then. With an empty repository its links go.
+    still claim, so that the next push that uses it would be broken. Links that a manifest needs come back if that
+    claims nothing by then. With an empty repository its links go.
     """
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
@@ -250,7 +244,7 @@ def _sorted(
     for digest, links in ghosts(linked, inside).items():
         going[digest] += links
     return (
-        [Item(digest, 0, tuple(links), False, reading.needed(links)) for digest, links in ailing.items()],
+        [Item(digest, 0, tuple(links), frees=False, needed=reading.needed(links)) for digest, links in ailing.items()],
         [
             Item(digest, reading.frees.get(digest, 0), tuple(going[digest]), frees=digest in reading.frees)
             for digest in {**reading.frees, **going}

@@ -107,8 +107,11 @@ class PastRun:
     @cached_property
     def began_to_collect(self) -> bool:
         """Whether something may have been collected."""
-        begun = self.events("unlinking", "running", "ran")
-        return any(event["event"] == "unlinking" or event.get("step") == "gc-command" for event in begun)
+        return self._began_command or any(self.events("unlinking"))
+
+    @cached_property
+    def _began_command(self) -> bool:
+        return any(event.get("step") == "gc-command" for event in self.events("running", "ran"))
 
     @cached_property
     def may_have_freed(self) -> bool:
@@ -117,7 +120,7 @@ class PastRun:
         decided = False
         for event in self.events("deciding", "put back"):
             decided = event["event"] == "deciding" and (decided or event.get("count") != 0)
-        return decided or any(event.get("step") == "gc-command" for event in self.events("running", "ran"))
+        return decided or self._began_command
 
     @property
     def is_at_command(self) -> bool:

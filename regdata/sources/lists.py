@@ -151,9 +151,9 @@ class Lists:
             if self._refers:
                 raise
             return None  # another repository may be asked
-        if self._refers is None and answer.status in _AWAY:
-            raise self._http.refused("GET", path, answer)
         if self._refers is None:
+            if answer.status in _AWAY:
+                raise self._http.refused("GET", path, answer)
             self._refers = answer.status == 200 and isinstance(answer.member("manifests"), list)
         return self._subjects(path, answer) if self._refers else None
 

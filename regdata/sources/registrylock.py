@@ -32,7 +32,7 @@ def _own_folder(url: str) -> Path:
     port = f":{parts.port}" if parts.port else ""
     host = "localhost" if _is_here(parts.hostname or "") else parts.hostname
     name = identity(urlunsplit(parts._replace(netloc=f"[{host}]{port}" if ":" in (host or "") else f"{host}{port}")))
-    places = list(filter(None, [default_cache()]))
+    places = [home] if (home := default_cache()) else []
     with suppress(OSError):  # a disk that is full has no room to try whether there is such a folder
         places.append(Path(tempfile.gettempdir()) / f"regdata-{os.getuid()}")
     for place in places:

@@ -90,6 +90,14 @@ def within(scene: Scene, *patterns: str) -> None:
     scene.set(registry={**scene.settings["registry"], "repositories": list(patterns)})
 
 
+def link_outside(scene: Scene) -> None:
+    """A link to data that goes, in a repository outside; a day old."""
+    link = link_path(scene.registry, "base/lib", OLD.blobs[-1].digest)
+    link.parent.mkdir(parents=True)
+    link.write_text(OLD.blobs[-1].digest)
+    age(link.parent, 86400)
+
+
 def leftovers(scene: Scene) -> tuple[Path, Path]:
     """A link to data that is gone, and the folder of a link to data that goes, in a repository outside."""
     gone = make_layer("within-dangling", 5).digest
@@ -140,10 +148,7 @@ def test_a_link_outside_where_the_registry_is_restarted(new_scene: NewScene) -> 
     has nothing to see to."""
     scene = new_scene()
     within(scene, "prod/*")
-    link = link_path(scene.registry, "base/lib", OLD.blobs[-1].digest)
-    link.parent.mkdir(parents=True)
-    link.write_text(OLD.blobs[-1].digest)
-    age(link.parent, 86400)
+    link_outside(scene)
     scene.proxy.on("GET HEAD PUT POST DELETE", "^/v2/base/lib/", Fault(403))
     assert scene.clean() == ""
     assert scene.clean() == ""
@@ -155,10 +160,7 @@ def test_a_link_outside_to_what_goes(new_scene: NewScene) -> None:
     scene = new_scene()
     scene.collects_itself()
     within(scene, "prod/ol*")
-    link = link_path(scene.registry, "base/lib", OLD.blobs[-1].digest)
-    link.parent.mkdir(parents=True)
-    link.write_text(OLD.blobs[-1].digest)
-    age(link.parent, 86400)
+    link_outside(scene)
     scene.proxy.on("DELETE", "^/v2/base/lib/", Fault(403))
     before = scene.store()
     assert "403" in scene.clean()
