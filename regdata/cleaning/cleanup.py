@@ -187,7 +187,8 @@ class _Work:
     def _delete(self, delete: Callable[[], list[str]], left: set[Manifest]) -> None:
         self._others = vanished(self.plan.inventory, self.site)
         if number := len(self._others.manifests) + len(self._others.tags):
-            self.notes.append(f"{number} tags and manifests had been deleted by others since the scan")
+            listed = "" if self.site.from_store else ", or were never there but for an index that lists them"
+            self.notes.append(f"{number} tags and manifests had been deleted by others since the scan{listed}")
         now.begin("deleting", "manifests", len(self.outcome.planned))
         failed = delete()
         self._deleted_by = time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,7 +17,6 @@ from regdata.inventory.usage import names, users, with_usage
 from regdata.planning.rules import goes, spared_again
 from regdata.sources.columns import Columns
 from regdata.sources.source import Glance, Going, Part, Source, Tags
-from regdata.sources.threads import each
 from regdata.usage import inuse
 
 if TYPE_CHECKING:
@@ -164,13 +162,8 @@ def states(inventory: Inventory, images: set[str]) -> dict[str, tuple[Tags, froz
 
 
 def vanished(inventory: Inventory, site: Site) -> Members:
-    """The tags and manifests of the scan that are not there any more: this run has not lost them."""
-    scanned = states(inventory, {*inventory.images["image_name"], *inventory.manifests["image_name"]})
-    manifests: set[Manifest] = set()
-    tags: set[Tag] = set()
-    with ThreadPoolExecutor(site.registry.workers) as pool:
-        found = each(pool, lambda image: site.vanished(image, *scanned[image]), scanned)
-        for image, (names, digests) in zip(scanned, found, strict=True):
-            tags |= {Tag(image, name) for name in names}
-            manifests |= {Manifest(image, digest) for digest in digests}
-    return Members(manifests, tags)
+    """The tags and manifests of the scan that are not there, any more or at all: this run has not lost them."""
+    images = inventory.images
+    tags = dict(zip(pairs(images, "tag_name"), images["tag_hash"].where(images["tag_hash"].notna(), None), strict=True))
+    names, digests = site.vanished(tags, pairs(inventory.manifests, "manifest_hash"))
+    return Members({Manifest(*pair) for pair in digests}, {Tag(*pair) for pair in names})

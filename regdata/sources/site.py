@@ -10,24 +10,23 @@ from __future__ import annotations
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from regdata.errors import AccessError, CleanupError, RegistryError, StorageError
+from regdata.errors import AccessError, CleanupError, RegistryError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
 from regdata.sources.dates import Pushed, ahead
 from regdata.sources.locks import lock_folder
-from regdata.sources.manifest import matches
 from regdata.sources.names import means
 from regdata.sources.registry import TIMEOUT, Registry
 from regdata.sources.registrylock import lock_registry
 from regdata.sources.room import told_if_full
+from regdata.sources.same import check_same
 from regdata.sources.source import NONE_UNCHANGED, Part, Source, Store, Unchanged, Upload, Usage
 from regdata.sources.storage import Storage
 from regdata.sources.threads import each
@@ -38,11 +37,10 @@ if TYPE_CHECKING:
 
     from regdata.config import Config
 
-COMPARED = 10  # tags that show whether a folder is the registry's
 START_TIME = 60.0  # seconds that a registry may take to start
 
-# Each a repository, and a tag or digest.
-Pairs = Iterable[tuple[str, str]]
+Pair = tuple[str, str]  # a repository, and a tag or digest
+Pairs = Iterable[Pair]
 
 
 class Work(NamedTuple):
@@ -126,11 +124,11 @@ class Site(ABC):
         """Pushes in flight and those that were given up, as far as they can be seen."""
 
     @abstractmethod
-    def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
-        """Those of a repository's tags and revisions that are not there any more, as far as that can be seen."""
+    def vanished(self, tags: Mapping[Pair, str | None], manifests: Pairs) -> tuple[set[Pair], set[Pair]]:
+        """Those of the tags (with their digests at the scan) and of the manifests that are not there."""
 
     @abstractmethod
-    def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
+    def remaining(self, tags: Mapping[Pair, str], manifests: Pairs) -> list[Pair]:
         """Those of the tags that are still on these digests, and those of the manifests that are still there."""
 
     @abstractmethod
@@ -210,12 +208,27 @@ class ApiSite(Site):
     def uploads(self) -> list[Upload]:
         return []
 
-    def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
-        gone = set(tags) - set(self.registry.tags(repository))
-        # Nothing but a tag leads to a manifest.
-        return gone, {digest for digest in revisions if gone and not self.registry.digest(repository, digest)}
+    def vanished(self, tags: Mapping[Pair, str | None], manifests: Pairs) -> tuple[set[Pair], set[Pair]]:
+        names = sorted({name for name, _ in tags})
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            listed = dict(zip(names, each(pool, lambda name: set(self.registry.tags(name)), names), strict=True))
+            gone = {(name, tag) for name, tag in tags if tag not in listed[name]}
+            served = {(name, digest) for (name, tag), digest in tags.items() if tag in listed[name]}
+            # A manifest that no tag serves may never have been there: a scan takes an index's word for its children.
+            asked = [pair for pair in manifests if pair not in served]
+            absent = each(pool, self._is_absent, asked)
+            return gone, {pair for pair, gone in zip(asked, absent, strict=True) if gone}
 
-    def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
+    def _is_absent(self, pair: Pair) -> bool:
+        try:
+            return self.registry.digest(*pair) is None
+        except AccessError:
+            raise
+        except RegistryError:  # it is there, and can't be served
+            self.registry.check()
+            return False
+
+    def remaining(self, tags: Mapping[Pair, str], manifests: Pairs) -> list[Pair]:
         names, held = sorted({name for name, _ in tags}), list(manifests)
         with ThreadPoolExecutor(self.registry.workers) as pool:
             listed = dict(zip(names, each(pool, lambda name: set(self.registry.tags(name)), names), strict=True))
@@ -265,60 +278,7 @@ class StoreSite(Site):
         return self.source
 
     def check_same(self) -> None:
-        wanted = self.registry.reach.repositories
-        stored = set(filter(partial(means, wanted), self.store.repositories()))
-        # What is wanted by its name may not be there yet, or any more.
-        served = {name for name in self.registry.repositories() if name in stored or name not in (wanted or ())}
-        # The catalog leaves out repositories in which no blob was ever linked.
-        strange = sorted(served - stored or (name for name in stored if not served and self.store.links(name)))
-        if strange:
-            raise StorageError(
-                f"{self._not_the_same()}: the {'registry serves' if served else 'folder holds'} {strange[0]}, the other"
-                " does not know it. Give the folder that this registry's filesystem storage writes to (rootdirectory)"
-            )
-        same, trouble = 0, None
-        for answer in islice(chain.from_iterable(map(self._compared, sorted(served & stored))), 2 * COMPARED):
-            same, trouble = same + (answer is None), trouble or answer
-            if same == COMPARED:
-                return
-        if trouble and not same:
-            links = [link for name in sorted(served & stored) for link in self.store.broken_links(name).values()]
-            raise StorageError(f"{links[0]} holds no digest: {trouble}") if links else trouble
-
-    def _compared(self, repository: str) -> Iterator[RegistryError | None]:
-        """None for each tag that is the same in the registry and in the folder; StorageError for one that is not.
-
-        What the registry can't serve says nothing: its error is given instead.
-        """
-        state = self.store.state
-        links, revisions = state(repository)
-        for tag in sorted(links)[:COMPARED]:
-            if links[tag] not in revisions or not self._is_sound(links[tag] or ""):
-                continue
-            try:
-                digest = self.registry.digest(repository, tag)
-                # Asked again, since the tag may just have been pushed.
-                same = digest == links[tag] or self.registry.digest(repository, tag) == state(repository)[0].get(tag)
-            except AccessError:
-                raise
-            except RegistryError as error:
-                self.registry.check()
-                yield error
-                continue
-            if not same:
-                raise StorageError(
-                    f"{self._not_the_same()}: {repository}:{tag} is {digest or 'absent'} there and {links[tag]} in "
-                    "the folder. Give the folder that this registry writes to"
-                )
-            yield None
-
-    def _not_the_same(self) -> str:
-        return f"registry.base_path {self.store.base} is not the folder of {self.registry.display}"
-
-    def _is_sound(self, digest: str) -> bool:
-        """Whether the registry can serve the manifest: for a damaged one it answers 404 or 500, which says nothing."""
-        data = self.store.content(digest)
-        return data is not None and matches(digest, data)
+        check_same(self.registry, self.store)
 
     def see_clock(self) -> None:
         if (time_there := self.store.clock()) is not None:
@@ -349,12 +309,16 @@ class StoreSite(Site):
     def uploads(self) -> list[Upload]:
         return self.store.uploads()
 
-    def vanished(self, repository: str, tags: Collection[str], revisions: Collection[str]) -> tuple[set[str], set[str]]:
-        tags_now, revisions_now = self.store.state(repository)
-        gone = set(revisions) - revisions_now
-        return set(tags) - tags_now.keys(), {one for one in gone if not self.store.is_linked(repository, one)}
+    def vanished(self, tags: Mapping[Pair, str | None], manifests: Pairs) -> tuple[set[Pair], set[Pair]]:
+        held = list(manifests)
+        names = sorted({name for name, _ in [*tags, *held]})
+        with ThreadPoolExecutor(self.registry.workers) as pool:
+            state = dict(zip(names, each(pool, self.store.state, names), strict=True))
+        gone = {(name, digest) for name, digest in held if digest not in state[name][1]}
+        untagged = {(name, tag) for name, tag in tags if tag not in state[name][0]}
+        return untagged, {pair for pair in gone if not self.store.is_linked(*pair)}
 
-    def remaining(self, tags: Mapping[tuple[str, str], str], manifests: Pairs) -> list[tuple[str, str]]:
+    def remaining(self, tags: Mapping[Pair, str], manifests: Pairs) -> list[Pair]:
         state = cache(self.store.state)
         there = [(name, tag) for (name, tag), digest in tags.items() if state(name)[0].get(tag) == digest]
         return there + [(name, digest) for name, digest in manifests if digest in state(name)[1]]

@@ -257,21 +257,21 @@ def test_one_run_at_a_time(site: Site) -> None:
 
 def test_nothing_is_lost(site: Site) -> None:
     """What is there is not lost, and was not deleted; what never was is both, by its name."""
-    tags = [(name, tag) for name, tags in TAGS.items() for tag in tags]
+    tags = {(name, tag): image.digest for name, tags in TAGS.items() for tag, image in tags.items()}
     blobs = [("app", blob.digest) for blob in (*AMD.blobs, *DOCKER.blobs)]
     assert site.lost(tags, REVISIONS, blobs) == []
     assert site.lost([("app", "3.0")], [("app", UNKNOWN)], []) == ["app:3.0", f"app@{UNKNOWN}"]
-    for repository in TAGS:
-        digests = {digest for name, digest in REVISIONS if name == repository}
-        assert site.vanished(repository, TAGS[repository], digests) == (set(), set())
+    assert site.vanished(tags, REVISIONS) == (set(), set())
+    assert site.vanished({("app", "3.0"): None}, [("app", UNKNOWN)]) == ({("app", "3.0")}, {("app", UNKNOWN)})
 
 
 def test_what_others_delete(registry: LocalRegistry, changed: Changed) -> None:
     """Tags and manifests that were deleted since are seen to have vanished, and are lost."""
     delete(registry, "app", INDEX)
     site = changed()
-    digests = {INDEX.digest, AMD.digest}
-    assert site.vanished("app", ["1.0", "2.0", "latest"], digests) == ({"2.0", "latest"}, {INDEX.digest})
+    tags = {("app", tag): TAGS["app"][tag].digest for tag in ("1.0", "2.0", "latest")}
+    manifests = [("app", INDEX.digest), ("app", AMD.digest)]
+    assert site.vanished(tags, manifests) == ({("app", "2.0"), ("app", "latest")}, {("app", INDEX.digest)})
     assert site.lost([("app", "2.0"), ("app", "amd")], [("app", AMD.digest)], []) == ["app:2.0"]
 
 
