@@ -149,3 +149,13 @@ def test_what_was_never_gone() -> None:
     assert found.deleted == {manifest("app", "2")}
     assert {words(found)[name] for name in ("app:1", "@app:1", "app:3", "other:1", "@other:1")} == {"failed"}
     assert words(found)["app:2"] == words(found)["@app:2"] == "deleted"
+
+
+def test_a_tag_that_is_on_what_was_put_back() -> None:
+    """A tag that was taken, and is there again when its manifest is put back, did not go."""
+    found = outcome()
+    found.taken |= {Tag("app", "1"), Tag("app", "2")}
+    found.deleted.add(manifest("app", "1"))
+    found.revive(manifest("app", "1"), {("app", "1")})
+    assert (words(found)["app:1"], words(found)["@app:1"]) == ("moved", "moved")
+    assert found.taken == {Tag("app", "2")}

@@ -14,11 +14,13 @@ import pytest
 import requests
 
 import regdata
+from regdata.collecting import trash
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import OCI_LAYER, make_image, make_layer, make_referrer, push
 from regdata.show import words
-from regdata.sources.aside import NAME
+from regdata.sources.aside import NAME, Aside
+from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
 from tests.support.folder import Folder
 from tests.support.helpers import age, store_bytes
@@ -298,3 +300,17 @@ def test_referred_to_again(registry_with_cache: LocalRegistry, conf: Conf) -> No
     assert result.errors == []
     assert result.notes == ["1 manifest put back: what was pushed since needs what was deleted"]
     assert pulls(registry.url, "app", image.digest, image)
+
+
+@pytest.mark.parametrize(
+    ("days", "hours", "goes"), [(0.5, 11, False), (0.5, 13, True), (1.5, 35, False), (1.5, 37, True)]
+)
+def test_parts_of_a_day(tmp_path: Path, days: float, hours: int, goes: bool) -> None:
+    """What was set aside is kept for the hours of half a day, too, and no longer."""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    aside, now = Aside(Storage(tmp_path)), int(time.time())
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    batch.keep()
+    os.utime(f"{batch.folder}/when-kept", (now - hours * 3600,) * 2)
+    assert [one.run for one in trash.due(aside, days, now)] == ["run"] * goes

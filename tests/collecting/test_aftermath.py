@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from regdata.collecting.aftermath import clear
+from regdata.collecting.unlinked import known
 from regdata.demo.samples import make_layer
 from regdata.sources.api import Api
+from regdata.sources.claims import Claims
 from regdata.sources.registry import Registry
 from regdata.sources.site import ApiSite
-from tests.support.fakes import FakeRegistry, serve
+from regdata.sources.storage import Storage
+from tests.support.fakes import FakeRegistry, error_reply, serve
 from tests.support.server import Reply
 
 BLOB = make_layer("blob", 20)
@@ -31,3 +34,20 @@ def test_pushed_again_before_it_was_asked_for(tmp_path: Path) -> None:
         claimed, _ = clear(ApiSite(Api(Registry(fake.url)), tmp_path), [("app", BLOB.digest)])
         assert (claimed.asked, claimed.cleared, claimed.left) == (1, [], [])
         assert not [line for line in fake.seen if line.startswith("DELETE")]
+
+
+class Guarded(FakeRegistry):
+    """The login may not ask in a repository that is made up."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        return error_reply(403, "DENIED") if "regdata-probe-" in target else super().answer(method, target)
+
+
+def test_who_may_not_ask_what_the_cache_knows(tmp_path: Path) -> None:
+    """What can't be asked for counts as known: the cache may claim it, and a push that uses it would be broken."""
+    repositories = tmp_path / "docker/registry/v2/repositories"
+    repositories.mkdir(parents=True)
+    for kind, expected in ((FakeRegistry, set()), (Guarded, {BLOB.digest})):
+        with serve(kind()) as fake:
+            assert known(Claims(Registry(fake.url)), Storage(tmp_path), [BLOB.digest]) == expected
+        assert not list(repositories.iterdir())

@@ -155,3 +155,18 @@ def test_a_mount_of_the_same_file_system(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("regdata.sources.files.mounts", lambda: {str(tmp_path / "docker/registry/v2/blobs")})
     with pytest.raises(StorageError, match="lie in other file systems or mounts than"):
         Aside(Storage(tmp_path))
+
+
+def test_a_link_by_another_digest(tmp_path: Path) -> None:
+    """The folder of a link by sha512 to a blob that goes has to be ours to change like those by sha256."""
+    root, link = tmp_path / "docker/registry/v2", layer_path("app", f"sha512:{'cd' * 64}")
+    for path in (blob_path(BLOB), link):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text(BLOB)
+    files = ReadOnly()
+    files.fixed = "nowhere"
+    storage = Storage(tmp_path, files)
+    check_blobs(storage, {BLOB}, ["app"])
+    files.fixed = str(Path(link).parent)
+    with pytest.raises(StorageError, match=f"{files.fixed} can't be changed, so nothing was deleted"):
+        check_blobs(storage, {BLOB}, ["app"])

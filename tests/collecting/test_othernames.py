@@ -18,6 +18,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.claims import Claims
+from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
@@ -362,3 +363,22 @@ def test_a_link_inside_this_registry_that_loses_nothing(tmp_path: Path) -> None:
     (top / "app/_layers").mkdir(parents=True)
     (top / "too").symlink_to(top / "app")
     check_names(Storage(tmp_path), (), (), {"app", "too"})
+
+
+class Mounted(LocalFiles):
+    """The folder of repository a is mounted at b, too."""
+
+    def place(self, path: str) -> object:
+        return super().place(path.replace("/repositories/b", "/repositories/a"))
+
+
+@pytest.mark.parametrize("goes", ["a", "b"])
+def test_a_folder_that_is_mounted_twice(tmp_path: Path, goes: str) -> None:
+    """Two repositories that are one folder, without any link, are told, whichever of the two something goes from; what
+    goes elsewhere may go."""
+    for name in ("a", "b", "c"):
+        (tmp_path / "docker/registry/v2/repositories" / name / "_layers").mkdir(parents=True)
+    storage = Storage(tmp_path, Mounted())
+    check_names(storage, {"c"}, [])
+    with pytest.raises(StorageError, match=r"repositories/b is the same as .*repositories/a, .*so nothing was deleted"):
+        check_names(storage, {goes}, [])

@@ -16,12 +16,17 @@ from typing import Any
 import pytest
 import requests
 
+from regdata.collecting.sweep import Sweep
+from regdata.collecting.swept import Item
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import DOCKER_MANIFEST, OCI_MANIFEST, Blob, Image, make_image, make_layer, push
 from regdata.errors import CleanupError
 from regdata.sources.aside import NAME, Aside
+from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
+from regdata.sources.watch import Watch, read_links
 from tests.support.helpers import age, store_bytes
+from tests.support.odd import digest_of, image_bytes
 from tests.support.proxy import Fault, FaultProxy, faults_before
 from tests.support.server import Reply, Request, serving
 from tests.support.sweeping import Journal, data_path, link_path, sweep
@@ -329,3 +334,34 @@ def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_manifest_that_lands_late_and_names_another_digest(tmp_path: Path) -> None:
+    """A layer that is linked by its sha512 alone is needed by a manifest that names it so, though it is stored by
+    another name: link and data are where they were, as they were."""
+    layer = make_layer("by sha512", 1000)
+    manifest = image_bytes(b"{}", layer.data, algorithm="sha512")
+
+    def write(path: str, data: bytes) -> None:
+        file = tmp_path / "docker/registry/v2" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+
+    def land(line: dict[str, Any]) -> None:
+        if line["event"] == "setting aside":
+            write(blob_path(digest_of(manifest)), manifest)
+            write(revision_path("a", digest_of(manifest)), digest_of(manifest).encode())
+
+    write(blob_path(layer.digest), layer.data)
+    write(layer_path("a", digest_of(layer.data, "sha512")), layer.digest.encode())
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({layer.digest}, links)
+    stopped = Sweep(aside, None, watch, Journal(before=land), run="run", since=aside.now())
+    swept = stopped.run([Item(layer.digest, len(layer.data), links)])
+    assert (swept.spared, swept.freed) == ({layer.digest: "mentioned"}, {})
+    assert before.items() <= files(tmp_path).items()

@@ -24,3 +24,16 @@ def test_whatever_ends_it(tmp_path: Path) -> None:
         raise StorageError("the run's record can't be written")
     assert data.read_bytes() == b"{}"
     assert not (tmp_path / NAME).exists()
+
+
+def test_put_back_twice(tmp_path: Path) -> None:
+    """However often they are to be put back, it is told which are in their place again."""
+    data = tmp_path / "docker/registry/v2" / blob_path(DIGEST)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(b"{}")
+    with twins_of(Storage(tmp_path), "run", [DIGEST]) as twins:
+        data.unlink()
+        for _ in range(2):
+            twins.put_back()
+            assert twins.back == {DIGEST}
+    assert data.read_bytes() == b"{}"

@@ -10,7 +10,7 @@ import pytest
 import regdata
 from regdata.planning.collectors import objections
 from regdata.planning.plan import Plan
-from regdata.planning.rules import REASONS, Spared, decide, protected, spared_again
+from regdata.planning.rules import REASONS, Spared, decide, parts, protected, spared_again
 from tests.support.small import NOW, Small, digest, few, indexed
 
 BOTH = [1, 2]  # the tags 1.0 and 2.0 of a/app
@@ -202,3 +202,15 @@ def test_a_link_by_another_digest_stops_a_collector(layer: str, goes: list[str],
     found = objections(made.inventory(), going, version="3.x")
     assert [one.partition(" layers are linked by another digest")[0] for one in found] == ["1"] * told
     assert all(f"a/app@sha512:{'5' * 128}" in one and "leave gc-command out of conf.json" in one for one in found)
+
+
+def test_parts_that_do_not_say_what_they_are() -> None:
+    """Configs and layers without a media type are parts, too; a layer that is fetched from elsewhere is none."""
+    small = few()
+    references = small.columns["references"]
+    elsewhere = references["reference_hash"].index(digest("x"))
+    references["media_type"] = [None] * len(references["media_type"])
+    references["media_type"][elsewhere] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    inventory = small.inventory()
+    found = parts(inventory, inventory.manifests)
+    assert set(found["blob_hash"]) == {*references["reference_hash"]} - {digest("x")}

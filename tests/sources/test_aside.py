@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from regdata.sources.aside import Aside
+from regdata.sources.files import LocalFiles
+from regdata.sources.guard import undo
 from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.storage import Storage
 
@@ -103,3 +105,29 @@ def test_a_link_to_data_that_is_gone(aside: Aside) -> None:
         assert batch.undo() == []
         assert aside.has_file(link) is not keeps
         assert not Path(batch.folder).exists()
+
+
+class Killed(LocalFiles):
+    """Ends as if the process was killed when the first bytes of a folder that is removed are gone."""
+
+    def remove(self, folder: str) -> None:
+        next(Path(folder).glob("*data")).unlink()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_killed_while_it_frees(aside: Aside, tmp_path: Path, keeps: bool) -> None:
+    """Of what was decided to go the next run puts nothing back, such as a link whose bytes are gone: it is told that it
+    is being removed."""
+    killed = Aside(Storage(tmp_path, Killed()))
+    killed.open("run")
+    batch = killed.batch("run", 1)
+    for path in PATHS[:2]:
+        assert batch.take(path)
+    if keeps:
+        batch.keep()
+    with pytest.raises(KeyboardInterrupt):
+        batch.drop()
+    assert undo(aside) == []
+    assert not any(aside.has_file(path) for path in PATHS[:2])
+    assert [one.state for one in aside.batches()] == ["freed"]
