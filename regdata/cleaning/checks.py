@@ -83,7 +83,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     _check_clock(plan.inventory, site)
     # Where gc-command takes nothing there is nothing to forget; regdata itself heals first, whatever goes.
     if gc and (images or plan.reclaimable or not config.gc_command):
-        check_collector(config, site, images, say)
+        check_collector(config, site, images, say, frees=not plan.blobs.empty)
     check_uses(plan, config)
     return by_tag
 

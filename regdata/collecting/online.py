@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from collections.abc import Collection as Digests
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,7 +20,6 @@ from regdata.collecting.sweep import LISTED, WAIT, Journal, Sweep
 from regdata.collecting.swept import SPARED, Item, Swept
 from regdata.collecting.unlinked import ghosts
 from regdata.inventory.inventory import Inventory
-from regdata.planning.rules import parts
 from regdata.show.words import count
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
@@ -38,7 +37,8 @@ class Reading:
     """What a fresh reading of a registry says to its collector.
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
-    there; missing: of those that a manifest names and that are not; lacking: with that manifest's repository. frees:
+    there; missing: of those that a manifest names and that are not; lacking: repository and digest of what may be
+    named there, of all that is missing. frees:
     bytes of the blobs that nobody needs, by digest. empty: repositories that hold nothing and are to be removed. A link
     that was not surely written before ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it
     is one of ``held``, repository and digest, or is older than the deletion of one that mentions it. lasting: those
@@ -49,7 +49,7 @@ class Reading:
     manifests: Mapping[str, Digests[str]]
     stored: Digests[str]
     missing: Digests[str] = frozenset()
-    lacking: frozenset[tuple[str, str | None]] = frozenset()
+    lacking: Set[tuple[str, str | None]] = frozenset()
     frees: Mapping[str, int] = field(default_factory=dict)
     empty: Digests[str] = frozenset()
     young: int | None = None
@@ -61,20 +61,20 @@ class Reading:
     def of(cls, inventory: Inventory, *, began: int, **more: Any) -> Self:
         """What an inventory knows whose reading began then; ``more``: what is to be done about it."""
         manifests, stored = inventory.manifests.groupby("image_name")["manifest_hash"], inventory.stored
-        missing = frozenset(inventory.blobs[~stored]["blob_hash"])
+        missing = inventory.missing
         return cls(
             began=began,
             manifests={str(image): frozenset(group) for image, group in manifests},
             stored=frozenset(inventory.blobs[stored]["blob_hash"]),
             missing=missing,
-            lacking=_lacking(inventory, missing) if missing else frozenset(),
+            lacking=frozenset(_lacking(inventory, missing)),
             listed=max(LISTED, _most(inventory.refers.edges["manifest"])),
             **more,
         )
 
     def needed(self, links: Sequence[Link]) -> tuple[Link, ...]:
-        """Those of which a manifest of their repository names what they lead to, and it is not there."""
-        return tuple(one for one in links if self.lacking & {(one.repository, one.name), (one.repository, one.target)})
+        """Those of which a manifest of their repository may name what they lead to, which is not there."""
+        return tuple(one for one in links if {(one.repository, one.name), (one.repository, one.target)} & self.lacking)
 
 
 class Pause(AbstractContextManager[object], Protocol):
@@ -143,9 +143,9 @@ def collect(
         back = trash.bring_back(aside, frozenset(reading.missing))
         emptied = Counter(trash.drop_copies(aside))
         watch = Watch(storage, reading.manifests, now)
-        ailing, going, young = _sorted(aside, reading, back, partial(means, within))
+        ailing, going, young, left = _sorted(aside, reading, back, partial(means, within))
         items = [*ailing, *going]
-        watch.expect(reading.frees, [link for item in items for link in item.links])
+        watch.expect(reading.frees, [link for item in items for link in item.links], left)
         # The file system's clock, which may not be ours, at the time when the reading began.
         since = reading.began + now - int(time.time())
         sweeps = partial(
@@ -193,10 +193,16 @@ def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -
     return None
 
 
-def _lacking(inventory: Inventory, missing: Digests[str]) -> frozenset[tuple[str, str | None]]:
-    named = parts(inventory, inventory.manifests[["image_name", "manifest_hash"]])
-    named = named[named["blob_hash"].isin(missing)]
-    return frozenset(zip(named["image_name"], named["blob_hash"], strict=True))
+def _lacking(inventory: Inventory, missing: Digests[str]) -> Iterator[tuple[str, str]]:
+    """Repository and digest of what a manifest there names and is not there; and of what is linked where a manifest
+    can't be read, which may name it."""
+    wanted = pa.array(sorted(missing), pa.string())
+    for table in inventory.batches("references") if missing else ():
+        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), wanted))
+        named = rows.select(["manifest_hash", "reference_hash"]).to_pandas().merge(inventory.manifests)
+        yield from zip(named["image_name"], named["reference_hash"], strict=True)
+    linked = inventory.oddities[inventory.oddities["what"] == "link"]
+    yield from zip(linked["image_name"], linked["hash"], strict=True)
 
 
 def _most(numbers: pa.ChunkedArray) -> int:
@@ -214,10 +220,10 @@ def _is_young(link: Link, reading: Reading, used: Callable[[str], Used]) -> bool
 
 def _sorted(
     aside: Aside, reading: Reading, back: Digests[str], is_within: Callable[[str], bool]
-) -> tuple[list[Item], list[Item], set[str]]:
-    """What is to be healed and what is to go, each with its links; and what a push in flight links. ``is_within``:
-    whether a repository is one of those that may be asked though nothing in it goes. In others there is nothing to be
-    healed, and what is left of a link is none.
+) -> tuple[list[Item], list[Item], set[str], list[Link]]:
+    """What is to be healed and what is to go, each with its links; what a push in flight links; and the folders that
+    are left of links to what goes where nobody may be asked. ``is_within``: whether a repository is one of those that
+    may be asked though nothing in it goes. In others there is nothing to be healed.
 
     To be healed are links to data that is gone, and the folders that are left of links: what the registry's cache may
     still claim, so that the next push that uses it would be broken. Links that a manifest needs come back if that
@@ -225,7 +231,7 @@ def _sorted(
     """
     ailing: dict[str, list[Link]] = defaultdict(list)
     going: dict[str, list[Link]] = defaultdict(list)
-    young = set()
+    young, left = set(), []
     used = lru_cache(1)(partial(Used, aside.storage))  # all that was ever deleted: that of one repository is kept
     repositories = aside.storage.repositories()
     inside = set(filter(is_within, repositories))
@@ -233,8 +239,8 @@ def _sorted(
         for link in read_links(aside.storage, repository):
             digest = link.target or link.name
             if repository not in inside and not (link.target and digest in reading.frees):
-                continue
-            if digest in reading.frees or repository in reading.empty:
+                left += [link] if digest in reading.frees else []
+            elif digest in reading.frees or repository in reading.empty:
                 going[digest].append(link)
                 if _is_young(link, reading, used):
                     young.add(digest)
@@ -251,4 +257,5 @@ def _sorted(
             if digest not in young
         ],
         young,
+        left,
     )

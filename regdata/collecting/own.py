@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection as Digests
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import can_change
+from regdata.inventory.scan import can_change, can_set_aside
 from regdata.planning.rules import freed, manifests_left, spared_for_age
 from regdata.records.record import Record
 from regdata.records.runs import past_runs
@@ -43,23 +43,29 @@ def collects_itself(config: Config, site: Site) -> bool:
     return not config.gc_command and can_change(site)
 
 
-def check_collector(config: Config, site: Site, images: list[str], say: Say = lambda _: None) -> None:
+def check_collector(
+    config: Config, site: Site, images: list[str], say: Say = lambda _: None, *, frees: bool = True
+) -> None:
     """Raises CleanupError unless something can collect safely; ``images``: where something goes. Changes nothing.
 
-    ``say``: see `check_online`.
+    ``say``: see `check_online`. ``frees``: whether anything is to be freed, be it in no repository within reach.
     """
     check_somebody_collects(config, site)
     if config.gc_after if config.gc_command else stops(config):
         return
-    within = site.registry.reach.repositories
-    names = images or [name for name in site.source.repositories() if means(within, name)]
-    for name in names[:1]:
-        (check_forgets if config.gc_command else _check_running)(config, site, name, say)
+    folder = changeable_folder(config, site)
+    names = images or _within(site, site.source.repositories())
+    if names or (folder and frees):
+        with nullcontext(names[0]) if names or not folder else _own_place(site, folder) as name:
+            (check_forgets if config.gc_command else _check_running)(config, site, name, say)
 
 
 def check_somebody_collects(config: Config, site: Site) -> None:
-    """Raises CleanupError where conf.json names nobody who can; nothing is asked of the registry."""
+    """Raises CleanupError where conf.json names nobody who can, or StorageError where the folder does not allow it;
+    nothing is asked of the registry."""
     check_commands(config)
+    if collects_itself(config, site):
+        Aside(_folder(config))
     if not config.gc_command and not collects_itself(config, site):
         raise CleanupError(
             f"{config.path} has no gc-command, and regdata can't collect by itself without "
@@ -173,16 +179,24 @@ def collect_own(
 @contextmanager
 def _place(config: Config, site: Site, fresh: Inventory) -> Iterator[str]:
     """A repository to try something out in: one within reach, or else one of our own, which is removed."""
-    within, folder = site.registry.reach.repositories, _folder(config)
-    if names := [name for name in fresh.repositories["image_name"] if means(within, name)]:
-        yield names[0]
-        return
+    names = _within(site, fresh.repositories["image_name"])
+    with nullcontext(names[0]) if names else _own_place(site, _folder(config)) as name:
+        yield name
+
+
+@contextmanager
+def _own_place(site: Site, folder: Storage) -> Iterator[str]:
     own = nobodys(Claims(site.registry), folder)
     try:
         yield own
     finally:
         with suppress(OSError):
             folder.files.remove(f"{folder.root}/repositories/{own}")
+
+
+def _within(site: Site, images: Iterable[str]) -> list[str]:
+    """Those that registry.repositories means."""
+    return [image for image in images if means(site.registry.reach.repositories, image)]
 
 
 class Promise(NamedTuple):
@@ -200,9 +214,9 @@ class Promise(NamedTuple):
 def promised(config: Config, site: Site, unneeded: int, *, as_of: int, gc: bool, empty_trash: bool) -> Promise:
     """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does. ``as_of``:
     when (UTC epoch seconds, the store's clock); what is due later the run leaves to the next one."""
-    folder, own, due = changeable_folder(config, site), collects_itself(config, site), 0
-    if gc and folder:
-        due = trash.frees(Aside(folder), config.trash_days, as_of, all_of_it=empty_trash, copies=own)
+    aside, own, due = aside_of(config, site), collects_itself(config, site), 0
+    if gc and aside:
+        due = trash.frees(aside, config.trash_days, as_of, all_of_it=empty_trash, copies=own)
     return Promise(0 if own and config.trash_days else unneeded, due)
 
 
@@ -219,11 +233,10 @@ def with_trash(
     """A collection by gc-command, and what was due ``as_of`` the promise of what regdata itself had set aside, or all
     of it (``empty_trash``): what a reading misses comes back, the rest is freed. What has come anew stays until then,
     too: gc-command may have taken that."""
-    folder = changeable_folder(config, site)
-    aside = Aside(folder) if folder else None
+    aside = aside_of(config, site)
     if aside is None or not any(trash.due(aside, 0, as_of)):
         return collected
-    back = trash.bring_back(aside, frozenset(fresh.blobs.loc[~fresh.stored, "blob_hash"]))
+    back = trash.bring_back(aside, fresh.missing)
     emptied = trash.empty(trash.due(aside, config.trash_days, as_of, all_of_it=empty_trash))
     record.write(bytes_in_trash=trash.size(aside))
     aside.close()
@@ -239,20 +252,20 @@ def with_trash(
 def undo_own(config: Config, site: Site) -> list[str]:
     """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs. What runs
     that were killed had stored to try the registry out is removed."""
-    folder = changeable_folder(config, site)
+    folder, aside = changeable_folder(config, site), aside_of(config, site)
     if folder is None:
         return []
     for past in past_runs(config):
-        for image, digest in () if past.ended_well else reversed(past.probes):
-            remove_left(site.registry, folder, image, digest)
-    return undo(Aside(folder))
+        for digest, images in past.probes.items() if not past.ended_well else ():
+            remove_left(site.registry, folder, digest, images)
+    return undo(aside) if aside else []
 
 
 def undo_unplanned(config: Config, site: Site, inventory: Inventory) -> None:
     """Puts back what a killed run had taken, before a plan is carried out. Raises CleanupError where bytes came back
     that it does not know of."""
-    folder = changeable_folder(config, site)
-    back = {*undo(Aside(folder))} if folder else set()
+    aside = aside_of(config, site)
+    back = {*undo(aside)} if aside else set()
     if unknown := back - {*inventory.blobs.loc[inventory.stored, "blob_hash"]}:
         raise CleanupError(
             f"{count(len(unknown), 'blob')} came back since the plan was made, of a run that was killed, so "
@@ -270,8 +283,7 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
     (digests) of what others collected."""
     settle_removals(site)
     bring_back_parts(config, site, needed)
-    if folder := changeable_folder(config, site):
-        aside = Aside(folder)
+    if aside := aside_of(config, site):
         for batch in list(trash.kept(aside, run)):
             batch.undo()
         aside.close()
@@ -279,21 +291,26 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
 
 def bring_back_parts(config: Config, site: Site, needed: Set[str]) -> None:
     """Puts back what is needed (digests) of what runs collected and is kept."""
-    if folder := changeable_folder(config, site):
-        aside = Aside(folder)
+    if aside := aside_of(config, site):
         trash.bring_back(aside, needed)
         aside.close()
 
 
 def oldest_kept(config: Config, site: Site) -> str:
     """The first run of which something is kept; empty if there is none."""
-    folder = changeable_folder(config, site)
-    return min((batch.run for batch in trash.kept(Aside(folder))), default="") if folder else ""
+    aside = aside_of(config, site)
+    return min((batch.run for batch in trash.kept(aside)), default="") if aside else ""
 
 
 def changeable_folder(config: Config, site: Site) -> Storage | None:
     """The registry's folder, if there is one that can be changed."""
     return _folder(config) if can_change(site) else None
+
+
+def aside_of(config: Config, site: Site) -> Aside | None:
+    """What was set aside beside the registry's folder; None where nothing can be, so that nothing ever was."""
+    folder = changeable_folder(config, site)
+    return Aside(folder) if folder and can_set_aside(site) else None
 
 
 def _folder(config: Config) -> Storage:

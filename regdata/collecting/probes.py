@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os.path import dirname
 from typing import Any, NamedTuple
@@ -157,7 +157,7 @@ def _uploaded(registry: Registry, storage: Storage, repository: str, say: Say) -
     try:
         yield digest
     finally:
-        _remove_blob(registry, storage, repository, digest)
+        _remove_blob(registry, storage, digest, repository)
 
 
 @contextmanager
@@ -184,17 +184,20 @@ def canary(claims: Claims, storage: Storage, repository: str, say: Say) -> Itera
         _remove(storage, *paths)
 
 
-def remove_left(registry: Registry, storage: Storage, repository: str, digest: str) -> None:
-    """Removes a blob that a run was killed over; nothing that does not say by its bytes that it is one."""
+def remove_left(registry: Registry, storage: Storage, digest: str, repositories: Iterable[str]) -> None:
+    """Removes a blob that a run was killed over, and its links there; nothing that does not say by its bytes that it is
+    one."""
     begin = storage.files.first(f"{storage.root}/{blob_path(digest)}", _SIZE + 1)
     if begin and len(begin[0]) == _SIZE and begin[0].startswith(_MARK):
-        _remove_blob(registry, storage, repository, digest)
+        _remove_blob(registry, storage, digest, *repositories)
 
 
-def _remove_blob(registry: Registry, storage: Storage, repository: str, digest: str) -> None:
-    with suppress(RegistryError):
-        registry.patiently("DELETE", registry.http.path(repository, "blobs", digest))
-    _remove(storage, layer_path(repository, digest), blob_path(digest))
+def _remove_blob(registry: Registry, storage: Storage, digest: str, *repositories: str) -> None:
+    for repository in repositories:
+        with suppress(RegistryError):
+            registry.patiently("DELETE", registry.http.path(repository, "blobs", digest))
+        _remove(storage, layer_path(repository, digest))
+    _remove(storage, blob_path(digest))
 
 
 def _remove(storage: Storage, *paths: str) -> None:

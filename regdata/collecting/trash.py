@@ -45,9 +45,9 @@ def drop_copies(aside: Aside) -> dict[str, int]:
     an image that needs them may be brought back."""
     freed: Counter[str] = Counter()
     for batch in kept(aside):
-        data = batch.data()
-        if again := [digest for digest in data if aside.has(digest)]:
-            sizes, links = batch.sizes(), batch.links()
+        data, sizes = batch.data(), batch.sizes()
+        if again := [digest for digest, size in sizes.items() if aside.has_again(digest, size)]:
+            links = batch.links()
             for path in [data[digest] for digest in again] + [one for digest in again for one in links.get(digest, [])]:
                 if aside.has_file(path):
                     batch.discard(path)
@@ -62,7 +62,8 @@ def frees(aside: Aside, days: float, now: int, *, all_of_it: bool = False, copie
     """The bytes that a run frees here: what is due, and (``copies``) what has come anew."""
     going = {batch.folder: sum(batch.sizes().values()) for batch in due(aside, days, now, all_of_it=all_of_it)}
     staying = [batch.sizes() for batch in kept(aside) if batch.folder not in going] if copies else []
-    return sum(going.values()) + sum(size for sizes in staying for digest, size in sizes.items() if aside.has(digest))
+    again = (size for sizes in staying for digest, size in sizes.items() if aside.has_again(digest, size))
+    return sum(going.values()) + sum(again)
 
 
 def due(aside: Aside, days: float, now: int, *, all_of_it: bool = False, besides: str = "") -> Iterator[Batch]:

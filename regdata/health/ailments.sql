@@ -120,7 +120,8 @@ having coalesce(max(f.date) filter (f.kind = 'layer'), 0) < any_value(now - grac
 union all
 select 'abandoned upload', image_name, id, bytes, date, null from upload, setting where date >= first and date < now - abandoned
 union all
-select 'foreign file', null, name, size, date, null from file, setting where kind = 'foreign' and date < now - quiet
+select 'foreign file', null, name, size, date, null from file, setting
+where kind = 'foreign' and date < now - quiet and name <> 'scheduler-state.json'  -- a pull-through cache's
 -- A date is told once for each repository, since all of a store may have it.
 union all
 select 'impossible date', image_name, '', null, min(date), count(*) || ' files, such as ' || min(kind || ' ' || name)

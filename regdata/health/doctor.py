@@ -32,6 +32,7 @@ from regdata.sources.storage import Storage
 from regdata.sources.threads import each
 from regdata.values import check_flags, check_kind
 
+_SIZE_OF_A_LINK = 71  # sha256: and 64 digits
 # Of a descriptor, what is looked at here.
 _DESCRIPTOR: Fields = {"digest": text, "urls": array(text)}
 # Told how many bytes of how many are checked.
@@ -117,12 +118,24 @@ class _Look:
             claims = list(_claimed(self.site, self.storage, files))
             altered = list(_altered(self.storage, files, self.progress)) if self.digests else []
             bare = list(_bare_tags(self.storage, self.inventory))
+            files = files | {"size": list(_sizes(self.storage, files))}
             look = Look(partial(is_sound, self.storage), partial(_fetched, self.storage))
         return ailments(self.inventory, files, now=self.site.now, claims=claims, altered=altered, bare=bare, look=look)
 
 
 def _rows(files: Listing) -> Iterator[tuple[str, str, str, int]]:
     return zip(*(files[column] for column in COLUMNS[:4]), strict=True)
+
+
+def _sizes(storage: Storage, files: Listing) -> Iterator[int | None]:
+    """Those of files; of a registry's link that is a symbolic link, that of what this leads to."""
+    for kind, image, name, size in _rows(files):
+        if kind in ("layer", "revision", "history") and size != _SIZE_OF_A_LINK:
+            path = f"{storage.base}/{path_of(kind, image, name)}"
+            stat = storage.files.stat(path) if storage.files.is_link(path) else None
+            yield stat.size if stat else size
+        else:
+            yield size
 
 
 def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str, str]]:

@@ -12,13 +12,12 @@ from regdata.collecting import trash
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.othernames import check_names
-from regdata.collecting.own import losing_links
+from regdata.collecting.own import aside_of, losing_links
 from regdata.collecting.probes import check_online
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.records.record import Record
-from regdata.sources.aside import Aside
 from regdata.sources.census import path_of
 from regdata.sources.claims import Claims
 from regdata.sources.files import ABSENT, told
@@ -141,18 +140,22 @@ class _Mender:
 
     def bring_back(self) -> None:
         """What is missing may have been collected by a run that set it aside."""
-        if any(trash.kept(Aside(self.storage))):
+        if any(trash.kept(aside) if (aside := aside_of(self.config, self.site)) else ()):
             self.heal()
 
     def remove_uploads(self) -> None:
         check_names(self.storage, (), (), collects=False)
+        strange = []
         for image, id_ in self.broken.rows("abandoned upload"):
             path = f"{self.storage.base}/{path_of('upload', image, id_)}"
             if not self.storage.files.is_own(path, str(self.storage.root)):
-                raise StorageError(f"{path} is not a folder of the store itself: not removed. Remove it by hand.")
+                strange.append(path)
+                continue
             self.record.journal({"event": "removing upload", "image": image, "upload": id_})
             with told(path):
                 self.storage.files.remove(path)
+        if strange:
+            raise StorageError(f"{strange[0]} is not a folder of the store itself: not removed. Remove it by hand.")
 
     def remove_empty(self) -> None:
         found = {image for image, _ in self.broken.rows("empty repository")}

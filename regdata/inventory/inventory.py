@@ -140,6 +140,13 @@ class Inventory(Shown):
         return self.blobs["stored"].fillna(False).astype(bool)
 
     @property
+    def missing(self) -> frozenset[str]:
+        """The digests of what manifests refer to and is not there, by another digest of it either."""
+        aliases = self.oddities[self.oddities["what"] == "alias"]
+        there = aliases["hash"][aliases["target"].isin(self.blobs["blob_hash"][self.stored])]
+        return frozenset(self.blobs["blob_hash"][~self.stored]) - frozenset(there)
+
+    @property
     def readers(self) -> Readers:
         """What reads conditions over the tables; it takes memory until the inventory goes."""
         return self.once("readers", lambda: Readers(self))

@@ -136,10 +136,13 @@ class PastRun:
         return [(name, digest) for name, digest, *_ in pairs if is_repository(name) and is_digest(digest)]
 
     @property
-    def probes(self) -> list[tuple[str, str]]:
-        """Image and digest of what it was about to store, to try the registry out."""
-        pairs = ((event.get("image"), event.get("digest")) for event in self.events("probing"))
-        return [(str(image), str(digest)) for image, digest in pairs if is_repository(image) and is_digest(digest)]
+    def probes(self) -> dict[str, list[str]]:
+        """Digests of what it was about to store, to try the registry out, with the images to do so in."""
+        found: dict[str, list[str]] = {}
+        for image, digest in ((event.get("image"), event.get("digest")) for event in self.events("probing")):
+            if is_repository(image) and is_digest(digest):
+                found.setdefault(str(digest), []).append(str(image))
+        return found
 
     @cached_property
     def manifests(self) -> list[DeletedManifest]:

@@ -61,7 +61,8 @@ def find_run(run: str | Path, config: Config) -> PastRun:
     there = [folder for folder in folders if os.path.isfile(folder / "record.json")]
     if not there and str(run) == LATEST:
         there = [past.folder for past in reversed(past_runs(config)) if past.began_to_delete][:1]
-    found = PastRun(there[0] if there else Path(run))
+    folder = there[0] if there else Path(run)
+    found = PastRun(folder if folder.name not in ("", "..") else Path(os.path.abspath(folder)))  # a run has a name
     if found.registry is None:
         raise CleanupError(f"{found.folder} is not the record of a run: {_runs_there_are(str(run), config)}")
     if not found.is_on(config):

@@ -100,6 +100,12 @@ class Aside:
         """Whether the store has a blob's data."""
         return self.has_file(blob_path(digest))
 
+    def has_again(self, digest: str, size: int) -> bool:
+        """Whether the store has a blob's data anew, as far as its bytes' number tells: what a disk lost is no copy."""
+        with told(self.root):
+            stat = self.files.stat(f"{self.root}/{blob_path(digest)}")
+        return stat is not None and stat.size == size
+
     def has_file(self, path: str) -> bool:
         """Whether the store has a file; not a symbolic link that leads nowhere."""
         with told(self.root):
@@ -166,11 +172,11 @@ class Batch:
             return True
 
     def give_back(self, path: str) -> bool:
-        """Puts a file back where it was, unless it is there anew; False where this batch does not have it."""
+        """Puts a file back where it was, unless it is there anew, whole; False where this batch does not have it."""
         place = f"{self.aside.root}/{path}"
         for own in self._places(path):
             with told(place), suppress(*ABSENT):
-                if self.files.exists(place) and not self._is_hollow(place, own):
+                if self.files.exists(place) and not self._is_hollow(place, own) and not self._is_better(path, own):
                     self.files.remove_file(own)
                 else:
                     if not self.files.exists(own):
@@ -183,6 +189,13 @@ class Batch:
     def _is_hollow(self, place: str, own: str) -> bool:
         """Whether a symbolic link is there that leads to nothing but the file that is here."""
         return self.files.is_link(place) and self.files.place(place) in (None, self.files.place(own))
+
+    def _is_better(self, path: str, own: str) -> bool:
+        """Whether a blob's bytes are here, and only some of them in their place."""
+        stat, digest = self.files.stat(own), digest_of(path)
+        if not stat or not digest or self.aside.has_again(digest, stat.size):
+            return False
+        return f"sha256:{self.files.hash(own, 'sha256')}" == digest
 
     def discard(self, path: str) -> None:
         """Frees a file."""

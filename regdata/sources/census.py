@@ -59,6 +59,13 @@ class Census:
 
     def __init__(self, storage: Storage) -> None:
         self.base, self.files = str(storage.base), storage.files
+        # Where the registry's own folders really lie, if a symbolic link leads there: they are listed by its name.
+        base, links = (
+            self.files.real(self.base),
+            [name for name in _SHARED if self.files.is_link(f"{self.base}/{name}")],
+        )
+        reals = [self.files.real(f"{self.base}/{name}") for name in links]
+        self._real = tuple(f"{real.removeprefix(base)}/".lstrip("/") for real in reals if real.startswith(f"{base}/"))
 
     def split(self, parts: int) -> list[tuple[str, ...]]:
         """The whole of it in so many shares, to be given to `read`."""
@@ -81,6 +88,8 @@ class Census:
                 # What the registry itself follows may lie on another disk.
                 apart = self.base if f"{path}/".startswith(_ROOT) else None
                 for entry in self.files.below(f"{self.base}/{path}", apart):
+                    if f"{entry.path[begin:]}/".startswith(self._real):
+                        continue
                     if entry.error and _is_registrys(entry.path[begin:]):
                         raise entry.error
                     _add(listing, entry, entry.path[begin:])

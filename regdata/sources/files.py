@@ -10,23 +10,30 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import cache, lru_cache
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR
 from typing import Any, NamedTuple, Protocol
 
 from regdata.errors import StorageError
 from regdata.sources.locks import lock_folder
+from regdata.sources.mounts import beside
 from regdata.sources.source import Usage
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
 # What is no file at all, such as a pipe, is read at once, and is empty.
 _READ = os.O_RDONLY | os.O_NONBLOCK
+
+
+class Version(NamedTuple):
+    """What differs once something was written again."""
+
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
 
 
 class Stat(NamedTuple):
@@ -91,8 +98,9 @@ class Files(Protocol):
     def stat(self, path: str) -> Stat | None:
         """Size and date of a file."""
 
-    def version(self, path: str) -> object:
-        """What differs once a file, or what lies in a folder, was written again; None where it is absent."""
+    def version(self, path: str) -> Version | None:
+        """What differs once a file, or what lies in a folder, was written again, as a file server has it now; None
+        where it is absent."""
 
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         """The first bytes of a file, and its date."""
@@ -101,7 +109,7 @@ class Files(Protocol):
         """The whole file; None if it has more bytes than ``limit``. One of `ABSENT` where there is none."""
 
     def move(self, path: str, target: str) -> None:
-        """Rename, at once for everybody who looks."""
+        """Rename, at once for everybody who looks; to another disk by a copy."""
 
     def twin(self, path: str, target: str) -> None:
         """Give a file a second name, or else copy it: its bytes stay while one of them does."""
@@ -230,14 +238,14 @@ class LocalFiles:
             return None
         return Stat(stat.st_size, int(stat.st_mtime))
 
-    def version(self, path: str) -> object:
+    def version(self, path: str) -> Version | None:
         try:
             descriptor = os.open(path, _READ)  # which has a file server asked, where a stat might not
         except ABSENT:
             return None
         try:
             stat = os.fstat(descriptor)
-            return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+            return Version(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
         finally:
             os.close(descriptor)
 
@@ -259,12 +267,21 @@ class LocalFiles:
             return file.read()
 
     def move(self, path: str, target: str) -> None:
-        os.rename(path, target)
+        try:
+            os.rename(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copy2(path, f"{target}.regdata.tmp")
+            os.replace(f"{target}.regdata.tmp", target)
+            os.unlink(path)
 
     def twin(self, path: str, target: str) -> None:
         try:
             os.link(path, target)
-        except PermissionError:  # another's file, or a file system without second names
+        except ABSENT:
+            raise
+        except OSError:  # another's file, another disk, or a file system without second names
             shutil.copy2(path, target)
 
     def make(self, folder: str) -> None:
@@ -284,30 +301,27 @@ class LocalFiles:
             os.chown(folder, like.st_uid, like.st_gid)
 
     def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
-        is_new = not os.path.lexists(path)
-        with open(path, "wb") as file:
-            if is_new and os.geteuid() == 0:  # else the registry could not write it anew
-                like = os.stat(os.path.dirname(path))
-                os.fchown(file.fileno(), like.st_uid, like.st_gid)
-            file.write(data)
-            if lasting:
-                file.flush()
-                os.fsync(file.fileno())
+        begun = f"{path}.regdata.tmp"  # a file that is there, or a symbolic link, stays until it is replaced
+        try:
+            with open(begun, "wb") as file:
+                if os.geteuid() == 0:  # else the registry could not write it anew
+                    like = os.stat(os.path.dirname(path))
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                file.write(data)
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(begun, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(begun)
+            raise
 
     def touch(self, path: str, date: int | None = None) -> None:
         os.utime(path, date if date is None else (date, date))
 
     def beside(self, folder: str) -> Callable[[str], bool]:
-        real, mount = lru_cache(os.path.realpath), lru_cache(_mount)  # many folders have few parents
-        device, within = os.stat(folder).st_dev, _mount(os.path.realpath(folder))
-
-        def is_beside(other: str) -> bool:
-            parent, name = os.path.split(other)
-            path = os.path.realpath(other) if os.path.islink(other) else os.path.join(real(parent), name)
-            lies_in = path if path in mounts() else mount(os.path.dirname(path))
-            return lies_in == within and os.stat(other).st_dev == device
-
-        return is_beside
+        return beside(folder)
 
     def remove(self, folder: str) -> None:
         shutil.rmtree(folder, onerror=_with_path)
@@ -329,26 +343,6 @@ class LocalFiles:
 
 
 LOCAL = LocalFiles()
-
-
-@cache
-def mounts() -> frozenset[str]:
-    """Where something is mounted (proc(5), mountinfo); nowhere where nobody can tell."""
-    try:
-        fields = [line.split(b" ")[4] for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
-    except OSError:
-        return frozenset()
-    return frozenset(
-        os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), one)) for one in fields
-    )
-
-
-def _mount(path: str) -> str:
-    """The mount in which a real path lies: nothing is renamed into another, be it of the same file system
-    (rename(2))."""
-    while path not in mounts() and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _opener(path: str, _: int) -> int:

@@ -18,7 +18,7 @@ from regdata.sources.dates import Pushed, is_before
 from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout, document
-from regdata.sources.manifest import is_served, printable
+from regdata.sources.manifest import is_digest, is_served, printable
 from regdata.sources.paths import ASIDE, layer_path
 from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
@@ -256,10 +256,11 @@ class Storage:
             return {one: 0 if names(folders[one]) else stat.mtime for one, stat in stats.items() if stat}
 
     def link(self, repository: str, digest: str) -> None:
-        """Link a blob that is stored in a repository, unless it is linked there."""
+        """Link a blob that is stored in a repository, unless it is linked there: a link that holds a digest."""
         path = f"{self.layout.root}/{layer_path(checked(repository), digest)}"
         with told(path):
-            if not self.files.exists(path):
+            content = self.files.first(path, 256)
+            if content is None or not is_digest(content[0].decode("ascii", "replace").strip()):
                 self.files.make(os.path.dirname(path))
                 self.files.write(path, digest.encode())
 

@@ -107,6 +107,7 @@ class Watch:
         self.known = {name: frozenset(digests) for name, digests in known.items()}
         self.wanted: frozenset[str] = frozenset()
         self._old: frozenset[tuple[str, str]] = frozenset()
+        self._left: dict[str, list[Link]] = defaultdict(list)
         self._looked: dict[str, tuple[int, int]] = {}  # a folder's date, and when it was looked at
         self._listed: dict[str, list[str]] = {}
         self._bare: dict[str, set[str]] = defaultdict(set)
@@ -118,17 +119,21 @@ class Watch:
         self.look((), (), now)
         self._linked.clear()  # what is linked from the beginning is no news
 
-    def expect(self, wanted: Collection[str], links: Iterable[Link]) -> None:
+    def expect(self, wanted: Collection[str], links: Iterable[Link], left: Iterable[Link] = ()) -> None:
         """Says what is to go: digests of blobs, a new link to which anywhere is a need, and the links that there are or
-        were, which are no news."""
+        were, which are no news. ``left``: folders of links elsewhere; one in them would not change what lies above."""
         self.wanted = frozenset(wanted)
         self._old = frozenset((link.repository, link.name) for link in links)
+        for link in left:
+            self._left[link.name].append(link)
 
     def look(self, taken: Collection[Link], names: Iterable[str], now: int) -> Seen:
         """What is needed by now. ``taken``: links that were taken away, which are looked for one by one: their folders
         are no news. ``names``: the digests that are asked for, by what manifests may mention."""
         with told(self.root):
-            linked = {link.target or link.name for link in taken if self.is_linked(link, now)}
+            names = list(names)
+            left = [link for name in names for link in self._left.get(name, ())]
+            linked = {link.target or link.name for link in [*taken, *left] if self.is_linked(link, now)}
             for name in self._repositories("", now):
                 self._linked |= self._new_links(name, now)
                 self._find_bare(name, now)
@@ -255,8 +260,8 @@ class Watch:
         return self._listed[path]
 
     def _changed(self, path: str, now: int) -> bool:
-        stat = self.files.stat(f"{self.root}/{path}")
-        date = stat.mtime if stat else 0
+        version = self.files.version(f"{self.root}/{path}")  # a file server's date, not the one that was cached
+        date = version.mtime_ns // 10**9 if version else 0
         before, looked = self._looked.get(path, (-1, 0))
         self._looked[path] = date, now
         return date != before or date >= looked - _TICK

@@ -314,3 +314,17 @@ def test_parts_of_a_day(tmp_path: Path, days: float, hours: int, goes: bool) -> 
     batch.keep()
     os.utime(f"{batch.folder}/when-kept", (now - hours * 3600,) * 2)
     assert [one.run for one in trash.due(aside, days, now)] == ["run"] * goes
+
+
+def test_restored_from_where_its_record_is(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's folder may be the working folder: what comes back is what that run collected, not what others did."""
+    scene.settings["trash_days"] = 7
+    scene.set()
+    assert scene.clean() == ""
+    other = scene.base_path / NAME / "20260101T000000Z-other/0001-kept"
+    other.mkdir(parents=True)
+    (other / f"blobs+sha256+ab+{'ab' * 32}+data").write_bytes(b"x")
+    (folder,) = scene.records()
+    monkeypatch.chdir(folder)
+    assert set(regdata.restore(".", load_config(scene.conf))["outcome"]) <= {"restored", "present"}
+    assert [path.parent.name for path in (scene.base_path / NAME).glob("*/*-kept")] == [other.parent.name]

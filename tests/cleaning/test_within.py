@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -199,3 +200,25 @@ def test_nothing_there(new_scene: NewScene) -> None:
     before = read_store(scene.base_path)
     assert scene.clean(gc=False) == ""
     assert read_store(scene.base_path) == before
+
+
+def test_nothing_there_in_another_registrys_folder(new_scene: NewScene, tmp_path: Path) -> None:
+    """Where names mean nothing, what nobody needs is collected all the same: but only if base_path is the registry's
+    own."""
+    scene, other = new_scene(), tmp_path / "other"
+    shutil.copytree(scene.base_path, other)
+    unlinked = other / "docker/registry/v2/blobs/sha256" / ("ab/ab" + "0" * 62) / "data"
+    unlinked.parent.mkdir(parents=True)
+    unlinked.write_bytes(b"nobody's")
+    age(unlinked.parent, 86400)
+    scene.collects_itself()
+    scene.set(registry={"url": scene.proxy.url, "base_path": str(other), "repositories": ["nobody"]})
+    assert "is not the folder that" in scene.clean()
+    assert unlinked.exists()
+    scene.set(registry={"url": scene.proxy.url, "base_path": str(scene.base_path), "repositories": ["nobody"]})
+    shutil.copytree(unlinked.parent, scene.base_path / unlinked.parent.relative_to(other))
+    before = scene.store()
+    assert scene.clean() == ""
+    lacks = scene.store().lacks(before)
+    assert (lacks.tags, lacks.repositories, len(lacks.blobs)) == (frozenset(), frozenset(), 1)
+    assert scene.store().repositories == before.repositories

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -150,9 +151,9 @@ def test_a_mount_of_the_same_file_system(tmp_path: Path, monkeypatch: pytest.Mon
     aside lies in it; where that is the registry's own folder there is no place for it."""
     (tmp_path / "docker/registry/v2/blobs").mkdir(parents=True)
     assert Aside(Storage(tmp_path)).folder == f"{tmp_path}/{NAME}"
-    monkeypatch.setattr("regdata.sources.files.mounts", lambda: {str(tmp_path / "docker")})
+    monkeypatch.setattr("regdata.sources.mounts.mounts", lambda: {str(tmp_path / "docker")})
     assert Aside(Storage(tmp_path)).folder == f"{tmp_path}/docker/{NAME}"
-    monkeypatch.setattr("regdata.sources.files.mounts", lambda: {str(tmp_path / "docker/registry/v2/blobs")})
+    monkeypatch.setattr("regdata.sources.mounts.mounts", lambda: {str(tmp_path / "docker/registry/v2/blobs")})
     with pytest.raises(StorageError, match="lie in other file systems or mounts than"):
         Aside(Storage(tmp_path))
 
@@ -170,3 +171,36 @@ def test_a_link_by_another_digest(tmp_path: Path) -> None:
     files.fixed = str(Path(link).parent)
     with pytest.raises(StorageError, match=f"{files.fixed} can't be changed, so nothing was deleted"):
         check_blobs(storage, {BLOB}, ["app"])
+
+
+def test_where_nothing_can_be_set_aside(scene: Scene, elsewhere: Path) -> None:
+    """Blobs on another disk are collected by the registry's own collector, and what it left is restored; where regdata
+    itself would collect nothing is deleted, and the error names who can."""
+    blobs = scene.base_path / "docker/registry/v2/blobs"
+    shutil.copytree(blobs, elsewhere / "blobs")
+    shutil.rmtree(blobs)
+    blobs.symlink_to(elsewhere / "blobs")
+    before = scene.store()
+    config = load_config(scene.conf)
+    with pytest.raises(StorageError, match="collect by the registry's own gc-command"):
+        regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config)
+    assert scene.store() == before
+    scene.set(gc_command=scene.registry.gc_command)
+    assert scene.clean() == ""
+    facts = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    assert facts["bytes_freed"] == facts["bytes_predicted"] > 0
+    config = load_config(scene.conf)
+    assert set(regdata.restore(scene.records()[-1], config)["outcome"]) == {"lost", "restored"}
+    regdata.doctor(config, repair=True)
+
+
+def test_each_folder_of_blobs_elsewhere(scene: Scene, elsewhere: Path) -> None:
+    """Where a single folder of blobs is a symbolic link to another disk, manifests' bytes are kept there by a copy."""
+    root = (scene.base_path / "docker/registry/v2" / blob_path(OLD.digest)).parents[1]
+    shutil.copytree(root, elsewhere / root.name)
+    shutil.rmtree(root)
+    root.symlink_to(elsewhere / root.name)
+    scene.set(gc_command=scene.registry.gc_command)
+    assert scene.clean() == ""
+    facts = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    assert facts["bytes_freed"] == facts["bytes_predicted"] > 0

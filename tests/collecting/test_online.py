@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 
+import regdata
 from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
 from regdata.collecting.unlinked import ghosts, known
@@ -30,6 +32,7 @@ from regdata.sources.transport import Reach
 from regdata.sources.watch import Link
 from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, upload
 from tests.support.helpers import age
+from tests.support.odd import push_image_by
 from tests.support.proxy import Fault, faults_before
 from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
 
@@ -347,3 +350,71 @@ def test_owner_and_mode(registry: LocalRegistry) -> None:
     for path in (data_path(registry, OWN[0].digest).parent, link_path(registry, "b/c", OWN[0].digest).parent):
         seen = path.stat()
         assert (seen.st_uid, seen.st_gid, seen.st_mode & 0o7777) == (1234, 1234, 0o2770)
+
+
+def test_links_whose_data_may_still_come(registry: LocalRegistry) -> None:
+    """Where a layer is missing that images of several repositories need, or a manifest's bytes are, so that nobody
+    knows what it needs, links stay: once the data is there again, all of it is served."""
+    lost, store = KEPT.blobs[-1], Storage(registry.base_path)
+    for name in ("a", "b/c"):
+        push(registry.url, name, "gone", GONE)
+    away = {
+        path: path.read_bytes()
+        for path in (data_path(registry, digest) for digest in (lost.digest, GONE.digest, OWN[0].digest))
+    }
+    for path in away:
+        path.unlink()
+    registry.restart()  # what its cache knows it would claim
+    links = [link_path(registry, name, blob.digest) for name in ("a", "b/c") for blob in (lost, OWN[0])]
+    (registry.base_path.parent / "conf.json").write_text(
+        json.dumps({"registry": {"url": registry.url, "base_path": str(registry.base_path)}, "sql": {}})
+    )
+    inventory = regdata.scan(regdata.load_config(registry.base_path.parent))
+    reading = Reading.of(inventory, began=int(time.time()))
+    collect(store, Registry(registry.url), reading, Journal(), run="run", wait=0.3)
+    assert all(link.exists() for link in links)
+    for path, data in away.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    for name in ("a", "b/c"):
+        assert pulls(registry.url, name, "kept", KEPT)
+        assert pulls(registry.url, name, "gone", GONE)
+
+
+def test_where_the_login_may_not_ask(registry: LocalRegistry) -> None:
+    """A repository in which the login may not ask may have had a link: what its registry's cache may claim stays."""
+    push(registry.url, "closed", "kept", KEPT)
+    before = files(registry.base_path)
+    with faults_before(registry.url) as proxy:
+        proxy.on("HEAD", "/v2/closed/", Fault(403))
+        collected = run(registry, url=proxy.url)
+    assert set(collected.swept.spared) == {blob.digest for blob in OWN}
+    assert "give it the right to pull there" in " ".join(collected.notes)
+    assert files(registry.base_path) == before
+
+
+def test_a_copy_that_is_none(registry: LocalRegistry) -> None:
+    """What came anew and lost its bytes (the machine's power failed) is no reason to free what is set aside: that comes
+    back in its place."""
+    kept = run(registry, keeps_days=7).set_aside
+    for blob in OWN:
+        upload(registry.url, "a", blob)
+        data_path(registry, blob.digest).write_bytes(b"")
+    age(registry.base_path, 60)
+    aside = Aside(Storage(registry.base_path))
+    assert trash.drop_copies(aside) == {}
+    assert trash.frees(aside, 7, int(time.time())) == 0
+    for batch in trash.kept(aside):
+        batch.undo()
+    assert all(data_path(registry, digest).stat().st_size == size for digest, size in kept.items())
+
+
+def test_what_is_there_by_another_name_is_not_missing(registry: LocalRegistry) -> None:
+    """A layer that an image names by sha512 is stored by sha256: nothing of it comes back from the trash."""
+    push_image_by(registry.url, "a", "by", ("alias", 0), "sha512")
+    (registry.base_path.parent / "conf.json").write_text(
+        json.dumps({"registry": {"url": registry.url, "base_path": str(registry.base_path)}, "sql": {}})
+    )
+    inventory = regdata.scan(regdata.load_config(registry.base_path.parent))
+    assert any(digest.startswith("sha512:") for digest in inventory.blobs["blob_hash"])
+    assert inventory.missing == frozenset()

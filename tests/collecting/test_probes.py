@@ -22,7 +22,7 @@ from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import KEPT, files
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
-from tests.support.sweeping import data_path
+from tests.support.sweeping import data_path, link_path
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_sound_registry(filled: LocalRegistry) -> None:
     check(filled)
     assert files(filled.base_path) == before
     assert Storage(filled.base_path).repositories() == ["a"]
-    remove_left(Registry(filled.url), Storage(filled.base_path), "a", other)
+    remove_left(Registry(filled.url), Storage(filled.base_path), other, ["a"])
     assert files(filled.base_path) == before
     assert not list(filled.base_path.glob("docker/registry/v2/repositories/a/_uploads/*"))
 
@@ -56,7 +56,13 @@ def test_what_is_tried_is_said_before(filled: LocalRegistry) -> None:
         with pytest.raises(RegistryError):
             check_online(Claims(Registry(proxy.url)), Storage(filled.base_path), "a", said.append)
     digests = {event["digest"] for event in said if event["event"] == "probing"}
-    assert {digest for digest in digests if data_path(filled, digest).exists()}
+    (left,) = {digest for digest in digests if data_path(filled, digest).exists()}
+    link = link_path(filled, "other", left)
+    link.parent.mkdir(parents=True)
+    link.write_text(left)
+    remove_left(Registry(filled.url), Storage(filled.base_path), left, ["a", "other"])
+    for path in (data_path(filled, left), link_path(filled, "a", left), link):
+        assert not path.parent.exists()
 
 
 def test_a_canary_is_said_before(filled: LocalRegistry) -> None:

@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import regdata
+from regdata.analysis.space import every_byte
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import OCI_LAYER, OCI_MANIFEST, make_image, make_layer, push
 from regdata.errors import CleanupError, ConfigError
 from regdata.health.ailments import AILMENTS
 from regdata.sources.aside import NAME
+from regdata.sources.census import census
 from regdata.sources.paths import REMOVED, blob_path, layer_path
 from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
@@ -354,3 +356,69 @@ def test_every_ailment(what: str) -> None:
     means, cure, safe = AILMENTS[what]
     row = f"| {what} | {means} | {cure} | {'yes' if safe else ''} |"
     assert row in (ROOT / "docs/doctor.md").read_text()
+
+
+@pytest.mark.parametrize("path", ["", "/blobs", "/blobs/sha256", "/repositories"])
+def test_a_folder_behind_a_link(registry: LocalRegistry, conf: Conf, path: str) -> None:
+    """The registry's own folder may be a symbolic link to another one of base_path: each file is listed once, as what
+    it is, and none is told to be nobody's."""
+    Damaged(registry).push("app")
+    age(registry.base_path, 86400)
+    config = load_config(conf(registry))
+    before = every_byte(regdata.scan(config), census(registry.base_path))
+    place = Path(f"{registry.base_path}/docker/registry/v2{path}")
+    moved = registry.base_path / "disk" / place.name
+    moved.parent.mkdir()
+    place.rename(moved)
+    place.symlink_to(moved)
+    assert pairs(regdata.doctor(config)) == set()
+    pd.testing.assert_frame_equal(every_byte(regdata.scan(config), census(registry.base_path)), before)
+
+
+def test_links_that_are_symbolic_links(registry: LocalRegistry, conf: Conf) -> None:
+    """Links of a healthy store that became symbolic links to one another are whole; where one is broken a repair writes
+    that one, and not what others lead to."""
+    store = Damaged(registry)
+    image = store.push("one")
+    store.push("two", image)
+    top = registry.base_path / "docker/registry/v2/repositories"
+    for link in (top / "two/_layers/sha256").glob("*/link"):
+        link.unlink()
+        link.symlink_to(top / "one/_layers/sha256" / link.parent.name / "link")
+    age(registry.base_path, 86400)
+    config = load_config(conf(registry))
+    assert pairs(regdata.doctor(config)) == set()
+    broken = next((top / "two/_layers/sha256").glob("*/link"))
+    wrong = registry.base_path / "wrong"
+    wrong.write_text("nothing")
+    broken.unlink()
+    broken.symlink_to(wrong)
+    age(registry.base_path, 86400)
+    os.utime(broken, (wrong.stat().st_mtime,) * 2, follow_symlinks=False)
+    found = regdata.doctor(config, repair=True)
+    assert set(found["what"]) == {"link not whole", "foreign file"}
+    assert wrong.read_text() == "nothing"
+    assert not broken.is_symlink()
+    assert pulls(registry.url, "two", "1", image)
+
+
+def test_what_a_cache_keeps_beside(registry: LocalRegistry, conf: Conf) -> None:
+    """The file in which a pull-through cache keeps when its blobs expire is its own."""
+    Damaged(registry).push("app")
+    (registry.base_path / "scheduler-state.json").write_text("{}")
+    age(registry.base_path, 86400)
+    assert pairs(regdata.doctor(load_config(conf(registry)))) == set()
+
+
+def test_a_file_among_uploads(registry: LocalRegistry, conf: Conf) -> None:
+    """A stray file beside abandoned uploads is told, and left; they go all the same."""
+    store = Damaged(registry)
+    store.push("app")
+    uploads = registry.base_path / "docker/registry/v2/repositories/app/_uploads"
+    for name in ("aaaa", "zzzz"):
+        (uploads / name).mkdir(parents=True)
+        (uploads / name / "data").write_bytes(b"half")
+    (uploads / ".nfs0001").write_bytes(b"")
+    age(registry.base_path, 9 * 86400)
+    regdata.doctor(load_config(conf(registry)), repair=True)
+    assert [path.name for path in uploads.iterdir()] == [".nfs0001"]

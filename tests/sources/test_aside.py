@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,19 @@ def test_killed_while_it_frees(aside: Aside, tmp_path: Path, keeps: bool) -> Non
     assert undo(aside) == []
     assert not any(aside.has_file(path) for path in PATHS[:2])
     assert [one.state for one in aside.batches()] == ["freed"]
+
+
+def test_bytes_on_another_disk(aside: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file can't have a second name, whatever the system says of it, its bytes are copied."""
+
+    def refuse(path: str, target: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+
+    monkeypatch.setattr(os, "link", refuse)
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.twin(PATHS[0])
+    (Path(aside.root) / PATHS[0]).unlink()
+    assert batch.give_back(PATHS[0])
+    assert (Path(aside.root) / PATHS[0]).read_text() == DIGEST
+    assert not batch.twin(blob_path(f"sha256:{'00' * 32}"))

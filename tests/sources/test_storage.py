@@ -1,5 +1,6 @@
 """The registry's folder: layouts written by hand, and a real registry's."""
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from regdata.errors import StorageError
 from regdata.sources.columns import Columns, merge
 from regdata.sources.dates import Pushed
 from regdata.sources.files import LocalFiles
+from regdata.sources.paths import layer_path
 from regdata.sources.source import Going, Part
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch
@@ -470,3 +472,22 @@ def test_a_folder_that_is_no_repository(folder: Folder, locked: str, is_nobodys:
         for look in (storage.repositories, lambda: Watch(storage, {}, PUSHED)):
             with pytest.raises(StorageError, match="Permission denied"):
                 look()
+
+
+def test_a_link_that_holds_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that a full disk left empty is written anew; one that can't be written is not left half-way."""
+    storage, digest = Storage(folder.base_path), f"sha256:{'ab' * 32}"
+    path = Path(f"{storage.root}/{layer_path('app', digest)}")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    storage.link("app", digest)
+    assert path.read_text() == digest
+    path.unlink()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError):
+        storage.link("app", digest)
+    assert list(path.parent.iterdir()) == []

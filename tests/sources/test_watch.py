@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from regdata.demo.samples import Image, make_image, make_index, make_layer
+from regdata.sources.files import LocalFiles, Stat
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.storage import Storage
@@ -179,3 +180,40 @@ def test_what_is_named_by_no_digest(store: Pushed) -> None:
     assert not watch.look((), (), int(time.time())).linked
     store.uploaded(LAYER.data, "sha512")
     assert {link.target for link in read_links(store.storage, "shop/web")} == {LAYER.digest}
+
+
+class Cached(LocalFiles):
+    """A network drive: what a folder's date was is answered for a while, unless the folder is opened."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Stat | None] = {}
+
+    def stat(self, path: str) -> Stat | None:
+        return self.known.setdefault(path, super().stat(path)) if os.path.isdir(path) else super().stat(path)
+
+
+def test_a_date_that_a_network_drive_remembers(tmp_path: Path) -> None:
+    """What another machine writes is seen at the next look, whatever this one has cached of its folder."""
+    pushed = Pushed(tmp_path)
+    pushed.storage = Storage(tmp_path, Cached())
+    pushed.deleted(CHILD)
+    for folder in (tmp_path, *tmp_path.rglob("*")):
+        os.utime(folder, (time.time() - 3600,) * 2)
+    watch, other = pushed.watch(), make_image([OTHER])
+    pushed.pushed(other)
+    assert watch.look((), [OTHER.digest], int(time.time())).mentioned == {OTHER.digest}
+
+
+def test_a_folder_that_is_left_where_nobody_may_be_asked(tmp_path: Path) -> None:
+    """A link that is written anew into its old folder changes nothing above it: it is looked for by its name."""
+    pushed = Pushed(tmp_path)
+    path = layer_path("shop/web", LAYER.digest)
+    (pushed.root / path).parent.mkdir(parents=True)
+    for folder in (tmp_path, *tmp_path.rglob("*")):
+        os.utime(folder, (time.time() - 3600,) * 2)
+    watch = pushed.watch()
+    watch.expect([LAYER.digest], [], [Link("shop/web", LAYER.digest, None)])
+    assert watch.look((), [LAYER.digest], int(time.time())).linked == frozenset()
+    pushed.write(path, LAYER.digest.encode())
+    os.utime((pushed.root / path).parent.parent, (time.time() - 3600,) * 2)
+    assert watch.look((), [LAYER.digest], int(time.time())).linked == {LAYER.digest}

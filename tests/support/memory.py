@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regdata.errors import StorageError
-from regdata.sources.files import Entry, Stat
+from regdata.sources.files import Entry, Stat, Version
 from regdata.sources.source import Usage
 
 
@@ -79,8 +79,11 @@ class MemoryFiles:
     def stat(self, path: str) -> Stat | None:
         return Stat(len(self.file[path][0]), self.file[path][1]) if path in self.file else None
 
-    def version(self, path: str) -> object:
-        return self.file.get(path) or (sorted(self.folder[path]) if path in self.folder else None)
+    def version(self, path: str) -> Version | None:
+        if path in self.file:
+            data, date = self.file[path]
+            return Version(0, date * 10**9, hash(data))
+        return Version(0, 0, hash(frozenset(self.folder[path]))) if path in self.folder else None
 
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         return (self.file[path][0][:size], self.file[path][1]) if path in self.file else None
