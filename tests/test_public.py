@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import regdata as typed
-from regdata.errors import ConfigError
+from regdata.errors import ConfigError, RegdataError
 from tests.support.small import indexed
 
 regdata: Any = typed  # what is given here is no such thing
@@ -55,4 +55,23 @@ def test_what_is_something_else(tmp_path: Path, name: str) -> None:
     call, told = CALLS[name]
     with pytest.raises(ConfigError) as raised:
         call(indexed().inventory(), regdata.load_config(tmp_path))
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda found: regdata.plan(found, "1=1", resumed=5), "resumed: 5 is no manifest"),
+        (lambda found: regdata.plan(found, "1=1", resumed=[("a", "b")]), "give image_name, manifest_hash"),
+        (lambda found: regdata.plan(found, "1=1", resumed=[("a", "b", "now")]), "give image_name, manifest_hash"),
+        (lambda found: regdata.plan(found, "1=1").explain(5), "5 (int) names no tag"),
+        (lambda found: regdata.plan(found, "1=1").explain("app:\ud800"), "app:"),
+        (lambda found: found.save(5), "5 (int) is no folder of snapshots"),
+        (lambda found: regdata.Inventory.load(None), "None (NoneType) is no folder of snapshots"),
+    ],
+)
+def test_what_a_method_can_not_take(call: Callable[[Any], object], told: str) -> None:
+    """It is one sentence, as every error is."""
+    with pytest.raises(RegdataError) as raised:
+        call(indexed().inventory())
     assert told in str(raised.value)

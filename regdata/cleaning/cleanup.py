@@ -263,12 +263,13 @@ class _Work:
             self.expected = unneeded(fresh, held, self.plan.inventory)
             what = (fresh, self.expected)
             self.collected = collect_own(config, site, record, *what, held=held, began=began, **self._trash)
-        elif self._has_landed(fresh):
-            version = site.version(list(fresh.repositories["image_name"]))
-            self.collected = collect(config, site, record, lambda: self._ready(fresh, version))
+        elif landed := self._landed(fresh):
+            fresh, version = landed, site.version(list(landed.repositories["image_name"]))
+            self.collected = collect(config, site, record, lambda: self._ready(landed, version))
         self.errors += self.collected.errors
         if self.collected.ran and config.gc_command:
-            self._say(verify_pushed(config, site, fresh, self.plan.inventory, gone, self.collected.freed))
+            mine = Members(self.outcome.deleted, set()).manifest_rows
+            self._say(verify_pushed(config, site, fresh, self.plan.inventory, mine, self.collected.freed))
         if config.gc_command and not self.errors:
             self.collected = with_trash(self.collected, config, site, record, fresh, **self._trash)
         self.notes += self.collected.notes
@@ -311,9 +312,9 @@ class _Work:
             return sorted(pair for pair in _held(inventory, gone) if pair[1] in going)
         return links_to(store, going)
 
-    def _has_landed(self, fresh: Inventory) -> bool:
-        """Whether there is something for gc-command to collect, and nothing is being pushed, after waiting for that
-        (gc-wait): it would take layers whose manifest is not there yet, and the push would be broken."""
+    def _landed(self, fresh: Inventory) -> Inventory | None:
+        """The registry as it is once nothing is being pushed, after waiting for that (gc-wait); None if gc-command is
+        not to run: it would take layers whose manifest is not there yet, and the push would be broken."""
         config, deadline = self.config, time.monotonic() + self.config.gc_wait
         while flight := self._in_flight(fresh):
             if time.monotonic() >= deadline:
@@ -324,12 +325,12 @@ class _Work:
             if len(self.expected):
                 self.notes.append(f"{flight}: what was brought stays, and nothing else is there to be collected")
             self.expected = self.expected.iloc[:0]
-            return False
+            return None
         if flight and self._waits_for(flight):
             self.errors.append(self._told(flight))
         elif flight:
             self.notes.append(f"{flight}: a push that is not finished may have to be repeated")
-        return not self.errors
+        return fresh if not self.errors else None
 
     def _waits_for(self, flight: Flight) -> bool:
         return bool(self.config.gc_wait or (flight.blobs and not stops(self.config)))
@@ -346,7 +347,8 @@ class _Work:
         if fresh.from_store:
             nothing = self._gone.manifest_rows.iloc[:0]
             self.expected = freed(fresh, nothing)
-        return in_flight(self.site, fresh)
+        was = self.plan.inventory
+        return in_flight(self.site, fresh, held_by(was, self._gone.manifest_rows), was.scanned_at)
 
     def _expects_only(self, flight: Flight) -> bool:
         """Whether all that would be collected is being pushed."""

@@ -14,6 +14,7 @@ from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels_of, pai
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import Review
 from regdata.errors import RegdataError, RegistryError
+from regdata.planning.rules import attached
 from regdata.records.record import Record
 from regdata.sources.progress import now
 from regdata.sources.site import Site
@@ -36,6 +37,7 @@ class Deletion:
         held = plan.manifests.merge(plan.inventory.manifests, on=["image_name", "manifest_hash"])
         types = zip(pairs(held, "manifest_hash"), held["media_type"], strict=True)
         self._media_types = {Manifest(*pair): media_type for pair, media_type in types}
+        self._attached = {Manifest(*pair) for pair in attached(plan.inventory)}
         self._begun: set[str] = set()
 
     def run(self, *, batch: int | None = None, progress: Progress | None = None) -> list[str]:
@@ -81,11 +83,15 @@ class Deletion:
 
     def _begin(self, images: list[str]) -> None:
         """Says which manifests go, of the images with which this begins: should it be killed, they are finished."""
-        going = {image: sorted(one.digest for one in self.outcome.left(image).manifests) for image in images}
-        scanned = self.outcome.plan.inventory.scanned_at
-        self.record.journal(
-            *({"event": "beginning", "image": image, "scanned": scanned, "digests": of} for image, of in going.items())
-        )
+        scanned, lines = self.outcome.plan.inventory.scanned_at, []
+        for image in images:
+            left = sorted(self.outcome.left(image).manifests)
+            going, signing = (
+                [one.digest for one in some] for some in (left, filter(self._attached.__contains__, left))
+            )
+            line = {"event": "beginning", "image": image, "scanned": scanned, "digests": going}
+            lines.append(line | ({"attached": signing} if signing else {}))
+        self.record.journal(*lines)
         self._begun.update(images)
 
     def _take_tags(self, images: Iterable[str]) -> None:

@@ -73,7 +73,7 @@ class Revival:
     @property
     def images(self) -> set[str]:
         """Where something may be missing."""
-        return {one.image for one in (*self.outcome.deleted, *self._earlier)}
+        return {one.image for one in (*self.outcome.deleted, *self._earlier, *(one for one, *_ in self._attached))}
 
     def look(self, fresh: Inventory) -> set[Manifest]:
         """Puts back what tags, indexes and referrers of ``fresh`` miss; returns it. By the outcome it is moved."""
@@ -139,8 +139,6 @@ class Revival:
         failed = self.outcome.planned - self.outcome.moved - self.outcome.deleted  # the next run deletes it
         alive = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")} - failed | back
         put: set[tuple[str, str]] = set()
-        if not self.outcome.deleted | self.outcome.untagged | self._earlier.keys():
-            return put
         waiting, known = list(self._attached), -1
         while known < len(alive):  # what is put back may itself be signed
             known, asked, waiting = len(alive), waiting, []

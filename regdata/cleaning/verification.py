@@ -119,46 +119,60 @@ def verify_pushed(
     config: Config, site: Site, fresh: Inventory, was: Inventory, gone: pd.DataFrame, freed: Collection[str] | None
 ) -> Verdict:
     """That nothing which was pushed while gc-command ran needs what it took. ``fresh`` was read before it; by the API
-    it is not all, so that it counts with what ``was`` at the scan and is not ``gone``; nor is it known what was
-    ``freed`` (None)."""
+    it is not all, so that it counts with what ``was`` at the scan and is not ``gone`` by this run; nor is it known what
+    was ``freed`` (None)."""
     if not freed and (freed is not None or stops(config)):
         return Verdict()
     now = read_site(site, config, since=fresh)
     if freed is None:
         known = pd.concat([was.manifests[_NAMES].merge(gone, how="left_anti"), fresh.manifests[_NAMES]])
-        broken = _in_want(now, now.manifests[_NAMES].merge(known, how="left_anti"), site)
+        came = now.manifests[_NAMES].merge(known, how="left_anti")
+        broken = _in_want(now, came, site) | _unserved(now) - _unserved(was) - _unserved(fresh)
     else:
-        broken = _in_need(now, freed)
+        broken = _in_need(now, fresh, freed)
     if not broken:
         return Verdict()
     return Verdict(
         errors=[
-            f"{count(len(broken), 'manifest')}, such as {'@'.join(min(broken))}, came while gc-command ran and lack "
+            f"{count(len(broken), 'manifest')}, such as {min(broken)}, came while gc-command ran and lack "
             "what it took: push them again, and stop the registry by gc-before and start it by gc-after, or leave "
             "gc-command out (regdata itself collects beside pushes)"
         ]
     )
 
 
-def _in_need(now: Inventory, freed: Collection[str]) -> set[tuple[str, str]]:
-    """Image and digest of manifests that refer to what was freed."""
-    found = []
+def _in_need(now: Inventory, fresh: Inventory, freed: Collection[str]) -> set[str]:
+    """The names of manifests that refer to what was freed, by whatever digest, and is not there again; and of those
+    that came since ``fresh`` and are not there themselves."""
+    stored = now.blobs["blob_hash"][now.stored]
+    lost = set(freed) - set(stored)
+    # A child that is linked as a blob alone is nobody's once its index went.
+    alive = survivors(now, now.manifests[_NAMES].iloc[:0])
+    came = alive.merge(fresh.manifests[_NAMES], how="left_anti")
+    aliases = now.oddities[now.oddities["what"] == "alias"]
+    bare = came[~came["manifest_hash"].isin(stored) & ~came["manifest_hash"].isin(aliases["hash"])]
+    names = pa.array(sorted(lost | {*aliases["hash"][aliases["target"].isin(lost)]}), pa.string())
+    found = [bare, _parts_of(now.references_of(came["manifest_hash"]), came)]
+    found[1] = found[1][~found[1]["reference_hash"].isin({*stored, *aliases["hash"][aliases["target"].isin(stored)]})]
     for table in now.batches("references"):
-        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), pa.array(sorted(freed), pa.string())))
+        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), names))
         rows = rows.filter(pc.not_equal(rows["reference_kind"].cast(pa.string()), "mention"))
-        found.append(rows.select(["manifest_hash"]).to_pandas())
-    # A child that is linked as a blob alone is known from the last look, and nobody's once its index went.
-    as_blobs = now.oddities[now.oddities["what"] == "blob"].rename(columns={"hash": "manifest_hash"})
-    held = now.manifests[_NAMES].merge(as_blobs[_NAMES], how="left_anti", on=_NAMES)
-    return {pair for rows in found for pair in pairs(held.merge(rows, on="manifest_hash"), "manifest_hash")}
+        found.append(alive.merge(rows.select(["manifest_hash"]).to_pandas(), on="manifest_hash"))
+    return {"@".join(pair) for rows in found for pair in pairs(rows, "manifest_hash")}
 
 
-def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[tuple[str, str]]:
-    """Image and digest of those manifests of which a config or layer can't be read."""
+def _unserved(inventory: Inventory) -> set[str]:
+    """The tags that are listed and lead to nothing."""
+    images = inventory.images
+    return {":".join(pair) for pair in pairs(images[images["tag_hash"].isna()], "tag_name")}
+
+
+def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[str]:
+    """The names of those manifests of which a config or layer can't be read."""
     held = _parts_of(now.references_of(came["manifest_hash"]), came)
     lost = site.lost([], [], pairs(held.drop_duplicates(["image_name", "reference_hash"]), "reference_hash"))
     missing = {(image, digest) for image, _, digest in (name.partition("@") for name in lost)}
-    return set(pairs(held[_among(held, "reference_hash", missing)], "manifest_hash"))
+    return {"@".join(pair) for pair in pairs(held[_among(held, "reference_hash", missing)], "manifest_hash")}
 
 
 def verify_gone(outcome: Outcome, site: Site) -> Verdict:

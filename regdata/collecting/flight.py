@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from regdata.inventory.graph import GRACE
@@ -47,16 +47,18 @@ def _some(images: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
-def in_flight(site: Site, fresh: Inventory) -> Flight:
-    """What is being pushed; blobs only where the registry's folder was read, as ``fresh`` has it."""
+def in_flight(site: Site, fresh: Inventory, held: Set[tuple[str, str]] = frozenset(), scanned_at: int = 0) -> Flight:
+    """What is being pushed; blobs only where the registry's folder was read, as ``fresh`` has it. ``held``: repository
+    and digest of what those used, at a scan then, that are deleted by now."""
     young = site.now - GRACE
     uploads = [upload.repository for upload in site.uploads() if not is_before(upload.started, young)]
-    return Flight(uploads, sorted(_blobs(site, fresh, young)) if fresh.from_store else [])
+    found = _blobs(site, fresh, young) if fresh.from_store else ()
+    return Flight(uploads, sorted(one for one, date in found if one not in held or not is_before(date, scanned_at + 1)))
 
 
-def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[str, str]]:
-    """The blobs that nobody needs and that came, or were linked, after ``young``, or nobody knows when; but for those
-    that a manifest used which was deleted since."""
+def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[tuple[str, str], int]]:
+    """The blobs that nobody needs and that came, or were linked, after ``young``, or nobody knows when, with that date;
+    but for those that a manifest used which was deleted since."""
     stored = fresh.blobs[fresh.stored]
     dates = dict(zip(stored["blob_hash"], stored["blob_date"].fillna(0).astype(int), strict=True))
     unneeded = dates.keys() - needed(fresh)
@@ -70,7 +72,7 @@ def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[str, str]
         }
         if came:
             used = Used(site.store, image)
-            yield from ((image, digest) for digest, date in came.items() if not used.has(digest, date))
+            yield from (((image, digest), date) for digest, date in came.items() if not used.has(digest, date))
 
 
 class Used:

@@ -15,7 +15,8 @@ where case when (select from_store from setting) then b.stored
 
 create table revision as select distinct image, digest from node;
 
--- By which digests a manifest of a repository names blobs, and the blob behind an alias in that repository.
+-- By which digests a manifest of a repository names blobs, and the blob behind an alias in that repository. ``only_in``: what is held
+-- by being mentioned is so in the repository that links it.
 create table held as
 with named as (
     select distinct digest as manifest, digest as blob from node
@@ -38,11 +39,13 @@ linked as (
     where a.what = 'alias' and l.what = 'link'
 ),
 mentioned as (
-    select distinct m.manifest, l.blob from mentioning m join linked l on l.image = m.image and l.name = m.blob
+    select distinct m.image, m.manifest, l.blob from mentioning m join linked l on l.image = m.image and l.name = m.blob
 )
-select manifest as digest, s.blob from named join stored s using (blob)
+select manifest as digest, s.blob, null::int as only_in from named join stored s using (blob)
 union all
-select manifest, s.blob from (from aliased union from mentioned) join stored s using (blob);
+select manifest, s.blob, null from aliased join stored s using (blob)
+union all
+select manifest, s.blob, image from mentioned join stored s using (blob);
 
 -- Manifests' bytes, also of those that were deleted before.
 create table written as

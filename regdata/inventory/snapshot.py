@@ -81,7 +81,7 @@ def save(tables: Tables, facts: dict[str, Any], folder: str | Path) -> Path:
 
     ``facts`` has KEYS. All or nothing: it is written beside and renamed once it is on the disk. Raises StorageError.
     """
-    folder = Path(folder)
+    folder = _path(folder)
     draft = folder / f".{secrets.token_hex(8)}.tmp"
     with _writing(folder, draft):
         draft.mkdir(parents=True)
@@ -102,7 +102,7 @@ def load(path: str | Path, *, whole: bool = True) -> dict[str, Any]:
 
     Not ``whole``: without blobs, and without references to layers and configs, which are nearly all of it.
     """
-    path = Path(path)
+    path = _path(path)
     if not (path / FACTS).is_file():
         found = saved(path)
         if not found:
@@ -149,6 +149,12 @@ def _table(path: Path, name: str, whole: bool) -> pa.Table:
     if missing := set(COLUMNS[name]) - set(table.column_names) - LATER.get(name, set()):
         raise _damaged(path, f"{name}.parquet has no {', '.join(sorted(missing))}")
     return table
+
+
+def _path(given: object) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        raise StorageError(f"{given!r} ({type(given).__name__}) is no folder of snapshots: give a path")
+    return Path(given)
 
 
 def saved(folder: str | Path) -> list[Path]:

@@ -30,7 +30,7 @@ from regdata.records.closing import KILLED, close, close_killed, settle, told
 from regdata.records.index import keep_index
 from regdata.records.reading import PastRun, deletes
 from regdata.records.record import FOLDER_VARIABLE, Record
-from regdata.records.runs import unfinished
+from regdata.records.runs import is_within, unfinished
 from regdata.records.summary import box, counted, not_begun
 from regdata.show.blocks import Document, Line
 from regdata.show.shown import Shown
@@ -299,9 +299,10 @@ class Run(Shown):
             how = {"gc": self.gc, "force": self.force, "empty_trash": self.empty_trash}
             self.result = clean_up(made, self.config, site, self.record, progress=self._progress, **how)
             self.record.save_tags(rows_of(made, self.result))
-            for past in self.interrupted if not self.record.facts["errors"] else []:
+            ended = [past for past in self.interrupted if is_within(past, self.config)]
+            for past in ended if not self.record.facts["errors"] else []:
                 settle(past, by=self.record.folder)
-            finishes = [f"this run finished the work of another: {told(past)}" for past in self.interrupted]
+            finishes = [f"this run finished the work of another: {told(past)}" for past in ended]
             self.result = replace(self.result, notes=[*finishes, *self._said, *self.result.notes])
             self.record.write(notes=self.result.notes)
         return self.result

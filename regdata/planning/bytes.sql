@@ -14,11 +14,20 @@ select n.node, n.image, n.digest from s join node n using (node);
 create temp table alive as select distinct digest from survivor;
 
 -- Who holds what a manifest that goes holds: only these blobs can be freed.
+create temp table kept as
+select blob from (from held where only_in is null) semi join alive using (digest)
+union
+select h.blob from held h semi join survivor s on s.image = h.only_in and s.digest = h.digest;
+
 create temp table leaving as
-select distinct blob from held anti join alive using (digest) anti join staying using (blob);
+select distinct blob from (
+    select blob from (from held where only_in is null) anti join alive using (digest)
+    union all
+    select h.blob from (from held where only_in is not null) h anti join survivor s on s.image = h.only_in and s.digest = h.digest
+) anti join staying using (blob);
 
 create temp table freed as
-select blob from leaving anti join (select blob from held semi join alive using (digest)) using (blob)
+select blob from leaving anti join kept using (blob)
 union all
 select blob from unheld anti join resting using (blob);
 

@@ -8,6 +8,7 @@ import re
 from regdata.errors import RegdataError
 from regdata.inventory.usage import users
 from regdata.planning.rules import BECAUSE_OF_OTHERS, REASONS, Decision, holders, reasons
+from regdata.sources.manifest import printable
 from regdata.sources.names import means
 
 # How many names a sentence lists.
@@ -16,6 +17,9 @@ SHOWN = 3
 
 def explain(plan: Decision, reference: str) -> str:
     """One sentence on ``image:tag`` or ``image@sha256:…``. Raises RegdataError when the registry had no such thing."""
+    if not isinstance(reference, str):
+        raise RegdataError(f"{reference!r} ({type(reference).__name__}) names no tag: give image:tag or image@sha256:…")
+    reference = printable(reference)
     if not reference:
         return "To have the fate of a tag or a manifest explained, give image:tag or image@sha256:…."
     image, at, digest = reference.partition("@")

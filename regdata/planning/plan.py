@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
+from regdata.errors import RegdataError
 from regdata.inventory.inventory import Inventory
 from regdata.plain import concealed
 from regdata.planning.explain import explain, meaning
@@ -140,8 +142,21 @@ def plan(
     Raises ConditionError.
     """
     check_kind(Inventory, inventory=inventory)
+    resumed = _manifests(resumed)
     with closing(Readers(inventory)) as readers:
         return planned(inventory, readers, condition, engine=engine, protect=protect, resumed=resumed)
+
+
+def _manifests(resumed: object) -> list[tuple[str, str, int | None]]:
+    rows: list[Any] = list(resumed) if isinstance(resumed, Iterable) and not isinstance(resumed, str) else [resumed]
+    for row in rows:
+        kinds = [type(value) for value in row] if isinstance(row, tuple | list) else []
+        if kinds not in ([str, str, int], [str, str, type(None)]):
+            raise RegdataError(
+                f"resumed: {row!r} is no manifest of a run: give image_name, manifest_hash, and when that began (UTC "
+                "epoch seconds, or None)"
+            )
+    return [(image, digest, began) for image, digest, began in rows]
 
 
 def planned(

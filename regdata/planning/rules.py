@@ -213,6 +213,12 @@ def held_by(inventory: Inventory, manifests: pd.DataFrame) -> set[tuple[str, str
         return set(work.execute(_HELD).fetchall())
 
 
+def attached(inventory: Inventory) -> set[tuple[str, str]]:
+    """Image and digest of what is attached to another manifest: by its subject, or by its tag and what it is."""
+    with inventory.graph.open() as work:
+        return set(work.execute(_ATTACHED).fetchall())
+
+
 def parts(inventory: Inventory, manifests: pd.DataFrame) -> pd.DataFrame:
     """image_name, blob_hash: configs and layers that ``manifests`` (image_name, manifest_hash) refer to, each once; but
     for layers that are fetched from elsewhere and usually not pushed."""
@@ -301,6 +307,10 @@ _GONE = """
 create temp table gone as
 select i.image, d.digest
 from going g join image i using (image_name) join digest d on d.hash = g.manifest_hash"""
+
+_ATTACHED = """
+select i.image_name, d.hash from (select node from attachment union select node from referrer)
+join node using (node) join image i using (image) join digest d using (digest)"""
 
 _SURVIVORS = """
 select i.image_name, s.digest as manifest_hash from survivor s join image i using (image)"""

@@ -166,7 +166,9 @@ class PastRun:
         with_manifest = [DeletedTag(*row) for row in self._deleted_tags() if (row[0], row[2]) in gone] if gone else []
         events = (event for kind in ("untagging", "taking") for event in self.events(kind))
         alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in events]
-        return list(dict.fromkeys(with_manifest + alone))
+        done = {(event["image"], event["tag"]) for kind in ("untagged", "taken") for event in self._marked(kind, "tag")}
+        stayed = {(event["image"], event["name"]) for event in self._marked("moved", "name")} - done
+        return list(dict.fromkeys([*with_manifest, *(one for one in alone if one[:2] not in stayed)]))
 
     @cached_property
     def pushed(self) -> dict[tuple[str, str], int]:
@@ -180,12 +182,16 @@ class PastRun:
 
     @property
     def followers(self) -> dict[tuple[str, str], list[str]]:
-        """Image and digest of what it deleted, or untagged, for the sake of the manifest to which it is attached; with
-        the tags that went."""
+        """Image and digest of what it deleted, or untagged, and that is attached to another manifest; with the tags
+        that went."""
         went, gone = {(one.image, one.tag) for one in self.tags}, {(one.image, one.digest) for one in self.manifests}
+        beginnings = [event for event in self.events("beginning") if isinstance(event.get("attached"), list)]
+        attached = {(event.get("image"), digest) for event in beginnings for digest in event["attached"]}
         found: dict[tuple[str, str], list[str]] = {}
         for image, tag, digest, _, reason in self._readable_plan():
-            if reason == "referrer" and ((image, digest) in gone if tag is None else (image, tag) in went):
+            if reason != "referrer" and (image, digest) not in attached:
+                continue
+            if (image, digest) in gone if tag is None else (image, tag) in went:
                 found.setdefault((image, digest), []).extend([tag] if tag else [])
         return found
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
 from regdata.config import Config
 from regdata.errors import CleanupError
 from regdata.records.reading import PastRun
+from regdata.sources.names import means
 from regdata.sources.visible import check_visible
 
 # In place of a run's folder: the last one that deleted something.
@@ -35,6 +37,14 @@ def past_runs(config: Config) -> list[PastRun]:
 def unfinished(config: Config, *, besides: Path) -> list[PastRun]:
     """Those that began to delete and did not end well, until a later run has ended well."""
     return [run for run in past_runs(config) if run.folder != besides and not run.ended_well and run.began_to_change]
+
+
+def is_within(run: PastRun, config: Config) -> bool:
+    """Whether conf.json allows to touch all that a run had begun with, so that its work can be finished."""
+    images = {image for image, *_ in run.going}
+    with suppress(CleanupError):  # a damaged record
+        images |= {tag.image for tag in run.tags}
+    return all(means(config.registry.repositories, image) for image in images)
 
 
 def uncollected(config: Config, *, besides: Path, kept: str = "") -> Iterator[PastRun]:

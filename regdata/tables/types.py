@@ -7,6 +7,7 @@ left to DuckDB.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import singledispatchmethod
@@ -57,6 +58,10 @@ def check(condition: exp.Expr, rules: Rules, reads_as_number: Callable[[str], bo
         node.replace(around)
         around.set("expressions", [node])
     return text(condition, rules.engine) if walk.doubtful else ""
+
+
+# Of a pattern for LIKE or GLOB; where it is none that is known, any.
+_NUMBERS_LOOK = re.compile(r"-?(?:[0-9.%_*?]|\[[^\]]*\])*")
 
 
 def _is_truth(found: Value) -> bool:
@@ -149,6 +154,19 @@ class _Walk:
     @value.register(exp.Escape)
     def _(self, node: exp.Expr, scope: Scope) -> Value:
         self._parts(node, scope)
+        return value(TRUTH)
+
+    @value.register(exp.Like)
+    @value.register(exp.Glob)
+    def _(self, node: exp.Binary, scope: Scope) -> Value:
+        """No number looks like some texts: no time, counted in seconds, is like '2024-%'."""
+        found, _ = self._read(node.this, scope), self._read(node.expression, scope)
+        pattern = node.expression.name if isinstance(node.expression, exp.Literal) else ""
+        if self._lax and found.kinds and found.kinds <= {NUMBER, TRUTH} and not _NUMBERS_LOOK.fullmatch(pattern):
+            raise Refused(
+                f"asks how a number looks: {text(node, self.rules.engine)}. Compare it with a number, or cast it to "
+                "text"
+            )
         return value(TRUTH)
 
     @value.register(exp.Match)

@@ -233,3 +233,23 @@ def test_tags_that_can_not_go_alone(tmp_path: Path, pages: bool) -> None:
         }
         assert fake.tags["app"].keys() == {"old-1", "old-2", "old-3", "stays"}
         assert any("without registry.base_path" in note for note in result.notes)
+
+
+def test_pushed_while_a_gc_command_ran_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came meanwhile and lacks what gc-command took is told where that failed, too, beside its exit code."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("app", tag, image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["false"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+
+        def push() -> None:
+            fake.push("app", "2", IMAGES[2])
+            del fake.blobs[IMAGES[2].blobs[-1].digest]
+
+        at(monkeypatch, "ran", push)
+        failed, lacks = regdata.apply(plan, config).errors
+        assert "gc-command failed with exit code 1" in failed
+        assert f"1 manifest, such as app@{IMAGES[2].digest}, came while gc-command ran and lack what it took" in lacks

@@ -356,3 +356,32 @@ def test_all_of_it_was_pushed_again(
     assert any("they have been pushed again" in note for note in result.notes)
     assert store_tags(registry.base_path) == {"app:0", "other:kept"}
     assert broken(registry.base_path) == []
+
+
+def test_a_tag_that_goes_alone_into_which_the_registry_writes(
+    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that only takes tags away, and deletes nothing, sees to them, too: the one that was pushed meanwhile is put
+    back, and nothing is left of the other."""
+    for tag in ("alone", "too", "kept"):
+        push(registry.url, "app", tag, IMAGES[1])
+    age(registry.base_path, 3 * 3600)
+    manifests = registry.base_path / "docker/registry/v2/repositories/app/_manifests"
+    os.link(manifests / "tags/alone/current/link", tmp_path / "alone")  # as an open file is the same one
+
+    def write() -> None:
+        push(registry.url, "app", None, NEW)
+        (tmp_path / "alone").write_text(NEW.digest)
+
+    at(monkeypatch, "untagged", write)
+    config = load_config(conf(registry))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name in ('alone', 'too')"), config, gc=False)
+    assert result.errors == []
+    assert "1 tag put back: pushed while being taken away" in result.notes
+    assert dict(zip(result.tags["tag_name"], result.tags["outcome"], strict=True)) == {
+        "alone": "moved",
+        "too": "untagged",
+    }
+    assert store_tags(registry.base_path) == {"app:alone", "app:kept"}
+    assert {path.name for path in manifests.iterdir()} == {"revisions", "tags"}
+    assert broken(registry.base_path) == []

@@ -441,3 +441,18 @@ def test_a_restart_cures_the_cache(team_template: tuple[Path, dict[str, Files]],
             assert result.errors == []
             push(registry.url, "team/app", "2.0", INDEX)
             assert pull_all(registry, "team/app:2.0", tmp_path / "again") == pushed["team/app:2.0"]
+
+
+def test_a_copy_where_nothing_is_deleted(new_scene: NewScene, tmp_path: Path) -> None:
+    """Beside a copy of its folder gc-command is not run on a registry, be it that no tag goes."""
+    scene, copy = new_scene(), tmp_path / "copy"
+    shutil.copytree(scene.base_path, copy)
+    unlinked = copy / "docker/registry/v2/blobs/sha256" / ("ab/ab" + "0" * 62) / "data"
+    unlinked.parent.mkdir(parents=True)
+    unlinked.write_bytes(b"nobody's")
+    age(unlinked.parent, 86400)
+    ran = scene.folder / "ran"
+    scene.set(sql={"scene": "2=1"}, gc_before=None, gc_after=None, gc_command=["touch", str(ran)])
+    scene.set(registry={"url": scene.proxy.url, "base_path": str(copy), "repositories": ["prod/old"]})
+    assert "is not the folder that" in scene.clean()
+    assert not ran.exists()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import regdata
+from regdata.cleaning.checks import refusals
 from regdata.config import load_config
 from regdata.errors import CleanupError, RegistryError
 from regdata.planning.plan import Plan
@@ -39,3 +41,22 @@ def test_tags_that_go_alone_count(tmp_path: Path, limits: dict[str, float], told
     path.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "limits": limits}))
     with pytest.raises(CleanupError if told else RegistryError, match=told or "can't connect"):
         regdata.apply(plan, load_config(path), gc=False)
+
+
+def test_a_listing_says_what_would_be_refused(tmp_path: Path) -> None:
+    """Also where tags go alone, and no manifest, or orphans alone, and no tag; where nothing goes there is nothing to
+    be refused."""
+    kept, orphaned = Small(), Small()
+    for small in (kept, orphaned):
+        small.push("app", "1", days=9, layer=100)
+    orphaned.push("app", None, days=9, other=100)
+    path = tmp_path / "conf.json"
+    limits = {"max_tags": 0, "max_bytes": 0}
+    path.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "limits": limits}))
+    how: dict[str, Any] = {"config": load_config(path), "site": None, "gc": False, "force": False, "deletes": "yes"}
+    (tag,) = refusals(plan_that_untags(), **how)
+    assert tag.startswith("del would be refused: the plan would delete 1 tags, which passes limits.max_tags = 0")
+    orphans = regdata.plan(orphaned.inventory(), "2=1")
+    (orphan,) = refusals(orphans, **how)
+    assert f"the plan would delete {orphans.reclaimable} bytes, which passes limits.max_bytes = 0" in orphan
+    assert refusals(regdata.plan(kept.inventory(), "2=1"), **how) == []

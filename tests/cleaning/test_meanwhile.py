@@ -157,6 +157,8 @@ def test_a_child_that_was_never_there(team: Team, conf: Conf) -> None:
     with requests.Session() as session:
         session.trust_env = False
         session.delete(f"{url}/v2/team/second/manifests/{child.digest}").raise_for_status()
+        for blob in child.blobs:
+            session.delete(f"{url}/v2/team/second/blobs/{blob.digest}").raise_for_status()
     config = settings(team, conf, folder=False)
     for condition in ("tag_name = '2.0'", "tag_name = '3.0'"):  # the second scan has it from the cache
         result = clean(config, condition)

@@ -81,3 +81,12 @@ def test_a_ring_ends() -> None:
     """Tag names can form a ring of what is attached to what: each is deleted all the same."""
     one, other = Manifest("a", "sha256:1"), Manifest("a", "sha256:2")
     assert levels([one, other], [(one, other), (other, one)]).keys() == {one, other}
+
+
+def test_an_index_after_the_rest_of_another_image() -> None:
+    """In a batch that begins with what did not fit into the one before, children, an index goes before its own."""
+    many = [Manifest("a", f"sha256:{number}") for number in range(4)]
+    index, child = Manifest("b", "sha256:9"), Manifest("b", "sha256:1")
+    found = list(batches(levels([*many, index, child], [(many[0], many[3]), (index, child)]), [], 3))
+    assert [batch.images for batch in found] == [["a"], ["a", "b"]]
+    assert found[1].levels == [[index], [many[3], child]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +93,19 @@ def test_not_stopped_by_gc_before(new_scene: NewScene) -> None:
     assert "gc-before ended well, but" in scene.clean()
     assert scene.store().blobs == blobs
     assert ended.exists()
+
+
+def test_interrupted_while_gc_before_runs(new_scene: NewScene) -> None:
+    """A Ctrl-C waits until gc-before has stopped the registry; then gc-after starts it, and nothing was collected: the
+    next run does that."""
+    scene = new_scene(cache=False)
+    blobs, stop = scene.store().blobs, scene.settings["gc-before"]
+    interrupt = f"touch {scene.stopped}; kill -INT {os.getpid()}; sleep 0.3"
+    scene.set(gc_command=None, gc_before=["sh", "-c", interrupt])
+    with pytest.raises(KeyboardInterrupt):
+        scene.clean()
+    assert not scene.stopped.exists()
+    assert scene.store().blobs == blobs
+    scene.set(gc_before=stop)
+    assert scene.clean() == ""
+    assert scene.store().blobs < blobs

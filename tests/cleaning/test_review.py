@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +17,7 @@ import pytest
 import regdata
 from regdata.cleaning.order import Manifest, Tag
 from regdata.cleaning.outcome import Members, Outcome
-from regdata.cleaning.review import Review, check_uses
+from regdata.cleaning.review import Review, check_uses, vanished
 from regdata.errors import CleanupError
 from regdata.planning.plan import Plan
 from regdata.planning.rules import Spared
@@ -256,3 +258,21 @@ def test_in_use_since_the_plan(used: str, host: str, tmp_path: Path) -> None:
     (tmp_path / "conf.json").write_text(json.dumps(settings))
     with nullcontext() if used.endswith("same") else pytest.raises(CleanupError, match=f"in-use: {used} "):
         check_uses(plan, regdata.load_config(tmp_path))
+
+
+def test_what_others_deleted_where_there_is_no_tag() -> None:
+    """All that the scan saw is looked for, in a repository without tags, too: what is gone there others deleted."""
+    made = store("1.0")
+    made.push("b/app", None, days=50, base=100)
+    site: Any = SimpleNamespace(vanished=lambda tags, manifests: ({*tags}, {*manifests}))
+    manifests = {Manifest(IMAGE, digest(f"{IMAGE}1.0")), Manifest("b/app", digest("b/appNone"))}
+    assert vanished(made.inventory(), site) == Members(manifests, {Tag(IMAGE, "1.0")})
+
+
+def test_a_tag_pushed_again_by_a_clock_that_is_ahead() -> None:
+    """A tag of which the scan saw no date, and that has one by now, was pushed again, be it that this is still to come
+    by our clock: the store's is ahead."""
+    then, now = store(*ALL), store("2.0", "3.0")
+    pushed_at(then, "tags", "2.0", None)
+    pushed_at(now, "tags", "2.0", int(time.time()) + 300)
+    assert names(agreed(Outcome(regdata.plan(then.inventory(ahead=600), "1=1")), now)) == {"3.0"}

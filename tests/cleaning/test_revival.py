@@ -316,3 +316,16 @@ def test_pushed_before_the_registry_stopped(new_scene: NewScene, what: str, said
     blobs = scene.store().blobs
     assert said in scene.clean()
     assert blobs < scene.store().blobs
+
+
+@pytest.mark.parametrize("what", ["pushed again", "listed"])
+def test_a_selected_signature(new_scene: NewScene, what: str) -> None:
+    """A signature that the condition selects with its image stays with it, too, where that stays."""
+    scene, signature = new_scene(), make_signature(INDEX)
+    scene.set(sql={"none": "2=1", "scene": f"{CONDITION} or tag_name like '%.sig'"})
+    again = INDEX if what == "pushed again" else make_index([INDEX, LATEST])
+    after_deletion(scene, lambda: push(scene.registry.url, "prod/app", "late", again))
+    assert scene.clean(gc=False) == ""
+    assert ("prod/app", "late", again.digest) in scene.store().tags
+    assert ("prod/app", signature_tag(INDEX), signature.digest) in scene.store().tags
+    assert broken(scene.base_path) == []

@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from regdata.cleaning.verification import needed_again
-from regdata.demo.samples import Image, make_image, make_layer, push
+from regdata.demo.samples import Image, make_image, make_index, make_layer, push
 from tests.collecting.test_sweep import pulls
+from tests.support.odd import push_image_by
 from tests.support.scene import (
     BASE,
     CONDITION,
@@ -322,3 +323,64 @@ def test_what_is_needed_again() -> None:
     (note,) = needed_again(was, now)
     assert note.startswith("301 bytes that were predicted were not freed (2 blobs)")
     assert needed_again(now, pd.concat([was, now])) == []
+
+
+@pytest.mark.parametrize("what", ["an index", "by sha512"])
+def test_pushed_between_mark_and_sweep(new_scene: NewScene, what: str) -> None:
+    """What came while gc-command ran, and of which that took the very manifest, or a layer that it names by another
+    digest, is told; what was taken and is there again by the end is not."""
+    scene = new_scene()
+    url = scene.registry.url
+
+    def come() -> None:
+        if what == "an index":
+            push(url, "prod/app", "again", make_index([LATEST]))
+        else:
+            digest = push_image_by(url, "prod/app", "again", "between", "sha512")
+            assert requests.head(f"{url}/v2/prod/app/manifests/{digest}", timeout=9).status_code == 200
+
+    before = {path.name for path in blobs(scene)}
+    script = f"{PAUSE}; for one in $(cat taken); do rm -r $one; done"
+
+    def meanwhile() -> None:
+        come()
+        new = [path for path in blobs(scene) if path.name not in before]
+        assert new
+        (scene.folder / "taken").write_text("\n".join(map(str, new)))
+
+    error = clean_with(scene, script, meanwhile)
+    assert "1 manifest, such as prod/app@" in error
+    assert "came while gc-command ran and lack what it took" in error
+
+
+def blobs(scene: Scene) -> list[Path]:
+    """The folders of its blobs."""
+    return [path.parent for path in (scene.base_path / "docker/registry/v2/blobs/sha256").glob("*/*/data")]
+
+
+def test_brought_again_before_the_last_look(new_scene: NewScene) -> None:
+    """What gc-command took, and a client has brought anew with its image by the end, is no loss."""
+    scene = new_scene(cache=False)
+    collect = " ".join(scene.registry.gc_command)
+    error = clean_with(scene, f"{collect}; {PAUSE}", lambda: push(scene.registry.url, "prod/old", "again", OLD))
+    assert error == ""
+    assert pulls(scene.registry.url, "prod/old", "again", OLD)
+
+
+def test_what_landed_in_the_wait_is_judged_as_well(new_scene: NewScene) -> None:
+    """Where a push that gc-command would break ends while it is waited for, that is not run."""
+    scene = new_scene()
+    scene.set(gc_wait=60, gc_before=None, gc_after=None)
+    end = push_layers(scene, NEW)
+
+    def land() -> None:
+        push_image_by(scene.registry.url, "new/other", "1", "in the wait", "sha512")
+        assert end() == 201
+
+    later = threading.Timer(2, land)
+    later.start()
+    error = scene.clean()
+    later.join()
+    assert "new/other" in error
+    assert "nothing was collected" in error
+    assert broken(scene.base_path) == []

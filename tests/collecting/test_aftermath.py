@@ -9,8 +9,9 @@ from regdata.collecting.unlinked import known
 from regdata.demo.samples import make_layer
 from regdata.sources.api import Api
 from regdata.sources.claims import Claims
+from regdata.sources.paths import layer_path
 from regdata.sources.registry import Registry
-from regdata.sources.site import ApiSite
+from regdata.sources.site import ApiSite, StoreSite
 from regdata.sources.storage import Storage
 from tests.support.fakes import FakeRegistry, error_reply, serve
 from tests.support.server import Reply
@@ -51,3 +52,22 @@ def test_who_may_not_ask_what_the_cache_knows(tmp_path: Path) -> None:
         with serve(kind()) as fake:
             assert known(Claims(Registry(fake.url)), Storage(tmp_path), [BLOB.digest]) == expected
         assert not list(repositories.iterdir())
+
+
+def test_a_link_that_is_back(tmp_path: Path) -> None:
+    """What somebody pushed again since its link was seen to be cut, the registry claims rightly: the new link stays.
+    Without a link it is a claim that has to go."""
+    link = tmp_path / "docker/registry/v2" / layer_path("app", BLOB.digest)
+    link.parent.mkdir(parents=True)
+    link.write_text(BLOB.digest)
+    with serve(FakeRegistry()) as fake:
+        fake.blobs[BLOB.digest] = BLOB.data
+        fake.on(f"DELETE /v2/app/blobs/{BLOB.digest}", Reply(202))
+        site, cut = StoreSite(Registry(fake.url), Storage(tmp_path)), [("app", BLOB.digest)]
+        claimed, _ = clear(site, [], cut=cut)
+        assert (claimed.asked, claimed.cleared, claimed.left) == (1, [], [])
+        assert not [line for line in fake.seen if line.startswith("DELETE")]
+        link.unlink()
+        claimed, _ = clear(site, [], cut=cut)
+        assert claimed.left == [BLOB.digest]
+        assert len([line for line in fake.seen if line.startswith("DELETE")]) == 1

@@ -10,7 +10,7 @@ import subprocess
 import time
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ import requests
 import regdata
 from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
+from regdata.collecting.swept import Swept
 from regdata.collecting.unlinked import ghosts, known
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_layer, push
 from regdata.sources.aside import NAME, Aside, Batch
 from regdata.sources.claims import Claims
-from regdata.sources.paths import revision_path
+from regdata.sources.files import LocalFiles, Stat
+from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
@@ -418,3 +420,47 @@ def test_what_is_there_by_another_name_is_not_missing(registry: LocalRegistry) -
     inventory = regdata.scan(regdata.load_config(registry.base_path.parent))
     assert any(digest.startswith("sha512:") for digest in inventory.blobs["blob_hash"])
     assert inventory.missing == frozenset()
+
+
+class Shifted(LocalFiles):
+    """A file server whose clock is so many seconds ahead."""
+
+    ahead: int
+
+    def stat(self, path: str) -> Stat | None:
+        found = super().stat(path)
+        return found and found._replace(mtime=found.mtime + self.ahead)
+
+
+class Restarted(nullcontext[None]):
+    """A registry that is stopped while it is collected, and knows nothing after that."""
+
+    def forgot(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("ahead", [-600, 600])
+def test_a_store_whose_clock_is_wrong(tmp_path: Path, ahead: int) -> None:
+    """Whichever clock is ahead, a link that was written since the reading began is a push, and one of before is not."""
+    new, old = OWN
+    shifted, began = Shifted(), int(time.time())
+    shifted.ahead = ahead
+    for blob, date in ((new, began), (old, began - 60)):
+        for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+            file = tmp_path / "docker/registry/v2" / path
+            file.parent.mkdir(parents=True)
+            file.write_bytes(data)
+            os.utime(file, (date, date))
+    frees = {blob.digest: len(blob.data) for blob in OWN}
+    reading, nobody = Reading(began, {}, set(frees), frees=frees), Registry("http://127.0.0.1:1")
+    collected = collect(Storage(tmp_path, shifted), nobody, reading, Journal(), run="run", pause=Restarted())
+    assert collected.swept.spared == {new.digest: "pushed"}
+    assert set(collected.freed) == {old.digest}
+
+
+@pytest.mark.parametrize("why", ["pushed", "young", "mentioned", "uploading", "unlinked", "lasting", "claimed"])
+def test_why_blobs_stayed_is_told(why: str) -> None:
+    """Whatever the reason is for which blobs were not collected, a note says how many they are, and why."""
+    stayed = Swept(spared=dict.fromkeys(("sha256:1", "sha256:2"), why))
+    notes = Collected({}, {}, {}, 0, set(), Swept(), stayed).notes
+    assert [note.partition(": ")[0] for note in notes] == ["2 blobs stayed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import KEPT, files
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
+from tests.support.server import Reply, serving
 from tests.support.sweeping import data_path, link_path
 
 
@@ -191,3 +193,17 @@ def test_redis_before_3_1(filled: LocalRegistry, others: list[str]) -> None:
     ):
         check(filled, proxy.url)
     assert files(filled.base_path) == before
+
+
+def test_a_canary_and_two_replicas(tmp_path: Path) -> None:
+    """Where several answer by one name, the cache is new only when none of them knows what was known before."""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    knowing, turns = [True, True], itertools.cycle(range(2))
+    with (
+        serving(lambda request: Reply(200 if knowing[next(turns)] else 404)) as url,
+        canary(Claims(Registry(url)), Storage(tmp_path), "a", dict) as knows,
+    ):
+        assert knows()
+        for replica, known in ((0, True), (1, False)):
+            knowing[replica] = False
+            assert knows() is known

@@ -365,3 +365,31 @@ def test_a_manifest_that_lands_late_and_names_another_digest(tmp_path: Path) -> 
     swept = stopped.run([Item(layer.digest, len(layer.data), links)])
     assert (swept.spared, swept.freed) == ({layer.digest: "mentioned"}, {})
     assert before.items() <= files(tmp_path).items()
+
+
+def test_an_upload_that_begins_late(tmp_path: Path) -> None:
+    """An upload that began after the links were taken away, and has all its bytes when the data is, may have found that
+    and be about to link it: link and data are where they were."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+
+    def write(path: str, data: bytes) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+    def begin(line: dict[str, Any]) -> None:
+        if line["event"] == "setting aside":
+            write("repositories/a/_uploads/1234/data", blob.data)
+
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        write(path, data)
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({blob.digest}, links)
+    stopped = Sweep(aside, None, watch, Journal(before=begin), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "uploading"}, {})
+    assert before.items() <= files(tmp_path).items()

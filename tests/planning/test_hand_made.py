@@ -280,3 +280,31 @@ def test_a_layer_that_only_some_fetch_from_elsewhere() -> None:
     assert regdata.plan(inventory, "1=1").reclaimable == 1000 + 2 * 10 + 2
     types[1] = types[-1]
     assert regdata.plan(made.inventory(from_store=False), "1=1").reclaimable == 2 * 10 + 2
+
+
+def test_what_is_mentioned_in_another_repository() -> None:
+    """What a text mentions is kept where the blob is linked: not once the manifest is left in another repository."""
+    made = few()
+    made.blob("named", 7, 9)
+    made.row("oddities", image_name="b/app", what="link", hash=digest("named"))
+    made.row("references", manifest_hash=digest("b/app1.0"), reference_hash=digest("named"), reference_kind="mention")
+    made.row("revisions", image_name="c/app", manifest_hash=digest("b/app1.0"), pushed=NOW - 400 * DAY)
+    made.row("tags", image_name="c/app", tag_name="1.0", tag_hash=digest("b/app1.0"), pushed=NOW - 400 * DAY)
+    made.repository("c/app")
+    inventory = made.inventory(collector=Collector(own=True))
+    for condition, goes in (("image_name = 'b/app'", True), ("image_name = 'c/app'", False)):
+        freed = set(regdata.plan(inventory, condition).blobs["blob_hash"])
+        assert (digest("named") in freed) is goes
+        assert digest("b/app1.0") not in freed
+
+
+@pytest.mark.parametrize("hours", [1, 3])
+def test_what_is_signed_since_a_run_was_killed_that_was_to_delete_it(hours: int) -> None:
+    """A manifest without a tag whose signature came an hour ago is in use, though an interrupted run was to delete it;
+    later both go."""
+    made = Small()
+    made.push("a", None, days=9)
+    sign(made, "signed", "aNone", days=hours * HOUR)
+    resumed = [("a", digest("aNone"), NOW - 4 * 3600)]
+    plan = regdata.plan(made.inventory(), "2=1", resumed=resumed)
+    assert set(gone(plan)) == (set() if hours == 1 else {"aNone", "asigned"})

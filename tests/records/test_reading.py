@@ -19,7 +19,7 @@ from regdata.errors import CleanupError
 from regdata.records.closing import close_killed, settle
 from regdata.records.reading import PastRun
 from regdata.records.record import Record, new_folder
-from regdata.records.runs import find_run, past_runs, unfinished
+from regdata.records.runs import find_run, is_within, past_runs, unfinished
 
 URL = "http://127.0.0.1:5000"
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -277,3 +277,29 @@ def test_a_line_cut_short(config: Config, record: Record) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + json.dumps(DELETING | {"digest": C}).encode()[:-9])
     assert PastRun(record.folder).manifests == [("app", A, "m")]
+
+
+def test_a_tag_that_moved_before_it_was_taken(config: Config, record: Record) -> None:
+    """A tag that was about to be taken, and was on something else by then, was not taken: a restore leaves it alone."""
+    lines = [{"event": "taking", "image": "app", "tag": tag, "digest": B} for tag in ("4", "5")]
+    record.journal(*lines, {"event": "moved", "image": "app", "name": "4"}, lines[1] | {"event": "taken"})
+    record.journal({"event": "moved", "image": "app", "name": "5"})
+    assert PastRun(record.folder).tags == [("app", "1", A), ("app", "2", B), ("app", "5", B)]
+
+
+def test_what_a_run_that_may_touch_less_finishes(config: Config, record: Record) -> None:
+    """A run that is within reach of only a part of what another had begun with does not finish that one's work."""
+    (run,) = past_runs(config)
+    for patterns, whole in ((["*"], True), (["a*"], True), (["other"], False)):
+        config.path.write_text(json.dumps({"registry": {"url": URL, "repositories": patterns}, "sql": {}}))
+        assert is_within(run, load_config(config.path)) is whole
+
+
+def test_a_run_that_took_tags_alone_is_listed(config: Config) -> None:
+    """A run that untagged something and deleted no manifest can be restored, too; not one that did nothing."""
+    record = Record.open(config, sql_id="all", action="del")
+    record.journal(UNTAGGING)
+    record.finish()
+    Record.open(config, sql_id="nothing", action="del").finish()
+    (found,) = runs(config).to_dict("records")
+    assert (found["sql_id"], found["manifests"], found["tags"]) == ("all", 0, 1)

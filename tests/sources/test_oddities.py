@@ -10,9 +10,12 @@ import pytest
 
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.errors import RegistryError
 from regdata.sources.columns import Columns, merge
 from regdata.sources.mediatypes import OCI_INDEX
+from regdata.sources.same import check_same
 from regdata.sources.storage import Storage
+from regdata.sources.transport import Reach
 from tests.support.odd import (
     config_bytes,
     digest_of,
@@ -127,3 +130,67 @@ def test_data_that_is_no_blob_is_told(registry: LocalRegistry) -> None:
         (blobs / stray / "data").touch()
     found = rows(read(registry.base_path, parts=2), "oddities")
     assert found == {(None, "stray", f"blobs/{stray}", None) for stray in strays}
+
+
+class Folders:
+    """A store with ten tags in each repository; ``comes`` is there the second time that it is asked."""
+
+    base = "folder"
+
+    def __init__(self, *names: str, comes: str = "") -> None:
+        self.names, self.comes = list(names), comes
+
+    def repositories(self) -> list[str]:
+        found = [*self.names]
+        self.names += [self.comes] if self.comes and self.comes not in self.names else []
+        return found
+
+    def state(self, name: str) -> tuple[dict[str, str], set[str]]:
+        return {str(tag): digest_of(b"{}") for tag in range(10)}, {digest_of(b"{}")}
+
+    def content(self, digest: str) -> bytes:
+        return b"{}"
+
+    def links(self, name: str) -> dict[str, int]:
+        return {}
+
+    def broken_links(self, name: str) -> dict[str, str]:
+        return {}
+
+    def is_linked(self, name: str, digest: str) -> bool:
+        return name.startswith("as-blob")
+
+
+class Served:
+    """The registry on it: it has 500 for what begins with odd, 404 for what begins with as-blob."""
+
+    display, reach = "registry", Reach()
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def repositories(self) -> list[str]:
+        return list(self.names)
+
+    def check(self) -> None:
+        """It answers."""
+
+    def digest(self, name: str, tag: str) -> str | None:
+        if name.startswith("odd"):
+            raise RegistryError("HTTP 500")
+        return None if name.startswith("as-blob") else digest_of(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("served", "store"),
+    [
+        (["new", "old"], Folders("old", comes="new")),
+        (["odd1", "odd2", "odd3", "well"], Folders("odd1", "odd2", "odd3", "well")),
+        (["as-blob", "well"], Folders("as-blob", "well")),
+    ],
+    ids=["just pushed", "odd ones first", "linked as blobs"],
+)
+def test_a_folder_that_is_the_registrys(served: list[str], store: Any) -> None:
+    """A repository that came meanwhile, many tags that the registry can't serve, and manifests that 3.x does not: a
+    folder is its own all the same."""
+    check_same(Served(*served), store)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
 from regdata.sources.dates import Pushed
 from regdata.sources.files import LocalFiles
+from regdata.sources.paths import CLOSED
 from regdata.sources.storage import Storage
 from tests.support.folder import PUSHED, Folder
 
@@ -245,3 +246,22 @@ def test_a_real_registry_forgets_a_removed_repository(registry: LocalRegistry) -
     assert storage.remove_repository("team/app", before=SOON)
     catalog = requests.get(f"{registry.url}/v2/_catalog", timeout=5).json()
     assert catalog == {"repositories": ["team/app/nested"]}
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+def test_removing_a_repository_is_killed(folder: Folder, pushed: bool) -> None:
+    """Killed when its folder of manifests was taken out of its place, the next run removes that; with what somebody was
+    writing into it, it is back, and so are the layers."""
+    digest, mine, before = folder.image("other", "v1"), folder.root / "repositories/app", int(time.time()) - 60
+    link = folder.write(f"repositories/app/_layers/sha256/{digest[7:]}/link", digest.encode())
+    assert Storage(folder.base_path).close_repository("app", before=before)
+    with suppress(KeyboardInterrupt):
+        Storage(folder.base_path, Killed(1, lambda: None)).remove_repository("app", before=before)
+    assert os.listdir(mine) == [CLOSED]
+    if pushed:
+        folder.write(f"repositories/app/{CLOSED}/tags/v1/current/link", digest.encode())
+    storage = Storage(folder.base_path)
+    assert storage.settle() == []
+    assert storage.state("app")[0] == ({"v1": digest} if pushed else {})
+    assert sorted(os.listdir(mine)) == (["_layers", "_manifests"] if pushed else [])
+    assert link.exists() == pushed

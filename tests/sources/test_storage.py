@@ -491,3 +491,13 @@ def test_a_link_that_holds_nothing(folder: Folder, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageError):
         storage.link("app", digest)
     assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("newer", ["sha256", "sha512"])
+def test_a_blob_that_is_linked_by_two_digests(folder: Folder, newer: str) -> None:
+    """It was linked when the later of its links was written, by whichever digest that is."""
+    digest = folder.blob(b"layer")
+    for algorithm in ("sha256", "sha512"):
+        link = layer_path("app", f"{algorithm}:{hashlib.new(algorithm, b'layer').hexdigest()}")
+        folder.write(link, digest.encode(), PUSHED + 9 if algorithm == newer else PUSHED)
+    assert Storage(folder.base_path).links("app") == {digest: PUSHED + 9}

@@ -72,6 +72,9 @@ exists (select 1 from (values (1), (2)) where column1 < '2nd')
 (tag_name, tag_size) in (select tag_name, tag_name || 'x' from images)
 (tag_name = 'abc' or tag_size < 'x') and 1 = 1
 likely(tag_size < 'x')
+created not like '2024-%'
+not pushed glob '2020-01-*'
+tag_size like '%GB'
 tag_size < 'x' collate nocase
 tag_size < ('1' || 'GB')
 tag_size < json_extract('{"a": "x"}', '$.a')
@@ -112,6 +115,7 @@ julianday('now') - julianday(pushed, 'unixepoch') > 90
 tag_name || ':' || image_name = 'x'
 tag_size || '' = '5'
 cast(tag_size as text) like '1%'
+tag_size glob '[0-5]*' or tag_size like '_%5' or tag_size like tag_name
 tag_size like '1%' and tag_name glob '*.*' and tag_name not glob 'v*'
 tag_name like 'x\\_%' escape '\\' and tag_name not like 'y!%' escape '!'
 tag_size < lower('100')
