@@ -63,7 +63,7 @@ def test_what_is_something_else(tmp_path: Path, name: str) -> None:
     [
         (lambda found: regdata.plan(found, "1=1", resumed=5), "resumed: 5 is no manifest"),
         (lambda found: regdata.plan(found, "1=1", resumed=[("a", "b")]), "give image_name, manifest_hash"),
-        (lambda found: regdata.plan(found, "1=1", resumed=[("a", "b", "now")]), "give image_name, manifest_hash"),
+        (lambda found: regdata.plan(found, "1=1", resumed=[("a", "b", "now")]), "and when that began"),
         (lambda found: regdata.plan(found, "1=1").explain(5), "5 (int) names no tag"),
         (lambda found: regdata.plan(found, "1=1").explain("app:\ud800"), "app:"),
         (lambda found: found.save(5), "5 (int) is no folder of snapshots"),

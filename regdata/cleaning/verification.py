@@ -121,7 +121,7 @@ def verify_pushed(
     """That nothing which was pushed while gc-command ran needs what it took. ``fresh`` was read before it; by the API
     it is not all, so that it counts with what ``was`` at the scan and is not ``gone`` by this run; nor is it known what
     was ``freed`` (None)."""
-    if not freed and (freed is not None or stops(config)):
+    if not freed and stops(config):
         return Verdict()
     now = read_site(site, config, since=fresh)
     if freed is None:

@@ -164,8 +164,8 @@ class _Walk:
         pattern = node.expression.name if isinstance(node.expression, exp.Literal) else ""
         if self._lax and found.kinds and found.kinds <= {NUMBER, TRUTH} and not _NUMBERS_LOOK.fullmatch(pattern):
             raise Refused(
-                f"asks how a number looks: {text(node, self.rules.engine)}. Compare it with a number, or cast it to "
-                "text"
+                f"compares a number with a text that no number looks like: {text(node, self.rules.engine)}. "
+                f"{_CURES[frozenset({NUMBER, TEXT})]}"
             )
         return value(TRUTH)
 
