@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import regdata
 from regdata.cleaning.result import Result
 from regdata.config import load_config
-from regdata.demo.samples import Image, make_image, make_index, make_layer
-from regdata.errors import CleanupError
+from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, signature_tag
+from regdata.errors import CleanupError, StorageError
+from regdata.records.record import Record
 from tests.cleaning.test_changes import at
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, serve
 from tests.support.server import Reply
@@ -253,3 +256,162 @@ def test_pushed_while_a_gc_command_ran_that_failed(tmp_path: Path, monkeypatch: 
         failed, lacks = regdata.apply(plan, config).errors
         assert "gc-command failed with exit code 1" in failed
         assert f"1 manifest, such as app@{IMAGES[2].digest}, came while gc-command ran and lack what it took" in lacks
+
+
+@pytest.mark.parametrize("how", ["listed", "attached"])
+def test_an_earlier_record_that_lost_its_bytes(tmp_path: Path, how: str) -> None:
+    """What an earlier run deleted, is needed by now, and is in no record any more, is told in a note: the run goes
+    on."""
+    image, signature = IMAGES[0], make_signature(IMAGES[0])
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, one in (("0", image), (signature_tag(image), signature), ("1", IMAGES[1])):
+            fake.push("app", tag, one)
+        assert cleaned(fake, tmp_path, "tag_name = '0'").errors == []
+        (facts,) = tmp_path.glob("reports/*/record.json")
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"status": "failed"}))
+        shutil.rmtree(facts.parent / "manifests")
+        if how == "listed":
+            index = make_index([image])
+            fake.manifests["app"][index.digest] = index
+            fake.tags["app"]["index"] = index.digest
+        else:
+            fake.push("app", "again", image)
+        result = cleaned(fake, tmp_path, "2=1")
+    assert result.errors == []
+    lost = image if how == "listed" else signature
+    assert any(f"app@{lost.digest}, which an earlier run deleted, is needed" in note for note in result.notes)
+
+
+def test_an_earlier_record_that_is_damaged(tmp_path: Path) -> None:
+    """An earlier run that failed, and of whose journal nobody can make sense, keeps no later run from its work."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("app", tag, image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        record = Record.open(load_config(tmp_path / "conf.json"), sql_id="earlier", action="del")
+        record.journal({"event": "deleting"})
+        record.error("it failed")
+        record.finish()
+        assert cleaned(fake, tmp_path, "tag_name = '0'").errors == []
+        assert fake.tags["app"].keys() == {"1"}
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_tag_that_leads_nowhere_after_gc_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    """A tag that came while gc-command ran, and whose very manifest that took, is told; not one that led nowhere
+    before."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        fake.push("app", "1", IMAGES[1])
+        fake.tags["app"]["before"] = IMAGES[2].digest
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("other", tag, image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+        if late:
+            at(monkeypatch, "ran", lambda: fake.tags["app"].update(late=IMAGES[2].digest))
+        errors = regdata.apply(plan, config).errors
+    assert len(errors) == late
+    assert all("1 manifest, such as app:late, came while gc-command ran" in error for error in errors)
+
+
+def test_a_disk_that_is_full_once_it_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was deleted is told as deleted, though that it was could not be written down."""
+    write = Record.journal
+
+    def journal(record: Record, *events: dict[str, Any]) -> None:
+        if any(event["event"] == "deleted" for event in events):
+            raise StorageError("No space left on device")
+        write(record, *events)
+
+    with serve(FakeRegistry()) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        monkeypatch.setattr(Record, "journal", journal)
+        result = cleaned(fake, tmp_path, "tag_name in ('0', '1')")
+        assert result.errors == ["No space left on device"]
+        assert set(fake.tags["app"]) == {"2"}
+        assert result.tags["outcome"].tolist() == result.manifests["outcome"].tolist() == ["deleted", "deleted"]
+
+
+class Mute(FakeRegistry):
+    """It fails when it is asked for a manifest that it has deleted."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        asked, reference = f"{method} {target}", target.rpartition("/")[2]
+        if asked.startswith("HEAD /v2/app/manifests/sha256:") and reference not in self.manifests["app"]:
+            self.seen.append(asked)
+            return error_reply(500)
+        return super().answer(method, target)
+
+
+def test_a_look_after_a_deletion_that_fails(tmp_path: Path, naps: list[float]) -> None:
+    """Where the registry can't say whether a manifest is gone that it answered to have deleted, it is deleted."""
+    with serve(Mute()) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        result = cleaned(fake, tmp_path, "tag_name in ('0', '1')", batch=1)
+        assert f"HEAD /v2/app/manifests/{IMAGES[0].digest}" in fake.seen
+        assert result.errors == []
+        assert result.tags["outcome"].tolist() == ["deleted", "deleted"]
+        assert set(fake.tags["app"]) == {"2"}
+
+
+def test_a_tag_that_others_took_away(tmp_path: Path) -> None:
+    """A tag that somebody else removed alone since the scan is told, and was not lost by this run."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        fake.push("app", "0", IMAGES[0])
+        for tag in ("1", "2"):
+            fake.push("other", tag, IMAGES[1])
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+        del fake.tags["other"]["2"]
+        result = regdata.apply(plan, config, gc=False)
+        assert result.errors == []
+        assert any(note.startswith("1 tags and manifests had been deleted by others") for note in result.notes)
+
+
+class Forgets(FakeRegistry):
+    """It answers 201 to whatever manifest is pushed, and has it not."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        if method == "PUT":
+            self.seen.append(f"{method} {target}")
+            return Reply(201)
+        return super().answer(method, target)
+
+
+def test_what_is_missed_again_and_again(tmp_path: Path) -> None:
+    """Where what was deleted is needed by what was pushed, and is not there however often it is put back, nothing is
+    collected."""
+    with serve(Forgets()) as fake:
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("app", tag, image)
+        ran = tmp_path / "ran"
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["touch", str(ran)], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        first = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config, gc=False)
+        assert first.errors == []
+        index = make_index(IMAGES[:1])
+        fake.manifests["app"][index.digest] = index  # without its child
+        fake.tags["app"]["late"] = index.digest
+        (error,) = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config).errors
+        assert error == "what is pushed goes on needing what had been deleted: run again to collect"
+        assert not ran.exists()
+
+
+def test_a_gc_command_that_deletes_where_nothing_goes(tmp_path: Path) -> None:
+    """A gc-command that deletes what no tag is on is refused where nothing goes, too: over the API it would be run."""
+    with serve(FakeRegistry()) as fake:
+        fake.push("app", "0", make_index(IMAGES[:2]))
+        command = ["sh", "-c", f"touch {tmp_path}/ran; registry garbage-collect c.yml -m"]
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": command, "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "2=1")
+        with pytest.raises(CleanupError, match=r"gc-command contains --delete-untagged .* nothing was deleted"):
+            regdata.apply(plan, config)
+        assert not (tmp_path / "ran").exists()

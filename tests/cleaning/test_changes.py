@@ -385,3 +385,66 @@ def test_a_tag_that_goes_alone_into_which_the_registry_writes(
     assert store_tags(registry.base_path) == {"app:alone", "app:kept"}
     assert {path.name for path in manifests.iterdir()} == {"revisions", "tags"}
     assert broken(registry.base_path) == []
+
+
+def test_the_same_is_pushed_right_before_its_tag_is_taken(
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tag, alone or with its digest, that is pushed at the last moment onto the very digest that it was on stays."""
+    for tag, image in (("4", IMAGES[4]), ("5", IMAGES[5]), ("alone", IMAGES[5])):
+        push(registry.url, "app", tag, image)
+    age(registry.base_path, 3 * 3600)
+    config = load_config(conf(registry))
+    plan = regdata.plan(regdata.scan(config), "tag_name <> '5'")
+
+    def again() -> None:
+        push(registry.url, "app", "4", IMAGES[4])
+        push(registry.url, "app", "alone", IMAGES[5])
+
+    at(monkeypatch, "taking", again)
+    result = regdata.apply(plan, config, gc=False)
+    assert result.errors == []
+    assert result.tags["outcome"].tolist() == ["moved", "moved"]
+    assert store_tags(registry.base_path) == {"app:4", "app:5", "app:alone"}
+    assert broken(registry.base_path) == []
+
+
+def test_a_tag_into_which_the_registry_writes_a_moment_later(
+    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push that had a tag's link open when that was taken away has a moment to write it, and is not lost."""
+    for tag in ("alone", "kept"):
+        push(registry.url, "app", tag, IMAGES[1])
+    age(registry.base_path, 3 * 3600)
+    push(registry.url, "app", None, NEW)
+    link = registry.base_path / "docker/registry/v2/repositories/app/_manifests/tags/alone/current/link"
+    os.link(link, tmp_path / "alone")  # as an open file is the same one
+    later = threading.Timer(0.5, (tmp_path / "alone").write_text, [NEW.digest])
+    at(monkeypatch, "untagged", later.start)
+    config = load_config(conf(registry))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'alone'"), config, gc=False)
+    later.join()
+    assert (result.errors, result.tags["outcome"].tolist()) == ([], ["moved"])
+    assert store_tags(registry.base_path) == {"app:alone", "app:kept"}
+    assert broken(registry.base_path) == []
+
+
+def test_a_tag_into_which_the_registry_goes_on_writing(
+    registry: LocalRegistry, conf: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push that has emptied a tag's link, and not written it when the run ends, is not lost: the next run sees it."""
+    for tag in ("alone", "kept"):
+        push(registry.url, "app", tag, IMAGES[1])
+    age(registry.base_path, 3 * 3600)
+    link = registry.base_path / "docker/registry/v2/repositories/app/_manifests/tags/alone/current/link"
+    os.link(link, tmp_path / "alone")  # as an open file is the same one
+    at(monkeypatch, "untagged", lambda: (tmp_path / "alone").write_text(""))
+    config = load_config(conf(registry))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'alone'"), config, gc=False)
+    assert (result.errors, result.tags["outcome"].tolist()) == ([], ["untagged"])
+    assert store_tags(registry.base_path) == {"app:kept"}
+    push(registry.url, "app", None, NEW)
+    (tmp_path / "alone").write_text(NEW.digest)
+    assert regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config, gc=False).errors == []
+    assert store_tags(registry.base_path) == {"app:alone", "app:kept"}
+    assert broken(registry.base_path) == []

@@ -220,3 +220,16 @@ def test_push_dates_come_back(registry: LocalRegistry, conf: Callable[..., Path]
     path = config.path.parent / newest / "plan.parquet"
     pd.read_parquet(path).drop(columns="pushed").to_parquet(path)
     assert "as pushed today: 4 tags" in undo.verdict(undo.restore(newest, config))
+
+
+def test_a_plan_that_did_not_know_the_clock_and_deletes_nothing(
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused also where regdata would only collect: what is being pushed looks old by that clock."""
+    push(registry.url, "app", "1", make_image([BASE]))
+    config = load_config(conf(registry, **{"gc-command": None}))
+    planned = plan(scan(config), "2=1")
+    assert planned.manifests.empty
+    monkeypatch.setattr(Site, "open", lagging)
+    with pytest.raises(CleanupError, match=r"is 17\d+ seconds behind this machine's, and .* nothing was deleted: set"):
+        apply(planned, config)

@@ -14,18 +14,21 @@ from typing import Any
 import pytest
 import requests
 
+import regdata
 from regdata.collecting.aftermath import clear
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import CleanupError, StorageError
 from regdata.records.record import Record
+from regdata.sources.files import LocalFiles
 from regdata.sources.site import Site
 from tests.support.helpers import ROOT, age, pull_all, store_bytes
 from tests.support.odd import push_blob
-from tests.support.proxy import OldRedis, faults_before
+from tests.support.proxy import Fault, OldRedis, faults_before
+from tests.support.scene import LIBRARY, NewScene, broken, repositories
 from tests.support.scene import OLD as OLD_OF_SCENE
-from tests.support.scene import NewScene, broken, repositories
+from tests.support.sweeping import data_path, link_path
 from tests.support.team import (
     HOUR,
     INDEX,
@@ -456,3 +459,48 @@ def test_a_copy_where_nothing_is_deleted(new_scene: NewScene, tmp_path: Path) ->
     scene.set(registry={"url": scene.proxy.url, "base_path": str(copy), "repositories": ["prod/old"]})
     assert "is not the folder that" in scene.clean()
     assert not ran.exists()
+
+
+def test_redis_before_3_1_where_nothing_is_deleted(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """Where the cache can't be made to forget for good, what an earlier run left is not collected, either."""
+    registry = registry_with_cache
+    for name, image in (("a", OLD), ("b", INDEX)):
+        push(registry.url, name, "1", image)
+    age(registry.base_path, 3 * HOUR)
+    assert clean(load_config(conf(registry)), "image_name = 'a'", gc=False).errors == []
+    before = store_bytes(registry.base_path)
+    with faults_before(registry.url, OldRedis) as proxy:
+        config = load_config(conf(registry, registry={"url": proxy.url, "base_path": str(registry.base_path)}))
+        plan = plan_of(config, "2=1")
+        assert (len(plan.manifests), plan.reclaimable > 0) == (0, True)
+        with pytest.raises(CleanupError, match="flush its Redis"):
+            regdata.apply(plan, config)
+    assert store_bytes(registry.base_path) == before
+
+
+@pytest.mark.parametrize("what", ["command", "link to a manifest", "right", "blob", "folder"])
+def test_what_a_collection_alone_runs_into(
+    new_scene: NewScene, monkeypatch: pytest.MonkeyPatch, naps: list[float], what: str
+) -> None:
+    """A run that does not collect is not refused for what only a collection needs: it deletes as planned."""
+    scene, layer = new_scene(), OLD_OF_SCENE.blobs[-1].digest
+    data, link = data_path(scene.registry, layer), link_path(scene.registry, "base/lib", layer)
+    if what == "command":
+        scene.set(gc_command=["no-such-program"])
+    elif what == "link to a manifest":
+        revisions = repositories(scene.base_path) / "base/lib/_manifests/revisions"
+        (revisions / LIBRARY.digest.replace(":", "/") / "link").write_text("")
+    else:
+        scene.collects_itself()
+    if what == "right":  # to have what goes forgotten where nothing is deleted
+        scene.set(registry=scene.settings["registry"] | {"repositories": ["prod/*"]})
+        link.parent.mkdir(parents=True)
+        link.write_text(layer)
+        scene.proxy.on("DELETE", "^/v2/base/lib/", Fault(403))
+    if what == "blob":
+        data.rename(scene.folder / "pool")
+        data.symlink_to(scene.folder / "pool")
+    if what == "folder":
+        monkeypatch.setattr(LocalFiles, "writable", lambda files, folder: not folder.endswith(data.parent.name))
+    assert scene.clean(gc=False) == ""
+    assert ("prod/old", "old", OLD_OF_SCENE.digest) not in scene.store().tags

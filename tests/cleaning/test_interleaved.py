@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 import regdata
 from regdata.config import Config
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_referrer
+from regdata.errors import StorageError
+from regdata.records.record import Record
 from tests.support.fakes import FakeRegistry, error_reply
 from tests.support.server import Reply, Request, serving
 
@@ -243,3 +245,38 @@ def test_a_tag_that_moved_onto_a_child_of_what_it_was_on(ground: Ground, at: int
     assert busy.broken == []
     assert result.errors == []
     assert {one.digest for one in (ONE, TWO)}.isdisjoint(busy.manifests["app"])
+
+
+class Lands(Busy):
+    """An index is linked when its child has just been deleted: it was found to be whole before that."""
+
+    index = make_index([ONE])
+
+    def answer(self, method: str, target: str) -> Reply:
+        reply = super().answer(method, target)
+        if (method, target) == ("DELETE", f"/v2/app/manifests/{ONE.digest}"):
+            self.manifests["app"][self.index.digest] = self.accepted["late"] = self.index
+            self.tags["app"]["late"] = self.index.digest
+        return reply
+
+
+def test_a_record_that_can_not_be_written_after_a_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is our own disk that ends the deletion, too, an index that came meanwhile gets its child back."""
+    busy, save = Lands(), Record.save_manifest
+
+    def full(record: Record, digest: str, data: bytes) -> None:
+        if "late" in busy.accepted:
+            raise StorageError("No space left on device")
+        save(record, digest, data)
+
+    monkeypatch.setattr(Record, "save_manifest", full)
+    busy.begin([])
+    with serving(busy.reply) as busy.url:
+        registry = {"url": busy.url, "requests": {"at_once": 1}}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "engine": "duckdb", "sql": {}}))
+        config = regdata.load_config(tmp_path)
+        plan = regdata.plan(regdata.scan(config), "tag_name like 'old%'")
+        result = regdata.apply(plan, config, gc=False, batch=1)
+    assert "late" in busy.accepted
+    assert busy.broken == []
+    assert result.errors == ["No space left on device"]

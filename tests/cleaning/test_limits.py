@@ -60,3 +60,12 @@ def test_a_listing_says_what_would_be_refused(tmp_path: Path) -> None:
     (orphan,) = refusals(orphans, **how)
     assert f"the plan would delete {orphans.reclaimable} bytes, which passes limits.max_bytes = 0" in orphan
     assert refusals(regdata.plan(kept.inventory(), "2=1"), **how) == []
+
+
+def test_a_listing_with_force_says_nothing_of_limits(tmp_path: Path) -> None:
+    """What a clean-up with force would pass is no refusal in a listing with force."""
+    path = tmp_path / "conf.json"
+    path.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "limits": {"max_tags": 0}}))
+    how: dict[str, Any] = {"config": load_config(path), "site": None, "gc": False, "deletes": "yes"}
+    told = [len(refusals(plan_that_untags(), force=force, **how)) for force in (False, True)]
+    assert told == [1, 0]

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from regdata.collecting.own import check_collector
+from regdata.config import load_config
 from regdata.demo.samples import make_image, make_layer, push
+from regdata.errors import RegistryError
 from regdata.sources.aside import NAME
+from regdata.sources.site import Site
 from tests.collecting.test_sweep import has, pulls
+from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
 from tests.support.scene import OLD, NewScene, Scene, broken, repositories
@@ -109,3 +115,31 @@ def test_interrupted_while_gc_before_runs(new_scene: NewScene) -> None:
     scene.set(gc_before=stop)
     assert scene.clean() == ""
     assert scene.store().blobs < blobs
+
+
+@pytest.mark.parametrize("given", [["gc-before"], ["gc-after"], ["gc-before", "gc-after"]], ids=" and ".join)
+def test_is_tried_out_unless_it_is_stopped(tmp_path: Path, given: list[str]) -> None:
+    """A registry that regdata collects is asked before whether it can be collected while it runs (one that takes no
+    upload is refused), unless it takes no pushes meanwhile: there is both a gc-before and a gc-after."""
+    (tmp_path / "store/docker/registry/v2").mkdir(parents=True)
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        commands = {name: ["true"] for name in given}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}} | commands))
+        config = load_config(tmp_path)
+        with nullcontext() if len(given) == 2 else pytest.raises(RegistryError, match=r"POST .*uploads"):
+            check_collector(config, Site.open(config), ["app"])
+        assert bool(fake.seen) == (len(given) == 1)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_failing_gc_after(new_scene: NewScene, stops: bool) -> None:
+    """A gc-after that fails is an error. Where the registry had been stopped nobody knows what it knows now: nothing is
+    collected, and all is back."""
+    scene = new_scene(cache=False)
+    before = scene.settings["gc-before"] if stops else None
+    scene.set(gc_command=None, gc_before=before, gc_after=["sh", "-c", f"rm -f {scene.stopped}; exit 5"])
+    blobs = scene.store().blobs
+    assert "gc-after failed with exit code 5" in scene.clean()
+    assert (scene.store().blobs == blobs) is stops
+    assert not (scene.base_path / NAME).exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import requests
 
 import regdata
+from regdata.collecting.commands import check_commands
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
+from regdata.sources.files import LocalFiles
 from tests.support.helpers import listing, store_tags
 from tests.support.team import OLD, TAGS, Conf, Files, Team, clean, plan_of, record_of, serve, settings
 
@@ -193,3 +196,51 @@ def test_force(team: Team, conf: Conf) -> None:
     assert clean(config, "tag_name = '2.0'").errors == []
     assert clean(config, "1=1", force=True).errors == []
     assert store_tags(team.registry.base_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("registry garbage-collect c.yml -m=true", True),
+        ("registry garbage-collect -qm c.yml", True),
+        ("docker run -m 512m registry:2 garbage-collect c.yml", False),
+        ("registry garbage-collect -d c.yml", False),
+    ],
+)
+def test_flags_of_a_collector(tmp_path: Path, words: str, refused: bool) -> None:
+    """However the flag is written by which it deletes untagged manifests, it is refused; the same letter before
+    garbage-collect is the flag of another program."""
+    settings = {"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-command": ["sh", "-c", words]}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    with pytest.raises(CleanupError, match="contains --delete-untagged") if refused else nullcontext():
+        check_commands(regdata.load_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("a copy", r"copy is not the folder that .* writes to .* nothing was deleted"),
+        ("another name", r"by the symbolic link .*/team/too, .* nothing was deleted"),
+        ("fixed", r"tags/same can't be changed, so nothing was deleted"),
+    ],
+)
+def test_a_tag_that_goes_alone(
+    team: Team, conf: Conf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, message: str
+) -> None:
+    """What keeps a manifest from being deleted keeps a tag, too, that goes while its digest stays, and all others."""
+    base = team.registry.base_path
+    if what == "a copy":
+        shutil.copytree(base, tmp_path / "copy")
+        base = tmp_path / "copy"
+    repositories = base / "docker/registry/v2/repositories/team"
+    if what == "another name":
+        (repositories / "too").symlink_to(repositories / "app")
+    if what == "fixed":
+        monkeypatch.setattr(LocalFiles, "writable", lambda files, folder: not folder.endswith("/tags/same"))
+    config = settings(team, conf, registry={"url": team.registry.url, "base_path": str(base)})
+    planned = plan_of(config, "image_name = 'team/app' and tag_name = 'same'")
+    assert (list(planned.tags["action"]), len(planned.manifests)) == (["untag"], 0)
+    before = store_tags(base)
+    with pytest.raises(RegdataError, match=message):
+        regdata.apply(planned, config)
+    assert store_tags(base) == before

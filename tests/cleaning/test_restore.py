@@ -406,3 +406,27 @@ def test_notebook_form() -> None:
         "conf: str",
         "force: bool",
     ]
+
+
+def test_what_does_not_read_back_and_got_a_tag_meanwhile(new_scene: NewScene) -> None:
+    """A manifest whose bytes the registry did not store once more, and onto which somebody has pushed a tag by then,
+    stays with it: the tag is whole once the registry was restarted and it is restored again."""
+    scene = new_scene(cache=True)
+    scene.clean(gc=False)
+    data = data_path(scene.registry, OLD.digest)
+
+    def pushed() -> None:
+        push(scene.registry.url, "prod/old", "new", OLD)
+        data.unlink()
+
+    scene.proxy.on("GET", f"/manifests/{OLD.digest}", Fault(carried_out=True, before=pushed), times=1)
+    frame = undo.restore("latest", config_of(scene)).set_index("reference")
+    assert frame.loc[OLD.digest, "outcome"] == "failed"
+    assert ("prod/old", "new", OLD.digest) in scene.store().tags
+
+
+def test_nothing_is_restored_without_a_run(tmp_path: Path) -> None:
+    """Run All in restore.ipynb as it stands puts nothing back, asks nobody, and is no error."""
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    frame = undo.restore("", load_config(tmp_path / "conf.json"))
+    assert (len(frame), undo.verdict(frame)) == (0, "nothing was to be restored")

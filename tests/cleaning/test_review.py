@@ -276,3 +276,22 @@ def test_a_tag_pushed_again_by_a_clock_that_is_ahead() -> None:
     pushed_at(then, "tags", "2.0", None)
     pushed_at(now, "tags", "2.0", int(time.time()) + 300)
     assert names(agreed(Outcome(regdata.plan(then.inventory(ahead=600), "1=1")), now)) == {"3.0"}
+
+
+def test_a_tag_that_had_moved_at_an_earlier_look() -> None:
+    """It stays with its digest, though it is where the scan saw it by now: somebody has put it there since."""
+    outcome = Outcome(regdata.plan(store(*ALL).inventory(), "1=1"))
+    outcome.give_up(Members(set(), {Tag(IMAGE, "1.0")}))
+    assert names(agreed(outcome, store("1.0", "2.0"))) == {"2.0"}
+
+
+def test_a_tag_that_goes_alone_and_was_pushed_again_during_the_scan() -> None:
+    """A tag that was to leave its digest to another tag stays where it was pushed again since it was read, be it before
+    the scan had ended."""
+    then, now = store("1.0"), store("1.0", "2.0")
+    for made in (then, now):
+        made.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW - DAY)
+    outcome = Outcome(regdata.plan(then.inventory(), "tag_name = '1.0'"))
+    assert agreed(outcome, now) == Members(set(), {Tag(IMAGE, "1.0")})
+    pushed_at(now, "tags", "1.0", NOW - 60)
+    assert agreed(outcome, now) == Members(set(), set())

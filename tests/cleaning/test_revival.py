@@ -10,14 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
+import regdata
 from regdata.cleaning.order import Manifest
 from regdata.cleaning.revival import meant
+from regdata.config import load_config
+from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, push, signature_tag
+from regdata.records.record import Record
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
-from tests.support.helpers import ROOT, age
+from tests.support.helpers import ROOT, age, store_tags
 from tests.support.odd import config_bytes, descriptor, digest_of, image_bytes, push_blob, push_manifest
 from tests.support.proxy import Fault
 from tests.support.scene import CONDITION, INDEX, LATEST, OLD, NewScene, Scene, broken, repositories
@@ -329,3 +334,28 @@ def test_a_selected_signature(new_scene: NewScene, what: str) -> None:
     assert ("prod/app", "late", again.digest) in scene.store().tags
     assert ("prod/app", signature_tag(INDEX), signature.digest) in scene.store().tags
     assert broken(scene.base_path) == []
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["folder", "api"])
+def test_a_signature_of_which_a_killed_run_took_the_tag(
+    registry: LocalRegistry, conf: Callable[..., Path], given: bool
+) -> None:
+    """What lost its tag alone, for the sake of an image that is there, gets it back from the next run, though neither
+    of them deletes anything."""
+    image = make_image([make_layer("signed", 300)])
+    signature, tag = make_signature(image), signature_tag(image)
+    push(registry.url, "app", "1", image)
+    push(registry.url, "app", None, signature)
+    site = {"url": registry.url} | ({"base_path": str(registry.base_path)} if given else {})
+    config = load_config(conf(registry, registry=site))
+    killed = Record.open(config, sql_id="killed", action="del")
+    columns = ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"]
+    tags = pd.DataFrame([("app", tag, signature.digest, 10, "delete", "referrer")], columns=columns)
+    manifests = pd.DataFrame([("app", signature.digest, "referrer")], columns=["image_name", "manifest_hash", "reason"])
+    killed.save_plan(tags.astype({"tag_size": "Int64"}), manifests)
+    killed.journal({"event": "taking", "image": "app", "tag": tag, "digest": signature.digest})
+    killed.error("KeyboardInterrupt")
+    killed.finish()
+    result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config, gc=False)
+    assert result.errors == []
+    assert f"app:{tag}" in store_tags(registry.base_path)

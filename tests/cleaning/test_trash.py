@@ -15,16 +15,21 @@ import requests
 
 import regdata
 from regdata.collecting import trash
+from regdata.collecting.commands import COMMAND, Collection
+from regdata.collecting.own import BY, oldest_kept, with_trash
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import OCI_LAYER, make_image, make_layer, make_referrer, push
+from regdata.records.record import Record
 from regdata.show import words
 from regdata.sources.aside import NAME, Aside
+from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
 from tests.support.folder import Folder
 from tests.support.helpers import age, store_bytes
 from tests.support.scene import LIBRARY, OLD, Scene, broken
+from tests.support.small import few
 
 Conf = Callable[..., Path]
 
@@ -328,3 +333,49 @@ def test_restored_from_where_its_record_is(scene: Scene, monkeypatch: pytest.Mon
     monkeypatch.chdir(folder)
     assert set(regdata.restore(".", load_config(scene.conf))["outcome"]) <= {"restored", "present"}
     assert [path.parent.name for path in (scene.base_path / NAME).glob("*/*-kept")] == [other.parent.name]
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_emptied_beside_gc_command(tmp_path: Path, ran: bool) -> None:
+    """A blob that gc-command took, and whose copy was due, counts twice; where gc-command had nothing to do, it is told
+    that regdata itself collected."""
+    hex_, base_path = "ab" * 32, tmp_path / "store"
+    data = base_path / f"docker/registry/v2/blobs/sha256/ab/{hex_}/data"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(b"x" * 20)
+    aside = Aside(Storage(base_path))
+    aside.open("earlier")
+    batch = aside.batch("earlier", 1)
+    assert batch.take(f"blobs/sha256/ab/{hex_}/data")
+    batch.keep()
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(base_path)}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}, "gc-command": ["true"]}))
+    config = load_config(tmp_path)
+    record = Record.open(config, sql_id="x", action="del")
+    collected = Collection(True, 0, freed={f"sha256:{hex_}": 20}) if ran else Collection()
+    told = with_trash(collected, config, Site.open(config), record, few().inventory(), as_of=int(time.time()))
+    assert (told.bytes_freed, sum(told.from_trash.values())) == (40 if ran else 20, 20)
+    assert (told.ran, told.by) == (True, COMMAND if ran else BY)
+    assert not (base_path / NAME).exists()
+
+
+def test_the_first_run_of_which_something_is_kept(tmp_path: Path) -> None:
+    """However many came after it; what was undecided, or is being freed, is not kept."""
+    (tmp_path / "store/docker/registry/v2").mkdir(parents=True)
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path / "store")}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+    config = load_config(tmp_path)
+    for run, state, oldest in (("1", "freed", ""), ("2", "open", ""), ("4", "kept", "4"), ("3", "kept", "3")):
+        (tmp_path / "store" / NAME / run / f"0001-{state}").mkdir(parents=True)
+        assert oldest_kept(config, Site.open(config)) == oldest
+
+
+@pytest.mark.parametrize(("days", "goes"), [(6, False), (8, True)])
+def test_what_first_versions_kept(tmp_path: Path, days: int, goes: bool) -> None:
+    """What a version set aside that wrote down no date is kept from the date of its folder on, and no longer."""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    aside, now = Aside(Storage(tmp_path)), int(time.time())
+    batch = Path(aside.folder) / "run/0001-kept"
+    batch.mkdir(parents=True)
+    os.utime(batch, (now - days * 86400,) * 2)
+    assert [one.run for one in trash.due(aside, 7, now)] == ["run"] * goes

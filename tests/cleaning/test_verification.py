@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -16,6 +17,7 @@ import requests
 
 from regdata.cleaning.verification import needed_again
 from regdata.demo.samples import Image, make_image, make_index, make_layer, push
+from tests.cleaning.test_changes import at
 from tests.cleaning.test_odd_stores import served
 from tests.collecting.test_sweep import pulls
 from tests.support.odd import push_image_by
@@ -384,3 +386,29 @@ def test_what_landed_in_the_wait_is_judged_as_well(new_scene: NewScene) -> None:
     assert "new/other" in error
     assert "nothing was collected" in error
     assert served(scene.registry.url, "new/other", "1")
+
+
+def test_an_image_that_was_broken_before(new_scene: NewScene) -> None:
+    """An image that lacked a layer before the run did not come while gc-command ran: the run ends well."""
+    scene = new_scene()
+    shutil.rmtree(blob_path(scene.base_path, LATEST.blobs[-1].digest))
+    assert scene.clean() == ""
+
+
+def test_layers_brought_again_since_their_image_was_deleted(
+    new_scene: NewScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers that come anew to where their image has just been deleted are a push in flight: gc-command is put off."""
+    scene, come = new_scene(), list[Callable[[], int]]()
+    scene.set(gc_before=None, gc_after=None)
+
+    def bring() -> None:
+        time.sleep(1.1)  # what came in the second of the deletion was of use until then
+        come.append(push_layers(scene, OLD, "prod/old"))
+
+    at(monkeypatch, "deleted", bring)
+    assert "had no manifest before the collection (prod/old)" in scene.clean()
+    (go_on,) = come
+    assert go_on() == 201
+    assert pulls(scene.registry.url, "prod/old", "1", OLD)
+    assert broken(scene.base_path) == []

@@ -20,6 +20,7 @@ import requests
 import regdata
 from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
+from regdata.collecting.sweep import LISTED
 from regdata.collecting.swept import Swept
 from regdata.collecting.unlinked import ghosts, known
 from regdata.demo.local import LocalRegistry
@@ -36,6 +37,7 @@ from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, uplo
 from tests.support.helpers import age
 from tests.support.odd import push_image_by
 from tests.support.proxy import Fault, faults_before
+from tests.support.small import NOW, Small, few
 from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
 
 DAY = 86400
@@ -464,3 +466,68 @@ def test_why_blobs_stayed_is_told(why: str) -> None:
     stayed = Swept(spared=dict.fromkeys(("sha256:1", "sha256:2"), why))
     notes = Collected({}, {}, {}, 0, set(), Swept(), stayed).notes
     assert [note.partition(": ")[0] for note in notes] == ["2 blobs stayed"]
+
+
+def test_linked_anew_where_nobody_may_be_asked(tmp_path: Path) -> None:
+    """What goes stays where it is linked meanwhile, be it into an old link's folder of a repository outside of
+    registry.repositories, above which nothing changes."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    again = root / layer_path("outside", blob.digest)
+    again.parent.mkdir(parents=True)
+    for path_there in (tmp_path, *tmp_path.rglob("*")):
+        os.utime(path_there, (time.time() - 3600,) * 2)
+
+    def link(line: dict[str, Any]) -> None:
+        if line["event"] == "setting aside":
+            again.write_text(blob.digest)
+
+    reading = Reading(int(time.time()), {}, {blob.digest}, frees={blob.digest: len(blob.data)})
+    journal, nobody = Journal(before=link), Registry("http://127.0.0.1:1")
+    collected = collect(Storage(tmp_path), nobody, reading, journal, run="run", pause=Restarted(), within=["a"])
+    assert collected.swept.spared == {blob.digest: "pushed"}
+    assert (root / blob_path(blob.digest)).read_bytes() == blob.data
+
+
+def test_it_goes_and_so_does_its_copy(tmp_path: Path) -> None:
+    """Of a blob that had been set aside, came anew and goes again both the copy and the new bytes count as freed."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    data, link = root / blob_path(blob.digest), root / layer_path("a", blob.digest)
+    for path in (data, link):
+        path.parent.mkdir(parents=True)
+    data.write_bytes(blob.data)
+    link.write_text(blob.digest)
+    aside = Aside(Storage(tmp_path))
+    aside.open("earlier")
+    batch = aside.batch("earlier", 1)
+    assert batch.take(blob_path(blob.digest))
+    batch.keep()
+    data.write_bytes(blob.data)
+    age(tmp_path, 60)
+    size, nobody = len(blob.data), Registry("http://127.0.0.1:1")
+    reading = Reading(int(time.time()), {}, {blob.digest}, frees={blob.digest: size})
+    collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="later", pause=Restarted())
+    assert (collected.freed, collected.emptied) == ({blob.digest: 2 * size}, {blob.digest: size})
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("repository", "named", "stays"), [("a", "sha512:2", True), ("a", "sha256:1", True), ("b", "sha512:2", False)]
+)
+def test_links_that_a_manifest_may_need(repository: str, named: str, stays: bool) -> None:
+    """A link to bytes that are away is needed by a manifest of its repository that names them, by whichever of their
+    digests; what another repository's names is no matter."""
+    link = Link("a", "sha512:2", "sha256:1")
+    assert Reading(0, {}, set(), lacking={(repository, named)}).needed([link]) == ((link,) if stays else ())
+
+
+def test_how_much_a_push_may_look_for() -> None:
+    """A push is waited for as long as one takes of the largest manifest that is there; of as many layers as Docker
+    allows where there is none so large."""
+    large = Small()
+    large.push("a", "1", days=9, **{f"layer{number}": 1 for number in range(2 * LISTED)})
+    large.push("a", "2", days=9, x=1)
+    assert Reading.of(few().inventory(), began=NOW).listed == LISTED
+    assert Reading.of(large.inventory(), began=NOW).listed == 2 * LISTED + 1  # with its config

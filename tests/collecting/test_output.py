@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from regdata.collecting.commands import Commands
+from regdata.collecting.aftermath import Goes
+from regdata.collecting.commands import Commands, collect
 from regdata.config import load_config
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.blocks import Output
+from regdata.sources.api import Api
+from regdata.sources.registry import Registry
+from regdata.sources.site import ApiSite
 from tests.support.helpers import ROOT
 from tests.support.peak import run
 
@@ -52,3 +58,63 @@ print(json.dumps([commands.output, commands.errors]))
     assert errors == ["gc-command failed with exit code 3: end. Nothing more was deleted; run again to collect"]
     assert 1 << 24 < peak < 1 << 30
     assert len(Output(output).html()) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("step", "ends", "ran", "told"),
+    [
+        ("gc-before", "true", ["gc-before", "gc-after"], []),
+        ("gc-command", "exit 3", ["gc-before", "gc-command", "gc-after"], ["gc-command failed with exit code 3"]),
+    ],
+)
+def test_interrupted_while_a_command_runs(
+    tmp_path: Path, step: str, ends: str, ran: list[str], told: list[str]
+) -> None:
+    """A Ctrl-C waits for the command that runs: after gc-before nothing is collected any more, gc-after is run in any
+    case, and what had gone wrong by then is in the run's record."""
+    log, conf, url = tmp_path / "log", tmp_path / "conf.json", "http://127.0.0.1:1"
+    commands = {name: ["sh", "-c", f"echo {name} >> {log}"] for name in ("gc-before", "gc-command", "gc-after")}
+    commands[step][2] += f"; kill -INT {os.getpid()}; sleep 0.3; {ends}"
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}} | commands))
+    config = load_config(conf)
+    site, record = ApiSite(Api(Registry(url)), tmp_path, start_time=0), Record.open(config, sql_id="x", action="del")
+    with pytest.raises(KeyboardInterrupt):
+        collect(config, site, record, lambda: Goes([]))
+    assert log.read_text().split() == ran
+    assert [error.partition(":")[0] for error in record.facts["errors"]][:1] == told
+
+
+def test_all_that_gc_command_is_to_take_is_written_down(tmp_path: Path) -> None:
+    """However many links go, each is in the journal, so that the run after a killed one has them forgotten."""
+    conf, url = tmp_path / "conf.json", "http://127.0.0.1:1"
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}, "gc-command": ["true"]}))
+    config, links = load_config(conf), [("app", f"sha256:{number:064x}") for number in range(2001)]
+    site, record = ApiSite(Api(Registry(url)), tmp_path, start_time=0), Record.open(config, sql_id="x", action="del")
+    collect(config, site, record, lambda: Goes(links))
+    assert PastRun(record.folder).blobs == links
+
+
+def test_a_script_that_says_no_interpreter(tmp_path: Path) -> None:
+    """A program that can't be started, though it looks like one, is an error of one sentence, as one that fails."""
+    script, conf = tmp_path / "gc.sh", tmp_path / "conf.json"
+    script.write_text("true\n")
+    script.chmod(0o755)
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-command": [str(script)]}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    assert not commands.run("gc-command")
+    (error,) = commands.errors
+    assert error.startswith(f"gc-command failed with exit code 127: {script}: Exec format error. Nothing more was")
+
+
+def test_no_room_for_what_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, or a TMPDIR that is none, keeps no command from running: gc-after has to start the registry."""
+    conf, ran = tmp_path / "conf.json", tmp_path / "ran"
+    words = ["sh", "-c", f"echo started; touch {ran}"]
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-after": words}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    assert commands.run("gc-after")
+    assert ran.exists()
+    assert commands.errors == []

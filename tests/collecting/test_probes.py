@@ -207,3 +207,29 @@ def test_a_canary_and_two_replicas(tmp_path: Path) -> None:
         for replica, known in ((0, True), (1, False)):
             knowing[replica] = False
             assert knows() is known
+
+
+def test_a_canary_that_is_not_found(tmp_path: Path) -> None:
+    """Where the registry, or a replica of it, does not find what was written into base_path, it reads another folder:
+    nothing is collected, and nothing of that is left."""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    answers = itertools.cycle([Reply(200), Reply(404)])
+    with (
+        serving(lambda request: next(answers)) as url,
+        pytest.raises(CleanupError, match=r"is not the folder that .* reads .*so nothing was collected"),
+        canary(Claims(Registry(url)), Storage(tmp_path), "a", dict),
+    ):
+        pass
+    assert files(tmp_path / "docker") == {}
+
+
+def test_another_repository_that_the_login_may_not_see(filled: LocalRegistry) -> None:
+    """A registry is sound though another repository, which is tried with, is closed to the login; nothing is left
+    there."""
+    push(filled.url, "b/c", "kept", KEPT)
+    before = files(filled.base_path)
+    with faults_before(filled.url) as proxy:
+        proxy.on("HEAD", "/v2/b/c/blobs/", Fault(403))
+        check(filled, proxy.url)
+        assert any(line.startswith("HEAD /v2/b/c/blobs/") for line in proxy.seen)
+    assert files(filled.base_path) == before

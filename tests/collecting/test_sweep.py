@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,9 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import DOCKER_MANIFEST, OCI_MANIFEST, Blob, Image, make_image, make_layer, push
 from regdata.errors import CleanupError
 from regdata.sources.aside import NAME, Aside
+from regdata.sources.claims import Claims
 from regdata.sources.paths import blob_path, layer_path, revision_path
+from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch, read_links
 from tests.support.helpers import age, store_bytes
@@ -393,3 +396,147 @@ def test_an_upload_that_begins_late(tmp_path: Path) -> None:
     swept = stopped.run([Item(blob.digest, len(blob.data), links)])
     assert (swept.spared, swept.freed) == ({blob.digest: "uploading"}, {})
     assert before.items() <= files(tmp_path).items()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside data"])
+def test_what_is_kept_of_links_to_nothing(tmp_path: Path, beside: bool) -> None:
+    """A link whose data is gone is not kept for days, but with data that was collected at the same time, which is."""
+    root, (gone, freed) = tmp_path / "docker/registry/v2", OWN
+    written = {layer_path("a", gone.digest): gone.digest.encode(), blob_path(freed.digest): freed.data}
+    for path, data in list(written.items())[: 1 + beside]:
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({freed.digest}, links)
+    stopped = Sweep(aside, None, watch, Journal(), run="run", since=aside.now(), keeps=True)
+    items = [Item(gone.digest, 0, links, frees=False), Item(freed.digest, len(freed.data), ())]
+    stopped.run(items if beside else items[:1])
+    stopped.settle()
+    assert [batch.state for batch in aside.batches()] == ["kept"] * beside
+    assert not (root / layer_path("a", gone.digest)).exists()
+
+
+def test_a_manifest_that_needs_what_may_still_come(tmp_path: Path) -> None:
+    """A link that an image needs, to data that is not there yet, is where it was after another manifest came that names
+    it, too."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    manifest = image_bytes(b"{}", blob.data)
+
+    def write(path: str, data: bytes) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+    def land(line: dict[str, Any]) -> None:
+        if line["event"] == "setting aside":
+            write(blob_path(digest_of(manifest)), manifest)
+            write(revision_path("a", digest_of(manifest)), digest_of(manifest).encode())
+
+    write(layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect((), links)
+    stopped = Sweep(aside, None, watch, Journal(before=land), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, 0, links, frees=False, needed=links)])
+    stopped.settle()
+    assert (swept.spared, swept.unlinked) == ({blob.digest: "mentioned"}, 0)
+    assert before.items() <= files(tmp_path).items()
+
+
+@pytest.mark.parametrize(("limit", "value"), [("LONGEST", 1.1), ("STALLS", 0)])
+def test_a_registry_that_is_too_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float) -> None:
+    """Where a push may take longer inside the registry than anybody waits, or too often longer than was waited, the
+    collection ends with what to do, and what it had taken is back."""
+    monkeypatch.setattr(f"regdata.collecting.sweep.{limit}", value)
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({blob.digest}, links)
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=None))
+    asked = {"has": lambda *_: False, "ping": lambda: None, "look_seconds": lambda _: 0.3}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    slow = Sweep(aside, claims, watch, Journal(), run="run", since=aside.now(), wait=0, listed=1)
+    with pytest.raises(CleanupError, match=r"too slow 1 times in a row .*put back; run again when less is going on"):
+        slow.run([Item(blob.digest, len(blob.data), links)])
+    assert before.items() <= files(tmp_path).items()
+
+
+def test_data_that_went_before_its_turn(tmp_path: Path) -> None:
+    """What somebody else removed since the reading is not counted as freed."""
+    there = OWN[1]
+    data = tmp_path / "docker/registry/v2" / blob_path(there.digest)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(there.data)
+    aside, journal = Aside(Storage(tmp_path)), Journal()
+    aside.open("run")
+    watch = Watch(aside.storage, {}, aside.now())
+    stopped = Sweep(aside, None, watch, journal, run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, len(blob.data), ()) for blob in OWN])
+    assert (swept.freed, swept.spared) == ({there.digest: len(there.data)}, {})
+    assert (journal.events[-1]["count"], journal.events[-1]["bytes"]) == (1, len(there.data))
+
+
+def test_an_upload_that_has_only_begun(tmp_path: Path) -> None:
+    """An upload without a byte, wherever it is open, keeps no link to data that is gone from being taken away."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    written = {layer_path("a", blob.digest): blob.digest.encode(), "repositories/b/_uploads/1234/data": b""}
+    for path, data in written.items():
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect((), links)
+    stopped = Sweep(aside, None, watch, Journal(), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, 0, links, frees=False)])
+    assert (swept.spared, swept.unlinked) == ({}, 1)
+
+
+def test_pushed_while_replicas_are_looked_for(tmp_path: Path) -> None:
+    """A layer that is linked anew while it is asked whether every replica has forgotten it is a push, and no sign of
+    several replicas."""
+    blob, root, asked = OWN[0], tmp_path / "docker/registry/v2", itertools.count()
+
+    def write(path: str, data: bytes) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+    def answer(request: Request) -> Reply:
+        if not request.target.endswith(blob.digest):
+            return Reply(404 if request.method == "HEAD" else 200)
+        if request.method == "DELETE":
+            return Reply(202)
+        number = next(asked)  # claimed, made forgotten, asked of one and of another
+        if number > 2:
+            write(layer_path("a", blob.digest), blob.digest.encode())
+        return Reply(404 if number in (1, 2) else 200)
+
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        write(path, data)
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({blob.digest}, links)
+    with serving(answer) as url:
+        busy = Sweep(aside, Claims(Registry(url)), watch, Journal(), run="run", since=aside.now(), wait=0.1)
+        swept = busy.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "pushed"}, {})
+    assert all((root / path).exists() for path in (blob_path(blob.digest), layer_path("a", blob.digest)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date, timedelta
 
 import pandas as pd
 import pytest
@@ -193,3 +194,17 @@ def test_no_tags() -> None:
     """A registry without tags has the columns."""
     found = with_families(images())
     assert {"tag_family", "family_rank", "version_rank", "is_prerelease"} <= set(found)
+
+
+def test_short_versions_of_a_variant() -> None:
+    """`1.2-alpine` names the newest of its own line: a version without -alpine does not count, nor another image's."""
+    mine = images("1.2.9", "1.2.3-alpine", "1.2-alpine", "1.1.0-alpine")
+    both = pd.concat([mine, images("1.2.7-alpine", image="b").assign(id=9)], ignore_index=True)
+    assert list(with_families(both)["version_rank"]) == [1, 1, 1, 2, 1]
+
+
+def test_every_day_of_a_year() -> None:
+    """A date is one number, whatever day it is of, and however it is written."""
+    days = [date(2024, 1, 1) + timedelta(days=number) for number in range(366)]
+    names = [f"nightly-{day:{form}}" for day in days for form in ("%Y-%m-%d", "%Y%m%d", "%Y_%m_%d")]
+    assert set(column("tag_family", *names)) == {"nightly-#"}

@@ -15,7 +15,7 @@ from regdata.demo.samples import make_signature, referrers_tag, signature_tag
 from regdata.sources.columns import merge
 from regdata.sources.storage import Storage
 from tests.support.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED
-from tests.support.small import DAY, NOW, Small, digest
+from tests.support.small import DAY, NOW, Small, digest, indexed
 
 NewPlan = Callable[..., Plan]
 
@@ -132,3 +132,54 @@ def test_tags_that_name_one_another() -> None:
         assert plan.explain(name) == (
             f"{name} stays although the condition selects it: it belongs to a manifest that stays."
         )
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("a:1", "goes: the condition selects it, and nothing that stays needs its digest."),
+        ("b:1", "stays: the condition does not select it."),
+        (f"a@{digest('a1')}", "goes: the condition selects it."),
+        (f"b@{digest('a1')}", "stays: something that stays needs it (b:1)."),
+    ],
+)
+def test_the_same_in_two_images(reference: str, said: str) -> None:
+    """The fate of a tag, or of a digest, is that in the image that is asked for, not in another that has it, too."""
+    made = Small()
+    made.push("a", "1", days=9)
+    made.repository("b")
+    made.row("revisions", image_name="b", manifest_hash=digest("a1"), pushed=NOW - 9 * DAY)
+    made.row("tags", image_name="b", tag_name="1", tag_hash=digest("a1"), pushed=NOW - 9 * DAY)
+    assert regdata.plan(made.inventory(), "image_name = 'a'").explain(reference) == f"{reference} {said}"
+
+
+@pytest.mark.parametrize(
+    ("can_untag", "said"),
+    [
+        (True, "goes, but its digest stays and frees nothing: {}."),
+        (False, "stays although the condition selects it: {}, and this registry can't delete a tag alone."),
+    ],
+)
+def test_a_digest_that_something_else_needs(can_untag: bool, said: str) -> None:
+    """Where an index lists it, or something belongs to it, it is told which tags are on that."""
+    made = indexed()
+    made.push("a", "bom", days=9)
+    contents = made.columns["contents"]
+    contents["subject_hash"][contents["manifest_hash"].index(digest("abom"))] = digest("aold")
+    plan = regdata.plan(made.inventory(can_untag=can_untag), "image_name = 'a' and tag_name in ('amd64', 'old')")
+    for name, why in (
+        ("a:amd64", "an index that stays lists it (a:multi)"),
+        ("a:old", "a tag that stays belongs to it (a:bom)"),
+    ):
+        assert plan.explain(name) == f"{name} {said.format(why)}"
+
+
+@pytest.mark.parametrize(("others", "said"), [(3, "a:0, a:1, a:2"), (4, "a:0, a:1, a:2 and 1 more")])
+def test_many_tags_on_a_digest(others: int, said: str) -> None:
+    """Three of those that hold it are named, and it is told how many more there are."""
+    made = Small()
+    made.push("a", "old", days=9)
+    for number in range(others):
+        made.row("tags", image_name="a", tag_name=str(number), tag_hash=digest("aold"), pushed=NOW - DAY)
+    plan = regdata.plan(made.inventory(), "tag_name = 'old'")
+    assert plan.explain("a:old").endswith(f": another tag that stays is on the same digest ({said}).")

@@ -308,3 +308,52 @@ def test_what_is_signed_since_a_run_was_killed_that_was_to_delete_it(hours: int)
     resumed = [("a", digest("aNone"), NOW - 4 * 3600)]
     plan = regdata.plan(made.inventory(), "2=1", resumed=resumed)
     assert set(gone(plan)) == (set() if hours == 1 else {"aNone", "asigned"})
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_blobs_beside_what_can_not_be_read(own: bool) -> None:
+    """regdata's own collector leaves all that a repository links in which something can't be read, since that may need
+    any of it; the registry's own does not. Elsewhere what nobody needs goes."""
+    made = few()
+    for image, name in (("a/app", "perhaps"), ("b/app", "elsewhere")):
+        made.blob(name, 7, 9)
+        made.row("oddities", image_name=image, what="link", hash=digest(name))
+    made.row("revisions", image_name="a/app", manifest_hash=digest("broken"), pushed=NOW - 9 * DAY)
+    made.row("contents", manifest_hash=digest("broken"), error="not JSON")
+    freed = set(regdata.plan(made.inventory(collector=Collector(own=own)), "2=1").blobs["blob_hash"])
+    assert {digest("elsewhere"), digest("nobody")} <= freed
+    assert (digest("perhaps") in freed) is not own
+
+
+def test_a_tag_that_was_served_damaged() -> None:
+    """A tag that could not be read stays with what it is on, though that was read by another tag, which goes alone."""
+    made = Small()
+    made.push("a", "image", days=9)
+    error = "content does not match its digest"
+    made.row("tags", image_name="a", tag_name="damaged", tag_hash=digest("aimage"), error=error)
+    plan = planned(made, "image", "damaged")
+    assert gone(plan) == {}
+    assert plan.tags[["tag_name", "action", "reason"]].to_numpy().tolist() == [
+        ["damaged", "keep", "unreadable"],
+        ["image", "untag", "shared-digest"],
+    ]
+
+
+def test_what_another_repository_links_as_a_blob_alone() -> None:
+    """A manifest that one repository has among its blobs alone is an ordinary one in another: there it goes."""
+    made = indexed()
+    made.row("oddities", image_name="a", what="blob", hash=digest("aNone"))
+    made.row("revisions", image_name="b", manifest_hash=digest("aNone"), pushed=NOW - 9 * DAY)
+    rows = regdata.plan(made.inventory(), "2=1").manifests[["image_name", "manifest_hash", "reason"]]
+    assert rows.to_numpy().tolist() == [["b", digest("aNone"), "orphan"]]
+
+
+def test_a_signature_that_is_protected() -> None:
+    """It stays where its image goes; it has no row in the plan, since the condition does not select it."""
+    made = Small()
+    made.push("a", "image", days=9)
+    name = sign(made, "signed", "aimage")
+    plan = regdata.plan(made.inventory(protect=f"tag_name = '{name}'"), "tag_name = 'image'")
+    assert gone(plan) == {"aimage": "selected"}
+    assert list(plan.tags["tag_name"]) == ["image"]
+    assert plan.explain(f"a:{name}") == f"a:{name} stays: the condition does not select it."

@@ -172,3 +172,15 @@ def test_a_digest_without_a_tag() -> None:
     assert len(regdata.plan(elsewhere, "2=1").manifests) == 1
     by_id = with_usage(inventory, uses={"l": [Use("", "", orphan.removeprefix("sha256:"), "x", ours=False)]})
     assert regdata.plan(by_id, "2=1").manifests.empty
+
+
+def test_what_several_rules_spare() -> None:
+    """The first of them says why: what is outside registry.repositories, what `protect` matches, what is in use."""
+    inventory = few().inventory(within=("a/*",), protect="tag_name = '1.0'")
+    uses = [Use(image, tag, "", "x") for image, tag in (("a/app", "1.0"), ("a/app", "2.0"), ("b/app", "1.0"))]
+    rows = regdata.plan(with_usage(inventory, uses={"l": uses}), "1=1").tags[["image_name", "tag_name", "reason"]]
+    assert rows.to_numpy().tolist() == [
+        ["a/app", "1.0", "protected"],
+        ["a/app", "2.0", "in-use"],
+        ["b/app", "1.0", "outside"],
+    ]

@@ -142,3 +142,21 @@ def test_tags_of_another_image_say_nothing(other: str, told: int) -> None:
     made.push("a", "1", days=9)
     made.push(other, "10", days=9)
     assert len(list(unlisted(made.inventory(from_store=False)))) == told
+
+
+@pytest.mark.parametrize("column", ["age_days", "newest_rank", "family_rank", "tag_timestamp"])
+def test_each_column_of_ages(column: str) -> None:
+    """Whichever column a condition asks for an age by, it is told that this counts from the build over the API."""
+    [note] = plan(few().inventory(from_store=False), f"{column} > 1").notes
+    assert f"{column} of the condition counts from when images were built" in note
+
+
+def test_what_has_no_date_and_stays() -> None:
+    """A tag without a date that is selected, and that `protect` keeps, does not go: there is nothing to say of it."""
+    made = few()
+    made.push("app", "undated", days=9, x=1)
+    for table in ("tags", "revisions"):
+        made.columns[table]["pushed"][-1] = None
+    found = plan(made.inventory(protect="tag_name = 'undated'"), "age_days > 90 or tag_timestamp is null")
+    assert "undated" in list(found.tags["tag_name"])
+    assert found.notes == ()

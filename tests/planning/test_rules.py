@@ -10,7 +10,7 @@ import pytest
 import regdata
 from regdata.planning.collectors import objections
 from regdata.planning.plan import Plan
-from regdata.planning.rules import REASONS, Spared, decide, parts, protected, spared_again
+from regdata.planning.rules import REASONS, Spared, attached, decide, parts, protected, spared_again
 from tests.support.small import NOW, Small, digest, few, indexed
 
 BOTH = [1, 2]  # the tags 1.0 and 2.0 of a/app
@@ -214,3 +214,75 @@ def test_parts_that_do_not_say_what_they_are() -> None:
     inventory = small.inventory()
     found = parts(inventory, inventory.manifests)
     assert set(found["blob_hash"]) == {*references["reference_hash"]} - {digest("x")}
+
+
+@pytest.mark.parametrize(
+    ("version", "cured", "holds", "told"),
+    [
+        ("2.x", [], True, ["such as {}, whose repository has no folder _layers"]),
+        (
+            "3.x",
+            [],
+            True,
+            [
+                "such as {}, whose repository has no folder _layers",
+                "1 repositories have no folder _layers, such as bare,",
+            ],
+        ),
+        ("2.x", [], False, []),
+        ("3.x", [], False, ["1 repositories have no folder _layers, such as bare,"]),
+        ("2.x", ["bare"], True, []),
+        ("3.x", ["bare"], True, []),
+    ],
+)
+def test_a_repository_without_a_folder_for_layers(version: str, cured: list[str], holds: bool, told: list[str]) -> None:
+    """A collector of 2.x passes it over and takes the index that it holds, one of 3.x stops at it, be it empty; neither
+    does once it has that folder."""
+    made = few()
+    made.repository("bare")
+    made.row("oddities", image_name="bare", what="no-layers")
+    if holds:
+        made.blob("index", 1, 9)
+        made.row("revisions", image_name="bare", manifest_hash=digest("index"), pushed=NOW)
+        made.row("contents", manifest_hash=digest("index"), media_type="m", manifest_size=1, kind="index")
+    found = objections(made.inventory(), manifests(), version=version, cured=cured)
+    taken = f"{digest('index')} of bare@{digest('index')}"
+    assert [words.format(taken) in one for words, one in zip(told, found, strict=True)] == [True] * len(told)
+
+
+def test_what_an_interrupted_run_was_to_delete_and_is_elsewhere_too() -> None:
+    """The same manifest in another repository may be a push in flight: there it is spared for its age."""
+    small = Small()
+    small.push("a", None, days=1 / 48, x=1)
+    small.repository("b")
+    small.row("revisions", image_name="b", manifest_hash=digest("aNone"), pushed=NOW - 1800)
+    gone = regdata.plan(small.inventory(), "2=1", resumed=[("a", digest("aNone"), NOW)]).manifests
+    assert list(gone["image_name"]) == ["a"]
+
+
+def test_what_is_attached() -> None:
+    """What names its image as its subject, whatever its own tag is called, and a signature that is tagged with its
+    image's digest: a run that deletes these gives them back where the image stays after all."""
+    small = Small()
+    for tag in ("image", "bom", signature := f"sha256-{digest('aimage').removeprefix('sha256:')}.sig"):
+        small.push("a", tag, days=9)
+    contents = small.columns["contents"]
+    contents["subject_hash"][contents["manifest_hash"].index(digest("abom"))] = digest("aimage")
+    contents["kind"][contents["manifest_hash"].index(digest(f"a{signature}"))] = "signature"
+    assert attached(small.inventory()) == {("a", digest("abom")), ("a", digest(f"a{signature}"))}
+
+
+def test_what_is_explained_first() -> None:
+    """The tags that don't simply go come first: of a long table the first rows alone are shown."""
+    rows = regdata.plan(few().inventory(protect="tag_name = '2.0'"), "1=1").explanations
+    assert list(rows["image_name"] + ":" + rows["tag_name"]) == ["a/app:2.0", "a/app:1.0", "b/app:1.0"]
+
+
+@pytest.mark.parametrize("from_store", [True, False])
+def test_the_cure_for_what_stops_a_collector(from_store: bool) -> None:
+    """regdata collects by itself where it knows the registry's folder: by the API alone that has to be given, too."""
+    made = few()
+    made.row("oddities", what="stops", hash=digest("a/app1.0"), target="all")
+    [said] = objections(made.inventory(from_store=from_store), manifests(), version="2.x")
+    assert "leave gc-command out of conf.json" in said
+    assert ("give registry.base_path, and leave" in said) is not from_store

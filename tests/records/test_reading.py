@@ -16,10 +16,11 @@ import pytest
 from regdata.cleaning.undo import runs
 from regdata.config import Config, load_config
 from regdata.errors import CleanupError
-from regdata.records.closing import close_killed, settle
+from regdata.records import closing
+from regdata.records.closing import close_killed, say_restored, settle
 from regdata.records.reading import PastRun
 from regdata.records.record import Record, new_folder
-from regdata.records.runs import find_run, is_within, past_runs, unfinished
+from regdata.records.runs import find_run, is_within, past_runs, uncollected, unfinished
 
 URL = "http://127.0.0.1:5000"
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -303,3 +304,101 @@ def test_a_run_that_took_tags_alone_is_listed(config: Config) -> None:
     Record.open(config, sql_id="nothing", action="del").finish()
     (found,) = runs(config).to_dict("records")
     assert (found["sql_id"], found["manifests"], found["tags"]) == ("all", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "whole"), [(["app", "begun", "taken"], True), (["app", "begun"], False), (["app", "taken"], False)]
+)
+def test_what_a_run_that_may_touch_some_images_finishes(
+    config: Config, record: Record, patterns: list[str], whole: bool
+) -> None:
+    """All images have to be within reach with which another run had begun: of manifests that were to go, and of tags
+    that went."""
+    record.journal(BEGINNING | {"image": "begun"}, UNTAGGING | {"image": "taken"})
+    (run,) = past_runs(config)
+    config.path.write_text(json.dumps({"registry": {"url": URL, "repositories": patterns}, "sql": {}}))
+    assert is_within(run, load_config(config.path)) is whole
+
+
+def test_whose_deletions_may_still_be_taken_back(config: Config) -> None:
+    """Those of the runs since the last collection, with that, the last one first; where what was collected since some
+    run is kept, those since the collection before it."""
+    records = [Record.open(config, sql_id=name, action="del") for name in "abcde"]
+    for record in records[1:3]:
+        record.journal({"event": "unlinking"})
+    _, b, c, d, e = (record.folder for record in records)
+    assert [run.folder for run in uncollected(config, besides=e)] == [d, c]
+    assert [run.folder for run in uncollected(config, besides=e, kept=c.name)] == [d, c, b]
+
+
+def test_the_latest_run(config: Config) -> None:
+    """It is the last one that deleted something, be it a tag alone that it was about to take; not one after it that
+    only collected, or did nothing. What is said of a name that is none says so, too."""
+    journals: dict[str, list[dict[str, Any]]] = {"a": [DELETING], "b": [UNTAGGING | {"event": "taking"}]}
+    journals |= {"c": [{"event": "running", "step": "gc-command"}], "d": []}
+    for name, events in journals.items():
+        Record.open(config, sql_id=name, action="del").journal(*events)
+    assert find_run("latest", config).folder.name.endswith("-b")
+    with pytest.raises(CleanupError, match=r"the last one that deleted something is \S+-b\. "):
+        find_run("nine", config)
+
+
+def test_a_run_that_only_collected_is_unfinished_too(config: Config) -> None:
+    """One that deleted nothing, and was killed between gc-before and gc-after, left the registry stopped: the next run
+    sees to that."""
+    record = Record.open(config, sql_id="orphans", action="del")
+    record.journal({"event": "running", "step": "gc-before"})
+    assert [run.folder for run in unfinished(config, besides=config.reports)] == [record.folder]
+
+
+def test_a_run_in_which_gc_command_was_not_run_collected_nothing(config: Config) -> None:
+    """Where gc-before and gc-after alone were run, what went can be restored, and the list of runs says so."""
+    record = Record.open(config, sql_id="all", action="del")
+    steps = [{"event": event, "step": step} for step in ("gc-before", "gc-after") for event in ("running", "ran")]
+    record.journal(UNTAGGING, *steps)
+    record.finish()
+    (found,) = runs(config).to_dict("records")
+    assert not found["collected"]
+
+
+def test_what_was_given_back_counts_as_not_deleted(record: Record) -> None:
+    """A killed run's record counts what it deleted, but for what it had given back since something needed it; and of
+    the orphans those that went."""
+    columns: dict[str, list[Any]] = {"image_name": ["app"] * 4, "tag_name": ["1", None, None, None]}
+    columns |= {"tag_hash": [A, A, B, C], "action": ["delete"] * 4}
+    plan(record.folder, columns | {"reason": ["selected", "selected", "orphan", "orphan"]})
+    record.journal(*(DELETING | {"event": "deleted", "digest": digest} for digest in (A, B)))
+    record.journal({"event": "brought back", "image": "app", "digest": A})
+    counts = PastRun(record.folder).counts(lambda *_: False)
+    assert counts == COUNTED | {"manifests_deleted": 1, "orphans_deleted": 1}
+
+
+@pytest.mark.parametrize("wrong", [{"image": ".."}, {"image": "app/../../other"}, {"digest": "sha256:../../../secret"}])
+def test_what_no_run_can_have_deleted(record: Record, wrong: dict[str, str]) -> None:
+    """A journal that names what is no image, or no digest, is damaged: by it nothing is read beside the record, nor
+    pushed anywhere."""
+    record.journal(DELETING | wrong)
+    assert "is no manifest of a repository. Nothing was restored" in told(lambda: PastRun(record.folder).manifests)
+
+
+def test_what_was_tried_out_in_several_images(record: Record) -> None:
+    """What a killed run had stored to try the registry out is known with every image that it may be linked in."""
+    record.journal(*({"event": "probing", "image": image, "digest": B} for image in ("app", "..", "other")))
+    assert PastRun(record.folder).probes == {B: ["app", "other"]}
+
+
+def test_the_end_of_a_killed_run(record: Record) -> None:
+    """It is the last that its journal says; what it had begun by then, and nobody can tell of, counts as not done."""
+    run = closing.close(PastRun(record.folder))
+    assert run.ended == [*run.events()][-1]["time"]
+    assert {key: run.facts[key] for key in COUNTED} == COUNTED
+
+
+def test_that_a_run_was_restored_is_written_down(config: Config, record: Record) -> None:
+    """The page of all runs says so at once; where the record can't be written that is no reason to fail."""
+    record.finish()
+    past = PastRun(record.folder)
+    say_restored(past, wholly=False)
+    assert ">ok, partly restored<" in (config.reports / "index.html").read_text("utf-8")
+    shutil.rmtree(record.folder)
+    say_restored(past, wholly=True)

@@ -275,3 +275,10 @@ def test_an_interrupted_run_in_the_list(tmp_path: Path) -> None:
     shown = runs_table(all_runs(tmp_path)).text
     assert shown.count("  interrupted  ") == 2
     assert "Keyboard" not in shown
+
+
+def test_what_an_earlier_batch_had_freed(tmp_path: Path) -> None:
+    """What a collection had freed in one batch is gone for good, though it freed nothing in the next one."""
+    batches = [{"event": "deciding", "count": count} for count in (5, 0)]
+    run(tmp_path, DELETING, {"event": "unlinking"}, *batches, status="killed", collected_by="regdata itself")
+    assert re.search(r"^undo +can't be undone", box(tmp_path).text, re.MULTILINE)

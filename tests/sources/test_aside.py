@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ from regdata.sources.files import LocalFiles
 from regdata.sources.guard import undo
 from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.storage import Storage
+from tests.support.helpers import ROOT
 
 DIGEST = f"sha256:{'ab' * 32}"
 PATHS = (
@@ -149,3 +155,45 @@ def test_bytes_on_another_disk(aside: Aside, monkeypatch: pytest.MonkeyPatch) ->
     assert batch.give_back(PATHS[0])
     assert (Path(aside.root) / PATHS[0]).read_text() == DIGEST
     assert not batch.twin(blob_path(f"sha256:{'00' * 32}"))
+
+
+def test_a_copy_that_was_damaged(aside: Aside) -> None:
+    """Bytes that are whole in their place stay, whatever became of those that were set aside."""
+    data = b"a layer"
+    path = blob_path(f"sha256:{hashlib.sha256(data).hexdigest()}")
+    place = Path(aside.root) / path
+    place.parent.mkdir(parents=True)
+    place.write_bytes(data)
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(path)
+    (own,) = Path(batch.folder).iterdir()
+    own.write_bytes(data[:3])
+    place.write_bytes(data)
+    batch.undo()
+    assert place.read_bytes() == data
+    assert not Path(batch.folder).exists()
+
+
+def ignored(process: int) -> int:
+    """The signals that a process ignores, as a bit each."""
+    return int(Path(f"/proc/{process}/status").read_text().partition("SigIgn:")[2].split()[0], 16)
+
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_guard_outlives_what_ends_its_run(aside: Aside, number: signal.Signals) -> None:
+    """A signal that goes to all processes of a session or a service leaves the guard at work: when its run is gone it
+    puts back what that had taken."""
+    aside.open("run")
+    assert aside.batch("run", 1).take(PATHS[0])
+    command = [sys.executable, "-S", "-m", "regdata.sources.guard", str(aside.storage.base), "run"]
+    all_of_them, deadline = sum(1 << (one - 1) for one in ENDS), time.monotonic() + 5
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as guard:
+        while ignored(guard.pid) & all_of_them != all_of_them and time.monotonic() < deadline:
+            time.sleep(0.02)
+        guard.send_signal(number)
+    assert (Path(aside.root) / PATHS[0]).read_text() == DIGEST
+    assert not Path(aside.folder).exists()

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from regdata.sources.columns import Columns, merge
-from regdata.sources.leads import leads_of
+from regdata.sources.leads import leads_of, may_be_manifest
 from regdata.sources.manifest import (
     Config,
     Content,
@@ -591,3 +591,20 @@ def test_a_size_that_no_blob_has(size: int, known: int | None) -> None:
     config = f'"config": {{"mediaType": "{OCI_CONFIG}", "digest": "{CONFIG_HASH}", "size": {size}}}'
     content = parse(pairs('"schemaVersion": 2', f'"mediaType": "{OCI_MANIFEST}"', config, '"layers": []'))
     assert (content.error, content.references[0].size) == (None, known)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"schemaVersion": 2}', True),
+        (b'\r\n\t {"SCHEMAVERSION": 2}', True),
+        (f'{{"layers": [], "schemaVer{LONG_S}ion": 2}}'.encode(), True),
+        (b'{"config": {"schemaVersion": 2}}', False),
+        (b'[{"schemaVersion": 2}]', False),
+        (b'{"schemaVersion": 2', False),
+    ],
+)
+def test_bytes_that_a_registry_takes_as_a_manifest(data: bytes, expected: bool) -> None:
+    """An object that says its schemaVersion is one, in whatever case; what says it further down, or is not whole, is
+    none."""
+    assert may_be_manifest(data) is expected

@@ -10,7 +10,7 @@ import pytest
 
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
-from regdata.errors import RegistryError
+from regdata.errors import AccessError, RegistryError
 from regdata.sources.columns import Columns, merge
 from regdata.sources.mediatypes import OCI_INDEX
 from regdata.sources.same import check_same
@@ -194,3 +194,41 @@ def test_a_folder_that_is_the_registrys(served: list[str], store: Any) -> None:
     """A repository that came meanwhile, many tags that the registry can't serve, and manifests that 3.x does not: a
     folder is its own all the same."""
     check_same(Served(*served), store)  # type: ignore[arg-type]
+
+
+class ClosedInPart(Served):
+    """The login may not pull in what begins with closed."""
+
+    def digest(self, name: str, tag: str) -> str | None:
+        if name.startswith("closed"):
+            raise AccessError("has not the right to pull")
+        return super().digest(name, tag)
+
+
+def test_a_repository_that_the_login_may_not_pull_from() -> None:
+    """A right that is missing is an error, though all else that is served is the folder's."""
+    with pytest.raises(AccessError, match="has not the right to pull"):
+        check_same(ClosedInPart("closed", "well"), Folders("closed", "well"))  # type: ignore[arg-type]
+
+
+class FolderPushedTo(Folders):
+    """A tag is pushed to right after it was looked at."""
+
+    looks = 0
+
+    def state(self, name: str) -> tuple[dict[str, str], set[str]]:
+        tags, revisions = super().state(name)
+        self.looks += 1
+        return (tags | {"0": digest_of(b"[]")} if self.looks > 1 else tags), revisions
+
+
+class ServedAnew(Served):
+    """The registry on that one."""
+
+    def digest(self, name: str, tag: str) -> str | None:
+        return digest_of(b"[]") if tag == "0" else super().digest(name, tag)
+
+
+def test_a_tag_that_is_pushed_to_as_it_is_compared() -> None:
+    """It is no sign of another registry's folder: both are asked once more."""
+    check_same(ServedAnew("app"), FolderPushedTo("app"))  # type: ignore[arg-type]

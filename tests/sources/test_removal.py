@@ -265,3 +265,38 @@ def test_removing_a_repository_is_killed(folder: Folder, pushed: bool) -> None:
     assert storage.state("app")[0] == ({"v1": digest} if pushed else {})
     assert sorted(os.listdir(mine)) == (["_layers", "_manifests"] if pushed else [])
     assert link.exists() == pushed
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the next run", "the same again"])
+def test_pushed_after_a_run_was_killed_over_its_tag(folder: Folder, again: bool) -> None:
+    """A tag that a killed run had taken away and not looked at, and that was pushed since, is on what was pushed."""
+    digest, other = folder.image("app", "v1"), folder.image("app", config={"os": "other"})
+    manifests, storage = folder.manifests("app"), Storage(folder.base_path)
+    (manifests / "tags/v1").rename(manifests / ".regdata-removed-v1")
+    folder.tag("app", "v1", other)
+    if again:
+        assert not storage.untag("app", "v1", digest)
+    assert storage.settle() == []
+    assert storage.state("app")[0] == {"v1": other}
+    assert sorted(os.listdir(manifests)) == ["revisions", "tags"]
+
+
+def test_a_layer_came_since(folder: Folder) -> None:
+    """A repository stays open, with all that it has, where a layer was linked at that time or later: its manifest may
+    be on its way."""
+    dates = {"1": PUSHED - 9, "2": PUSHED}
+    links = [
+        folder.write(f"repositories/app/_layers/sha256/{digit * 64}/link", b"", date) for digit, date in dates.items()
+    ]
+    assert not Storage(folder.base_path).close_repository("app", before=PUSHED)
+    assert all(link.exists() for link in links)
+    assert Storage(folder.base_path).close_repository("app", before=PUSHED + 1)
+
+
+def test_the_last_repository(folder: Folder) -> None:
+    """When it goes, the folder of all repositories stays, as does whatever is above that."""
+    (folder.root / "repositories/team/app/_layers").mkdir(parents=True)
+    storage = Storage(folder.base_path)
+    assert storage.close_repository("team/app", before=SOON)
+    assert storage.remove_repository("team/app", before=SOON)
+    assert os.listdir(folder.root / "repositories") == []

@@ -501,3 +501,30 @@ def test_a_blob_that_is_linked_by_two_digests(folder: Folder, newer: str) -> Non
         link = layer_path("app", f"{algorithm}:{hashlib.new(algorithm, b'layer').hexdigest()}")
         folder.write(link, digest.encode(), PUSHED + 9 if algorithm == newer else PUSHED)
     assert Storage(folder.base_path).links("app") == {digest: PUSHED + 9}
+
+
+class Others(LocalFiles):
+    """Files that only another user may date."""
+
+    def touch(self, path: str, date: int | None = None) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+
+def test_dates_that_are_not_put_back(folder: Folder) -> None:
+    """A tag that somebody pushed to since keeps that date, and where we may not date a tag it is as it is: no error."""
+    digest, other = folder.image("app", "v1"), folder.image("app", config={"os": "other"})
+    folder.tag("app", "v1", other, mtime=PUSHED + 9)
+    assert not Storage(folder.base_path).backdate("app", "v1", digest, pushed=PUSHED - 9, linked=None)
+    assert not Storage(folder.base_path, Others()).backdate("app", "v1", other, pushed=PUSHED - 9, linked=None)
+    assert (folder.manifests("app") / "tags/v1/current/link").stat().st_mtime == PUSHED + 9
+
+
+def test_a_glance_at_tags(folder: Folder) -> None:
+    """A manifest is not as it was where a tag that goes with it is on another one by now; a tag that is gone is no
+    matter."""
+    digest, other = folder.image("app", "v1", "v2"), folder.image("app", config={"os": "other"})
+    as_it_was = Storage(folder.base_path).glance("app", [digest])
+    assert as_it_was(Going(digest, tags=["v1", "v2", "gone"]))
+    folder.tag("app", "v2", other)
+    assert as_it_was(Going(digest, tags=["v1"]))
+    assert not as_it_was(Going(digest, tags=["v1", "v2"]))

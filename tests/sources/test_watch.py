@@ -217,3 +217,12 @@ def test_a_folder_that_is_left_where_nobody_may_be_asked(tmp_path: Path) -> None
     pushed.write(path, LAYER.digest.encode())
     os.utime((pushed.root / path).parent.parent, (time.time() - 3600,) * 2)
     assert watch.look((), [LAYER.digest], int(time.time())).linked == {LAYER.digest}
+
+
+def test_a_digest_that_is_spelt_with_an_escape(store: Pushed) -> None:
+    """However an index spells its children's digests, what these need is needed."""
+    store.uploaded(CHILD.manifest, "sha256")
+    watch = store.watch()
+    store.put(INDEX.manifest.replace(b"sha256:", b"sha256\\u003a"))
+    assert needed(watch, LAYER.digest)
+    assert not needed(watch, OTHER.digest)
