@@ -83,7 +83,8 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     elif gc and config.gc_command and plan.reclaimable:
         within = site.registry.reach.repositories
         for name in [one for one in plan.inventory.repositories["image_name"] if means(within, one)][:1]:
-            site.check_written(name)
+            if site.registry.takes_pushes(name):  # else it is read-only, or its disk is full
+                site.check_written(name)
     _check_clock(plan.inventory, site)
     # Where gc-command takes nothing there is nothing to forget; regdata itself heals first, whatever goes.
     if gc and (images or plan.reclaimable or not config.gc_command):

@@ -268,8 +268,11 @@ class _Work:
             self.collected = collect(config, site, record, lambda: self._ready(landed, version))
         self.errors += self.collected.errors
         if self.collected.ran and config.gc_command:
-            mine = Members(self.outcome.deleted, set()).manifest_rows
-            self._say(verify_pushed(config, site, fresh, self.plan.inventory, mine, self.collected.freed))
+            was = self.plan.inventory
+            # What no tag was on may never have been there, but for an index that lists it.
+            others = self._others.manifests & {Manifest(*pair) for pair in pairs(was.images, "tag_hash")}
+            went = Members(self.outcome.deleted | others, set()).manifest_rows
+            self._say(verify_pushed(config, site, fresh, was, went, self.collected.freed))
         if config.gc_command and not self.errors:
             self.collected = with_trash(self.collected, config, site, record, fresh, **self._trash)
         self.notes += self.collected.notes

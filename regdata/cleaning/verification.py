@@ -127,7 +127,9 @@ def verify_pushed(
     if freed is None:
         known = pd.concat([was.manifests[_NAMES].merge(gone, how="left_anti"), fresh.manifests[_NAMES]])
         came = now.manifests[_NAMES].merge(known, how="left_anti")
-        broken = _in_want(now, came, site) | _unserved(now) - _unserved(was) - _unserved(fresh)
+        bare = _unserved(now) - _unserved(was) - _unserved(fresh)
+        listed = {image: set(site.registry.tags(image)) for image, _ in bare}  # its owner may have deleted it
+        broken = _in_want(now, came, site) | {f"{image}:{tag}" for image, tag in bare if tag in listed[image]}
     else:
         broken = _in_need(now, fresh, freed)
     if not broken:
@@ -161,10 +163,9 @@ def _in_need(now: Inventory, fresh: Inventory, freed: Collection[str]) -> set[st
     return {"@".join(pair) for rows in found for pair in pairs(rows, "manifest_hash")}
 
 
-def _unserved(inventory: Inventory) -> set[str]:
+def _unserved(inventory: Inventory) -> set[tuple[str, str]]:
     """The tags that are listed and lead to nothing."""
-    images = inventory.images
-    return {":".join(pair) for pair in pairs(images[images["tag_hash"].isna()], "tag_name")}
+    return set(pairs(inventory.images[inventory.images["tag_hash"].isna()], "tag_name"))
 
 
 def _in_want(now: Inventory, came: pd.DataFrame, site: Site) -> set[str]:

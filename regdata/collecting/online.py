@@ -37,8 +37,8 @@ class Reading:
     """What a fresh reading of a registry says to its collector.
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
-    there; missing: of those that a manifest names and that are not; lacking: repository and digest of what may be
-    named there, of all that is missing. frees:
+    there; missing: of those that a manifest names and that are not; lacking: repository and digest of these, and of
+    all that may be named where a manifest can't be read. frees:
     bytes of the blobs that nobody needs, by digest. empty: repositories that hold nothing and are to be removed. A link
     that was not surely written before ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it
     is one of ``held``, repository and digest, or is older than the deletion of one that mentions it. lasting: those
@@ -108,7 +108,7 @@ class Collected:
                 f"cleared {count(healed, 'stale claim')} that earlier collections had left "
                 f"({count(self.healed.unlinked, 'link')} without data, {self.healed.cleared:,} in the registry's cache)"
             )
-        reasons = list(self.swept.spared.values())
+        reasons = [*self.swept.spared.values(), *(why for why in self.healed.spared.values() if why == "closed")]
         notes += [
             f"{count(reasons.count(why), 'blob')} stayed: {said}" for why, said in SPARED.items() if why in reasons
         ]
@@ -141,7 +141,7 @@ def collect(
     with guarded(aside, run):
         now = aside.now()
         back = trash.bring_back(aside, frozenset(reading.missing))
-        emptied = Counter(trash.drop_copies(aside))
+        emptied = Counter(trash.drop_copies(aside, back))
         watch = Watch(storage, reading.manifests, now)
         ailing, going, young, left = _sorted(aside, reading, back, partial(means, within))
         items = [*ailing, *going]

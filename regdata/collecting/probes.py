@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from os.path import dirname
 from typing import Any, NamedTuple
 
-from regdata.collecting.unlinked import nobodys
+from regdata.collecting.unlinked import OWN, nobodys
 from regdata.errors import AccessError, CleanupError, RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.claims import Claims
@@ -198,6 +198,9 @@ def _remove_blob(registry: Registry, storage: Storage, digest: str, *repositorie
             registry.patiently("DELETE", registry.http.path(repository, "blobs", digest))
         _remove(storage, layer_path(repository, digest))
     _remove(storage, blob_path(digest))
+    for name in repositories:
+        if name.rpartition("/")[2].startswith(OWN):
+            _remove(storage, f"repositories/{name}/_layers")
 
 
 def _remove(storage: Storage, *paths: str) -> None:

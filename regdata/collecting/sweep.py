@@ -328,7 +328,7 @@ class Sweep:
                 continue
             if item.frees:
                 group.aside.give_back(blob_path(item.digest))
-            self._link(group, item.links if self.aside.has(item.digest) else item.needed)
+            self._link(group, item.links if why == "closed" or self.aside.has(item.digest) else item.needed)
             self.swept.spared[item.digest] = why
             events.append({"event": "spared", "batch": group.aside.number, "blob": item.digest, "reason": why})
         if events:

@@ -14,8 +14,8 @@ SPARED = {
     "uploading": "an upload that does not end may be the same",
     "unlinked": "known to the registry's cache, or the login may not ask, and no repository links them: a folder of "
     "one may have been removed by hand, and a push into it would be broken; restart the registry, and run again",
-    "closed": "the login may not ask whether the registry's cache claims them in a repository without a link to them: "
-    "give it the right to pull there, or name in registry.repositories what it may ask",
+    "closed": "the login may not ask in a repository that has, or had, a link to them whether the registry's cache "
+    "claims them: give it the right to pull there, or name in registry.repositories what it may ask",
     "lasting": "manifests' bytes: gc-after did not restart the registry, whose cache knows them; have it do so",
     "claimed": "claimed by the registry, whatever it is told (has it several replicas, or a proxy that keeps answers?)",
 }

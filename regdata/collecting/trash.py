@@ -40,18 +40,23 @@ def bring_back(aside: Aside, needed: Set[str]) -> set[str]:
     return back
 
 
-def drop_copies(aside: Aside) -> dict[str, int]:
+def drop_copies(aside: Aside, back: set[str] | None = None) -> dict[str, int]:
     """Frees the data that has come anew, and links that have; bytes of blobs by digest. Other links to that data stay:
-    an image that needs them may be brought back."""
+    an image that needs them may be brought back. Of what a disk has lost a part by now it is the data here that stays:
+    it is put there (``back``: its digests are added)."""
     freed: Counter[str] = Counter()
     for batch in kept(aside):
-        data, sizes = batch.data(), batch.sizes()
-        if again := [digest for digest, size in sizes.items() if aside.has_again(digest, size)]:
-            links = batch.links()
+        data = batch.data()
+        if came := [digest for digest in data if aside.has(digest)]:
+            sizes, links = batch.sizes(), batch.links()
+            again = [digest for digest in came if aside.has_again(digest, sizes[digest])]
             for path in [data[digest] for digest in again] + [one for digest in again for one in links.get(digest, [])]:
-                if aside.has_file(path):
+                if aside.is_whole(path):
                     batch.discard(path)
             freed.update({digest: sizes[digest] for digest in again})
+            cut = {digest for digest in came if digest not in again and batch.give_back(data[digest])}
+            if back is not None:
+                back |= cut
             data = batch.data()
         if not data and not batch.links():
             batch.drop()

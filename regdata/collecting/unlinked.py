@@ -21,6 +21,7 @@ from regdata.sources.storage import Storage
 from regdata.sources.threads import each
 from regdata.sources.watch import Link
 
+OWN = "regdata-probe-"  # how the names of our own repositories begin
 # Requests that a run makes for links that are not there, but may have been: a few seconds.
 MOST = 2000
 # Of the 255 characters of a name 10 are docker.io/ to the cache (registry/storage/cache/memory in distribution).
@@ -54,7 +55,7 @@ def known(claims: Claims, storage: Storage, digests: Collection[str], probe: str
 def nobodys(claims: Claims, storage: Storage) -> str:
     """The name of a repository that nobody has: below one within reach, where the login may most likely ask, if a name
     can be as long as that."""
-    within, own = claims.registry.reach.repositories, f"regdata-probe-{secrets.token_hex(4)}"
+    within, own = claims.registry.reach.repositories, f"{OWN}{secrets.token_hex(4)}"
     names = [f"{name}/{own}" for name in storage.repositories() if means(within, name)]
     return min((name for name in names if len(name) <= _LONGEST), key=len, default=own)
 

@@ -103,6 +103,7 @@ class _Mender:
 
     def _write(self, path: str, digest: str) -> None:
         place = f"{self.storage.base}/{path}"
+        self.storage.check_own(place)
         self.record.journal({"event": "writing link", "path": path, "digest": digest})
         with told(place):
             self.storage.files.make(dirname(place))

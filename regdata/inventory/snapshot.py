@@ -33,6 +33,7 @@ from regdata.inventory.graph import Collector
 from regdata.inventory.references import References
 from regdata.plain import concealed
 from regdata.sources.dates import FIRST
+from regdata.sources.manifest import printable
 from regdata.sources.visible import check_visible
 from regdata.tables import schema
 from regdata.tables.schema import Tables
@@ -154,6 +155,12 @@ def _table(path: Path, name: str, whole: bool) -> pa.Table:
 def _path(given: object) -> Path:
     if not isinstance(given, str | os.PathLike):
         raise StorageError(f"{given!r} ({type(given).__name__}) is no folder of snapshots: give a path")
+    try:
+        os.lstat(given)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # too long a name, or one that no file system has
+        raise StorageError(f"{printable(str(given))} is no folder of snapshots: {error}") from None
     return Path(given)
 
 

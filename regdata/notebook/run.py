@@ -186,12 +186,12 @@ class Run(Shown):
             settle_removals(site)
             self.interrupted = unfinished(self.config, besides=self.record.folder)
             for past in self.interrupted:
-                for problem in recover(self.config, site, past, self.record):
+                for problem in recover(self.config, site, past, self.record) if not past.is_recovered else []:
                     self.record.error(problem)
             if not self.record.facts["errors"]:
                 self.interrupted = [self._looked_at(past, site) for past in self.interrupted]
         if self.interrupted:
-            self.record.write(finishes=[told(past) for past in self.interrupted])
+            self.record.write(finishes=[told(past) for past in self._finished])
 
     def _looked_at(self, past: PastRun, site: Site) -> PastRun:
         """What a killed run was doing when it ended is seen in the registry, which answers by now."""
@@ -203,13 +203,13 @@ class Run(Shown):
         """The runs that did not end well, and whose work this one finishes."""
         if self.inventory is None:
             self.scan()
-        if not self.interrupted:
-            return Document((Line("", "No earlier run left anything undone."),))
-        return Document(
-            tuple(
-                Line("This run finishes the work of another", f": {told(past)}.", "note") for past in self.interrupted
-            )
-        )
+        lines = [Line("This run finishes the work of another", f": {told(past)}.", "note") for past in self._finished]
+        return Document(tuple(lines or [Line("", "No earlier run left anything undone.")]))
+
+    @property
+    def _finished(self) -> list[PastRun]:
+        """Those of the interrupted runs of which all is within reach."""
+        return [past for past in self.interrupted if is_within(past, self.config)]
 
     def _save_snapshot(self, inventory: Inventory) -> None:
         """Where conf.json says so. One that can't be saved is a note: a full disk is what a clean-up is there for."""
@@ -299,10 +299,9 @@ class Run(Shown):
             how = {"gc": self.gc, "force": self.force, "empty_trash": self.empty_trash}
             self.result = clean_up(made, self.config, site, self.record, progress=self._progress, **how)
             self.record.save_tags(rows_of(made, self.result))
-            ended = [past for past in self.interrupted if is_within(past, self.config)]
-            for past in ended if not self.record.facts["errors"] else []:
-                settle(past, by=self.record.folder)
-            finishes = [f"this run finished the work of another: {told(past)}" for past in ended]
+            for past in self.interrupted if not self.record.facts["errors"] else []:
+                settle(past, by=self.record.folder, wholly=past in self._finished)
+            finishes = [f"this run finished the work of another: {told(past)}" for past in self._finished]
             self.result = replace(self.result, notes=[*finishes, *self._said, *self.result.notes])
             self.record.write(notes=self.result.notes)
         return self.result

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,7 @@ from regdata.planning.explain import explain, meaning
 from regdata.planning.notes import notes
 from regdata.planning.rules import REASONS, Decision, decide, spared
 from regdata.show.shown import Shown
+from regdata.sources.manifest import printable
 from regdata.tables.conditions import Readers
 from regdata.tables.schema import Engine
 from regdata.tables.workspace import frame, workspace
@@ -150,13 +152,14 @@ def plan(
 def _manifests(resumed: object) -> list[tuple[str, str, int | None]]:
     rows: list[Any] = list(resumed) if isinstance(resumed, Iterable) and not isinstance(resumed, str) else [resumed]
     for row in rows:
-        kinds = [type(value) for value in row] if isinstance(row, tuple | list) else []
-        if kinds not in ([str, str, int], [str, str, type(None)]):
+        image, digest, began = row if isinstance(row, tuple | list) and len(row) == 3 else (None, None, None)
+        names = isinstance(image, str) and isinstance(digest, str)
+        if not names or not (began is None or (isinstance(began, Integral) and 0 <= int(began) < 2**40)):
             raise RegdataError(
                 f"resumed: {row!r} is no manifest of a run: give image_name, manifest_hash, and when that began (UTC "
                 "epoch seconds, or None)"
             )
-    return [(image, digest, began) for image, digest, began in rows]
+    return [(printable(image), printable(digest), began) for image, digest, began in rows]
 
 
 def planned(

@@ -40,9 +40,10 @@ def close(run: PastRun, is_gone: IsGone | None = None) -> PastRun:
     return PastRun(run.folder)
 
 
-def settle(run: PastRun, *, by: Path) -> None:
-    """Says in the record of a run that did not end well which run has finished its work."""
-    _rewrite(run, {"finished_by": by.name})
+def settle(run: PastRun, *, by: Path, wholly: bool = True) -> None:
+    """Says in the record of a run that did not end well which run has finished its work, or seen to what its commands
+    left and can't finish the rest."""
+    _rewrite(run, {"finished_by" if wholly else "recovered_by": by.name})
 
 
 def say_restored(run: PastRun, *, wholly: bool) -> None:

@@ -89,6 +89,11 @@ class PastRun:
         """Whether it, or a later run in its place, did what was to be done."""
         return self.facts.get("status") == "ok" or "finished_by" in self.facts
 
+    @property
+    def is_recovered(self) -> bool:
+        """Whether a later run has seen to what its commands left."""
+        return "recovered_by" in self.facts
+
     @cached_property
     def began_to_change(self) -> bool:
         """Whether it began to delete or to collect."""
@@ -168,7 +173,7 @@ class PastRun:
         alone = [DeletedTag(*self._said(event, "image", "tag", "digest")) for event in events]
         done = {(event["image"], event["tag"]) for kind in ("untagged", "taken") for event in self._marked(kind, "tag")}
         stayed = {(event["image"], event["name"]) for event in self._marked("moved", "name")} - done
-        return list(dict.fromkeys([*with_manifest, *(one for one in alone if one[:2] not in stayed)]))
+        return [one for one in dict.fromkeys(with_manifest + alone) if one[:2] not in stayed]
 
     @cached_property
     def pushed(self) -> dict[tuple[str, str], int]:

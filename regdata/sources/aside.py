@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 
 from regdata.errors import StorageError
 from regdata.sources.files import ABSENT, told
+from regdata.sources.manifest import is_digest
 from regdata.sources.paths import ASIDE, blob_path, digest_of
 from regdata.sources.storage import Storage
 
@@ -105,6 +106,14 @@ class Aside:
         with told(self.root):
             stat = self.files.stat(f"{self.root}/{blob_path(digest)}")
         return stat is not None and stat.size == size
+
+    def is_whole(self, path: str) -> bool:
+        """Whether the store has a file; of a link, one that holds a digest."""
+        if not path.endswith("/link"):
+            return self.has_file(path)
+        with told(self.root):
+            content = self.files.first(f"{self.root}/{path}", 256)
+        return content is not None and is_digest(content[0].decode("ascii", "replace").strip())
 
     def has_file(self, path: str) -> bool:
         """Whether the store has a file; not a symbolic link that leads nowhere."""
@@ -191,8 +200,10 @@ class Batch:
         return self.files.is_link(place) and self.files.place(place) in (None, self.files.place(own))
 
     def _is_better(self, path: str, own: str) -> bool:
-        """Whether a blob's bytes are here, and only some of them in their place."""
+        """Whether a blob's bytes are here, and only some of them in their place; or a link's digest, and none there."""
         stat, digest = self.files.stat(own), digest_of(path)
+        if path.endswith("/link"):
+            return not self.aside.is_whole(path)
         if not stat or not digest or self.aside.has_again(digest, stat.size):
             return False
         return f"sha256:{self.files.hash(own, 'sha256')}" == digest

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 from regdata.errors import StorageError
 from regdata.sources.locks import lock_folder
-from regdata.sources.mounts import beside
+from regdata.sources.mounts import beside, copy
 from regdata.sources.source import Usage
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -243,6 +243,9 @@ class LocalFiles:
             descriptor = os.open(path, _READ)  # which has a file server asked, where a stat might not
         except ABSENT:
             return None
+        except OSError:  # it may not be opened, or is no file
+            stat = os.stat(path)
+            return Version(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
         try:
             stat = os.fstat(descriptor)
             return Version(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
@@ -270,10 +273,9 @@ class LocalFiles:
         try:
             os.rename(path, target)
         except OSError as error:
-            if error.errno != errno.EXDEV:
+            if error.errno != errno.EXDEV or os.path.isdir(path):
                 raise
-            shutil.copy2(path, f"{target}.regdata.tmp")
-            os.replace(f"{target}.regdata.tmp", target)
+            copy(path, target)
             os.unlink(path)
 
     def twin(self, path: str, target: str) -> None:
@@ -282,7 +284,7 @@ class LocalFiles:
         except ABSENT:
             raise
         except OSError:  # another's file, another disk, or a file system without second names
-            shutil.copy2(path, target)
+            copy(path, target)
 
     def make(self, folder: str) -> None:
         above = os.path.dirname(folder)

@@ -1,10 +1,12 @@
-"""Where other file systems are mounted, and what can be renamed into what."""
+"""Where other file systems are mounted, what can be renamed into what, and what else is copied."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -41,3 +43,20 @@ def beside(folder: str) -> Callable[[str], bool]:
         return lies_in == within and os.stat(other).st_dev == device
 
     return is_beside
+
+
+def copy(path: str, target: str) -> None:
+    """A file's bytes, date, mode and owner: all of it, and on the disk, or nothing."""
+    begun = f"{target}.regdata.tmp"
+    try:
+        shutil.copy2(path, begun)
+        if os.geteuid() == 0:
+            like = os.stat(path)
+            os.chown(begun, like.st_uid, like.st_gid)
+        with open(begun, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(begun, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(begun)
+        raise

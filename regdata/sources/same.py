@@ -16,7 +16,8 @@ from regdata.sources.registry import Registry
 from regdata.sources.source import Store
 
 COMPARED = 10  # tags that show it
-ODD = 3  # tags of one repository that the registry can't serve: then the next one is asked
+ODD = 2  # tags of one repository that the registry can't serve: then the next one is asked
+MOST_ODD = 30  # of all: then it serves nothing
 
 
 def check_same(registry: Registry, store: Store) -> None:
@@ -35,11 +36,11 @@ def check_same(registry: Registry, store: Store) -> None:
             "the other does not know it. Give the folder that this registry's filesystem storage writes to "
             "(rootdirectory)"
         )
-    same, trouble = 0, None
+    same, odd, trouble = 0, 0, None
     for answer in chain.from_iterable(map(partial(_compared, registry, store), sorted(served & stored))):
-        same, trouble = same + (answer is None), trouble or answer
-        if same == COMPARED:
-            return
+        same, odd, trouble = same + (answer is None), odd + (answer is not None), trouble or answer
+        if same == COMPARED or odd == MOST_ODD:
+            break
     if trouble and not same:
         links = [link for name in sorted(served & stored) for link in store.broken_links(name).values()]
         raise StorageError(f"{links[0]} holds no digest: {trouble}") if links else trouble

@@ -258,11 +258,21 @@ class Storage:
     def link(self, repository: str, digest: str) -> None:
         """Link a blob that is stored in a repository, unless it is linked there: a link that holds a digest."""
         path = f"{self.layout.root}/{layer_path(checked(repository), digest)}"
+        self.check_own(path)
         with told(path):
             content = self.files.first(path, 256)
             if content is None or not is_digest(content[0].decode("ascii", "replace").strip()):
                 self.files.make(os.path.dirname(path))
                 self.files.write(path, digest.encode())
+
+    def check_own(self, path: str) -> None:
+        """Raises StorageError where a symbolic link in a repository leads to what has another name, or is another's."""
+        with told(path):
+            folder = os.path.dirname(path)
+            while not self.files.exists(folder):
+                folder = os.path.dirname(folder)
+            if not self.files.is_own(folder, self.layout.repositories_folder):
+                raise StorageError(f"{folder} is, or lies behind, a symbolic link: nothing was written there")
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""

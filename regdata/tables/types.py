@@ -7,7 +7,6 @@ left to DuckDB.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import singledispatchmethod
@@ -29,6 +28,7 @@ from regdata.tables.values import (
     Rules,
     Value,
     known_text,
+    may_be_like_a_number,
     reads_as_number,
     value,
 )
@@ -58,10 +58,6 @@ def check(condition: exp.Expr, rules: Rules, reads_as_number: Callable[[str], bo
         node.replace(around)
         around.set("expressions", [node])
     return text(condition, rules.engine) if walk.doubtful else ""
-
-
-# Of a pattern for LIKE or GLOB; where it is none that is known, any.
-_NUMBERS_LOOK = re.compile(r"-?(?:[0-9.%_*?]|\[[^\]]*\])*")
 
 
 def _is_truth(found: Value) -> bool:
@@ -162,11 +158,9 @@ class _Walk:
         """No number looks like some texts: no time, counted in seconds, is like '2024-%'."""
         found, _ = self._read(node.this, scope), self._read(node.expression, scope)
         pattern = node.expression.name if isinstance(node.expression, exp.Literal) else ""
-        if self._lax and found.kinds and found.kinds <= {NUMBER, TRUTH} and not _NUMBERS_LOOK.fullmatch(pattern):
-            raise Refused(
-                f"compares a number with a text that no number looks like: {text(node, self.rules.engine)}. "
-                f"{_CURES[frozenset({NUMBER, TEXT})]}"
-            )
+        if self._lax and found.kinds and found.kinds <= {NUMBER, TRUTH} and not may_be_like_a_number(pattern):
+            said = text(node, self.rules.engine)
+            raise Refused(f"compares a number with what none looks like: {said}. {_CURES[frozenset({NUMBER, TEXT})]}")
         return value(TRUTH)
 
     @value.register(exp.Match)

@@ -86,6 +86,11 @@ def reads_as_number(text: str) -> bool:
     return re.fullmatch(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t-\r]*", text) is not None
 
 
+def may_be_like_a_number(pattern: str) -> bool:
+    """Whether some number may look as a pattern of LIKE or GLOB asks."""
+    return re.fullmatch(r"-?(?:[0-9.%_*?]|\[[^\]]*\])*", pattern) is not None
+
+
 def _union(values: Iterable[Value]) -> Value:
     found = list(values)
     texts = [each for each in found if TEXT in each.kinds]

@@ -415,3 +415,30 @@ def test_a_gc_command_that_deletes_where_nothing_goes(tmp_path: Path) -> None:
         with pytest.raises(CleanupError, match=r"gc-command contains --delete-untagged .* nothing was deleted"):
             regdata.apply(plan, config)
         assert not (tmp_path / "ran").exists()
+
+
+class Gone(FakeRegistry):
+    """Somebody pushes an image by its digest alone, once it was seen to be gone."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__()
+        self.image = image
+
+    def answer(self, method: str, target: str) -> Reply:
+        reply = super().answer(method, target)
+        if (method, target, reply.status) == ("HEAD", f"/v2/app/manifests/{self.image.digest}", 404):
+            self.push("app", None, self.image)
+        return reply
+
+
+def test_all_that_went_without_a_tag_is_there_again(tmp_path: Path) -> None:
+    """Where all of the deleted that no tag was on is there by the end, and was seen to be gone, it has been pushed
+    again: that is a note, and no registry that does not delete."""
+    with serve(Gone(IMAGES[0])) as fake:
+        fake.push("app", "0", make_index(IMAGES[:1]))
+        fake.push("app", "1", IMAGES[1])
+        result = cleaned(fake, tmp_path, "tag_name = '0'")
+        assert IMAGES[0].digest in fake.manifests["app"]
+    assert result.errors == []
+    assert any("they have been pushed again" in note for note in result.notes)
+    assert result.manifests["outcome"].tolist() == ["deleted", "deleted"]

@@ -17,6 +17,7 @@ import regdata
 from regdata.config import Config
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_referrer
 from regdata.errors import StorageError
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from tests.support.fakes import FakeRegistry, error_reply
 from tests.support.server import Reply, Request, serving
@@ -280,3 +281,16 @@ def test_a_record_that_can_not_be_written_after_a_push(tmp_path: Path, monkeypat
     assert "late" in busy.accepted
     assert busy.broken == []
     assert result.errors == ["No space left on device"]
+
+
+def test_what_was_given_back_is_in_the_journal(ground: Ground) -> None:
+    """By its journal, which is all that there is of a run that was killed, one has deleted as much as its record says:
+    without what it gave back since something that was pushed needs it."""
+    busy, plan, config = ground
+    ground.begin([Push("new", make_index([ONE]), 6 if busy.pages else 1, True, 0)])  # right before its DELETE
+    assert regdata.apply(plan, config, gc=False, batch=1).errors == []
+    assert ONE.digest in busy.manifests["app"]
+    (path,) = config.reports.glob("*/record.json")
+    run = PastRun(path.parent)
+    counts = run.counts(lambda *_: False)
+    assert counts["manifests_deleted"] == run.facts["manifests_deleted"] < len(plan.manifests)

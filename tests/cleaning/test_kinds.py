@@ -228,3 +228,11 @@ def test_no_referrers(job: Job) -> None:
     fake = FakeRegistry()
     done(job(fake, action="none"))
     assert len([line for line in fake.seen if "/referrers/" in line]) == 1
+
+
+def test_what_is_freed_beside_what_is_left_to_the_registry() -> None:
+    """Where tags alone go in some images, what the others alone held is freed as ever; not what those hold, too."""
+    made = plan(indexed().inventory(), "tag_name in ('multi', 'amd64')")
+    beside = by_tag(made, ["a"])
+    assert set(beside.blobs["blob_hash"]) == {digest("bamd64"), digest("bamd64c")}
+    assert (beside.reclaimable, by_tag(made, ["a", "b"]).reclaimable) == (11, 0)

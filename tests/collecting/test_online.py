@@ -25,6 +25,9 @@ from regdata.collecting.swept import Swept
 from regdata.collecting.unlinked import ghosts, known
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_layer, push
+from regdata.errors import CleanupError
+from regdata.records.reading import PastRun
+from regdata.records.record import Record
 from regdata.sources.aside import NAME, Aside, Batch
 from regdata.sources.claims import Claims
 from regdata.sources.files import LocalFiles, Stat
@@ -395,6 +398,13 @@ def test_where_the_login_may_not_ask(registry: LocalRegistry) -> None:
     assert set(collected.swept.spared) == {blob.digest for blob in OWN}
     assert "give it the right to pull there" in " ".join(collected.notes)
     assert files(registry.base_path) == before
+    gone = KEPT.blobs[-1].digest
+    data_path(registry, gone).unlink()
+    with faults_before(registry.url) as proxy:
+        proxy.on("HEAD", "/v2/closed/", Fault(403))
+        collected = run(registry, url=proxy.url)
+    assert collected.healed.spared == {gone: "closed"}
+    assert (collected.healed.unlinked, link_path(registry, "closed", gone).exists()) == (0, True)
 
 
 def test_a_copy_that_is_none(registry: LocalRegistry) -> None:
@@ -531,3 +541,30 @@ def test_how_much_a_push_may_look_for() -> None:
     large.push("a", "2", days=9, x=1)
     assert Reading.of(few().inventory(), began=NOW).listed == LISTED
     assert Reading.of(large.inventory(), began=NOW).listed == 2 * LISTED + 1  # with its config
+
+
+class Lost(nullcontext[None]):
+    """A registry that is stopped while it is collected, and does not come back."""
+
+    def forgot(self) -> bool:
+        raise CleanupError("gc-after failed")
+
+
+def test_the_registry_does_not_come_back(tmp_path: Path) -> None:
+    """Where nobody knows what the registry knows after it was collected all is put back, and the run counts as one that
+    freed nothing, so that it can be undone."""
+    blob, base_path = OWN[0], tmp_path / "store"
+    root = base_path / "docker/registry/v2"
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(base_path, 60)
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    record = Record.open(regdata.load_config(tmp_path), sql_id="x", action="del")
+    reading = Reading(int(time.time()), {}, {blob.digest}, frees={blob.digest: len(blob.data)})
+    nobody = Registry("http://127.0.0.1:1")
+    with pytest.raises(CleanupError, match="gc-after failed"):
+        collect(Storage(base_path), nobody, reading, record, run="run", pause=Lost())
+    assert (root / blob_path(blob.digest)).read_bytes() == blob.data
+    past = PastRun(record.folder)
+    assert (past.began_to_collect, past.may_have_freed) == (True, False)

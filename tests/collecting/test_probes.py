@@ -67,6 +67,18 @@ def test_what_is_tried_is_said_before(filled: LocalRegistry) -> None:
         assert not path.parent.exists()
 
 
+def test_killed_in_a_repository_of_our_own(filled: LocalRegistry) -> None:
+    """With what a run had stored there goes the repository that it had made up, as far as the registry lists it."""
+    said: list[dict[str, Any]] = []
+    with faults_before(filled.url) as proxy:
+        proxy.on("PUT", "/v2/a/regdata-probe-1/blobs/uploads/", Fault(500, carried_out=True))
+        with pytest.raises(RegistryError):
+            check_online(Claims(Registry(proxy.url)), Storage(filled.base_path), "a/regdata-probe-1", said.append)
+    for digest in {event["digest"] for event in said}:
+        remove_left(Registry(filled.url), Storage(filled.base_path), digest, ["a/regdata-probe-1"])
+    assert Registry(filled.url).catalog() == ["a"]
+
+
 def test_a_canary_is_said_before(filled: LocalRegistry) -> None:
     """What tells whether a registry was restarted is written down before it is stored, and gone after that."""
     said: list[str] = []

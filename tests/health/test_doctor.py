@@ -21,11 +21,12 @@ from regdata.analysis.space import every_byte
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import OCI_LAYER, OCI_MANIFEST, make_image, make_layer, push
-from regdata.errors import CleanupError, ConfigError
+from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.health.ailments import AILMENTS
 from regdata.sources.aside import NAME
 from regdata.sources.census import census
 from regdata.sources.paths import REMOVED, blob_path, layer_path
+from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
 from tests.support.damage import Damaged, damage, some_image
 from tests.support.healthy import unwell
@@ -422,3 +423,39 @@ def test_a_file_among_uploads(registry: LocalRegistry, conf: Conf) -> None:
     age(registry.base_path, 9 * 86400)
     regdata.doctor(load_config(conf(registry)), repair=True)
     assert [path.name for path in uploads.iterdir()] == [".nfs0001"]
+
+
+@pytest.mark.parametrize("what", ["repair", "restore"])
+def test_another_registrys_folder_behind_a_link(registry: LocalRegistry, conf: Conf, tmp_path: Path, what: str) -> None:
+    """Where the folder for layers is a symbolic link, nothing is written through it, and it is said why."""
+    image = Damaged(registry).push("app")
+    layers = registry.base_path / "docker/registry/v2/repositories/app/_layers"
+    other = tmp_path / "other"
+    layers.rename(other)
+    layers.symlink_to(other)
+    (link,) = other.glob(f"sha256/{image.blobs[-1].digest[7:]}/link")
+    link.unlink()
+    link.parent.rmdir()
+    age(registry.base_path, 86400)
+    age(other, 86400)
+    config = load_config(conf(registry))
+    if what == "repair":
+        found = regdata.doctor(config, repair=True)
+        assert found.loc[found["what"] == "part not linked", "outcome"].str.startswith("left").all()
+    else:
+        with pytest.raises(StorageError, match="lies behind, a symbolic link"):
+            Storage(registry.base_path).link("app", image.blobs[-1].digest)
+    assert not link.exists()
+
+
+def test_links_beside_what_can_not_be_read(registry: LocalRegistry, conf: Conf) -> None:
+    """A link whose data is missing is nothing to be cured where a manifest that cannot be read may need it."""
+    store = Damaged(registry)
+    first, second = store.push("app"), store.push("app", some_image("another"))
+    store.data(first.digest).unlink()
+    store.data(second.blobs[-1].digest).unlink()
+    age(registry.base_path, 86400)
+    registry.restart()
+    found = regdata.doctor(load_config(conf(registry)), repair=True)
+    assert "link without data" not in set(found["what"])
+    assert store.layer("app", second.blobs[-1].digest).exists()

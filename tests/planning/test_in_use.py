@@ -19,7 +19,7 @@ from regdata.tables.schema import Engine
 from regdata.usage.inuse import Use, read
 from tests.support.helpers import numbered
 from tests.support.model import NOW, Model, Node, Tag, closure, models
-from tests.support.small import few, indexed
+from tests.support.small import digest, few, indexed
 
 REGISTRY = "registry.prod.svc:5000"
 CLUSTERS = 4  # on each registry
@@ -184,3 +184,13 @@ def test_what_several_rules_spare() -> None:
         ["a/app", "2.0", "in-use"],
         ["b/app", "1.0", "outside"],
     ]
+
+
+def test_a_manifest_that_runs_from_two_repositories() -> None:
+    """What several repositories have, and runs, stays in each of them."""
+    made, orphan = few(), digest("a/appNone")
+    made.row("revisions", image_name="b/app", manifest_hash=orphan, pushed=NOW)
+    inventory = made.inventory()
+    assert list(regdata.plan(inventory, "2=1").manifests["image_name"]) == ["a/app", "b/app"]
+    uses = [Use(image, "moved", orphan, "shop/Pod/x") for image in ("a/app", "b/app")]
+    assert regdata.plan(with_usage(inventory, uses={"l": uses}), "2=1").manifests.empty

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import regdata
-from regdata.planning.collectors import objections
+from regdata.planning.collectors import objections, without_blobs
 from regdata.planning.plan import Plan
 from regdata.planning.rules import REASONS, Spared, attached, decide, parts, protected, spared_again
 from tests.support.small import NOW, Small, digest, few, indexed
@@ -286,3 +286,14 @@ def test_the_cure_for_what_stops_a_collector(from_store: bool) -> None:
     [said] = objections(made.inventory(from_store=from_store), manifests(), version="2.x")
     assert "leave gc-command out of conf.json" in said
     assert ("give registry.base_path, and leave" in said) is not from_store
+
+
+def test_where_there_may_be_no_folder_for_layers() -> None:
+    """Over the API a repository has that folder if a config was pushed into it, be it without a layer; one of an empty
+    index alone may have none."""
+    made = Small()
+    made.push("labels", "1", days=9)
+    made.repository("bare")
+    made.row("revisions", image_name="bare", manifest_hash=digest("index"), pushed=NOW)
+    made.row("contents", manifest_hash=digest("index"), media_type="m", manifest_size=1, kind="index")
+    assert without_blobs(made.inventory(from_store=False)) == ["bare"]

@@ -402,3 +402,18 @@ def test_that_a_run_was_restored_is_written_down(config: Config, record: Record)
     assert ">ok, partly restored<" in (config.reports / "index.html").read_text("utf-8")
     shutil.rmtree(record.folder)
     say_restored(past, wholly=True)
+
+
+def test_a_tag_that_moved_though_its_manifest_went(config: Config, record: Record) -> None:
+    """A tag that was on something else when its manifest went with another tag is nothing to be restored."""
+    record.journal({"event": "moved", "image": "app", "name": "1"})
+    assert PastRun(record.folder).tags == [("app", "2", B)]
+
+
+def test_what_was_seen_to_and_not_finished(config: Config, record: Record) -> None:
+    """A run that sees to what another one's commands left, and may not finish its work, says so once."""
+    (run,) = past_runs(config)
+    assert not run.is_recovered
+    settle(run, by=record.folder, wholly=False)
+    (run,) = past_runs(config)
+    assert (run.is_recovered, run.ended_well) == (True, False)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from regdata.collecting import trash
 from regdata.sources.aside import Aside
 from regdata.sources.files import LocalFiles
 from regdata.sources.guard import undo
@@ -197,3 +198,59 @@ def test_a_guard_outlives_what_ends_its_run(aside: Aside, number: signal.Signals
         guard.send_signal(number)
     assert (Path(aside.root) / PATHS[0]).read_text() == DIGEST
     assert not Path(aside.folder).exists()
+
+
+def test_a_guard_outlives_the_processes_around_its_run(aside: Aside) -> None:
+    """Where a job's processes are killed all at once the guard is none of them: it puts back what its run had taken."""
+    script = f"""
+import time
+from regdata.sources.aside import Aside
+from regdata.sources.guard import guarded
+from regdata.sources.storage import Storage
+aside = Aside(Storage({str(aside.storage.base)!r}))
+with guarded(aside, "run"):
+    print(aside.batch("run", 1).take({PATHS[0]!r}), flush=True)
+    time.sleep(60)
+"""
+    command = [sys.executable, "-S", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, process_group=0) as run:
+        assert run.stdout
+        assert run.stdout.readline() == b"True\n"
+        os.killpg(run.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while Path(aside.folder).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(aside.folder).exists()
+    assert (Path(aside.root) / PATHS[0]).read_text() == DIGEST
+
+
+@pytest.mark.parametrize("path", [PATHS[1], PATHS[2]])
+def test_a_link_that_holds_nothing_by_now(aside: Aside, path: str) -> None:
+    """A link that is set aside comes back where a full disk left an empty one in its place, and is no copy of that."""
+    place = Path(aside.root) / path
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(path)
+    place.write_bytes(b"")
+    batch.keep()
+    trash.drop_copies(aside)
+    batch.undo()
+    assert place.read_text() == DIGEST
+
+
+def test_a_copy_of_which_a_part_was_lost(tmp_path: Path) -> None:
+    """Bytes that came anew, and of which a disk has lost a part, are put in their place by the next run, needed or
+    not."""
+    data = b"whole"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    place = tmp_path / "docker/registry/v2" / blob_path(digest)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(data)
+    aside, back = Aside(Storage(tmp_path)), set[str]()
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(blob_path(digest))
+    batch.keep()
+    place.write_bytes(data[:2])
+    assert trash.drop_copies(aside, back) == {}
+    assert (back, place.read_bytes()) == ({digest}, data)

@@ -273,6 +273,8 @@ def test_what_others_delete(registry: LocalRegistry, changed: Changed) -> None:
     manifests = [("app", INDEX.digest), ("app", AMD.digest)]
     assert site.vanished(tags, manifests) == ({("app", "2.0"), ("app", "latest")}, {("app", INDEX.digest)})
     assert site.lost([("app", "2.0"), ("app", "amd")], [("app", AMD.digest)], []) == ["app:2.0"]
+    push(registry.url, "app", "latest", AMD)  # it is there, and says nothing of what it was on
+    assert changed().vanished(tags, manifests) == ({("app", "2.0")}, {("app", INDEX.digest)})
 
 
 def test_blobs(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -226,3 +227,15 @@ def test_a_digest_that_is_spelt_with_an_escape(store: Pushed) -> None:
     store.put(INDEX.manifest.replace(b"sha256:", b"sha256\\u003a"))
     assert needed(watch, LAYER.digest)
     assert not needed(watch, OTHER.digest)
+
+
+def test_a_file_that_may_not_be_opened(tmp_path: Path) -> None:
+    """A stray file that cannot be opened is none of the registry's folders: a look passes over it."""
+    pushed = Pushed(tmp_path)
+    stray = pushed.root / "repositories/backup"
+    os.mkfifo(stray)
+    with socket.socket(socket.AF_UNIX) as opened:
+        folder = os.open(stray.parent, os.O_RDONLY)
+        opened.bind(f"/proc/self/fd/{folder}/socket")  # its own path may be too long
+        os.close(folder)
+        assert pushed.watch().look((), (), int(time.time())).mentioned == frozenset()
