@@ -504,3 +504,13 @@ def test_what_a_collection_alone_runs_into(
         monkeypatch.setattr(LocalFiles, "writable", lambda files, folder: not folder.endswith(data.parent.name))
     assert scene.clean(gc=False) == ""
     assert ("prod/old", "old", OLD_OF_SCENE.digest) not in scene.store().tags
+
+
+def test_a_slow_restart_after_our_own_collection(team: Team, conf: Conf, tmp_path: Path) -> None:
+    """Where regdata itself collects, too, a registry that listens only a moment after gc-after is waited for, and what
+    was predicted is freed."""
+    with registry_at_command(team.registry, tmp_path, seconds=0.5) as (stop, start):
+        config = settings(team, conf, **{"gc-command": None, "gc-before": stop, "gc-after": start})
+        result = clean(config, "tag_name = '2.0'")
+        assert result.errors == []
+        assert result.bytes_freed == result.bytes_predicted > 0

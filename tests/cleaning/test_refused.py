@@ -244,3 +244,17 @@ def test_a_tag_that_goes_alone(
     with pytest.raises(RegdataError, match=message):
         regdata.apply(planned, config)
     assert store_tags(base) == before
+
+
+def test_a_program_beside_conf_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is a path is looked for from conf.json's folder on, as it is run, wherever regdata is started."""
+    settings = {"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-command": ["./gc.sh"]}
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "conf.json").write_text(json.dumps(settings))
+    (tmp_path / "here/gc.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "here/gc.sh").chmod(0o755)
+    check_commands(regdata.load_config(tmp_path / "here"))
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(CleanupError, match=r"'\./gc\.sh' of .* is not a program"):
+        check_commands(regdata.load_config(tmp_path / "elsewhere"))

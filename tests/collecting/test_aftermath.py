@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,17 +15,18 @@ from regdata.collecting.commands import collect, recover
 from regdata.collecting.unlinked import known
 from regdata.config import load_config
 from regdata.demo.samples import make_layer
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, StorageError
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.sources.api import Api
 from regdata.sources.claims import Claims
-from regdata.sources.paths import blob_path, layer_path
+from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.site import ApiSite, Site, StoreSite
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
 from tests.support.fakes import FakeRegistry, error_reply, serve
+from tests.support.folder import Folder
 from tests.support.helpers import age
 from tests.support.server import Reply
 
@@ -197,3 +200,186 @@ def test_what_a_killed_run_left_in_the_cache(tmp_path: Path, forgets: bool) -> N
         killed.journal({"event": "running", "step": "gc-command"})
         told = recover(config, Site.open(config), PastRun(killed.folder), record)
     assert ["whatever it is told" in error for error in told] == ([] if forgets else [True])
+
+
+class Landing(FakeRegistry):
+    """What is asked for is pushed at that moment, into the registry's folder ``root``."""
+
+    root: Path
+
+    def answer(self, method: str, target: str) -> Reply:
+        if method != "HEAD":
+            return super().answer(method, target)
+        digest = BLOB.digest
+        for path, data in ((blob_path(digest), BLOB.data), (layer_path("app", digest), digest.encode())):
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_bytes(data)
+        return Reply(200)
+
+
+def test_pushed_into_the_folder_before_it_was_asked_for(tmp_path: Path) -> None:
+    """With the folder, too, a blob that was pushed again since it was seen to be gone is no stale claim: its new link
+    stays."""
+    registry = Landing()
+    registry.root = tmp_path / "docker/registry/v2"
+    registry.root.mkdir(parents=True)
+    with serve(registry) as fake:
+        claimed, _ = clear(StoreSite(Registry(fake.url), Storage(tmp_path)), [("app", BLOB.digest)])
+        assert (claimed.asked, claimed.cleared, claimed.left) == (1, [], [])
+        assert not [line for line in fake.seen if line.startswith("DELETE")]
+
+
+def test_a_manifest_that_lands_while_its_repository_is_closed(tmp_path: Path) -> None:
+    """What the registry is about to link when an empty repository is closed, and for whose layers it had looked before
+    that, is waited for: the repository stays, with its layers."""
+    store, conf, manifest = tmp_path / "store", tmp_path / "conf.json", f"sha256:{'ab' * 32}"
+    root = store / "docker/registry/v2"
+    link, revision = root / layer_path("app", BLOB.digest), root / revision_path("app", manifest)
+    link.parent.mkdir(parents=True)
+    link.write_text(BLOB.digest)
+    age(store, 3 * 86400)
+
+    def land() -> None:
+        revision.parent.mkdir(parents=True, exist_ok=True)
+        revision.write_text(manifest)
+
+    with serve(FakeRegistry()) as fake:
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        record = Record.open(load_config(conf), sql_id="x", action="del")
+        site = StoreSite(Registry(fake.url), Storage(store))
+        late = threading.Timer(0.4, land)
+        late.start()
+        removed = remove_empty(site, record, before=site.now)
+        late.join()
+    assert (removed, link.exists(), revision.exists()) == ([], True, True)
+
+
+def test_a_tag_that_is_being_written_when_an_empty_repository_goes(tmp_path: Path) -> None:
+    """A push that has emptied the link of a tag that was taken away, and not written it yet, is not lost where another
+    repository is removed meanwhile: the next run finds the tag on what was pushed."""
+    folder, conf = Folder(tmp_path / "store"), tmp_path / "conf.json"
+    digest, other = folder.image("app", "1"), folder.image("app", config={"os": "other"})
+    (folder.root / "repositories/empty/_layers").mkdir(parents=True)
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    record = Record.open(load_config(conf), sql_id="x", action="del")
+    storage = Storage(folder.base_path)
+    os.link(folder.manifests("app") / "tags/1/current/link", tmp_path / "open")  # as an open file is the same one
+    assert storage.untag("app", "1", digest)
+    (tmp_path / "open").write_text("")
+    site = StoreSite(Registry("http://127.0.0.1:1"), storage)
+    assert remove_empty(site, record, before=site.now) == ["empty"]
+    (tmp_path / "open").write_text(other)
+    assert storage.settle() == [("app", "1")]
+    assert storage.state("app")[0] == {"1": other}
+
+
+class Claiming(FakeRegistry):
+    """Its cache claims whatever it is asked for, until it is told to forget that."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        known = method == "HEAD" and f"DELETE {target}" not in self.seen
+        reply = super().answer(method, target)
+        return Reply(200) if known else reply
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+def test_what_gc_command_took_with_its_links(tmp_path: Path, cuts: bool) -> None:
+    """What went together with the links to it, as 3.x takes them, the registry is made to forget as well, and it is
+    told of each once."""
+    root, conf = tmp_path / "store/docker/registry/v2", tmp_path / "conf.json"
+    digest = BLOB.digest
+    for path, data in ((blob_path(digest), BLOB.data), (layer_path("app", digest), digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    takes = ["rm", "-r", str((root / blob_path(digest)).parent), str(root / "repositories/app/_layers/sha256")]
+    with serve(Claiming()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        conf.write_text(json.dumps({"registry": registry, "sql": {}, "gc-command": takes}))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        collected = collect(config, Site.open(config), record, lambda: Goes([("app", digest)], cuts=cuts))
+        assert [line for line in fake.seen if line.startswith("DELETE")] == [f"DELETE /v2/app/blobs/{digest}"]
+    assert collected.errors == []
+    assert collected.notes == ["the registry's cache was made to forget 1 blob that had been collected"]
+
+
+def test_what_dangles_outside_of_what_may_be_touched(tmp_path: Path) -> None:
+    """Where gc-command has taken something the registry is asked for nothing else that lies outside of
+    registry.repositories, such as a link that an earlier collection left there."""
+    root, conf, left = tmp_path / "store/docker/registry/v2", tmp_path / "conf.json", make_layer("left", 20).digest
+    written = {layer_path(name, digest): digest.encode() for name, digest in (("app", BLOB.digest), ("other", left))}
+    for path, data in (written | {blob_path(BLOB.digest): BLOB.data}).items():
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    takes = ["rm", "-r", str((root / blob_path(BLOB.digest)).parent)]
+    with serve(FakeRegistry()) as fake:
+        fake.on(f"HEAD /v2/other/blobs/{left}", Reply(200), forever=True)
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store"), "repositories": ["app"]}
+        conf.write_text(json.dumps({"registry": registry, "sql": {}, "gc-command": takes}))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        collected = collect(config, Site.open(config), record, lambda: Goes([("app", BLOB.digest)]))
+        assert not [line for line in fake.seen if "/v2/other/" in line]
+    assert (collected.errors, collected.freed) == ([], {BLOB.digest: len(BLOB.data)})
+
+
+class Unsure(FakeRegistry):
+    """It does not say whether it has a blob in a repository that is made up."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        return error_reply(400) if "regdata-probe-" in target else super().answer(method, target)
+
+
+def test_who_breaks_off_when_asked_what_the_cache_knows(tmp_path: Path) -> None:
+    """Where the registry fails while it is asked after gc-command, that is an error with its cure, and what was freed
+    is told all the same."""
+    root, conf = tmp_path / "store/docker/registry/v2", tmp_path / "conf.json"
+    data = root / blob_path(BLOB.digest)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(BLOB.data)
+    (root / "repositories/app/_layers").mkdir(parents=True)
+    with serve(Unsure()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        conf.write_text(json.dumps({"registry": registry, "sql": {}, "gc-command": ["rm", str(data)]}))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        collected = collect(config, Site.open(config), record, lambda: Goes([]))
+    (error,) = collected.errors
+    assert "Its cache may go on claiming what was collected" in error
+    assert (collected.ran, collected.freed) == (True, {BLOB.digest: len(BLOB.data)})
+
+
+def test_put_off_and_not_started_again(tmp_path: Path) -> None:
+    """Where the store can't be read after gc-before gc-command is not run, and the run tells that, and what came of
+    gc-after: the registry may still be stopped."""
+    conf, ran, url = tmp_path / "conf.json", tmp_path / "ran", "http://127.0.0.1:1"
+    commands = {"gc-command": ["touch", str(ran)], "gc-after": ["false"]}
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}} | commands))
+    config = load_config(conf)
+    record = Record.open(config, sql_id="x", action="del")
+
+    def ready() -> Goes:
+        raise StorageError("the disk is away")
+
+    collected = collect(config, ApiSite(Api(Registry(url)), tmp_path, start_time=0), record, ready)
+    told = [error.partition(":")[0] for error in collected.errors]
+    assert told == ["the disk is away", "gc-after failed with exit code 1"]
+    assert (collected.ran, ran.exists()) == (False, False)
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_gc_after_of_a_killed_run(tmp_path: Path, began: bool) -> None:
+    """The next run runs gc-after where the killed one had begun with the commands, and tells that it failed; where it
+    had not, the registry was never stopped, and is left alone."""
+    conf, ran = tmp_path / "conf.json", tmp_path / "ran"
+    with serve(FakeRegistry()) as fake:
+        commands = {"gc-command": ["true"], "gc-after": ["sh", "-c", f"touch {ran}; exit 5"]}
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}} | commands))
+        config = load_config(conf)
+        killed, record = (Record.open(config, sql_id=name, action="del") for name in ("killed", "next"))
+        killed.journal({"event": "deleting", "image": "app", "digest": BLOB.digest, "media_type": "m"})
+        if began:
+            killed.journal({"event": "running", "step": "gc-before"})
+        told = recover(config, ApiSite(Api(Registry(fake.url)), tmp_path), PastRun(killed.folder), record)
+    assert [error.partition(":")[0] for error in told] == ["gc-after failed with exit code 5"] * began
+    assert ran.exists() is began

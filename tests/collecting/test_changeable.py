@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,18 @@ def test_each_folder_of_blobs_elsewhere(scene: Scene, elsewhere: Path) -> None:
     assert scene.clean() == ""
     facts = json.loads((scene.records()[-1] / "record.json").read_bytes())
     assert facts["bytes_freed"] == facts["bytes_predicted"] > 0
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["goes", "stays"])
+def test_links_in_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes: bool) -> None:
+    """The links to what goes have to lie where they can be set aside by moving them, as the blobs themselves; where
+    those to what stays lie is no matter."""
+    root, stays = tmp_path / "docker/registry/v2", f"sha256:{'cd' * 32}"
+    for path in (blob_path(BLOB), layer_path("app", BLOB), layer_path("app", stays)):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).touch()
+    mounted = (root / layer_path("app", BLOB if goes else stays)).parent
+    monkeypatch.setattr("regdata.sources.mounts.mounts", lambda: {str(mounted)})
+    told = f"{mounted} lies in another file system or mount than {tmp_path}, .* so nothing was deleted"
+    with pytest.raises(StorageError, match=told) if goes else nullcontext():
+        check_blobs(Storage(tmp_path), {BLOB}, ["app"])

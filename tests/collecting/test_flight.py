@@ -34,3 +34,18 @@ def test_layers_that_a_deleted_image_used(deleted: tuple[int, ...], linked: int,
     held = {("a", digest("layer"))}
     assert in_flight(site, made.inventory(), held, linked).blobs == []  # type: ignore[arg-type]
     assert in_flight(site, made.inventory(), held, linked - 1).blobs == flight.blobs  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_layers_that_something_may_need(needed: bool) -> None:
+    """A layer that was just linked is no push in flight where something there may need it in a way that can't be
+    read."""
+    made = Small()
+    made.repository("a")
+    made.blob("layer", 7, 0)
+    if needed:
+        made.row("oddities", image_name="a", what="link", hash=digest("layer"))
+    store = SimpleNamespace(links=lambda image: {digest("layer"): NOW - 100}, deleted=lambda image: {})
+    site = SimpleNamespace(now=NOW, uploads=list, store=store)
+    flight = in_flight(site, made.inventory())  # type: ignore[arg-type]
+    assert flight.blobs == ([] if needed else [("a", digest("layer"))])

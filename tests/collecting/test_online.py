@@ -568,3 +568,43 @@ def test_the_registry_does_not_come_back(tmp_path: Path) -> None:
     assert (root / blob_path(blob.digest)).read_bytes() == blob.data
     past = PastRun(record.folder)
     assert (past.began_to_collect, past.may_have_freed) == (True, False)
+
+
+def test_a_folder_that_is_left_of_a_link_is_no_push(tmp_path: Path) -> None:
+    """What goes is freed though an earlier collection has left, in another repository, the folder of a link to it,
+    which says no date: that is no push in flight."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    (root / layer_path("b", blob.digest)).parent.mkdir(parents=True)
+    age(tmp_path, 3 * 3600)
+    now, nobody = int(time.time()), Registry("http://127.0.0.1:1")
+    reading = Reading(now, {}, {blob.digest}, frees={blob.digest: len(blob.data)}, young=now - 2 * 3600)
+    collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="run", pause=Restarted())
+    assert (set(collected.freed), collected.swept.spared) == ({blob.digest}, {})
+
+
+def test_data_that_came_after_the_reading(tmp_path: Path) -> None:
+    """A link whose data was not there when the registry was read, and is by the time of the collection, on a disk that
+    was mounted since say, is no link without data: it stays."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    link = root / layer_path("a", blob.digest)
+    for path, data in ((root / blob_path(blob.digest), blob.data), (link, blob.digest.encode())):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    age(tmp_path, 60)
+    reading, nobody = Reading(int(time.time()), {}, set()), Registry("http://127.0.0.1:1")
+    collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="run", pause=Restarted())
+    assert collected.healed.unlinked == 0
+    assert link.read_text() == blob.digest
+
+
+def test_what_a_manifest_that_can_not_be_read_may_need() -> None:
+    """What is linked where a manifest can't be read may be named by that: it counts as needed, also where nothing else
+    is missing."""
+    made, lost = few(), f"sha256:{'e' * 64}"
+    made.row("oddities", image_name="a/app", what="link", hash=lost)
+    inventory = made.inventory()
+    assert inventory.missing == frozenset()
+    assert Reading.of(inventory, began=NOW).lacking == {("a/app", lost)}

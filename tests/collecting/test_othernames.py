@@ -17,9 +17,10 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
+from regdata.sources.aside import NAME
 from regdata.sources.claims import Claims
 from regdata.sources.files import LocalFiles
-from regdata.sources.paths import blob_path
+from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
@@ -382,3 +383,75 @@ def test_a_folder_that_is_mounted_twice(tmp_path: Path, goes: str) -> None:
     check_names(storage, {"c"}, [])
     with pytest.raises(StorageError, match=r"repositories/b is the same as .*repositories/a, .*so nothing was deleted"):
         check_names(storage, {goes}, [])
+
+
+@pytest.mark.parametrize("link", [blob_path(f"sha256:{'ab' * 32}"), layer_path("app", f"sha256:{'ab' * 32}")])
+@pytest.mark.parametrize("place", ["", "docker", "docker/registry"])
+def test_what_the_trash_has_wherever_it_lies(tmp_path: Path, place: str, link: str) -> None:
+    """A link into the trash is told, be it a blob's or a repository's, and in whichever folder above the registry's own
+    the trash lies: beside a mount it is further down."""
+    kept, path = tmp_path / place / NAME / "run/0001-kept/kept", tmp_path / "docker/registry/v2" / link
+    for folder in (kept.parent, path.parent):
+        folder.mkdir(parents=True)
+    kept.write_bytes(b"x")
+    path.symlink_to(kept)
+    with pytest.raises(StorageError, match=f"{path} leads to {kept}, and what is there is removed sooner or later"):
+        check_names(Storage(tmp_path), (), ())
+
+
+@pytest.mark.parametrize("folder", ["repositories", "blobs"])
+def test_all_of_it_on_a_disk_that_is_away(tmp_path: Path, folder: str) -> None:
+    """Where the folder of all repositories, or of all blobs, leads to a disk that is away, nothing is collected; what
+    collects nothing goes on."""
+    root = tmp_path / "docker/registry/v2"
+    for name in {"repositories", "blobs"} - {folder}:
+        (root / name).mkdir(parents=True)
+    (root / folder).symlink_to(tmp_path / "away")
+    told = f"the symbolic link {root / folder} leads to {tmp_path}/away, where nothing is: a disk may be away"
+    with pytest.raises(StorageError, match=told):
+        check_names(Storage(tmp_path), (), ())
+    check_names(Storage(tmp_path), (), (), collects=False)
+
+
+def test_a_link_where_all_repositories_lie_elsewhere(tmp_path: Path) -> None:
+    """A link in a repository from which something goes is told, too, where the folder of all repositories is a symbolic
+    link itself, to another disk."""
+    root, disk = tmp_path / "docker/registry/v2", tmp_path / "disk"
+    for folder in (root, disk / "app/_manifests", disk / "other/_uploads"):
+        folder.mkdir(parents=True)
+    (root / "repositories").symlink_to(disk)
+    (disk / "app/_uploads").symlink_to(disk / "other/_uploads")
+    link = root / "repositories/app/_uploads"
+    with pytest.raises(StorageError, match=f"by the symbolic link {link}, .*nothing was deleted: replace it by"):
+        check_names(Storage(tmp_path), {"app"}, [])
+
+
+class PartlyMounted(LocalFiles):
+    """A folder of repository a is mounted in b, too."""
+
+    folder: str
+
+    def place(self, path: str) -> object:
+        return super().place(path.replace(f"/repositories/b{self.folder}", f"/repositories/a{self.folder}"))
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/_manifests",
+        "/_manifests/revisions",
+        "/_manifests/revisions/sha256",
+        "/_manifests/tags",
+        "/_layers",
+        "/_layers/sha256",
+    ],
+)
+def test_a_part_that_is_mounted_twice(tmp_path: Path, folder: str) -> None:
+    """Two repositories that have one of their folders in common, without any link, are told."""
+    files = PartlyMounted()
+    files.folder = folder
+    for name in ("a", "b"):
+        Path(f"{tmp_path}/docker/registry/v2/repositories/{name}{folder}").mkdir(parents=True)
+    told = f"repositories/b{folder} is the same as .*repositories/a{folder}, .*so nothing was deleted"
+    with pytest.raises(StorageError, match=told):
+        check_names(Storage(tmp_path, files), {"a"}, [])

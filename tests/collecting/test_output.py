@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from regdata.collecting.aftermath import Goes
-from regdata.collecting.commands import Commands, collect
+from regdata.collecting.commands import Commands, collect, recover
 from regdata.config import load_config
+from regdata.errors import StorageError
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.show.blocks import Output
 from regdata.sources.api import Api
+from regdata.sources.locks import lock_folder
 from regdata.sources.registry import Registry
 from regdata.sources.site import ApiSite
 from tests.support.helpers import ROOT
@@ -118,3 +122,73 @@ def test_no_room_for_what_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert commands.run("gc-after")
     assert ran.exists()
     assert commands.errors == []
+
+
+def test_interrupted_while_a_killed_runs_gc_after_runs(tmp_path: Path) -> None:
+    """A Ctrl-C waits for the gc-after, too, that a run begins with since one before it was killed: what came of it is
+    in the journal."""
+    conf, ran, url = tmp_path / "conf.json", tmp_path / "ran", "http://127.0.0.1:1"
+    words = ["sh", "-c", f"kill -INT {os.getpid()}; sleep 0.6; touch {ran}"]
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}, "gc-after": words}))
+    config = load_config(conf)
+    killed, record = (Record.open(config, sql_id=name, action="del") for name in ("killed", "next"))
+    killed.journal({"event": "running", "step": "gc-before"})
+    site = ApiSite(Api(Registry(url)), tmp_path, start_time=0)
+    with pytest.raises(KeyboardInterrupt):
+        recover(config, site, PastRun(killed.folder), record)
+    assert ran.exists()
+    assert [event["exit_code"] for event in PastRun(record.folder).events("ran")] == [0]
+
+
+@pytest.mark.parametrize(("step", "ran"), [("gc-before", []), ("gc-command", ["gc-before"])])
+def test_what_can_not_be_written_down_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, ran: list[str]
+) -> None:
+    """Neither gc-before nor gc-command is run where the journal can't say so before, since a killed run would leave no
+    trace of it; gc-after is run all the same."""
+    log, conf, url = tmp_path / "log", tmp_path / "conf.json", "http://127.0.0.1:1"
+    commands = {name: ["sh", "-c", f"echo {name} >> {log}"] for name in ("gc-before", "gc-command", "gc-after")}
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}} | commands))
+    config, write = load_config(conf), Record.journal
+    site, record = ApiSite(Api(Registry(url)), tmp_path, start_time=0), Record.open(config, sql_id="x", action="del")
+
+    def journal(record: Record, *events: dict[str, Any]) -> None:
+        if any((event["event"], event.get("step")) == ("running", step) for event in events):
+            raise StorageError("No space left on device")
+        write(record, *events)
+
+    monkeypatch.setattr(Record, "journal", journal)
+    with pytest.raises(StorageError, match="No space left on device"):
+        collect(config, site, record, lambda: Goes([]))
+    assert log.read_text().split() == [*ran, "gc-after"]
+
+
+@pytest.mark.parametrize("step", ["gc-before", "gc-after"])
+def test_what_goes_on_in_the_background_holds_no_lock(tmp_path: Path, step: str) -> None:
+    """What gc-before or gc-after leaves running, such as the registry, keeps no later run from its work: a collection
+    alone does."""
+    conf = tmp_path / "conf.json"
+    words = ["sh", "-c", "sleep 60 & echo $!"]
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, step: words}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    with lock_folder(tmp_path):
+        assert commands.run(step)
+    try:
+        with lock_folder(tmp_path):
+            pass
+    finally:
+        os.kill(int(commands.output), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("step", ["gc-command", "gc-after"])
+def test_a_command_that_a_signal_ends(tmp_path: Path, step: str) -> None:
+    """A command that is killed, as the kernel does for want of memory, has failed like any other."""
+    conf = tmp_path / "conf.json"
+    words = ["sh", "-c", "echo begun; kill -9 $$"]
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, step: words}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    assert not commands.run(step)
+    (error,) = commands.errors
+    assert error.startswith(f"{step} failed with exit code -9: begun. ")

@@ -208,3 +208,17 @@ def test_every_day_of_a_year() -> None:
     days = [date(2024, 1, 1) + timedelta(days=number) for number in range(366)]
     names = [f"nightly-{day:{form}}" for day in days for form in ("%Y-%m-%d", "%Y%m%d", "%Y_%m_%d")]
     assert set(column("tag_family", *names)) == {"nightly-#"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "family"),
+    {
+        "main-3F2A1BC": "main-#",
+        "nightly-20240115-101112": "nightly-#",
+        "nightly-2024-01-15_10-11-12": "nightly-#",
+        "nightly-20240115t101112z": "nightly-#",
+    }.items(),
+)
+def test_other_ways_to_write_it(tag: str, family: str) -> None:
+    """A commit id in capitals is one, too; a date with a time behind it is one number, however that is set apart."""
+    assert column("tag_family", tag) == [family]

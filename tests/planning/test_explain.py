@@ -15,7 +15,7 @@ from regdata.demo.samples import make_signature, referrers_tag, signature_tag
 from regdata.sources.columns import merge
 from regdata.sources.storage import Storage
 from tests.support.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED
-from tests.support.small import DAY, NOW, Small, digest, indexed
+from tests.support.small import DAY, NOW, Small, digest, few, indexed
 
 NewPlan = Callable[..., Plan]
 
@@ -183,3 +183,14 @@ def test_many_tags_on_a_digest(others: int, said: str) -> None:
         made.row("tags", image_name="a", tag_name=str(number), tag_hash=digest("aold"), pushed=NOW - DAY)
     plan = regdata.plan(made.inventory(), "tag_name = 'old'")
     assert plan.explain("a:old").endswith(f": another tag that stays is on the same digest ({said}).")
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [("a/app", "the registry had no a/app@.* when it was scanned"), ("b/app", "is outside registry.repositories")],
+)
+def test_a_digest_that_is_not_there(image: str, said: str) -> None:
+    """Of a repository within registry.repositories it is unknown; only others were not looked at."""
+    plan = regdata.plan(few().inventory(within=("a/app",)), "2=1")
+    with pytest.raises(RegdataError, match=said):
+        plan.explain(f"{image}@{digest('absent')}")

@@ -357,3 +357,86 @@ def test_a_signature_that_is_protected() -> None:
     assert gone(plan) == {"aimage": "selected"}
     assert list(plan.tags["tag_name"]) == ["image"]
     assert plan.explain(f"a:{name}") == f"a:{name} stays: the condition does not select it."
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_layer_that_what_stays_mentions(own: bool) -> None:
+    """regdata's own collector leaves a layer of an image that goes where one of its repository that stays mentions it;
+    the registry's does not."""
+    made = few()
+    made.row("oddities", image_name="a/app", what="link", hash=digest("x"))
+    made.row("references", manifest_hash=digest("a/app2.0"), reference_hash=digest("x"), reference_kind="mention")
+    inventory = made.inventory(collector=Collector(own=own))
+    freed = set(regdata.plan(inventory, "image_name = 'a/app' and tag_name = '1.0'").blobs["blob_hash"])
+    assert digest("a/app1.0c") in freed
+    assert (digest("x") in freed) is not own
+
+
+@pytest.mark.parametrize(
+    ("condition", "going"),
+    [
+        ("image_name = 'a'", [("a", "aimage"), ("a", "aindex")]),
+        ("image_name = 'b'", [("b", "aimage")]),
+        ("tag_name = 'image'", [("b", "aimage")]),
+    ],
+)
+def test_a_child_that_is_listed_by_another_digest(condition: str, going: list[tuple[str, str]]) -> None:
+    """It stays with the index of its own repository that lists it by sha512; what another repository has of the two
+    holds nothing there, and is held by nothing there."""
+    made, other = Small(), f"sha512:{'ab' * 64}"
+    made.push("a", "index", days=9)
+    made.push("a", "image", days=9)
+    content(made, "aindex", kind="index")
+    made.row("references", manifest_hash=digest("aindex"), reference_hash=other, reference_kind="manifest")
+    made.row("oddities", image_name="a", what="alias", hash=other, target=digest("aimage"))
+    for image, tag in (("b", "image"), ("c", "index")):
+        made.repository(image)
+        made.row("revisions", image_name=image, manifest_hash=digest(f"a{tag}"), pushed=NOW - 9 * DAY)
+        made.row("tags", image_name=image, tag_name=tag, tag_hash=digest(f"a{tag}"), pushed=NOW - 9 * DAY)
+    rows = regdata.plan(made.inventory(), condition).manifests[["image_name", "manifest_hash"]]
+    assert sorted(rows.itertuples(index=False, name=None)) == sorted((image, digest(name)) for image, name in going)
+
+
+def test_a_subject_by_another_digest_in_several_repositories() -> None:
+    """What names its subject by sha512 is one manifest with one tag, though several repositories know that digest; it
+    keeps its subject."""
+    made, other = Small(), f"sha512:{'ab' * 64}"
+    for tag in ("image", "bom"):
+        made.push("a", tag, days=9)
+    content(made, "abom", subject_hash=other)
+    made.repository("b")
+    made.row("revisions", image_name="b", manifest_hash=digest("aimage"), pushed=NOW - 9 * DAY)
+    made.row("tags", image_name="b", tag_name="image", tag_hash=digest("aimage"), pushed=NOW - 9 * DAY)
+    for image in ("a", "b"):
+        made.row("oddities", image_name=image, what="same", hash=other, target=digest("aimage"))
+    plan = regdata.plan(made.inventory(), "image_name = 'a'")
+    assert list(plan.tags["tag_name"]) == ["bom", "image"]
+    assert sorted(plan.manifests["manifest_hash"]) == sorted([digest("aimage"), digest("abom")])
+    assert regdata.plan(made.inventory(), "tag_name = 'image' and image_name = 'a'").manifests.empty
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_layer_by_a_name_that_another_repository_knows(linked: bool) -> None:
+    """What an image names by sha512 is held where its own repository links it by that: else nobody serves it there."""
+    made, other = few(), f"sha512:{'ab' * 64}"
+    hashes = made.columns["references"]["reference_hash"]
+    hashes[hashes.index(digest("z"))] = other
+    for image in ("a/app", *(["b/app"] if linked else [])):
+        made.row("oddities", image_name=image, what="alias", hash=other, target=digest("x"))
+    freed = set(regdata.plan(made.inventory(), "image_name = 'a/app' and tag_name = '1.0'").blobs["blob_hash"])
+    assert digest("a/app1.0c") in freed
+    assert (digest("x") in freed) is not linked
+
+
+def test_what_belongs_to_an_orphan() -> None:
+    """Its signature and its SBOM are orphans, too: no tag that stands for itself leads to them."""
+    made = Small()
+    for tag in (None, "other"):
+        made.push("a", tag, days=9)
+    name = sign(made, "signed", "aNone")
+    content(made, "aother", subject_hash=digest("aNone"))
+    for cells in made.columns["tags"].values():
+        del cells[0]
+    plan = planned(made)
+    assert gone(plan) == dict.fromkeys(("aNone", "aother", "asigned"), "orphan")
+    assert plan.tags[["tag_name", "action", "reason"]].to_numpy().tolist() == [[name, "delete", "referrer"]]

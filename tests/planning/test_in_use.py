@@ -194,3 +194,15 @@ def test_a_manifest_that_runs_from_two_repositories() -> None:
     assert list(regdata.plan(inventory, "2=1").manifests["image_name"]) == ["a/app", "b/app"]
     uses = [Use(image, "moved", orphan, "shop/Pod/x") for image in ("a/app", "b/app")]
     assert regdata.plan(with_usage(inventory, uses={"l": uses}), "2=1").manifests.empty
+
+
+def test_who_uses_a_digest() -> None:
+    """Three of those who use a manifest without a tag are named; who uses it in another repository is told there."""
+    made, orphan = few(), digest("a/appNone")
+    made.row("revisions", image_name="b/app", manifest_hash=orphan, pushed=NOW)
+    users = [("b/app", "a"), *(("a/app", letter) for letter in "edcb")]
+    uses = [Use(image, "", orphan, f"shop/Pod/{letter}") for image, letter in users]
+    plan = regdata.plan(with_usage(made.inventory(), uses={"l": uses}), "2=1")
+    said = "stays: it is in use (shop/Pod/b, shop/Pod/c, shop/Pod/d)."
+    assert plan.explain(f"a/app@{orphan}") == f"a/app@{orphan} {said}"
+    assert plan.explain(f"b/app@{orphan}") == f"b/app@{orphan} stays: it is in use (shop/Pod/a)."

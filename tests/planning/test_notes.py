@@ -160,3 +160,33 @@ def test_what_has_no_date_and_stays() -> None:
     found = plan(made.inventory(protect="tag_name = 'undated'"), "age_days > 90 or tag_timestamp is null")
     assert "undated" in list(found.tags["tag_name"])
     assert found.notes == ()
+
+
+@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom"])
+def test_whatever_is_kept_apart(suffix: str) -> None:
+    """Be it a signature, an attestation or an SBOM: it is one tag, however many repositories have its image, and it is
+    told as long as the image stays in one of them."""
+    made, tag = few(), f"{digest('app1').replace(':', '-')}{suffix}"
+    made.push("app", "1", days=9, x=1)
+    for image in ("other", "third"):
+        made.repository(image)
+        made.row("revisions", image_name=image, manifest_hash=digest("app1"), pushed=NOW)
+        made.row("tags", image_name=image, tag_name="1", tag_hash=digest("app1"), pushed=NOW)
+    made.push("sigs", tag, days=9, s=1)
+    made.columns["contents"]["kind"][-1] = "signature"
+    [note] = plan(made.inventory(), "image_name in ('app', 'sigs')").notes
+    assert note.startswith(f"1 tag that goes, such as sigs:{tag}, belongs by name to images of other repositories")
+    assert "such as one of app (" not in note
+
+
+@pytest.mark.parametrize(
+    "column", ["age_days", "newest_rank", "family_rank", "tag_timestamp", "pushed", "created", "idle_days"]
+)
+def test_each_column_of_dates(column: str) -> None:
+    """Whichever column of dates a condition asks for, it is told that a tag goes which has none."""
+    made = few()
+    made.push("app", "undated", days=9, x=1)
+    for table, name in (("tags", "pushed"), ("revisions", "pushed"), ("contents", "created")):
+        made.columns[table][name][-1] = None
+    [note] = plan(made.inventory(), f"case when {column} < 0 then false else true end").notes
+    assert note.startswith("1 tag that goes, such as app:undated, has no date that can be")

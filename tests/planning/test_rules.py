@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import regdata
+from regdata.inventory import references
 from regdata.planning.collectors import objections, without_blobs
 from regdata.planning.plan import Plan
 from regdata.planning.rules import REASONS, Spared, attached, decide, parts, protected, spared_again
@@ -297,3 +298,67 @@ def test_where_there_may_be_no_folder_for_layers() -> None:
     made.row("revisions", image_name="bare", manifest_hash=digest("index"), pushed=NOW)
     made.row("contents", manifest_hash=digest("index"), media_type="m", manifest_size=1, kind="index")
     assert without_blobs(made.inventory(from_store=False)) == ["bare"]
+
+
+def test_folders_for_layers_where_there_are_many_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the API a repository has that folder if a manifest of it names a layer, however many references are read at
+    a time."""
+    monkeypatch.setattr(references, "BATCH", 1)
+    assert without_blobs(few().inventory(from_store=False)) == []
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_link_by_another_digest_to_a_manifest(goes: bool) -> None:
+    """A collector of 3.x has marked a manifest that stays, and does not stop at a link by sha512 to its bytes; it does
+    where that goes."""
+    made = few()
+    made.row("oddities", image_name="a/app", what="alias", hash=f"sha512:{'5' * 128}", target=digest("a/app1.0"))
+    going = manifests(*(["a/app1.0"] if goes else []))
+    assert bool(objections(made.inventory(), going, version="3.x")) is goes
+
+
+@pytest.mark.parametrize("from_store", [True, False])
+def test_a_link_by_another_digest_over_the_api(from_store: bool) -> None:
+    """By the API alone nobody knows how a blob is linked that is served by sha512, too: an image that is named so and
+    goes is no reason against a collection of 3.x."""
+    made = few()
+    made.row("oddities", image_name="a/app", what="alias", hash=f"sha512:{'5' * 128}", target=digest("x"))
+    found = objections(made.inventory(from_store=from_store), manifests("a/app1.0"), version="3.x")
+    assert bool(found) is from_store
+
+
+def test_how_many_go_and_why() -> None:
+    """Of tags and of manifests it is counted for which reason they go or stay."""
+    rows = regdata.plan(indexed().inventory(protect="tag_name = 'old'"), "image_name = 'a'").reasons
+    assert sorted(rows[["what", "action", "reason", "count"]].itertuples(index=False, name=None)) == [
+        ("manifest", "delete", "child", 1),
+        ("manifest", "delete", "selected", 2),
+        ("tag", "delete", "selected", 2),
+        ("tag", "keep", "protected", 1),
+    ]
+    assert list(rows["meaning"]) == [REASONS[reason] for reason in rows["reason"]]
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "why"),
+    [
+        ("blob", 2, "which is linked among the repository's blobs and not among its manifests"),
+        ("alias", 1, "which names it by another digest than that by which it is stored"),
+    ],
+)
+def test_what_a_collector_would_take(how: str, number: int, why: str) -> None:
+    """It is told how many blobs that are, each once though several repositories need it, and why it does not see that
+    they are needed."""
+    made = indexed()
+    if how == "blob":
+        for image in ("a", "b"):
+            made.row("oddities", image_name=image, what="blob", hash=digest("aNone"))
+        for name in ("multi", "aNone"):
+            made.row("revisions", image_name="b", manifest_hash=digest(name), pushed=NOW)
+    else:
+        other, hashes = f"sha512:{'5' * 128}", made.columns["references"]["reference_hash"]
+        hashes[hashes.index(digest("z"))] = other
+        made.row("oddities", image_name="a", what="alias", hash=other, target=digest("z"))
+    [said] = objections(made.inventory(), manifests(), version="2.x")
+    assert said.startswith(f"the registry's garbage collection would take {number} blobs that what stays needs")
+    assert why in said
