@@ -442,3 +442,58 @@ def test_all_that_went_without_a_tag_is_there_again(tmp_path: Path) -> None:
     assert result.errors == []
     assert any("they have been pushed again" in note for note in result.notes)
     assert result.manifests["outcome"].tolist() == ["deleted", "deleted"]
+
+
+@pytest.mark.parametrize("part", [0, -1], ids=["config", "layer"])
+def test_gc_command_took_a_part_of_what_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    """Over the API, be it the config alone that what came while gc-command ran lacks, that is told."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("app", tag, image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+
+        def push() -> None:
+            fake.push("app", "2", IMAGES[2])
+            del fake.blobs[IMAGES[2].blobs[part].digest]
+
+        at(monkeypatch, "ran", push)
+        (lacks,) = regdata.apply(plan, config).errors
+    assert f"1 manifest, such as app@{IMAGES[2].digest}, came while gc-command ran and lack what it took" in lacks
+
+
+class Withdrawn(FakeRegistry):
+    """The owner of a tag deletes it when it was listed and is about to be read."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        if target == "/v2/app/manifests/late":
+            self.tags["app"].pop("late", None)
+        return super().answer(method, target)
+
+
+def test_a_tag_that_came_and_went_while_gc_command_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that came while gc-command ran, and whose owner deletes it while it is looked for, lacks nothing."""
+    with serve(Withdrawn(pages=True)) as fake:
+        for tag, image in zip(("0", "1"), IMAGES, strict=False):
+            fake.push("app", tag, image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+        at(monkeypatch, "ran", lambda: fake.push("app", "late", IMAGES[2]))
+        assert regdata.apply(plan, config).errors == []
+        assert "late" not in fake.tags["app"]
+
+
+def test_a_tag_that_went_alone_and_comes_again(tmp_path: Path) -> None:
+    """Where all tags that went alone are there again by the end, as they were, the registry may not delete: that is an
+    error, and they do not count as gone."""
+    with serve(Late(["1"])) as fake:
+        for tag in ("1", "same"):
+            fake.push("app", tag, IMAGES[1])
+        result = cleaned(fake, tmp_path, "tag_name = '1'")
+    (error,) = result.errors
+    assert error.startswith("1 of 1 tags and manifests that were deleted are there, such as app 1, though ")
+    assert result.tags["outcome"].tolist() == ["failed"]

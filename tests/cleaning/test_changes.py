@@ -448,3 +448,21 @@ def test_a_tag_into_which_the_registry_goes_on_writing(
     assert regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config, gc=False).errors == []
     assert store_tags(registry.base_path) == {"app:alone", "app:kept"}
     assert broken(registry.base_path) == []
+
+
+def test_the_only_tag_that_went_comes_again(
+    registry: LocalRegistry, conf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was moved away can't come by itself: in the folder a tag that is there again, as it was, has been
+    pushed, be it the only one that had gone."""
+    push(registry.url, "app", "0", IMAGES[0])
+    push(registry.url, "other", "kept", NEW)
+    age(registry.base_path, 3 * 3600)
+    config = load_config(conf(registry))
+    plan = regdata.plan(regdata.scan(config), "image_name = 'app'")
+    at(monkeypatch, "deleting", lambda: push(registry.url, "app", "0", IMAGES[0]))
+    result = regdata.apply(plan, config, gc=False)
+    assert result.errors == []
+    assert "of 1 tag that had gone 1 came again, such as app 0: pushed again, so kept" in result.notes
+    assert store_tags(registry.base_path) == {"app:0", "other:kept"}
+    assert broken(registry.base_path) == []

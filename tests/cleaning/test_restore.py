@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -24,6 +25,7 @@ from regdata.errors import CleanupError, ConfigError, RegistryError, StorageErro
 from regdata.notebook import run
 from regdata.records.reading import read_facts
 from regdata.sources.site import Site
+from regdata.sources.storage import Storage
 from tests.support.helpers import ROOT, pull_all
 from tests.support.proxy import Fault
 from tests.support.scene import AMD, BASE, INDEX, LATEST, OLD, ORPHAN, SHARED, NewScene, Scene, broken, repositories
@@ -430,3 +432,23 @@ def test_nothing_is_restored_without_a_run(tmp_path: Path) -> None:
     (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
     frame = undo.restore("", load_config(tmp_path / "conf.json"))
     assert (len(frame), undo.verdict(frame)) == (0, "nothing was to be restored")
+
+
+def test_what_the_folder_does_not_take(new_scene: NewScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the folder can't be written for one tag, on a full disk say, that has failed, and the others come back."""
+    scene = new_scene()
+    scene.clean(gc=False)
+    backdate = Storage.backdate
+
+    def full(storage: Storage, repository: str, *of: str, **dates: Any) -> bool:
+        if repository == "prod/old":
+            raise StorageError("No space left on device")
+        return backdate(storage, repository, *of, **dates)
+
+    monkeypatch.setattr(Storage, "backdate", full)
+    frame = undo.restore("latest", config_of(scene))
+    found = outcomes(frame)
+    assert found.pop("prod/old:old") == "failed"
+    assert set(found.values()) == {"restored"}
+    with pytest.raises(CleanupError, match=r"such as prod/old:old: No space left on device\. Restore again once"):
+        undo.verdict(frame)

@@ -295,3 +295,26 @@ def test_a_tag_that_goes_alone_and_was_pushed_again_during_the_scan() -> None:
     assert agreed(outcome, now) == Members(set(), {Tag(IMAGE, "1.0")})
     pushed_at(now, "tags", "1.0", NOW - 60)
     assert agreed(outcome, now) == Members(set(), set())
+
+
+class Racing(Now):
+    """Somebody pushes one more tag as soon as the image was looked at; a glance sees what came since it was made."""
+
+    def state(self, repository: str) -> tuple[dict[str, Any], frozenset[str]]:
+        seen = super().state(repository)
+        self.left.row("tags", image_name=IMAGE, tag_name="late", tag_hash=digest(f"{IMAGE}1.0"), pushed=NOW)
+        return seen
+
+    def glance(self, repository: str, digests: Collection[str]) -> Glance:
+        was = list(self.left.columns["tags"]["tag_name"])
+        return lambda going: self.left.columns["tags"]["tag_name"] == was
+
+
+def test_a_tag_that_comes_right_after_the_look() -> None:
+    """What comes between the look at an image and the glance at a manifest is no part of what the glance knows: the
+    manifest does not go."""
+    outcome = Outcome(regdata.plan(store(*ALL).inventory(), "1=1"))
+    review = Review(outcome, Racing(store(*ALL)))  # type: ignore[arg-type]
+    assert names(review.still_goes(IMAGE)) == set(ALL)
+    review.see_gone([IMAGE])
+    assert not review.as_it_was(Manifest(IMAGE, digest(f"{IMAGE}1.0")))

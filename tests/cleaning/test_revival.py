@@ -15,7 +15,7 @@ import pytest
 
 import regdata
 from regdata.cleaning.order import Manifest
-from regdata.cleaning.revival import meant
+from regdata.cleaning.revival import Revival, meant
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, push, signature_tag
@@ -26,6 +26,7 @@ from tests.support.helpers import ROOT, age, store_tags
 from tests.support.odd import config_bytes, descriptor, digest_of, image_bytes, push_blob, push_manifest
 from tests.support.proxy import Fault
 from tests.support.scene import CONDITION, INDEX, LATEST, OLD, NewScene, Scene, broken, repositories
+from tests.support.small import Small
 
 CHILD = INDEX.children[0]
 LANDS = {"tag": CHILD, "index": make_index([CHILD, LATEST]), "index of an index": make_index([INDEX])}
@@ -359,3 +360,45 @@ def test_a_signature_of_which_a_killed_run_took_the_tag(
     result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config, gc=False)
     assert result.errors == []
     assert f"app:{tag}" in store_tags(registry.base_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm", "is_missed"),
+    [
+        ("manifest", "sha256", True),
+        ("manifest", "sha512", True),
+        ("unknown", "sha256", True),
+        ("layer", "sha256", False),
+        ("mention", "sha512", False),
+    ],
+)
+def test_what_is_missed_of_an_earlier_run(tmp_path: Path, kind: str, algorithm: str, is_missed: bool) -> None:
+    """What a manifest that came lists as a manifest, or may, is missed, by whichever of its digests; not what it only
+    has as a layer, or mentions."""
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    config, data = load_config(tmp_path / "conf.json"), b'{"schemaVersion": 2}'
+    earlier, record = (Record.open(config, sql_id=name, action="del") for name in ("earlier", "now"))
+    gone = Manifest("a", digest_of(data))
+    earlier.journal({"event": "deleting", "image": "a", "digest": gone.digest, "media_type": OCI_MANIFEST})
+    earlier.save_manifest(gone.digest, data)
+    came = Small()
+    came.push("a", "late", days=0, base=1)
+    (late,) = came.columns["contents"]["manifest_hash"]
+    named = {"reference_hash": digest_of(data, algorithm), "reference_kind": kind, "reference_size": 1}
+    came.row("references", manifest_hash=late, **named)
+    outcome: Any = SimpleNamespace(deleted=set())
+    site: Any = SimpleNamespace(from_store=False)
+    missed = Revival(outcome, config, site, record).missed(came.inventory(from_store=False))
+    assert missed == ({gone} if is_missed else set())
+
+
+def test_by_another_digest_though_a_record_lost_its_bytes() -> None:
+    """What can't be read in the records any more is passed over; what can, and has that digest, is put back."""
+    data = b'{"schemaVersion": 2}'
+
+    def lost(digest: str) -> bytes:
+        raise FileNotFoundError(digest)
+
+    runs: list[Any] = [SimpleNamespace(manifest=lost), SimpleNamespace(manifest=lambda digest: data)]
+    deleted = {Manifest("a", digest_of(of)): (run, OCI_MANIFEST) for of, run in zip((b"lost", data), runs, strict=True)}
+    assert meant({("a", digest_of(data, "sha512"))}, deleted) == {Manifest("a", digest_of(data))}

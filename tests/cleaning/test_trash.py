@@ -379,3 +379,17 @@ def test_what_first_versions_kept(tmp_path: Path, days: int, goes: bool) -> None
     batch.mkdir(parents=True)
     os.utime(batch, (now - days * 86400,) * 2)
     assert [one.run for one in trash.due(aside, 7, now)] == ["run"] * goes
+
+
+def test_a_tag_that_went_alone_before_its_image_was_collected(registry_with_cache: LocalRegistry, conf: Conf) -> None:
+    """A tag that one run took alone comes back though a later one deleted what it was on, and set its layers aside."""
+    registry, image = registry_with_cache, make_image([make_layer("image", 500)], created=1)
+    for tag, one in (("1", image), ("2", image), ("keep", LIBRARY)):
+        push(registry.url, "app", tag, one)
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None, "trash_days": 7}))
+    for tag, gc in (("1", False), ("2", True)):
+        assert regdata.apply(regdata.plan(regdata.scan(config), f"tag_name = '{tag}'"), config, gc=gc).errors == []
+    first, _ = sorted(config.reports.glob("*/record.json"))
+    assert regdata.restore(first.parent, config)["outcome"].tolist() == ["restored"]
+    assert pulls(registry.url, "app", "1", image)

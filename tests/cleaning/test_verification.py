@@ -9,17 +9,27 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 import requests
 
-from regdata.cleaning.verification import needed_again
+import regdata
+from regdata.cleaning.order import Manifest, Tag, pairs
+from regdata.cleaning.outcome import Members
+from regdata.cleaning.verification import Verdict, needed_again, verify
+from regdata.collecting.commands import Collection
 from regdata.demo.samples import Image, make_image, make_index, make_layer, push
+from regdata.sources.source import Part
+from tests.cleaning.test_around import pusher
 from tests.cleaning.test_changes import at
 from tests.cleaning.test_odd_stores import served
 from tests.collecting.test_sweep import pulls
+from tests.support.helpers import numbered
 from tests.support.odd import push_image_by
 from tests.support.scene import (
     BASE,
@@ -33,6 +43,7 @@ from tests.support.scene import (
     broken,
     repositories,
 )
+from tests.support.small import DAY, NOW, Small, digest
 
 
 def open_upload(scene: Scene, repository: str) -> str:
@@ -412,3 +423,110 @@ def test_layers_brought_again_since_their_image_was_deleted(
     assert go_on() == 201
     assert pulls(scene.registry.url, "prod/old", "1", OLD)
     assert broken(scene.base_path) == []
+
+
+def looked(
+    small: Small,
+    condition: str,
+    collected: Collection,
+    stored: set[str],
+    *,
+    now: Small | None = None,
+    links: dict[str, int] | None = None,
+) -> Verdict:
+    """The verdict on a clean-up that deleted as planned, by what is ``stored`` after it, is read ``now``, and when what
+    was linked last."""
+    plan, blobs = regdata.plan(small.inventory(), condition), small.columns["blobs"]
+    manifests = {Manifest(*pair) for pair in pairs(plan.manifests, "manifest_hash")}
+    gone = Members(manifests, {Tag(*pair) for pair in pairs(plan.tags, "tag_name")})
+    sizes = dict(zip(blobs["blob_hash"], blobs["blob_size"], strict=True))
+    store = SimpleNamespace(
+        blob_sizes=lambda: {digest(name): sizes[digest(name)] for name in stored},
+        split=lambda parts: [Part(("a",))],
+        read=lambda part: numbered((now or small).columns),
+        links=lambda repository: links or {},
+    )
+    site: Any = SimpleNamespace(store=store, lost=lambda tags, manifests, blobs: [])
+    return verify(plan, gone, plan.blobs, collected, site)
+
+
+@pytest.mark.parametrize(
+    ("what", "notes", "errors"),
+    [
+        ("it is nobody's", 0, 1),
+        ("it was linked before the scan", 0, 1),
+        ("it was linked in the second of the scan", 1, 0),
+        ("an image needs it", 1, 0),
+        ("an image needs it by another digest", 1, 0),
+        ("others took it", 0, 0),
+        ("it was freed, and came again", 0, 0),
+        ("it was set aside, and came again", 0, 0),
+    ],
+)
+def test_what_was_predicted_and_is_there(what: str, notes: int, errors: int) -> None:
+    """It is an error that a collection left it, but a note where something needs it by now, or it was linked since the
+    scan; and neither where it was freed, or set aside, and came again, nor where others took it."""
+    small, now, blob = Small(), Small(), digest("x")
+    for made in (small, now):
+        made.push("a", "kept", days=9, base=100)
+    small.push("a", "old", days=9, x=50)
+    if what == "an image needs it":
+        now.push("a", "new", days=0, x=50)
+    if what.endswith("another digest"):
+        now.row("oddities", image_name="a", what="alias", hash=f"sha512:{'0' * 128}", target=blob)
+    freed = {digest("aold"): 1, digest("aoldc"): 10} | ({blob: 50} if "freed" in what else {})
+    collected = Collection(True, 0, freed=freed, set_aside={blob: 50} if "aside" in what else {})
+    stored = {"akept", "akeptc", "base"} | ({"x"} if "others" not in what else set())
+    links = {blob: NOW - ("before" in what)} if "linked" in what else {}
+    found = looked(small, "tag_name = 'old'", collected, stored, now=now, links=links)
+    assert (len(found.notes), len(found.errors)) == (notes, errors)
+    said = "50 bytes that were predicted were not freed (1 blobs)"
+    assert all(one.startswith(said) for one in found.notes + found.errors)
+
+
+def test_what_was_looked_for_and_what_else_was_freed() -> None:
+    """It is told how many tags, manifests, and configs and layers that stay were looked for; and how much was freed
+    that came after the scan, so that nobody wonders why it is more than predicted."""
+    small = Small()
+    small.push("a", "kept", days=9, base=100, more=7)
+    small.row("tags", image_name="a", tag_name="same", tag_hash=digest("akept"), pushed=NOW - DAY)
+    small.push("a", "old", days=9, x=50)
+    freed = {digest("aold"): 1, digest("aoldc"): 10, digest("x"): 50, digest("late"): 5}
+    collected = Collection(True, 0, freed=freed)
+    found = looked(small, "tag_name = 'old'", collected, {"akept", "akeptc", "base", "more"})
+    assert found.looked_at == {"tags": 2, "manifests": 1, "blobs": 3}
+    (note,) = found.notes
+    assert note.startswith("5 bytes more than predicted were freed: 1 blobs came after the scan")
+    assert (found.errors, found.stored) == ([], 118)
+
+
+def test_who_needs_what_is_gone() -> None:
+    """Of a blob that what stays needs no tag is named that went: its image is not to be pushed again."""
+    small = Small()
+    small.push("a", "gone", days=9, base=100)
+    small.push("a", None, days=0, base=100)  # its tag is still to come
+    collected = Collection(True, 0, freed={digest("agone"): 1, digest("agonec"): 10})
+    (error,) = looked(small, "tag_name = 'gone'", collected, {"aNone", "aNonec"}).errors
+    assert f"1 blobs that survivors need are gone from the store, such as {digest('base')}: push" in error
+
+
+def test_named_by_sha512_while_gc_command_ran(new_scene: NewScene) -> None:
+    """An image that comes beside gc-command, and names its layers by another digest than they are stored by, is whole:
+    nobody is told to push it again."""
+    scene = new_scene()
+    collect = " ".join(scene.registry.gc_command)
+    come = partial(push_image_by, scene.registry.url, "prod/app", "again", "beside", "sha512")
+    assert clean_with(scene, f"{collect}; {PAUSE}", come) == ""
+    assert served(scene.registry.url, "prod/app", "again")
+
+
+def test_pushed_while_gc_command_ran_and_nothing_was_stopped(new_scene: NewScene) -> None:
+    """A push beside gc-command is looked for also where there are a gc-before and a gc-after: they may not have stopped
+    the registry."""
+    scene = new_scene(cache=True)
+    for blob in OLD.blobs:  # the cache knows them
+        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
+    collect = " ".join(scene.registry.gc_command)
+    scene.set(gc_before=["true"], gc_after=["true"])
+    scene.set(gc_command=["sh", "-c", f"{collect} && {pusher(scene, OLD)}"])
+    assert f"such as prod/old@{OLD.digest}, came while gc-command ran" in scene.clean()

@@ -417,3 +417,78 @@ def test_what_was_seen_to_and_not_finished(config: Config, record: Record) -> No
     settle(run, by=record.folder, wholly=False)
     (run,) = past_runs(config)
     assert (run.is_recovered, run.ended_well) == (True, False)
+
+
+def test_reports_that_lie_elsewhere(tmp_path: Path) -> None:
+    """Where they are not below the folder of conf.json a run is listed by its whole path, by which it is found."""
+    (tmp_path / "conf").mkdir()
+    settings = {"registry": {"url": URL}, "sql": {}, "reports": str(tmp_path / "elsewhere")}
+    (tmp_path / "conf/conf.json").write_text(json.dumps(settings))
+    config = load_config(tmp_path / "conf/conf.json")
+    record = Record.open(config, sql_id="all", action="del")
+    record.journal(UNTAGGING)
+    (found,) = runs(config)["run"]
+    assert found == str(record.folder)
+    assert find_run(found, config).folder == record.folder
+
+
+@pytest.mark.parametrize(
+    "line", [DELETING | {"media_type": None}, UNTAGGING | {"tag": None}, UNTAGGING | {"event": "taking", "digest": 5}]
+)
+def test_a_line_that_does_not_say_what_went(record: Record, line: dict[str, Any]) -> None:
+    """The journal is damaged then, and nothing is made of it: no tag of the name None, no manifest of that type."""
+    record.journal(line)
+    said = told(lambda: PastRun(record.folder).tags)
+    assert f"journal.jsonl is damaged: a line of '{line['event']}' without image, " in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        DELETING | {"image": "../app"},
+        DELETING | {"digest": "sha256:../../secret"},
+        UNTAGGING | {"tag": "../2"},
+        COLLECTING | {"blobs": [["../app", C]]},
+        COLLECTING | {"blobs": [["app", "sha256:../../secret"]]},
+    ],
+)
+def test_what_no_registry_is_asked_for(record: Record, line: dict[str, Any]) -> None:
+    """What a journal names that is no image, tag or digest is looked for nowhere, and nobody is told to forget it."""
+    record.journal(line)
+    run, asked = PastRun(record.folder), set[tuple[str, str]]()
+
+    def is_gone(image: str, reference: str, digest: str) -> bool:
+        asked.add((image, reference))
+        return True
+
+    counts = run.counts(is_gone)
+    assert asked == {("app", A), ("app", "2")}
+    assert (counts["manifests_deleted"], counts["tags_untagged"]) == (1, 1)
+    assert run.blobs == [("app", C)]
+
+
+def test_a_run_by_the_folder_above(config: Config, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stands in a folder of a record may call the run .., and its own name is known all the same."""
+    monkeypatch.chdir(record.folder / "manifests")
+    assert find_run("..", config).folder.name == record.folder.name
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"), [("killed", "was killed"), ("interrupted", "was interrupted"), ("failed", "failed")]
+)
+def test_a_run_that_did_not_end_well_in_a_line(record: Record, status: str, ended: str) -> None:
+    """It says how it ended, and how many tags it had removed by then, with their manifests and alone."""
+    record.write(status=status, tags_deleted=2, tags_untagged=1, manifests_deleted=1)
+    said = closing.told(PastRun(record.folder))
+    assert said == f"{record.folder.name} {ended} after it had deleted 3 tags and 1 manifest"
+
+
+@pytest.mark.parametrize("how", ["restored", "settled"])
+def test_the_report_of_a_run_stays(record: Record, how: str) -> None:
+    """What happens to a run later stands in its record; the page that it left itself is kept as it is."""
+    record.error("it failed")
+    record.finish()
+    record.save_page("delete.html", "what its cells said")
+    past = PastRun(record.folder)
+    say_restored(past, wholly=True) if how == "restored" else settle(past, by=Path("later"))
+    assert (record.folder / "delete.html").read_text() == "what its cells said"
