@@ -23,7 +23,7 @@ from regdata.collecting.own import (
 )
 from regdata.collecting.probes import Say
 from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError, RegistryError
+from regdata.errors import AccessError, CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import collector_of
 from regdata.planning.collectors import AS_BLOB, BARE, objections, without_blobs
@@ -83,8 +83,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     elif gc and config.gc_command and plan.reclaimable:
         within = site.registry.reach.repositories
         for name in [one for one in plan.inventory.repositories["image_name"] if means(within, one)][:1]:
-            if site.registry.takes_pushes(name):  # else it is read-only, or its disk is full
-                site.check_written(name)
+            _check_written(site, name)
     _check_clock(plan.inventory, site)
     # Where gc-command takes nothing there is nothing to forget; regdata itself heals first, whatever goes.
     if gc and (images or plan.reclaimable or not config.gc_command):
@@ -147,6 +146,17 @@ def _check_links(plan: Plan, site: Site, *, collects: bool) -> None:
                     f"nothing was deleted: {path} holds no digest, at which the registry fails. Push again what it is "
                     "a link to, or remove the folder that it is in"
                 )
+
+
+def _check_written(site: Site, image: str) -> None:
+    """As far as the registry takes anything: it may be read-only, or its disk full."""
+    try:
+        site.check_written(image)
+    except AccessError:
+        raise
+    except RegdataError:
+        if site.registry.takes_pushes(image):
+            raise
 
 
 def _check_clock(inventory: Inventory, site: Site) -> None:

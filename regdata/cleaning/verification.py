@@ -128,7 +128,9 @@ def verify_pushed(
         known = pd.concat([was.manifests[_NAMES].merge(gone, how="left_anti"), fresh.manifests[_NAMES]])
         came = now.manifests[_NAMES].merge(known, how="left_anti")
         bare = _unserved(now) - _unserved(was) - _unserved(fresh)
-        listed = {image: set(site.registry.tags(image)) for image, _ in bare}  # its owner may have deleted it
+        listed = {
+            image: set(site.registry.tags(image)) for image in {image for image, _ in bare}
+        }  # its owner may have deleted it
         broken = _in_want(now, came, site) | {f"{image}:{tag}" for image, tag in bare if tag in listed[image]}
     else:
         broken = _in_need(now, fresh, freed)

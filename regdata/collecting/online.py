@@ -108,7 +108,8 @@ class Collected:
                 f"cleared {count(healed, 'stale claim')} that earlier collections had left "
                 f"({count(self.healed.unlinked, 'link')} without data, {self.healed.cleared:,} in the registry's cache)"
             )
-        reasons = [*self.swept.spared.values(), *(why for why in self.healed.spared.values() if why == "closed")]
+        closed = {digest: why for digest, why in self.healed.spared.items() if why == "closed"}
+        reasons = list((closed | self.swept.spared).values())
         notes += [
             f"{count(reasons.count(why), 'blob')} stayed: {said}" for why, said in SPARED.items() if why in reasons
         ]
@@ -141,7 +142,7 @@ def collect(
     with guarded(aside, run):
         now = aside.now()
         back = trash.bring_back(aside, frozenset(reading.missing))
-        emptied = Counter(trash.drop_copies(aside, back))
+        emptied = Counter(trash.drop_copies(aside))
         watch = Watch(storage, reading.manifests, now)
         ailing, going, young, left = _sorted(aside, reading, back, partial(means, within))
         items = [*ailing, *going]

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from os.path import dirname
 from typing import Any, NamedTuple
 
-from regdata.collecting.unlinked import OWN, nobodys
+from regdata.collecting.unlinked import is_own, nobodys
 from regdata.errors import AccessError, CleanupError, RegistryError
 from regdata.sources.answers import Answer
 from regdata.sources.claims import Claims
@@ -190,6 +190,9 @@ def remove_left(registry: Registry, storage: Storage, digest: str, repositories:
     begin = storage.files.first(f"{storage.root}/{blob_path(digest)}", _SIZE + 1)
     if begin and len(begin[0]) == _SIZE and begin[0].startswith(_MARK):
         _remove_blob(registry, storage, digest, *repositories)
+        for name in filter(is_own, repositories):
+            if {*storage.files.names(f"{storage.root}/repositories/{name}")} <= {"_layers", "_uploads"}:
+                _remove(storage, f"repositories/{name}/_layers")
 
 
 def _remove_blob(registry: Registry, storage: Storage, digest: str, *repositories: str) -> None:
@@ -198,9 +201,6 @@ def _remove_blob(registry: Registry, storage: Storage, digest: str, *repositorie
             registry.patiently("DELETE", registry.http.path(repository, "blobs", digest))
         _remove(storage, layer_path(repository, digest))
     _remove(storage, blob_path(digest))
-    for name in repositories:
-        if name.rpartition("/")[2].startswith(OWN):
-            _remove(storage, f"repositories/{name}/_layers")
 
 
 def _remove(storage: Storage, *paths: str) -> None:

@@ -36,14 +36,16 @@ def bring_back(aside: Aside, needed: Set[str]) -> set[str]:
                 batch.give_back(path)
     back = set()
     for batch, data, _ in batches:
-        back |= {digest for digest in wanted & data.keys() if not aside.has(digest) and batch.give_back(data[digest])}
+        sizes = batch.sizes() if wanted & data.keys() else {}
+        for digest in wanted & data.keys():
+            if not aside.has_again(digest, sizes[digest]) and batch.give_back(data[digest]):
+                back.add(digest)
     return back
 
 
-def drop_copies(aside: Aside, back: set[str] | None = None) -> dict[str, int]:
+def drop_copies(aside: Aside) -> dict[str, int]:
     """Frees the data that has come anew, and links that have; bytes of blobs by digest. Other links to that data stay:
-    an image that needs them may be brought back. Of what a disk has lost a part by now it is the data here that stays:
-    it is put there (``back``: its digests are added)."""
+    an image that needs them may be brought back. What a disk has lost a part of is no copy."""
     freed: Counter[str] = Counter()
     for batch in kept(aside):
         data = batch.data()
@@ -54,9 +56,6 @@ def drop_copies(aside: Aside, back: set[str] | None = None) -> dict[str, int]:
                 if aside.is_whole(path):
                     batch.discard(path)
             freed.update({digest: sizes[digest] for digest in again})
-            cut = {digest for digest in came if digest not in again and batch.give_back(data[digest])}
-            if back is not None:
-                back |= cut
             data = batch.data()
         if not data and not batch.links():
             batch.drop()

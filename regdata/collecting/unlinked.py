@@ -7,6 +7,7 @@ registry/storage/cache): that is asked about by a link in a repository of our ow
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,11 @@ def nobodys(claims: Claims, storage: Storage) -> str:
     within, own = claims.registry.reach.repositories, f"{OWN}{secrets.token_hex(4)}"
     names = [f"{name}/{own}" for name in storage.repositories() if means(within, name)]
     return min((name for name in names if len(name) <= _LONGEST), key=len, default=own)
+
+
+def is_own(repository: str) -> bool:
+    """Whether a name is one that `nobodys` makes up."""
+    return re.fullmatch(f"(.*/)?{OWN}[0-9a-f]{{8}}", repository) is not None
 
 
 def ghosts(links: Mapping[str, Sequence[Link]], repositories: Iterable[str]) -> dict[str, list[Link]]:

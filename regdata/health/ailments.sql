@@ -95,7 +95,7 @@ from file f join image i using (image_name) left join digest d on d.hash = f.nam
 left join alias a on a.image = i.image and a.digest = d.digest left join digest t on t.digest = a.target
 anti join data b on b.name = coalesce(t.hash, f.name)
 anti join lacking l on l.image = i.image and l.blob = d.digest
-anti join odd o on o.what = 'link' and o.image = i.image and o.digest = d.digest -- a manifest that can't be read may name it
+anti join odd o on o.what = 'link' and o.image = i.image and o.digest in (d.digest, t.digest) -- a manifest that can't be read may name it
 where f.kind = 'layer' and (starts_with(f.name, 'sha256:') or t.hash is not null) and f.date < (select now - quiet from setting)
 union all
 select 'link not whole', image_name, kind || ' ' || name, size, date,

@@ -82,6 +82,7 @@ class _Mender:
     def __init__(self, broken: Broken, config: Config, site: Site, storage: Storage, record: Record) -> None:
         self.broken, self.config, self.site, self.storage, self.record = broken, config, site, storage, record
         self.healed = False
+        self.strange: list[StorageError] = []  # why some of a kind were left, while the others were cured
 
     def write_links(self) -> None:
         """A link to a manifest or a layer holds its own name, if what it leads to is there, whole."""
@@ -91,23 +92,33 @@ class _Mender:
                 self._write(path_of(kind, image, digest), digest.partition("/index/")[2].replace("/", ":"))
             elif self._is_whole(digest):
                 self._write(path_of(kind, image, digest), digest)
+        self._tell()
 
     def link(self, what: str, kind: str) -> None:
         """Links what is stored, whole, into a repository that needs it."""
         for image, digest in self.broken.rows(what):
             if self._is_whole(digest):
                 self._write(path_of(kind, image, digest), digest)
+        self._tell()
 
     def _is_whole(self, digest: str) -> bool:
         return digest.startswith("sha256:") and bool(is_sound(self.storage, digest))
 
     def _write(self, path: str, digest: str) -> None:
         place = f"{self.storage.base}/{path}"
-        self.storage.check_own(place)
+        try:
+            self.storage.check_own(place)
+        except StorageError as error:
+            self.strange.append(error)
+            return
         self.record.journal({"event": "writing link", "path": path, "digest": digest})
         with told(place):
             self.storage.files.make(dirname(place))
             self.storage.files.write(place, digest.encode())
+
+    def _tell(self) -> None:
+        if self.strange:
+            raise self.strange.pop()
 
     def make_layers(self) -> None:
         for image, _ in self.broken.rows("no folder _layers"):

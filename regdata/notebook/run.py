@@ -79,6 +79,7 @@ class Run(Shown):
         self.empty_trash = empty_trash
         self.condition = config.condition(sql_id)
         self.interrupted: list[PastRun] = []
+        self.finished: list[PastRun] = []  # those of them of which all is within reach
         self.resumed: list[tuple[str, str, int]] = []
         self.inventory: Inventory | None = None
         self.expected: Expectations | None = None
@@ -191,7 +192,8 @@ class Run(Shown):
             if not self.record.facts["errors"]:
                 self.interrupted = [self._looked_at(past, site) for past in self.interrupted]
         if self.interrupted:
-            self.record.write(finishes=[told(past) for past in self._finished])
+            self.finished = [past for past in self.interrupted if is_within(past, self.config)]
+            self.record.write(finishes=[told(past) for past in self.finished])
 
     def _looked_at(self, past: PastRun, site: Site) -> PastRun:
         """What a killed run was doing when it ended is seen in the registry, which answers by now."""
@@ -203,13 +205,12 @@ class Run(Shown):
         """The runs that did not end well, and whose work this one finishes."""
         if self.inventory is None:
             self.scan()
-        lines = [Line("This run finishes the work of another", f": {told(past)}.", "note") for past in self._finished]
+        lines = [Line("This run finishes the work of another", f": {told(past)}.", "note") for past in self.finished]
+        for past in self.interrupted:
+            if past not in self.finished:
+                left = f": {told(past)}; some of it is outside registry.repositories, and waits for a run that may."
+                lines.append(Line("The work of another run is left", left, "note"))
         return Document(tuple(lines or [Line("", "No earlier run left anything undone.")]))
-
-    @property
-    def _finished(self) -> list[PastRun]:
-        """Those of the interrupted runs of which all is within reach."""
-        return [past for past in self.interrupted if is_within(past, self.config)]
 
     def _save_snapshot(self, inventory: Inventory) -> None:
         """Where conf.json says so. One that can't be saved is a note: a full disk is what a clean-up is there for."""
@@ -300,8 +301,8 @@ class Run(Shown):
             self.result = clean_up(made, self.config, site, self.record, progress=self._progress, **how)
             self.record.save_tags(rows_of(made, self.result))
             for past in self.interrupted if not self.record.facts["errors"] else []:
-                settle(past, by=self.record.folder, wholly=past in self._finished)
-            finishes = [f"this run finished the work of another: {told(past)}" for past in self._finished]
+                settle(past, by=self.record.folder, wholly=past in self.finished)
+            finishes = [f"this run finished the work of another: {told(past)}" for past in self.finished]
             self.result = replace(self.result, notes=[*finishes, *self._said, *self.result.notes])
             self.record.write(notes=self.result.notes)
         return self.result

@@ -275,7 +275,7 @@ class LocalFiles:
         except OSError as error:
             if error.errno != errno.EXDEV or os.path.isdir(path):
                 raise
-            copy(path, target)
+            copy(path, target, lasting=True)
             os.unlink(path)
 
     def twin(self, path: str, target: str) -> None:
@@ -284,7 +284,7 @@ class LocalFiles:
         except ABSENT:
             raise
         except OSError:  # another's file, another disk, or a file system without second names
-            copy(path, target)
+            copy(path, target, lasting=False)
 
     def make(self, folder: str) -> None:
         above = os.path.dirname(folder)

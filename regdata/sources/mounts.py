@@ -45,16 +45,17 @@ def beside(folder: str) -> Callable[[str], bool]:
     return is_beside
 
 
-def copy(path: str, target: str) -> None:
-    """A file's bytes, date, mode and owner: all of it, and on the disk, or nothing."""
+def copy(path: str, target: str, *, lasting: bool) -> None:
+    """A file's bytes, date, mode and owner: all of it, and on the disk if it is to be ``lasting``, or nothing."""
     begun = f"{target}.regdata.tmp"
     try:
         shutil.copy2(path, begun)
         if os.geteuid() == 0:
             like = os.stat(path)
             os.chown(begun, like.st_uid, like.st_gid)
-        with open(begun, "rb") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            with open(begun, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(begun, target)
     except BaseException:
         with suppress(OSError):

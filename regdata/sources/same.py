@@ -5,9 +5,10 @@ Only what both of them serve can tell: what is damaged, or within nobody's reach
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 
 from regdata.errors import AccessError, RegistryError, StorageError
 from regdata.sources.manifest import matches
@@ -16,8 +17,7 @@ from regdata.sources.registry import Registry
 from regdata.sources.source import Store
 
 COMPARED = 10  # tags that show it
-ODD = 2  # tags of one repository that the registry can't serve: then the next one is asked
-MOST_ODD = 30  # of all: then it serves nothing
+PATIENCE = 120.0  # seconds with a registry that does not serve some of them
 
 
 def check_same(registry: Registry, store: Store) -> None:
@@ -36,11 +36,19 @@ def check_same(registry: Registry, store: Store) -> None:
             "the other does not know it. Give the folder that this registry's filesystem storage writes to "
             "(rootdirectory)"
         )
-    same, odd, trouble = 0, 0, None
-    for answer in chain.from_iterable(map(partial(_compared, registry, store), sorted(served & stored))):
-        same, odd, trouble = same + (answer is None), odd + (answer is not None), trouble or answer
-        if same == COMPARED or odd == MOST_ODD:
-            break
+    same, trouble, since = 0, None, 0.0
+    asked = deque(_compared(registry, store, name) for name in sorted(served & stored))
+    while asked and same < COMPARED and not (trouble and time.monotonic() > since + PATIENCE):
+        tags = asked.popleft()
+        try:
+            answer = next(tags)
+        except StopIteration:
+            continue
+        asked.append(tags)  # its next tag comes after one of each other repository
+        if answer is None:
+            same += 1
+        else:
+            trouble, since = trouble or answer, since or time.monotonic()
     if trouble and not same:
         links = [link for name in sorted(served & stored) for link in store.broken_links(name).values()]
         raise StorageError(f"{links[0]} holds no digest: {trouble}") if links else trouble
@@ -52,7 +60,6 @@ def _compared(registry: Registry, store: Store, repository: str) -> Iterator[Reg
     What the registry can't serve says nothing: its error is given instead.
     """
     links, revisions = store.state(repository)
-    odd = 0
     for tag in sorted(links)[:COMPARED]:
         if links[tag] not in revisions or not _is_sound(store, links[tag] or ""):
             continue
@@ -65,8 +72,6 @@ def _compared(registry: Registry, store: Store, repository: str) -> Iterator[Reg
         except RegistryError as error:
             registry.check()
             yield error
-            if (odd := odd + 1) == ODD:
-                return
             continue
         if digest is None and store.is_linked(repository, links[tag] or ""):  # 3.x serves none that is linked as a blob
             continue

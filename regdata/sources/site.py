@@ -213,8 +213,9 @@ class ApiSite(Site):
         with ThreadPoolExecutor(self.registry.workers) as pool:
             listed = dict(zip(names, each(pool, lambda name: set(self.registry.tags(name)), names), strict=True))
             gone = {(name, tag) for name, tag in tags if tag not in listed[name]}
-            changed = {name for name, _ in gone}
-            served = {(name, digest) for (name, _), digest in tags.items() if name not in changed}
+            on = {(name, digest): (name, tag) in gone for (name, tag), digest in tags.items()}
+            on |= {(name, tags[name, tag]): True for name, tag in gone}  # whatever else was on it may have moved
+            served = {pair for pair, left in on.items() if not left}
             # A manifest that no tag serves may never have been there: a scan takes an index's word for its children.
             asked = [pair for pair in manifests if pair not in served]
             absent = each(pool, self._is_absent, asked)

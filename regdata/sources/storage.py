@@ -258,10 +258,10 @@ class Storage:
     def link(self, repository: str, digest: str) -> None:
         """Link a blob that is stored in a repository, unless it is linked there: a link that holds a digest."""
         path = f"{self.layout.root}/{layer_path(checked(repository), digest)}"
-        self.check_own(path)
         with told(path):
             content = self.files.first(path, 256)
             if content is None or not is_digest(content[0].decode("ascii", "replace").strip()):
+                self.check_own(path)
                 self.files.make(os.path.dirname(path))
                 self.files.write(path, digest.encode())
 
@@ -276,8 +276,10 @@ class Storage:
 
     def make_layers(self, repository: str) -> None:
         """Make the empty folder for links to blobs that a repository without blobs lacks."""
+        folder = f"{self.layout.repositories_folder}/{checked(repository)}/_layers"
+        self.check_own(folder)
         with told(self.root):
-            self.files.make(f"{self.layout.repositories_folder}/{checked(repository)}/_layers")
+            self.files.make(folder)
 
     def close_repository(self, name: str, *, before: int) -> bool:
         """Take the layers of a repository without manifests out of their place, and its uploads away: a push into it at

@@ -15,6 +15,7 @@ from regdata.cleaning.result import Result
 from regdata.config import load_config
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, signature_tag
 from regdata.errors import CleanupError, StorageError
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from tests.cleaning.test_changes import at
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, serve
@@ -497,3 +498,118 @@ def test_a_tag_that_went_alone_and_comes_again(tmp_path: Path) -> None:
     (error,) = result.errors
     assert error.startswith("1 of 1 tags and manifests that were deleted are there, such as app 1, though ")
     assert result.tags["outcome"].tolist() == ["failed"]
+
+
+def test_a_tag_that_goes_alone_and_moves_onto_what_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that was to go alone, and is moved at the last moment onto an image that goes, keeps that."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in {"0": IMAGES[0], "alone": IMAGES[1], "same": IMAGES[1]}.items():
+            fake.push("app", tag, image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', 'alone')")
+        at(monkeypatch, "untagging", lambda: fake.push("app", "alone", IMAGES[0]))
+        result = regdata.apply(plan, config, gc=False)
+        assert result.errors == []
+        assert fake.tags["app"] == {"alone": IMAGES[0].digest, "same": IMAGES[1].digest}
+        assert set(fake.manifests["app"]) == {IMAGES[0].digest, IMAGES[1].digest}
+
+
+def test_a_tag_that_moves_between_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image is looked at before each of its batches: what a tag that stays has moved onto by then stays with it."""
+    first, second = sorted(IMAGES[:2], key=lambda one: one.digest)
+    with serve(FakeRegistry()) as fake:
+        for tag, image in (("first", first), ("second", second), ("kept", IMAGES[2])):
+            fake.push("app", tag, image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name <> 'kept'")
+        at(monkeypatch, "deleted", lambda: fake.push("app", "kept", second))
+        assert regdata.apply(plan, config, gc=False, batch=1).errors == []
+        assert fake.tags["app"] == {"second": second.digest, "kept": second.digest}
+
+
+def test_a_tag_that_goes_alone_is_written_down_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that goes alone is in the journal before it goes, so that it can be restored should the run be killed."""
+    there: list[set[str]] = []
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag in ("alone", "same"):
+            fake.push("app", tag, IMAGES[1])
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = 'alone'")
+        at(monkeypatch, "untagging", lambda: there.append({*fake.tags["app"]}))
+        assert regdata.apply(plan, config, gc=False).errors == []
+        assert there == [{"alone", "same"}]
+        assert {*fake.tags["app"]} == {"same"}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_tag_that_may_not_be_deleted(tmp_path: Path, alone: bool) -> None:
+    """Where the second of two tags is refused, be it that they go alone, the first is gone, and the record says so."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+            if alone:
+                fake.push("app", f"same-{number}", image)
+        fake.on("DELETE /v2/app/manifests/1", error_reply(403), forever=True)
+        result = cleaned(fake, tmp_path, "tag_name in ('0', '1')")
+        assert ["HTTP 403" in error for error in result.errors] == [True]
+        assert result.tags["outcome"].tolist() == ["untagged", "failed"]
+        assert {"0", "1", "2"} & fake.tags["app"].keys() == {"1", "2"}
+    (path,) = tmp_path.glob("reports/*/record.json")
+    assert json.loads(path.read_text())["tags_untagged"] == 1
+
+
+def test_what_was_given_up_is_not_to_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run had begun with, and left since somebody pushed a tag onto it, is no work for a later run to finish."""
+    with serve(FakeRegistry()) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
+        at(monkeypatch, "deleting", lambda: fake.push("app", "again", IMAGES[0]))
+        assert regdata.apply(plan, config, gc=False).errors == []
+    (path,) = tmp_path.glob("reports/*/record.json")
+    assert [digest for _, digest, _ in PastRun(path.parent).going] == [IMAGES[1].digest]
+
+
+def test_nobody_can_collect_where_nothing_goes(tmp_path: Path) -> None:
+    """A run that nobody can collect for is refused where nothing is to be deleted, too: it is there to collect."""
+    with serve(FakeRegistry()) as fake:
+        fake.push("app", "0", IMAGES[0])
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "2=1")
+        with pytest.raises(CleanupError, match=r"has no gc-command, and regdata can't collect .* nothing was deleted"):
+            regdata.apply(plan, config)
+
+
+class Denied(FakeRegistry):
+    """The login may delete nothing in b."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        if method == "DELETE" and target.startswith("/v2/b/"):
+            return error_reply(403, "DENIED")
+        return super().answer(method, target)
+
+
+def test_one_of_several_images_where_nothing_may_be_deleted(tmp_path: Path) -> None:
+    """Each image is tried before anything goes: where nothing may be deleted in the last one nothing is elsewhere."""
+    with serve(Denied()) as fake:
+        for name, image in zip(("a", "b"), IMAGES, strict=False):
+            fake.push(name, "old", image)
+        with pytest.raises(CleanupError, match=r"nothing was deleted: DELETE .*/v2/b/.*HTTP 403"):
+            cleaned(fake, tmp_path, "tag_name = 'old'")
+        assert [*map(len, fake.tags.values())] == [1, 1]
+
+
+def test_what_was_looked_for_is_told(tmp_path: Path) -> None:
+    """The record says how much was looked for at the end: what went, and what stays."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        assert cleaned(fake, tmp_path, "tag_name in ('0', '1')").errors == []
+    (path,) = tmp_path.glob("reports/*/record.json")
+    assert json.loads(path.read_text())["verified"] == {"gone": 2, "tags": 1, "manifests": 1, "blobs": 0}

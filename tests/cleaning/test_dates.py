@@ -26,8 +26,9 @@ from regdata.sources.files import LocalFiles, Stat
 from regdata.sources.registry import Registry
 from regdata.sources.site import Site, StoreSite
 from regdata.sources.storage import Storage
+from tests.cleaning.test_changes import at
 from tests.support.helpers import store_bytes
-from tests.support.scene import BASE, CONDITION, OLD, NewScene, Scene, broken, repositories
+from tests.support.scene import BASE, CONDITION, OLD, ORPHAN, NewScene, Scene, broken, repositories
 
 DAY = 86400
 YEAR_1970, YEAR_1980, YEAR_2099 = 0, 315_532_800, 4_070_908_800
@@ -233,3 +234,37 @@ def test_a_plan_that_did_not_know_the_clock_and_deletes_nothing(
     monkeypatch.setattr(Site, "open", lagging)
     with pytest.raises(CleanupError, match=r"is 17\d+ seconds behind this machine's, and .* nothing was deleted: set"):
         apply(planned, config)
+
+
+def test_pushed_again_since_an_interrupted_run_by_a_clock_that_is_behind(
+    new_scene: NewScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an interrupted run was to delete, and was pushed again since, has its grace, also where the store's clock is
+    behind."""
+    scene = new_scene()
+    scene.open_site = lagging
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    at(monkeypatch, "deleting", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scene.clean(gc=False)
+    time.sleep(1.1)  # dates are by the second
+    push(scene.registry.url, "prod/app", None, ORPHAN)
+    assert scene.clean(gc=False) == ""
+    assert ("prod/old", OLD.digest) not in scene.store().revisions
+    assert ("prod/app", ORPHAN.digest) in scene.store().revisions
+
+
+def test_a_repository_that_is_being_pushed_by_a_clock_that_is_behind(new_scene: NewScene) -> None:
+    """A repository that just got a layer is not removed as an empty one where, by the store's clock, that was long
+    ago."""
+    scene = new_scene()
+    scene.open_site = lagging
+    link = repositories(scene.base_path) / "new/app/_layers" / BASE.digest.replace(":", "/") / "link"
+    link.parent.mkdir(parents=True)
+    link.write_text(BASE.digest)
+    assert scene.clean() == ""
+    assert ("prod/old", OLD.digest) not in scene.store().revisions
+    assert link.exists()

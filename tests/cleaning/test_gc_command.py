@@ -514,3 +514,19 @@ def test_a_slow_restart_after_our_own_collection(team: Team, conf: Conf, tmp_pat
         result = clean(config, "tag_name = '2.0'")
         assert result.errors == []
         assert result.bytes_freed == result.bytes_predicted > 0
+
+
+def test_links_that_the_collector_of_3_x_takes(new_scene: NewScene) -> None:
+    """Where a registry of 3.x collects, the cache is made to forget links to what another repository alone needs."""
+    scene = new_scene(cache=True)
+    for name, tag in (("base/lib", "stray"), ("prod/app", "old")):
+        push(scene.registry.url, name, tag, make_image([STRAY, make_layer(name, 400)]))
+    age(scene.base_path, 3 * HOUR)
+    assert registry_has(scene.registry, "prod/app", STRAY.digest)  # its cache knows it
+    link = link_path(scene.registry, "prod/app", STRAY.digest)
+    collect = f"{shlex.join(scene.registry.gc_command)} && rm -r {link.parent}"
+    scene.set(gc_before=None, gc_after=None, gc_command=["sh", "-c", collect])
+    scene.proxy.on("GET", r"/tags/list\?n=0", Fault(200, body=lambda _: b'{"tags": []}'))  # as 3.x answers
+    assert scene.clean() == ""
+    assert registry_has(scene.registry, "base/lib", STRAY.digest)
+    assert not registry_has(scene.registry, "prod/app", STRAY.digest)

@@ -294,3 +294,18 @@ def test_what_was_given_back_is_in_the_journal(ground: Ground) -> None:
     run = PastRun(path.parent)
     counts = run.counts(lambda *_: False)
     assert counts["manifests_deleted"] == run.facts["manifests_deleted"] < len(plan.manifests)
+
+
+def test_what_was_put_back_is_told_once(tmp_path: Path) -> None:
+    """What something pushed needs is looked for before a collection and after it, and told in one note."""
+    busy = Lands()
+    busy.begin([])
+    with serving(busy.reply) as busy.url:
+        registry = {"url": busy.url, "requests": {"at_once": 1}}
+        settings = {"registry": registry, "engine": "duckdb", "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = regdata.load_config(tmp_path)
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name like 'old%'"), config, batch=1)
+    assert busy.broken == []
+    assert result.collection.ran
+    assert [note.partition(":")[0] for note in result.notes if "put back" in note] == ["1 manifest put back"]

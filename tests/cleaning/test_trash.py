@@ -393,3 +393,34 @@ def test_a_tag_that_went_alone_before_its_image_was_collected(registry_with_cach
     first, _ = sorted(config.reports.glob("*/record.json"))
     assert regdata.restore(first.parent, config)["outcome"].tolist() == ["restored"]
     assert pulls(registry.url, "app", "1", image)
+
+
+def test_needed_by_what_came_after_the_scan(scene: Scene) -> None:
+    """What is due comes back in a run with gc-command, too, where only what was pushed since the scan needs it."""
+    aside = _set_aside(scene)
+    _date(scene, 8)
+    layer = max((scene.base_path / NAME).glob("*/*-kept/blobs+sha256+*+data"), key=lambda file: file.stat().st_size)
+    digest, size = layer.name.split("+")[3], layer.stat().st_size
+    layers = [{"digest": f"sha256:{digest}", "size": size, "mediaType": OCI_LAYER}]
+    scene.set(gc_command=scene.registry.gc_command)
+
+    def come() -> None:
+        Folder(scene.base_path).image("prod/needs", "it", layers=layers, schemaVersion=2)
+
+    assert scene.clean(before_apply=come) == ""
+    record = json.loads((scene.records()[1] / "record.json").read_bytes())
+    assert record["bytes_freed"] == aside - size
+    assert (scene.base_path / f"docker/registry/v2/blobs/sha256/{digest[:2]}/{digest}/data").exists()
+
+
+def test_what_is_expected_of_a_collection_that_is_put_off(scene: Scene) -> None:
+    """What is due is expected with the rest where gc-command may not run beside a push: the next run frees both."""
+    aside = _set_aside(scene)
+    scene.set(gc_command=scene.registry.gc_command)
+    push(scene.registry.url, "prod/old", "old", OLD)
+    age(scene.base_path, 9000)
+    _date(scene, 8)
+    _begin_push(scene)
+    assert "Not collected after 0 s" in scene.clean()
+    record = json.loads((scene.records()[-1] / "record.json").read_bytes())
+    assert record["bytes_expected"] == record["bytes_predicted"] > aside

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 
 import regdata
 from regdata.demo.samples import make_image, make_layer
@@ -222,3 +223,26 @@ def test_nothing_there_in_another_registrys_folder(new_scene: NewScene, tmp_path
     lacks = scene.store().lacks(before)
     assert (lacks.tags, lacks.repositories, len(lacks.blobs)) == (frozenset(), frozenset(), 1)
     assert scene.store().repositories == before.repositories
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_force_goes_beyond_limits_alone(planned: Planned, tmp_path: Path, other: bool) -> None:
+    """What is outside registry.repositories, and what another registry has, does not go with force, either."""
+    fake, plan = planned("*")
+    said = "the plan is of" if other else r"apart is outside registry\.repositories"
+    with serve(FakeRegistry()) as elsewhere:
+        elsewhere.push("apart", "1", APART)
+        registry = {"url": elsewhere.url} if other else {"url": fake.url, "repositories": ["team/*"]}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+        with pytest.raises(CleanupError, match=said):
+            regdata.apply(plan, regdata.load_config(tmp_path), gc=False, force=True)
+        assert len(elsewhere.tags["apart"]) == len(fake.tags["apart"]) == 1
+
+
+def test_a_cache_that_claims_what_went_over_the_api(new_scene: NewScene) -> None:
+    """Where no bytes can be predicted, too, the registry is asked for what went, and what its cache claims is told."""
+    scene = new_scene(store=False, cache=True)
+    within(scene, "prod/*")
+    for blob in OLD.blobs:  # the cache knows them
+        requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
+    assert "the registry still answers for" in scene.clean()

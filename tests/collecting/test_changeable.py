@@ -220,3 +220,11 @@ def test_links_in_another_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     told = f"{mounted} lies in another file system or mount than {tmp_path}, .* so nothing was deleted"
     with pytest.raises(StorageError, match=told) if goes else nullcontext():
         check_blobs(Storage(tmp_path), {BLOB}, ["app"])
+
+
+def test_links_that_are_not_ours_to_change(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the links to what goes can't be taken away no tag is deleted, either."""
+    fixed, before = "prod/old/_layers/sha256", scene.store()
+    monkeypatch.setattr(LocalFiles, "writable", lambda files, folder: not folder.endswith(fixed))
+    assert f"{fixed} can't be changed, so nothing was deleted" in scene.clean()
+    assert scene.store() == before

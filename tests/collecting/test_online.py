@@ -38,7 +38,7 @@ from regdata.sources.transport import Reach
 from regdata.sources.watch import Link
 from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, upload
 from tests.support.helpers import age
-from tests.support.odd import push_image_by
+from tests.support.odd import digest_of, push_image_by
 from tests.support.proxy import Fault, faults_before
 from tests.support.small import NOW, Small, few
 from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
@@ -608,3 +608,35 @@ def test_what_a_manifest_that_can_not_be_read_may_need() -> None:
     inventory = made.inventory()
     assert inventory.missing == frozenset()
     assert Reading.of(inventory, began=NOW).lacking == {("a/app", lost)}
+
+
+def test_a_run_that_only_heals(tmp_path: Path) -> None:
+    """A run that took away nothing but links to data that is gone has freed nothing: it can be undone as before."""
+    base_path, digest = tmp_path / "store", OWN[0].digest
+    link = base_path / "docker/registry/v2" / layer_path("a", digest)
+    link.parent.mkdir(parents=True)
+    link.write_text(digest)
+    age(base_path, 60)
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    record = Record.open(regdata.load_config(tmp_path), sql_id="x", action="del")
+    reading, nobody = Reading(int(time.time()), {}, set()), Registry("http://127.0.0.1:1")
+    collected = collect(Storage(base_path), nobody, reading, record, run="run", pause=Restarted())
+    assert (collected.healed.unlinked, collected.freed) == (1, {})
+    past = PastRun(record.folder)
+    assert (past.began_to_collect, past.may_have_freed) == (True, False)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_an_old_link_is_no_push_in_flight(tmp_path: Path, algorithm: str) -> None:
+    """A blob that was linked a day ago, by whatever digest, and that no manifest ever used, goes."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    link = layer_path("a", digest_of(blob.data, algorithm))
+    for path, data in ((blob_path(blob.digest), blob.data), (link, blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(tmp_path, DAY)
+    now, nobody = int(time.time()), Registry("http://127.0.0.1:1")
+    reading = Reading(now, {}, {blob.digest}, frees={blob.digest: len(blob.data)}, young=now - 7200)
+    collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="run", pause=Restarted())
+    assert (collected.freed, collected.swept.spared) == ({blob.digest: len(blob.data)}, {})
+    assert not (root / link).exists()

@@ -17,6 +17,7 @@ from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
+from regdata.inventory.graph import Collector
 from regdata.sources.aside import NAME
 from regdata.sources.claims import Claims
 from regdata.sources.files import LocalFiles
@@ -24,8 +25,10 @@ from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
+from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import age
 from tests.support.scene import NewScene, Scene
+from tests.support.small import Small
 
 REVISION = f"_manifests/revisions/sha256/{'ab' * 32}"
 LAYER = f"_layers/sha512/{'cd' * 64}"
@@ -455,3 +458,21 @@ def test_a_part_that_is_mounted_twice(tmp_path: Path, folder: str) -> None:
     told = f"repositories/b{folder} is the same as .*repositories/a{folder}, .*so nothing was deleted"
     with pytest.raises(StorageError, match=told):
         check_names(Storage(tmp_path, files), {"a"}, [])
+
+
+def test_an_empty_repository_in_which_another_has_its_layers(tmp_path: Path) -> None:
+    """A collection removes what holds no manifest: not where a link of another repository leads into it."""
+    top = tmp_path / "store/docker/registry/v2/repositories"
+    (top / "app/_manifests").mkdir(parents=True)
+    (top / "empty/_layers").mkdir(parents=True)
+    link = top / "app/_layers"
+    link.symlink_to(top / "empty/_layers")
+    made = Small()
+    made.push("app", "1", days=9, layer=100)
+    made.repository("empty")
+    plan = regdata.plan(made.inventory(collector=Collector(own=True, takes_manifests=False)), "2=1")
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+        with pytest.raises(StorageError, match=f"by the symbolic link {link}, .*so nothing was deleted"):
+            regdata.apply(plan, load_config(tmp_path / "conf.json"))

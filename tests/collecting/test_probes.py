@@ -15,11 +15,13 @@ from regdata.demo.samples import push
 from regdata.errors import CleanupError, RegistryError
 from regdata.sources.claims import Claims
 from regdata.sources.files import LocalFiles
+from regdata.sources.paths import blob_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.room import told_if_full
 from regdata.sources.site import StoreSite
 from regdata.sources.source import Usage
 from regdata.sources.storage import Storage
+from regdata.sources.transport import Reach
 from tests.collecting.test_sweep import KEPT, files
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
@@ -71,12 +73,26 @@ def test_killed_in_a_repository_of_our_own(filled: LocalRegistry) -> None:
     """With what a run had stored there goes the repository that it had made up, as far as the registry lists it."""
     said: list[dict[str, Any]] = []
     with faults_before(filled.url) as proxy:
-        proxy.on("PUT", "/v2/a/regdata-probe-1/blobs/uploads/", Fault(500, carried_out=True))
+        proxy.on("PUT", "/v2/a/regdata-probe-01234567/blobs/uploads/", Fault(500, carried_out=True))
         with pytest.raises(RegistryError):
-            check_online(Claims(Registry(proxy.url)), Storage(filled.base_path), "a/regdata-probe-1", said.append)
+            check_online(
+                Claims(Registry(proxy.url)), Storage(filled.base_path), "a/regdata-probe-01234567", said.append
+            )
     for digest in {event["digest"] for event in said}:
-        remove_left(Registry(filled.url), Storage(filled.base_path), digest, ["a/regdata-probe-1"])
+        remove_left(Registry(filled.url), Storage(filled.base_path), digest, ["a/regdata-probe-01234567"])
     assert Registry(filled.url).catalog() == ["a"]
+
+
+@pytest.mark.parametrize("name", ["regdata-probe-users", "regdata-probe-0123abcd"])
+def test_a_repository_that_only_looks_like_ours(filled: LocalRegistry, name: str) -> None:
+    """What somebody has pushed into a repository of such a name stays, be it tried out in, or left by a killed run."""
+    push(filled.url, name, "1", KEPT)
+    push(filled.url, f"{name}/below", "1", KEPT)
+    before = files(filled.base_path)
+    check_online(Claims(Registry(filled.url)), Storage(filled.base_path), name, dict)
+    other = push_blob(filled.url, name, b"x" * 32)
+    remove_left(Registry(filled.url), Storage(filled.base_path), other, [name])
+    assert before.items() <= files(filled.base_path).items()
 
 
 def test_a_canary_is_said_before(filled: LocalRegistry) -> None:
@@ -244,4 +260,48 @@ def test_another_repository_that_the_login_may_not_see(filled: LocalRegistry) ->
         proxy.on("HEAD", "/v2/b/c/blobs/", Fault(403))
         check(filled, proxy.url)
         assert any(line.startswith("HEAD /v2/b/c/blobs/") for line in proxy.seen)
+    assert files(filled.base_path) == before
+
+
+def test_redis_before_3_1_beside_what_is_closed(filled: LocalRegistry) -> None:
+    """It is found out within registry.repositories; nothing outside, where the login may not be let in, is asked."""
+    push(filled.url, "b/c", "kept", KEPT)
+    before = files(filled.base_path)
+    with faults_before(filled.url, OldRedis) as proxy:
+        proxy.on("HEAD DELETE", "/v2/b/c/blobs/", Fault(403))
+        claims = Claims(Registry(proxy.url, reach=Reach(repositories=("a",))))
+        with pytest.raises(CleanupError, match="as soon as another repository has it"):
+            check_online(claims, Storage(filled.base_path), "a", dict)
+        assert not [line for line in proxy.seen if "/v2/b/c/" in line]
+    assert files(filled.base_path) == before
+
+
+def test_each_place_is_said_before(filled: LocalRegistry) -> None:
+    """Each repository in which a blob is tried with is written down before anything of it is there."""
+    push(filled.url, "b/c", "kept", KEPT)
+    said: list[str] = []
+
+    def say(event: dict[str, Any]) -> None:
+        assert not link_path(filled, event["image"], event["digest"]).exists()
+        said.append(event["image"])
+
+    check_online(Claims(Registry(filled.url)), Storage(filled.base_path), "a", say)
+    assert said == ["a", "b/c"]
+
+
+def test_what_it_was_tried_with_and_took(filled: LocalRegistry) -> None:
+    """Of a manifest that a registry took though it lacks its parts nothing is left, neither link nor bytes."""
+    before = files(filled.base_path)
+    with faults_before(filled.url) as proxy:
+
+        def take() -> None:
+            digest = proxy.seen[-1].rpartition("/")[2]
+            for path, data in ((blob_path(digest), b"{}"), (revision_path("a", digest), digest.encode())):
+                file = filled.base_path / "docker/registry/v2" / path
+                file.parent.mkdir(parents=True)
+                file.write_bytes(data)
+
+        proxy.on("PUT", "/v2/a/manifests/sha256:", Fault(201, before=take))
+        with pytest.raises(CleanupError, match="takes an image whose parts it does not have"):
+            check(filled, proxy.url)
     assert files(filled.base_path) == before

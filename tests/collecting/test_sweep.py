@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -21,9 +22,10 @@ from regdata.collecting.sweep import Sweep
 from regdata.collecting.swept import Item
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import DOCKER_MANIFEST, OCI_MANIFEST, Blob, Image, make_image, make_layer, push
-from regdata.errors import CleanupError
+from regdata.errors import CleanupError, StorageError
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.claims import Claims
+from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
@@ -540,3 +542,119 @@ def test_pushed_while_replicas_are_looked_for(tmp_path: Path) -> None:
         swept = busy.run([Item(blob.digest, len(blob.data), links)])
     assert (swept.spared, swept.freed) == ({blob.digest: "pushed"}, {})
     assert all((root / path).exists() for path in (blob_path(blob.digest), layer_path("a", blob.digest)))
+
+
+def test_a_link_that_can_not_be_taken(tmp_path: Path) -> None:
+    """Where one of several links can't be taken away the collection ends, and those that were are where they were."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+
+    class Fixed(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            if path == f"{root}/{layer_path('b', blob.digest)}":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            super().move(path, target)
+
+    for name in ("a", "b"):
+        link = root / layer_path(name, blob.digest)
+        link.parent.mkdir(parents=True)
+        link.write_text(blob.digest)
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path, Fixed()))
+    aside.open("run")
+    links = tuple(link for name in ("a", "b") for link in read_links(aside.storage, name))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect((), links)
+    stopped = Sweep(aside, None, watch, Journal(), run="run", since=aside.now())
+    with pytest.raises(StorageError, match="Permission denied"):
+        stopped.run([Item(blob.digest, 0, links, frees=False)])
+    assert before.items() <= files(tmp_path).items()
+
+
+def test_a_batch_that_can_not_be_put_back(tmp_path: Path) -> None:
+    """Where a collection ends early and one file can't be put back, what was taken in other batches is."""
+    root, fixed = tmp_path / "docker/registry/v2", set[str]()
+
+    class Fixed(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            if target in fixed:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), target)
+            super().move(path, target)
+
+    def stop(line: dict[str, Any]) -> None:
+        if line["event"] == "setting aside":
+            fixed.add(f"{root}/{layer_path('a', OWN[0].digest)}")
+            raise Stop
+
+    for blob in OWN:
+        for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+            (root / path).parent.mkdir(parents=True)
+            (root / path).write_bytes(data)
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path, Fixed()))
+    aside.open("run")
+    links = {link.name: link for link in read_links(aside.storage, "a")}
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect(links, links.values())
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=None))
+    asked = {"has": lambda *_: False, "ping": lambda: None, "look_seconds": lambda _: 0.0}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    busy = Sweep(aside, claims, watch, Journal(before=stop), run="run", since=aside.now(), wait=0.3, size=1)
+    with pytest.raises(Stop):
+        busy.run([Item(blob.digest, len(blob.data), (links[blob.digest],)) for blob in OWN])
+    assert (root / layer_path("a", OWN[1].digest)).read_text() == OWN[1].digest
+
+
+def test_linked_anew_after_it_was_read(tmp_path: Path) -> None:
+    """A link that was written once more since it was read, and before its turn, is a push: it stays, and so does the
+    data."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    data, link = root / blob_path(blob.digest), root / layer_path("a", blob.digest)
+    for path, content in ((data, blob.data), (link, blob.digest.encode())):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    age(tmp_path, 60)
+
+    def come(line: dict[str, Any]) -> None:
+        if line["event"] == "unlinking":
+            link.write_text(blob.digest)
+
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({blob.digest}, links)
+    stopped = Sweep(aside, None, watch, Journal(before=come), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "pushed"}, {})
+    assert (data.read_bytes(), link.read_text()) == (blob.data, blob.digest)
+
+
+@pytest.mark.parametrize(("times", "stays"), [(2, False), (3, False), (4, True)])
+def test_a_claim_that_has_to_be_cleared_again(tmp_path: Path, times: int, stays: bool) -> None:
+    """A cache that goes on claiming a blob is told up to three times to forget it, which counts as one claim; when that
+    was in vain the blob stays."""
+    blob, root, told = OWN[0], tmp_path / "docker/registry/v2", list[str]()
+
+    def answer(request: Request) -> Reply:
+        if request.method == "DELETE":
+            told.append(request.target)
+            return Reply(202)
+        claimed = request.target.endswith(blob.digest) and len(told) < times
+        return Reply(200 if claimed or request.method == "GET" else 404)
+
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({blob.digest}, links)
+    with serving(answer) as url:
+        claims, since = Claims(Registry(url)), aside.now()
+        busy = Sweep(aside, claims, watch, Journal(), run="run", since=since, wait=0.1, listed=1)
+        swept = busy.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.cleared) == ({blob.digest: "claimed"} if stays else {}, 1)
+    assert (len(told), (root / blob_path(blob.digest)).exists()) == (min(times, 3), stays)

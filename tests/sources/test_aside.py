@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from regdata.collecting import trash
+from regdata.errors import StorageError
 from regdata.sources.aside import Aside
 from regdata.sources.files import LocalFiles
-from regdata.sources.guard import undo
+from regdata.sources.guard import guarded, undo
 from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.storage import Storage
 from tests.support.helpers import ROOT
@@ -231,26 +232,61 @@ def test_a_link_that_holds_nothing_by_now(aside: Aside, path: str) -> None:
     aside.open("run")
     batch = aside.batch("run", 1)
     assert batch.take(path)
-    place.write_bytes(b"")
+    assert batch.take(PATHS[0])
     batch.keep()
+    place.write_bytes(b"")
+    Path(aside.root, PATHS[0]).write_text(DIGEST)  # its bytes came anew
     trash.drop_copies(aside)
     batch.undo()
     assert place.read_text() == DIGEST
 
 
 def test_a_copy_of_which_a_part_was_lost(tmp_path: Path) -> None:
-    """Bytes that came anew, and of which a disk has lost a part, are put in their place by the next run, needed or
-    not."""
+    """Bytes that came anew, and of which a disk has lost a part, are no copy; where they are needed the whole ones are
+    put in their place."""
     data = b"whole"
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     place = tmp_path / "docker/registry/v2" / blob_path(digest)
     place.parent.mkdir(parents=True)
     place.write_bytes(data)
-    aside, back = Aside(Storage(tmp_path)), set[str]()
+    aside = Aside(Storage(tmp_path))
     aside.open("run")
     batch = aside.batch("run", 1)
     assert batch.take(blob_path(digest))
     batch.keep()
     place.write_bytes(data[:2])
-    assert trash.drop_copies(aside, back) == {}
-    assert (back, place.read_bytes()) == ({digest}, data)
+    assert trash.drop_copies(aside) == {}
+    assert trash.bring_back(aside, {digest}) == {digest}
+    assert place.read_bytes() == data
+
+
+def test_a_guard_and_the_next_run(aside: Aside) -> None:
+    """A guard puts back what its own run had taken, and nothing of a run that is at work by then."""
+    for run, path in zip(("killed", "next"), PATHS[:2], strict=True):
+        aside.open(run)
+        assert aside.batch(run, 1).take(path)
+    command = [sys.executable, "-S", "-m", "regdata.sources.guard", str(aside.storage.base), "killed"]
+    subprocess.run(command, input=b"", cwd=ROOT, check=True)
+    assert [aside.has_file(path) for path in PATHS[:2]] == [True, False]
+    assert [batch.run for batch in aside.batches()] == ["next"]
+
+
+def test_no_process_can_be_started(aside: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no process can be started that would put things back nothing is taken, and the error says what is short."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    told = "no process that would put things back can be started: Resource temporarily unavailable: .* memory or"
+    with pytest.raises(StorageError, match=told), guarded(aside, "run"):
+        pytest.fail("something could be taken")
+
+
+def test_what_was_not_taken(aside: Aside) -> None:
+    """What a batch does not have it gives back nowhere: not even a folder is made for it."""
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(PATHS[0])
+    assert not batch.give_back(layer_path("nobody", DIGEST))
+    assert not (Path(aside.root) / "repositories/nobody").exists()

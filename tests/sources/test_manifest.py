@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from regdata.sources.columns import Columns, merge
-from regdata.sources.leads import leads_of, may_be_manifest
+from regdata.sources.leads import leads_of, may_be_manifest, named_by
 from regdata.sources.manifest import (
     Config,
     Content,
@@ -608,3 +608,13 @@ def test_bytes_that_a_registry_takes_as_a_manifest(data: bytes, expected: bool) 
     """An object that says its schemaVersion is one, in whatever case; what says it further down, or is not whole, is
     none."""
     assert may_be_manifest(data) is expected
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom"])
+def test_what_a_tag_names(algorithm: str, suffix: str) -> None:
+    """A tag that is made of a digest says to what a signature, an attestation, an SBOM or a list of those is attached;
+    one that only looks alike says nothing."""
+    tag = f"{algorithm}-{'ab' * 32}{suffix}"
+    assert named_by(tag) == f"{algorithm}:{'ab' * 32}"
+    assert [named_by(other) for other in (f"{tag}-old", f"v{tag}", tag.replace("ab", "AB"), tag[1:])] == [None] * 4

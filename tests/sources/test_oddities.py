@@ -10,7 +10,7 @@ import pytest
 
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
-from regdata.errors import AccessError, RegistryError
+from regdata.errors import AccessError, RegdataError, RegistryError, StorageError
 from regdata.sources.columns import Columns, merge
 from regdata.sources.mediatypes import OCI_INDEX
 from regdata.sources.same import check_same
@@ -185,7 +185,10 @@ class Served:
     ("served", "store"),
     [
         (["new", "old"], Folders("old", comes="new")),
-        (["odd1", "odd2", "odd3", "well"], Folders("odd1", "odd2", "odd3", "well")),
+        (
+            [*(f"odd{number}" for number in range(20)), "well"],
+            Folders(*(f"odd{number}" for number in range(20)), "well"),
+        ),
         (["as-blob", "well"], Folders("as-blob", "well")),
     ],
     ids=["just pushed", "odd ones first", "linked as blobs"],
@@ -232,3 +235,25 @@ class ServedAnew(Served):
 def test_a_tag_that_is_pushed_to_as_it_is_compared() -> None:
     """It is no sign of another registry's folder: both are asked once more."""
     check_same(ServedAnew("app"), FolderPushedTo("app"))  # type: ignore[arg-type]
+
+
+class HalfWritten(Folders):
+    """A store whose links to manifests hold nothing, as a full disk leaves them."""
+
+    def broken_links(self, name: str) -> dict[str, str]:
+        return {digest_of(b"{}"): f"{name}/link"}
+
+
+@pytest.mark.parametrize(
+    ("store", "error", "told"),
+    [
+        (Folders("odd"), RegistryError, "^HTTP 500$"),
+        (HalfWritten("odd"), StorageError, "^odd/link holds no digest: HTTP 500$"),
+    ],
+    ids=["unknown why", "empty links"],
+)
+def test_a_registry_that_serves_nothing_of_it(store: Any, error: type[RegdataError], told: str) -> None:
+    """Where the registry fails at all that it could be compared by that is an error, which names a link that holds no
+    digest."""
+    with pytest.raises(error, match=told):
+        check_same(Served("odd"), store)  # type: ignore[arg-type]

@@ -300,3 +300,14 @@ def test_the_last_repository(folder: Folder) -> None:
     assert storage.close_repository("team/app", before=SOON)
     assert storage.remove_repository("team/app", before=SOON)
     assert os.listdir(folder.root / "repositories") == []
+
+
+def test_untag_what_another_is_removing(folder: Folder) -> None:
+    """A tag whose link somebody else has removed, but not yet its folder, goes: no error, and nothing of it is left."""
+    digest = folder.image("app", "v1", "v2")
+    (folder.manifests("app") / "tags/v1/current/link").unlink()
+    storage = Storage(folder.base_path)
+    assert storage.untag("app", "v1", digest)
+    assert storage.settle() == []
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+    assert os.listdir(folder.manifests("app") / "tags") == ["v2"]

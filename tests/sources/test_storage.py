@@ -22,7 +22,7 @@ from regdata.errors import StorageError
 from regdata.sources.columns import Columns, merge
 from regdata.sources.dates import Pushed
 from regdata.sources.files import LocalFiles
-from regdata.sources.paths import layer_path
+from regdata.sources.paths import ASIDE, layer_path
 from regdata.sources.source import Going, Part
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch
@@ -528,3 +528,9 @@ def test_a_glance_at_tags(folder: Folder) -> None:
     folder.tag("app", "v2", other)
     assert as_it_was(Going(digest, tags=["v1"]))
     assert not as_it_was(Going(digest, tags=["v1", "v2"]))
+
+
+def test_what_a_killed_run_left_in_an_empty_store(tmp_path: Path) -> None:
+    """A folder that holds nothing but what regdata made in it is that of a registry without a push, as before."""
+    (tmp_path / ASIDE / "run").mkdir(parents=True)
+    assert Storage(tmp_path).repositories() == []

@@ -239,3 +239,23 @@ def test_a_file_that_may_not_be_opened(tmp_path: Path) -> None:
         opened.bind(f"/proc/self/fd/{folder}/socket")  # its own path may be too long
         os.close(folder)
         assert pushed.watch().look((), (), int(time.time())).mentioned == frozenset()
+
+
+@pytest.mark.parametrize("image", [CHILD, INDEX])
+def test_the_bytes_of_manifests_themselves(store: Pushed, image: Image) -> None:
+    """Of a manifest that comes its own bytes are needed, too, and those of the manifests that it lists."""
+    store.write(blob_path(CHILD.digest), CHILD.manifest)
+    watch = store.watch()
+    store.pushed(image)
+    digests = {CHILD.digest, image.digest}
+    assert watch.look((), digests, int(time.time())).mentioned == digests
+
+
+def test_a_link_that_an_earlier_look_saw(store: Pushed) -> None:
+    """A link that came is told by every look from then on, also when nothing has changed since the last one."""
+    watch = store.watch()
+    watch.expect({LAYER.digest}, ())
+    store.write(layer_path("shop/web", LAYER.digest), LAYER.digest.encode())
+    now = int(time.time())
+    for seconds in (0, 10, 20):
+        assert watch.look((), (), now + seconds).linked == {LAYER.digest}
