@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -229,7 +229,7 @@ def test_pushed_into_the_folder_before_it_was_asked_for(tmp_path: Path) -> None:
         assert not [line for line in fake.seen if line.startswith("DELETE")]
 
 
-def test_a_manifest_that_lands_while_its_repository_is_closed(tmp_path: Path) -> None:
+def test_a_manifest_that_lands_while_its_repository_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the registry is about to link when an empty repository is closed, and for whose layers it had looked before
     that, is waited for: the repository stays, with its layers."""
     store, conf, manifest = tmp_path / "store", tmp_path / "conf.json", f"sha256:{'ab' * 32}"
@@ -247,10 +247,8 @@ def test_a_manifest_that_lands_while_its_repository_is_closed(tmp_path: Path) ->
         conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
         record = Record.open(load_config(conf), sql_id="x", action="del")
         site = StoreSite(Registry(fake.url), Storage(store))
-        late = threading.Timer(0.4, land)
-        late.start()
+        monkeypatch.setattr(time, "sleep", lambda seconds: land() if seconds else None)
         removed = remove_empty(site, record, before=site.now)
-        late.join()
     assert (removed, link.exists(), revision.exists()) == ([], True, True)
 
 
