@@ -9,7 +9,7 @@ from regdata.config import Config
 from regdata.errors import StorageError
 from regdata.inventory.graph import Collector
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.usage import observed
+from regdata.inventory.usage import digests_in_use, in_use, observed
 from regdata.sources import processes, progress
 from regdata.sources.aside import Aside
 from regdata.sources.columns import Columns, merge
@@ -45,8 +45,9 @@ def scan(
     check_kind(Config, config=config)
     if since is not None:
         check_kind(Inventory, since=since)
-    found = scan_site(Site.open(config), config, executor=executor, since=since, known=known)
-    return observed(found, config)
+    site, uses = Site.open(config), in_use(config)
+    known = [*known, *digests_in_use(uses, config)]
+    return observed(scan_site(site, config, executor=executor, since=since, known=known), config, uses)
 
 
 def scan_site(

@@ -75,6 +75,8 @@ class Known(Protocol):
     def from_store(self) -> bool: ...
     @property
     def scanned_at(self) -> int: ...
+    @property
+    def within(self) -> tuple[str, ...] | None: ...
 
 
 def save(tables: Tables, facts: dict[str, Any], folder: str | Path) -> Path:
@@ -184,7 +186,8 @@ def earlier(folder: Path | None, than: Known, left_out: list[str] | None = None)
             left_out.append(f"left out: {error}")
             continue
         key = "registry_id" if facts["registry_id"] and than.registry_id else "registry"
-        same = (facts[key], facts["from_store"]) == (getattr(than, key), than.from_store)
+        within = facts["within"] and tuple(facts["within"])
+        same = (facts[key], facts["from_store"], within) == (getattr(than, key), than.from_store, than.within)
         if same and facts["scanned_at"] < than.scanned_at:
             found[path] = facts["scanned_at"]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import duckdb
@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from regdata.errors import CleanupError
 from regdata.inventory.inventory import Inventory
+from regdata.sources.manifest import is_digest
+from regdata.sources.names import is_repository, means
 from regdata.tables.workspace import frame, run_file
 from regdata.usage import inuse
 from regdata.usage.accesslog import AccessLog, Pulls
@@ -31,11 +33,26 @@ _OF_PULLS = ("last_pulled", "pulls_30d", "pulls_total", "idle_days")
 _OF_USES = ("in_use",)
 
 
-def observed(inventory: Inventory, config: Config) -> Inventory:
-    """The inventory with what the access logs and lists of ``config`` say. Raises CleanupError or StorageError."""
+Listed: TypeAlias = Mapping[str, Sequence[Use]] | None  # None: nobody is asked
+
+
+def in_use(config: Config) -> Listed:
+    """What the lists of ``config`` name. Raises CleanupError."""
+    return inuse.read(config.in_use, names(config), config.path.parent) if config.in_use else None
+
+
+def digests_in_use(uses: Listed, config: Config) -> list[tuple[str, str]]:
+    """Repository and digest of the manifests that lists name: what runs may have no tag any more."""
+    named = {(one.repository, one.digest) for found in (uses or {}).values() for one in found}
+    wanted = config.registry.repositories
+    return sorted(pair for pair in named if is_repository(pair[0]) and is_digest(pair[1]) and means(wanted, pair[0]))
+
+
+def observed(inventory: Inventory, config: Config, uses: Listed) -> Inventory:
+    """The inventory with what the access logs of ``config`` say, and its lists (`in_use`). Raises CleanupError or
+    StorageError."""
     if not (config.access_log or config.in_use):
         return inventory
-    uses = inuse.read(config.in_use, names(config), config.path.parent) if config.in_use else None
     pulls = None
     if config.access_log:
         with AccessLog(config.access_log, history(config)) as log:
@@ -48,13 +65,15 @@ def names(config: Config) -> list[str]:
     url = urlsplit(config.registry.url)
     loopback = ("localhost", "127.0.0.1", "[::1]") if url.hostname in ("localhost", "127.0.0.1", "::1") else ()
     port = f":{url.port}" if url.port else ""
-    return [url.netloc, *(f"{host}{port}" for host in loopback), *config.registry.names]
+    path = [f"{url.netloc}{url.path}"] if url.path else []
+    return [url.netloc, *path, *(f"{host}{port}" for host in loopback), *config.registry.names]
 
 
 def history(config: Config) -> Path | None:
     """The folder of what is remembered of pulls, the registry's own; None where conf.json lets nothing be kept."""
     folder = config.snapshots or config.cache
-    return folder and folder / "pulls" / quote(urlsplit(config.registry.url).netloc.lower(), safe="")
+    url = urlsplit(config.registry.url)
+    return folder and folder / "pulls" / quote(f"{url.netloc.lower()}{url.path}", safe="")
 
 
 def with_usage(

@@ -20,7 +20,7 @@ from regdata.config import Config, load_config
 from regdata.errors import CleanupError, ConfigError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import scan_site
-from regdata.inventory.usage import observed
+from regdata.inventory.usage import digests_in_use, in_use, observed
 from regdata.notebook.notify import notify
 from regdata.notebook.proof_views import headline
 from regdata.planning.expectations import Expectations, expectations
@@ -164,7 +164,9 @@ class Run(Shown):
             site = self._opened()
             if self.deletes:  # what only lists writes no file
                 site.see_clock()
-            found = observed(scan_site(site, self.config, known=known), self.config)
+            uses = in_use(self.config)
+            known += digests_in_use(uses, self.config)
+            found = observed(scan_site(site, self.config, known=known), self.config, uses)
             self.record.write(
                 tags_total=len(found.images),
                 from_store=found.from_store,

@@ -124,7 +124,7 @@ def tags(shown: Plan) -> Document:
             _known(row.tag_timestamp, _when),
             _known(row.age_days, lambda days: f"{int(days):,} d"),
             _known(row.tag_size, Bytes),
-            Code(row.tag_hash.partition(":")[2][:DIGEST]),
+            _known(row.tag_hash, lambda digest: Code(digest.partition(":")[2][:DIGEST])),
             ACTIONS[row.action],
             row.reason if row.reason != "in-use" else f"{row.reason}: {row.why}",
         )

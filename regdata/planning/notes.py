@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from regdata.planning.rules import Decision, spared_for_age
+from regdata.planning.rules import AGES, DATES, Decision, spared_for_age, words
 from regdata.show.words import count, size
 from regdata.sources.names import hides, means
 
 if TYPE_CHECKING:
     from regdata.inventory.inventory import Inventory
 
-_AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
-_DATES = {*_AGES, "pushed", "created", "idle_days"}
 _NAMES_ITS_SUBJECT = r"^sha256-([0-9a-f]{64})(?:\.(?:sig|att|sbom))?$"
 
 
@@ -68,20 +65,20 @@ def unlisted(inventory: Inventory) -> Iterator[str]:
 def _by_build_dates(condition: str, protect: str) -> Iterator[str]:
     """The same condition means push dates with base_path."""
     for name, text in (("the condition", condition), ("`protect`", protect)):
-        words = _words(text)
-        if ages := [word for word in words if word in _AGES]:
+        said = words(text)
+        if ages := [word for word in said if word in AGES]:
             yield (
                 f"without registry.base_path nobody knows when tags were pushed: {', '.join(ages)} of {name} "
                 f"{'counts' if len(ages) == 1 else 'count'} from when images were built (`created`), which may be "
                 "long before they were pushed"
             )
-        if "pushed" in words:
+        if "pushed" in said:
             yield f"without registry.base_path nobody knows when tags were pushed: `pushed` of {name} is NULL"
 
 
 def _undated(plan: Decision, condition: str) -> Iterator[str]:
     """Whatever is unknown is young, where a condition asks for an age; in other words it may come out as old."""
-    if _DATES.isdisjoint(_words(condition)):
+    if DATES.isdisjoint(words(condition)):
         return
     names = ["image_name", "tag_name"]
     images = plan.inventory.images
@@ -117,11 +114,6 @@ def _of_other_repositories(plan: Decision) -> Iterator[str]:
         f"{of} (signatures kept apart, COSIGN_REPOSITORY): only in their own repository are signatures kept with what "
         "they sign; `protect` keeps these"
     )
-
-
-def _words(condition: str) -> list[str]:
-    """Each once, in their order."""
-    return list(dict.fromkeys(word.lower() for word in re.findall(r"\w+", condition)))
 
 
 def _going(number: int) -> str:

@@ -6,9 +6,11 @@ freed). Only this module names their tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import duckdb
@@ -41,6 +43,16 @@ REASONS = {
 BECAUSE_OF_OTHERS = {"shared-digest", "index-child", "signs-kept-image", "has-kept-referrer"}
 
 
+# Columns of images that tell ages, and those that tell dates in any way.
+AGES = ("age_days", "newest_rank", "family_rank", "tag_timestamp")
+DATES = {*AGES, "pushed", "created", "idle_days"}
+
+
+def words(condition: str) -> list[str]:
+    """Each once, in their order."""
+    return list(dict.fromkeys(word.lower() for word in re.findall(r"\w+", condition)))
+
+
 def tags_outside(inventory: Inventory) -> pd.DataFrame:
     """Keep-rule: the tags of repositories that registry.repositories does not mean."""
     return inventory.images.loc[_outside(inventory, inventory.images), ["id"]].assign(reason="outside")
@@ -60,9 +72,15 @@ def _outside(inventory: Inventory, frame: pd.DataFrame) -> pd.Series[bool]:
 
 
 def protected(inventory: Inventory) -> pd.DataFrame:
-    """Keep-rule: the tags that conf.json's `protect` matches. Raises ConditionError."""
-    condition = inventory.protect
-    ids = inventory.readers.select(condition, engine=inventory.engine, name="protect") if condition else []
+    """Keep-rule: the tags that conf.json's `protect` matches; and, where that asks for dates, those without one of
+    which it can't say it: whatever is unknown is young. Raises ConditionError."""
+    if not (condition := inventory.protect):
+        return pd.DataFrame({"id": [], "reason": "protected"})
+    select = partial(inventory.readers.select, engine=inventory.engine, name="protect")
+    ids, images = select(condition), inventory.images
+    undated = images.loc[images["tag_timestamp"].isna() & images["error"].isna(), "id"]
+    if len(undated) and not DATES.isdisjoint(words(condition)):
+        ids = sorted({*ids, *undated[undated.isin(select(f"(\n{condition}\n) is null"))]})
     return pd.DataFrame({"id": ids, "reason": "protected"})
 
 

@@ -117,7 +117,7 @@ class Lists:
     def _next(self, repository: str, tag: str) -> str | None:
         """The tag behind this one's folder; None from 2.x, which knows no `last`."""
         path = self._http.path(repository, "tags/list")
-        answer = self._http.send("GET", f"{path}?n=1&last={quote(tag, safe='')}%2F~")
+        answer = self._http.send("GET", f"{path}?n=1&last={quote(tag, safe='')}%2F~", most=LIST)  # 2.x gives all
         if answer.status in (401, 403, *TOO_MUCH) or answer.status >= 500:  # there may be some, and nobody knows
             raise self._http.refused("GET", path, answer)
         names = answer.member("tags")

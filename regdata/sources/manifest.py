@@ -1,8 +1,7 @@
 """Manifests, indexes and image configs: from the bytes that a registry holds to records.
 
-Formats: OCI image-spec (manifest.md, image-index.md, descriptor.md, config.md) and Docker's
-"Image Manifest V 2, Schema 2". What a registry holds was written by strangers, so nothing here
-raises on odd content: what can't be understood becomes a row with an ``error``.
+Formats: OCI image-spec (manifest.md, image-index.md, descriptor.md, config.md) and Docker's "Image Manifest V 2, Schema
+2". Strangers wrote what a registry holds: what can't be understood raises nothing, and is a row with an ``error``.
 """
 
 import hashlib
@@ -15,6 +14,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from regdata.sources import gojson
+from regdata.sources.dates import FIRST
 from regdata.sources.mediatypes import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -30,7 +30,6 @@ from regdata.sources.mediatypes import (
 )
 
 _CREATED = "org.opencontainers.image.created"
-
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|(?!sha256:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128}")
 _ANY_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _ANY_DIGEST_BYTES = re.compile(_ANY_DIGEST.pattern.encode())
@@ -215,7 +214,8 @@ def with_config(content: Content, config: Config) -> Content:
     labels = content.labels or config.labels
     if content.labels and config.labels:
         labels = _labels(json.loads(config.labels) | json.loads(content.labels))
-    created = content.created if config.created is None else config.created
+    annotated = config.created is None or config.created < FIRST <= (content.created or 0)
+    created = content.created if annotated else config.created
     return content._replace(created=created, platform=config.platform, labels=labels)
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from regdata.errors import CleanupError, StorageError
 from regdata.plain import concealed
+from regdata.sources.manifest import printable
 from regdata.sources.visible import matching
 from regdata.usage.ending import TooMuch, ended, started
 
@@ -205,10 +206,10 @@ def _who(value: dict[str, Any], kind: str) -> str:
     metadata = value.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("name"), str):
         parts = (metadata.get("namespace"), value.get("kind") or kind, metadata["name"])
-        return "/".join(str(part) for part in parts if part)
+        return printable("/".join(str(part) for part in parts if part))
     names = value.get("Names") or value.get("Name")
     names = names[0] if isinstance(names, list) and names else names
-    return f"container/{names.lstrip('/')}" if isinstance(names, str) and names else ""
+    return f"container/{printable(names.lstrip('/'))}" if isinstance(names, str) and names else ""
 
 
 def _is_reference(text: str) -> bool:

@@ -17,7 +17,7 @@ from regdata.analysis.forecast import STEP
 from regdata.config import Config, load_config
 from regdata.errors import ConditionError
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.usage import observed
+from regdata.inventory.usage import in_use, observed
 from tests.support.small import DAY, NOW, Small, digest, indexed
 
 pytestmark = pytest.mark.slow
@@ -156,7 +156,7 @@ def test_against_a_naive_count(config: Config, tmp_path: Path, snapshots: bool, 
     write_log(tmp_path / "access.log", tags)
     for time in TIMES if snapshots else ():
         seen(tags, time).save(tmp_path / "snapshots")
-    inventory = observed(seen(tags, NOW), config)
+    inventory = observed(seen(tags, NOW), config, None)
     for condition, selects in CONDITIONS.items():
         gone, missed = naive(tags, selects if snapshots else seen_today(selects), TIMES)
         found = backtest(inventory, condition, config, months=MONTHS)
@@ -181,7 +181,7 @@ def test_what_runs_today(config: Config, tmp_path: Path) -> None:
     mine = small(config, access_log=(), in_use=(tmp_path / "running",))
     for time in TIMES:
         seen(tags, time).save(tmp_path / "snapshots")
-    found = backtest(observed(seen(tags, NOW), mine), "age_days > 90", mine, months=MONTHS)
+    found = backtest(observed(seen(tags, NOW), mine, in_use(mine)), "age_days > 90", mine, months=MONTHS)
     assert found.tags == 3
     assert list(found.missed["tag_name"]) == ["old", "x"]
     assert set(found.missed["used_by"]) == {str(tmp_path / "running")}

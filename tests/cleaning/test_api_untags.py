@@ -613,3 +613,34 @@ def test_what_was_looked_for_is_told(tmp_path: Path) -> None:
         assert cleaned(fake, tmp_path, "tag_name in ('0', '1')").errors == []
     (path,) = tmp_path.glob("reports/*/record.json")
     assert json.loads(path.read_text())["verified"] == {"gone": 2, "tags": 1, "manifests": 1, "blobs": 0}
+
+
+def test_tags_that_come_again_before_another_image_is_looked_at(tmp_path: Path) -> None:
+    """A tag that was there again in one image is told, though others were looked at after that, and nothing came again
+    in them."""
+    with serve(Late(["0"])) as fake:
+        for name, tag, image in (("app", "0", IMAGES[0]), ("other", "1", IMAGES[1])):
+            fake.push(name, tag, image)
+            fake.push(name, "2", IMAGES[2])
+        result = cleaned(fake, tmp_path, "tag_name in ('0', '1')", batch=1)
+    assert result.errors == []
+    assert [note.partition(":")[0] for note in result.notes if "came again" in note] == [
+        "of 2 tags that had gone 1 came again, such as app 0"
+    ]
+    assert result.tags["outcome"].tolist() == ["moved", "deleted"]
+
+
+def test_a_tag_that_moved_is_none_that_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that is on something else when it is to be taken away before its manifest is, by the run's record, none of
+    those that went: a restore leaves it alone."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
+        at(monkeypatch, "taking", lambda: fake.push("app", "1", IMAGES[2]))
+        assert regdata.apply(plan, config, gc=False).errors == []
+        assert fake.tags["app"] == {"1": IMAGES[2].digest, "2": IMAGES[2].digest}
+    (path,) = tmp_path.glob("reports/*/record.json")
+    assert [one.tag for one in PastRun(path.parent).tags] == ["0"]

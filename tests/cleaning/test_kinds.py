@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import regdata
+from regdata.cleaning import bytag
 from regdata.cleaning.bytag import by_tag, left
 from regdata.cleaning.order import Manifest, levels_of
 from regdata.demo.samples import make_image, make_layer, make_referrer
@@ -236,3 +237,11 @@ def test_what_is_freed_beside_what_is_left_to_the_registry() -> None:
     beside = by_tag(made, ["a"])
     assert set(beside.blobs["blob_hash"]) == {digest("bamd64"), digest("bamd64c")}
     assert (beside.reclaimable, by_tag(made, ["a", "b"]).reclaimable) == (11, 0)
+
+
+def test_one_manifest_that_is_left_to_the_registry() -> None:
+    """Be it a single manifest that is left to the registry's own collection, that is said; where none is, nothing."""
+    (note,) = bytag.told({Manifest("a", digest("aNone"))})
+    assert "1 manifest " in note
+    assert "own collection" in note
+    assert [*bytag.told(set())] == []

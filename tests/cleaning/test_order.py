@@ -7,7 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels
+import regdata
+from regdata.cleaning.order import Batch, Manifest, Tag, batches, levels, levels_of
+from tests.support.small import DAY, NOW, Small, digest
 
 IMAGES = st.sampled_from(["a", "a/b", "c"])
 MANIFESTS = st.builds(Manifest, IMAGES, st.integers(0, 30).map(lambda number: f"sha256:{number:064x}"))
@@ -90,3 +92,22 @@ def test_an_index_after_the_rest_of_another_image() -> None:
     found = list(batches(levels([*many, index, child], [(many[0], many[3]), (index, child)]), [], 3))
     assert [batch.images for batch in found] == [["a"], ["a", "b"]]
     assert found[1].levels == [[index], [many[3], child]]
+
+
+def test_a_child_that_two_indexes_list() -> None:
+    """A child goes after each of the indexes that list it, also after one that another lists, whichever is read
+    first."""
+    made = Small()
+    for image in "ab":
+        made.push(image, "child", days=9, base=1)
+    listed = {"a1": ["a2", "achild"], "a2": ["achild"], "b1": ["bchild"], "b2": ["b1", "bchild"]}
+    for name, children in listed.items():
+        made.row("contents", manifest_hash=digest(name), manifest_size=1, kind="index", media_type="m")
+        made.row("revisions", image_name=name[0], manifest_hash=digest(name), pushed=NOW - 9 * DAY)
+        made.row("tags", image_name=name[0], tag_name=name, tag_hash=digest(name), pushed=NOW - 9 * DAY)
+        for child in children:
+            named = {"manifest_hash": digest(name), "reference_hash": digest(child)}
+            made.row("references", reference_kind="manifest", reference_size=1, **named)
+    found = levels_of(regdata.plan(made.inventory(), "1=1"))
+    expected = {"a1": 0, "a2": 1, "achild": 2, "b2": 0, "b1": 1, "bchild": 2}
+    assert found == {Manifest(name[0], digest(name)): level for name, level in expected.items()}

@@ -17,6 +17,8 @@ from regdata.collecting.commands import check_commands
 from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
 from regdata.sources.files import LocalFiles
 from tests.support.helpers import listing, store_tags
+from tests.support.proxy import Fault
+from tests.support.scene import NewScene
 from tests.support.team import OLD, TAGS, Conf, Files, Team, clean, plan_of, record_of, serve, settings
 
 
@@ -258,3 +260,18 @@ def test_a_program_beside_conf_json(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(CleanupError, match=r"'\./gc\.sh' of .* is not a program"):
         check_commands(regdata.load_config(tmp_path / "elsewhere"))
+
+
+def test_a_registry_that_takes_no_uploads(new_scene: NewScene) -> None:
+    """Where no upload can be begun, for a full disk say, nobody can tell whether base_path is the registry's own folder
+    or a copy: nothing is deleted, be it that nothing is to be collected."""
+    scene = new_scene()
+    before = scene.store()
+
+    def refuse() -> None:
+        scene.proxy.on("POST", "/blobs/uploads/", Fault(500))
+
+    error = scene.clean(gc=False, before_apply=refuse)
+    assert "POST" in error
+    assert "HTTP 500" in error
+    assert scene.store() == before

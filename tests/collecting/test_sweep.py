@@ -658,3 +658,38 @@ def test_a_claim_that_has_to_be_cleared_again(tmp_path: Path, times: int, stays:
         swept = busy.run([Item(blob.digest, len(blob.data), links)])
     assert (swept.spared, swept.cleared) == ({blob.digest: "claimed"} if stays else {}, 1)
     assert (len(told), (root / blob_path(blob.digest)).exists()) == (min(times, 3), stays)
+
+
+def test_needed_before_its_data_is_taken(tmp_path: Path) -> None:
+    """A layer that a manifest needs which came once its links were away is never out of its place: whoever pulls it
+    meanwhile gets it."""
+    blob, root, moved = OWN[0], tmp_path / "docker/registry/v2", list[str]()
+    manifest, link = image_bytes(b"{}", blob.data), layer_path("a", blob.digest)
+
+    def write(path: str, data: bytes) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+    class Busy(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            super().move(path, target)
+            moved.append(path)
+            if path == f"{root}/{link}":
+                write(blob_path(digest_of(manifest)), manifest)
+                write(revision_path("a", digest_of(manifest)), digest_of(manifest).encode())
+
+    for path, data in ((blob_path(blob.digest), blob.data), (link, blob.digest.encode())):
+        write(path, data)
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path, Busy()))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect({blob.digest}, links)
+    stopped = Sweep(aside, None, watch, Journal(), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "mentioned"}, {})
+    assert f"{root}/{link}" in moved
+    assert f"{root}/{blob_path(blob.digest)}" not in moved
+    assert before.items() <= files(tmp_path).items()

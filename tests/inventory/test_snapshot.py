@@ -213,3 +213,13 @@ def test_an_older_snapshot_of_a_store_without_dates(tmp_path: Path) -> None:
     assert found.manifests.empty
     both = [plan(one, "tag_name = '1.0'").reclaimable for one in (few().inventory(), loaded)]
     assert both[0] - both[1] == 40 + 10 + 1  # the orphan stays
+
+
+def test_earlier_ones_of_as_much(empty: Inventory, tmp_path: Path) -> None:
+    """What was read of other repositories (registry.repositories) is compared with nothing."""
+    within = ("team/*",)
+    for number, patterns in enumerate((None, within, ("team/one",))):
+        replace(empty, scanned_at=empty.scanned_at - 100 + number, within=patterns).save(tmp_path)
+    for patterns in (None, within):
+        (found,) = snapshot.earlier(tmp_path, replace(empty, within=patterns))
+        assert Inventory.load(found).within == patterns

@@ -12,14 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from regdata.config import Config, load_config
+from regdata.demo.samples import make_image, make_index, make_layer
 from regdata.errors import CleanupError
 from regdata.inventory import families
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.usage import with_usage
+from regdata.inventory.scan import scan
+from regdata.inventory.usage import history, names, with_usage
+from regdata.planning.plan import plan
 from regdata.tables.conditions import select
 from regdata.tables.schema import Engine
 from regdata.usage.accesslog import Pulls
 from regdata.usage.inuse import Use
+from tests.support.fakes import FakeRegistry, serve
 from tests.support.small import DAY, NOW, digest, indexed
 
 pytestmark = pytest.mark.slow
@@ -236,3 +241,32 @@ def test_what_was_made_once_stays(inventory: Inventory) -> None:
     graph = inventory.graph
     assert with_usage(inventory, pulls()).graph is graph
     assert replace(inventory).graph is not graph
+
+
+def test_registries_on_one_host(tmp_path: Path) -> None:
+    """Each has its own history of pulls, and is called by its path, too."""
+
+    def config_of(url: str) -> Config:
+        path = tmp_path / "conf.json"
+        path.write_text(json.dumps({"registry": {"url": url}, "sql": {}, "cache": "cache"}))
+        return load_config(path)
+
+    one, two, plain = map(config_of, ("https://h/one", "https://h/two", "https://h"))
+    assert len({history(one), history(two), history(plain)}) == 3
+    assert names(one)[:2] == ["h", "h/one"]
+    assert names(plain) == ["h"]
+
+
+def test_a_running_manifest_without_a_tag(tmp_path: Path) -> None:
+    """Over the API, too, what runs by its digest is known though no tag leads to it any more, with its children."""
+    children = [make_image([make_layer(("runs", number), 90)], oci=True) for number in range(2)]
+    index = make_index(children)
+    with serve(FakeRegistry()) as fake:
+        fake.push("app", None, index)
+        fake.push("app", "amd64", children[0])
+        fake.push("app", "other", make_image([make_layer("other", 90)], oci=True))
+        (tmp_path / "list").write_text(f"{fake.url.removeprefix('http://')}/app@{index.digest}\n")
+        settings = {"registry": {"url": fake.url}, "sql": {}, "in-use": ["list"], "cache": False}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        found = plan(scan(load_config(tmp_path)), "1=1").tags.set_index("tag_name")
+    assert dict(found["action"]) == {"amd64": "keep", "other": "delete"}

@@ -9,6 +9,7 @@ import pytest
 from regdata.cleaning.result import Result
 from regdata.collecting.commands import Collection
 from regdata.inventory.inventory import Inventory
+from regdata.notebook import views
 from regdata.planning.plan import plan
 from regdata.show import blocks
 from regdata.show.words import size
@@ -132,3 +133,9 @@ def test_a_collection_shows_its_last_lines() -> None:
     assert "the last 1,000 of 5,000 lines" in folded
     assert "line 3999\n" not in folded
     assert str(Collection()) == "Nothing was collected."
+
+
+def test_a_tag_that_leads_to_nothing(small: Small) -> None:
+    """Of a selected tag without a digest the table says that it is not known."""
+    small.row("tags", image_name="a/app", tag_name="broken", error="holds no digest")
+    assert "not known" in str(views.tags(plan(small.inventory(), "tag_name = 'broken'")))

@@ -440,3 +440,23 @@ def test_what_belongs_to_an_orphan() -> None:
     plan = planned(made)
     assert gone(plan) == dict.fromkeys(("aNone", "aother", "asigned"), "orphan")
     assert plan.tags[["tag_name", "action", "reason"]].to_numpy().tolist() == [[name, "delete", "referrer"]]
+
+
+def test_a_tag_on_what_is_linked_as_a_blob_alone() -> None:
+    """A manifest that is linked as a blob alone goes with its tag, as any other does."""
+    made = Small()
+    made.push("a", "image", days=9)
+    made.row("oddities", image_name="a", what="blob", hash=digest("aimage"))
+    plan = planned(made, "image")
+    assert plan.tags[["action", "reason"]].to_numpy().tolist() == [["delete", "selected"]]
+    assert gone(plan) == {"aimage": "selected"}
+
+
+def test_what_several_tags_of_an_image_hold() -> None:
+    """A layer of several tags of one image is that image's alone: its bytes count there, and not as shared."""
+    made = Small()
+    for tag in ("1", "2"):
+        made.push("a", tag, days=9, shared=100)
+    plan = regdata.plan(made.inventory(), "1=1")
+    assert set(plan.blobs["holders"]) == {1}
+    assert plan.by_image[["image_name", "bytes"]].to_numpy().tolist() == [["a", 100 + 2 * 11]]

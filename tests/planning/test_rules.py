@@ -11,7 +11,8 @@ import regdata
 from regdata.inventory import references
 from regdata.planning.collectors import objections, without_blobs
 from regdata.planning.plan import Plan
-from regdata.planning.rules import REASONS, Spared, attached, decide, parts, protected, spared_again
+from regdata.planning.rules import REASONS, Spared, attached, decide, manifests_left, parts, protected, spared_again
+from regdata.tables.schema import Engine
 from tests.support.small import NOW, Small, digest, few, indexed
 
 BOTH = [1, 2]  # the tags 1.0 and 2.0 of a/app
@@ -362,3 +363,39 @@ def test_what_a_collector_would_take(how: str, number: int, why: str) -> None:
     [said] = objections(made.inventory(), manifests(), version="2.x")
     assert said.startswith(f"the registry's garbage collection would take {number} blobs that what stays needs")
     assert why in said
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "sqlite"])
+@pytest.mark.parametrize(
+    ("protect", "stays"),
+    [
+        ("age_days < 30 or newest_rank <= 1", True),
+        ("age_days < 30 -- a comment", True),
+        ("tag_name = 'none' and age_days < 30", False),
+        ("labels like '%keep%'", False),
+    ],
+)
+def test_what_protect_can_not_say_of_a_date(protect: str, stays: bool, engine: Engine) -> None:
+    """Of a tag without a date that can be believed `protect` by age says nothing: unknown is young, so it stays; in
+    words on other things what is unknown protects nothing."""
+    made = few()
+    made.push("a/app", "undated", days=1, u=5)
+    for table, column in (("tags", "pushed"), ("revisions", "pushed"), ("contents", "created")):
+        made.columns[table][column][-1] = 0
+    found = regdata.plan(made.inventory(), "image_name = 'a/app'", protect=protect, engine=engine).tags
+    rows = found.set_index("tag_name")
+    assert (rows["action"]["undated"], rows["action"]["1.0"]) == ("keep" if stays else "delete", "delete")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_bytes_of_what_was_linked_as_a_blob_alone(listed: bool) -> None:
+    """A manifest that is linked as a blob alone is there as long as another one lists it; once none does its bytes are
+    left of it."""
+    made = Small()
+    for tag in ("index", None):
+        made.push("a", tag, days=9)
+    made.row("oddities", image_name="a", what="blob", hash=digest("aNone"))
+    if listed:
+        row = {"manifest_hash": digest("aindex"), "reference_hash": digest("aNone"), "reference_kind": "manifest"}
+        made.row("references", reference_size=1, **row)
+    assert manifests_left(made.inventory()) == ([] if listed else [digest("aNone")])

@@ -618,3 +618,10 @@ def test_what_a_tag_names(algorithm: str, suffix: str) -> None:
     tag = f"{algorithm}-{'ab' * 32}{suffix}"
     assert named_by(tag) == f"{algorithm}:{'ab' * 32}"
     assert [named_by(other) for other in (f"{tag}-old", f"v{tag}", tag.replace("ab", "AB"), tag[1:])] == [None] * 4
+
+
+def test_a_date_that_can_not_be_beside_one_that_can() -> None:
+    """Reproducible builds say 1970 in the config: an annotation tells when they were made."""
+    annotated = parse(image(annotations={"org.opencontainers.image.created": "2025-06-01T00:00:00Z"}))
+    assert with_config(annotated, Config(0, "linux/amd64")).created == 1748736000
+    assert with_config(annotated, Config(1748736001, "linux/amd64")).created == 1748736001

@@ -348,3 +348,10 @@ def test_large_list(path: Path) -> None:
     """A cluster of 20,000 pods is read in no time."""
     pods = [POD | {"metadata": {"name": f"p{number}", "namespace": "shop"}} for number in range(2_000)]
     assert len({use.by for use in uses(json.dumps({"kind": "List", "items": pods}), path)}) == 2_000
+
+
+@pytest.mark.parametrize("who", [{"metadata": {"name": "\ud800x"}}, {"Names": ["/\ud800"]}])
+def test_odd_names_of_who_uses_it(path: Path, who: dict[str, Any]) -> None:
+    """Half a surrogate pair in a name is shown as what it is not."""
+    ((_, by),) = named([{"kind": "Pod", "image": "registry.prod.svc/a:1", **who}], path)
+    assert "\N{REPLACEMENT CHARACTER}" in by
