@@ -81,8 +81,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
         by_tag = _check_deletes(site, sorted({*images, *(() if stops(config) else linked)}))
         site.check_written(images[0])
     elif gc and config.gc_command and plan.reclaimable:
-        within = site.registry.reach.repositories
-        for name in [one for one in plan.inventory.repositories["image_name"] if means(within, one)][:1]:
+        for name in site.within(plan.inventory.repositories["image_name"])[:1]:
             _check_written(site, name)
     _check_clock(plan.inventory, site)
     # Where gc-command takes nothing there is nothing to forget; regdata itself heals first, whatever goes.

@@ -351,7 +351,7 @@ class _Work:
             nothing = self._gone.manifest_rows.iloc[:0]
             self.expected = freed(fresh, nothing)
         was = self.plan.inventory
-        return in_flight(self.site, fresh, held_by(was, self._gone.manifest_rows), was.scanned_at)
+        return in_flight(self.site, fresh, lambda: held_by(was, self._gone.manifest_rows), was.scanned_at)
 
     def _expects_only(self, flight: Flight) -> bool:
         """Whether all that would be collected is being pushed."""

@@ -86,11 +86,9 @@ class Deletion:
         scanned, lines = self.outcome.plan.inventory.scanned_at, []
         for image in images:
             left = sorted(self.outcome.left(image).manifests)
-            going, signing = (
-                [one.digest for one in some] for some in (left, filter(self._attached.__contains__, left))
-            )
-            line = {"event": "beginning", "image": image, "scanned": scanned, "digests": going}
-            lines.append(line | ({"attached": signing} if signing else {}))
+            line = {"event": "beginning", "image": image, "scanned": scanned, "digests": [one.digest for one in left]}
+            attached = [one.digest for one in left if one in self._attached]
+            lines.append(line | ({"attached": attached} if attached else {}))
         self.record.journal(*lines)
         self._begun.update(images)
 

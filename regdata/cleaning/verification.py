@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from regdata.cleaning.order import pairs
 from regdata.cleaning.outcome import Members, Outcome
@@ -128,9 +126,8 @@ def verify_pushed(
         known = pd.concat([was.manifests[_NAMES].merge(gone, how="left_anti"), fresh.manifests[_NAMES]])
         came = now.manifests[_NAMES].merge(known, how="left_anti")
         bare = _unserved(now) - _unserved(was) - _unserved(fresh)
-        listed = {
-            image: set(site.registry.tags(image)) for image in {image for image, _ in bare}
-        }  # its owner may have deleted it
+        # Its owner may have deleted a tag meanwhile.
+        listed = {image: set(site.registry.tags(image)) for image in {image for image, _ in bare}}
         broken = _in_want(now, came, site) | {f"{image}:{tag}" for image, tag in bare if tag in listed[image]}
     else:
         broken = _in_need(now, fresh, freed)
@@ -155,14 +152,12 @@ def _in_need(now: Inventory, fresh: Inventory, freed: Collection[str]) -> set[st
     came = alive.merge(fresh.manifests[_NAMES], how="left_anti")
     aliases = now.oddities[now.oddities["what"] == "alias"]
     bare = came[~came["manifest_hash"].isin(stored) & ~came["manifest_hash"].isin(aliases["hash"])]
-    names = pa.array(sorted(lost | {*aliases["hash"][aliases["target"].isin(lost)]}), pa.string())
-    found = [bare, _parts_of(now.references_of(came["manifest_hash"]), came)]
-    found[1] = found[1][~found[1]["reference_hash"].isin({*stored, *aliases["hash"][aliases["target"].isin(stored)]})]
-    for table in now.batches("references"):
-        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), names))
-        rows = rows.filter(pc.not_equal(rows["reference_kind"].cast(pa.string()), "mention"))
-        found.append(alive.merge(rows.select(["manifest_hash"]).to_pandas(), on="manifest_hash"))
-    return {"@".join(pair) for rows in found for pair in pairs(rows, "manifest_hash")}
+    brought = _parts_of(now.references_of(came["manifest_hash"]), came)
+    there = {*stored, *aliases["hash"][aliases["target"].isin(stored)]}
+    lacking = brought[~brought["reference_hash"].isin(there)]
+    named = now.references_to(lost | {*aliases["hash"][aliases["target"].isin(lost)]})
+    needed = alive.merge(named[named["reference_kind"] != "mention"], on="manifest_hash")
+    return {"@".join(pair) for rows in (bare, lacking, needed) for pair in pairs(rows, "manifest_hash")}
 
 
 def _unserved(inventory: Inventory) -> set[tuple[str, str]]:

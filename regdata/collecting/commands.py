@@ -30,7 +30,6 @@ from regdata.show.shown import Shown
 from regdata.show.words import count
 from regdata.sources.claims import Claims
 from regdata.sources.interrupts import interrupts_held_back
-from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from regdata.usage.ending import started
@@ -177,8 +176,7 @@ def _canary(
     stack: ExitStack, config: Config, site: Site, storage: Storage | None, record: Record
 ) -> Callable[[], bool]:
     """Tells whether the registry's cache survives gc-after, where that decides what becomes of manifests' bytes."""
-    within = site.registry.reach.repositories
-    names = [name for name in site.store.repositories() if means(within, name)] if storage and config.gc_after else []
+    names = site.within(site.store.repositories()) if storage and config.gc_after else []
     if not (storage and names):
         return lambda: False
     claims = Claims(site.registry)

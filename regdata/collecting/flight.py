@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import NamedTuple
 
 from regdata.inventory.graph import GRACE
@@ -47,13 +47,16 @@ def _some(images: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
-def in_flight(site: Site, fresh: Inventory, held: Set[tuple[str, str]] = frozenset(), scanned_at: int = 0) -> Flight:
-    """What is being pushed; blobs only where the registry's folder was read, as ``fresh`` has it. ``held``: repository
-    and digest of what those used, at a scan then, that are deleted by now."""
+def in_flight(
+    site: Site, fresh: Inventory, held: Callable[[], Set[tuple[str, str]]] = frozenset, scanned_at: int = 0
+) -> Flight:
+    """What is being pushed; blobs only where the registry's folder was read, as ``fresh`` has it. ``held``
+    gives repository and digest of what those used, at a scan then, that are deleted by now."""
     young = site.now - GRACE
     uploads = [upload.repository for upload in site.uploads() if not is_before(upload.started, young)]
-    found = _blobs(site, fresh, young) if fresh.from_store else ()
-    return Flight(uploads, sorted(one for one, date in found if one not in held or not is_before(date, scanned_at + 1)))
+    found = list(_blobs(site, fresh, young)) if fresh.from_store else []
+    used = held() if found else ()
+    return Flight(uploads, sorted(one for one, date in found if one not in used or not is_before(date, scanned_at + 1)))
 
 
 def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[tuple[str, str], int]]:

@@ -38,11 +38,11 @@ class Reading:
 
     began: when it began (UTC epoch seconds). manifests: those of each repository. stored: the digests of blobs that are
     there; missing: of those that a manifest names and that are not; lacking: repository and digest of these, and of
-    all that may be named where a manifest can't be read. frees:
-    bytes of the blobs that nobody needs, by digest. empty: repositories that hold nothing and are to be removed. A link
-    that was not surely written before ``young`` (UTC epoch seconds) is a push in flight, unless a manifest used it: it
-    is one of ``held``, repository and digest, or is older than the deletion of one that mentions it. lasting: those
-    that are freed only if the registry restarts. listed: how much a manifest lists, at most.
+    all that may be named where a manifest can't be read. frees: bytes of the blobs that nobody needs, by digest. empty:
+    repositories that hold nothing and are to be removed. A link that was not surely written before ``young`` (UTC epoch
+    seconds) is a push in flight, unless a manifest used it: it is one of ``held``, repository and digest, or is older
+    than the deletion of one that mentions it. lasting: those that are freed only if the registry restarts. listed: how
+    much a manifest lists, at most.
     """
 
     began: int
@@ -197,10 +197,8 @@ def _paused(pause: Pause, sweep: Sweep, ailing: list[Item], going: list[Item]) -
 def _lacking(inventory: Inventory, missing: Digests[str]) -> Iterator[tuple[str, str]]:
     """Repository and digest of what a manifest there names and is not there; and of what is linked where a manifest
     can't be read, which may name it."""
-    wanted = pa.array(sorted(missing), pa.string())
-    for table in inventory.batches("references") if missing else ():
-        rows = table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), wanted))
-        named = rows.select(["manifest_hash", "reference_hash"]).to_pandas().merge(inventory.manifests)
+    if missing:
+        named = inventory.references_to(missing)[["manifest_hash", "reference_hash"]].merge(inventory.manifests)
         yield from zip(named["image_name"], named["reference_hash"], strict=True)
     linked = inventory.oddities[inventory.oddities["what"] == "link"]
     yield from zip(linked["image_name"], linked["hash"], strict=True)

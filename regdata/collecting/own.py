@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection as Digests
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from regdata.config import Config
 from regdata.errors import CleanupError, RegistryError
 from regdata.inventory.graph import GRACE
 from regdata.inventory.inventory import Inventory
-from regdata.inventory.scan import can_change, can_set_aside
+from regdata.inventory.scan import aside_of, can_change
 from regdata.planning.rules import freed, manifests_left, spared_for_age
 from regdata.records.record import Record
 from regdata.records.runs import past_runs
@@ -54,9 +54,9 @@ def check_collector(
     if config.gc_after if config.gc_command else stops(config):
         return
     folder = changeable_folder(config, site)
-    names = images or _within(site, site.source.repositories())
+    names = images or site.within(site.source.repositories())
     if names or (folder and frees):
-        with nullcontext(names[0]) if names or not folder else _own_place(site, folder) as name:
+        with _place(site, folder, names) as name:
             (check_forgets if config.gc_command else _check_running)(config, site, name, say)
 
 
@@ -66,7 +66,7 @@ def check_somebody_collects(config: Config, site: Site) -> None:
     check_commands(config)
     if collects_itself(config, site):
         Aside(_folder(config))
-    if not config.gc_command and not collects_itself(config, site):
+    elif not config.gc_command:
         raise CleanupError(
             f"{config.path} has no gc-command, and regdata can't collect by itself without "
             + ("being allowed to change registry.base_path" if site.from_store else "registry.base_path")
@@ -141,7 +141,8 @@ def collect_own(
     )
     commands = Commands(config, record)
     with ExitStack() as stack:
-        around = _Around(commands, config, site, record, stack.enter_context(_place(config, site, fresh)))
+        place = stack.enter_context(_place(site, _folder(config), site.within(fresh.repositories["image_name"])))
+        around = _Around(commands, config, site, record, place)
         stack.enter_context(nullcontext() if stops(config) else around)
         collected = collect(
             _folder(config),
@@ -177,26 +178,18 @@ def collect_own(
 
 
 @contextmanager
-def _place(config: Config, site: Site, fresh: Inventory) -> Iterator[str]:
-    """A repository to try something out in: one within reach, or else one of our own, which is removed."""
-    names = _within(site, fresh.repositories["image_name"])
-    with nullcontext(names[0]) if names else _own_place(site, _folder(config)) as name:
-        yield name
-
-
-@contextmanager
-def _own_place(site: Site, folder: Storage) -> Iterator[str]:
+def _place(site: Site, folder: Storage | None, names: Sequence[str]) -> Iterator[str]:
+    """A repository to try something out in: one of these, or else one of our own in ``folder``, which is removed."""
+    if names:
+        yield names[0]
+        return
+    assert folder
     own = nobodys(Claims(site.registry), folder)
     try:
         yield own
     finally:
         with suppress(OSError):
             folder.files.remove(f"{folder.root}/repositories/{own}")
-
-
-def _within(site: Site, images: Iterable[str]) -> list[str]:
-    """Those that registry.repositories means."""
-    return [image for image in images if means(site.registry.reach.repositories, image)]
 
 
 class Promise(NamedTuple):
@@ -214,7 +207,7 @@ class Promise(NamedTuple):
 def promised(config: Config, site: Site, unneeded: int, *, as_of: int, gc: bool, empty_trash: bool) -> Promise:
     """What a run frees if so many bytes are needed by nobody; without a collection, what the next one does. ``as_of``:
     when (UTC epoch seconds, the store's clock); what is due later the run leaves to the next one."""
-    aside, own, due = aside_of(config, site), collects_itself(config, site), 0
+    aside, own, due = aside_of(site), collects_itself(config, site), 0
     if gc and aside:
         due = trash.frees(aside, config.trash_days, as_of, all_of_it=empty_trash, copies=own)
     return Promise(0 if own and config.trash_days else unneeded, due)
@@ -233,7 +226,7 @@ def with_trash(
     """A collection by gc-command, and what was due ``as_of`` the promise of what regdata itself had set aside, or all
     of it (``empty_trash``): what a reading misses comes back, the rest is freed. What has come anew stays until then,
     too: gc-command may have taken that."""
-    aside = aside_of(config, site)
+    aside = aside_of(site)
     if aside is None or not any(trash.due(aside, 0, as_of)):
         return collected
     back = trash.bring_back(aside, fresh.missing)
@@ -252,7 +245,7 @@ def with_trash(
 def undo_own(config: Config, site: Site) -> list[str]:
     """Puts back what a collection that was interrupted took and had not decided upon; the digests of blobs. What runs
     that were killed had stored to try the registry out is removed."""
-    folder, aside = changeable_folder(config, site), aside_of(config, site)
+    folder, aside = changeable_folder(config, site), aside_of(site)
     if folder is None:
         return []
     for past in past_runs(config):
@@ -264,7 +257,7 @@ def undo_own(config: Config, site: Site) -> list[str]:
 def undo_unplanned(config: Config, site: Site, inventory: Inventory) -> None:
     """Puts back what a killed run had taken, before a plan is carried out. Raises CleanupError where bytes came back
     that it does not know of."""
-    aside = aside_of(config, site)
+    aside = aside_of(site)
     back = {*undo(aside)} if aside else set()
     if unknown := back - {*inventory.blobs.loc[inventory.stored, "blob_hash"]}:
         raise CleanupError(
@@ -283,7 +276,7 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
     (digests) of what others collected."""
     settle_removals(site)
     bring_back_parts(config, site, needed)
-    if aside := aside_of(config, site):
+    if aside := aside_of(site):
         for batch in list(trash.kept(aside, run)):
             batch.undo()
         aside.close()
@@ -291,26 +284,20 @@ def bring_back_own(config: Config, site: Site, run: str, needed: Set[str]) -> No
 
 def bring_back_parts(config: Config, site: Site, needed: Set[str]) -> None:
     """Puts back what is needed (digests) of what runs collected and is kept."""
-    if aside := aside_of(config, site):
+    if aside := aside_of(site):
         trash.bring_back(aside, needed)
         aside.close()
 
 
 def oldest_kept(config: Config, site: Site) -> str:
     """The first run of which something is kept; empty if there is none."""
-    aside = aside_of(config, site)
+    aside = aside_of(site)
     return min((batch.run for batch in trash.kept(aside)), default="") if aside else ""
 
 
 def changeable_folder(config: Config, site: Site) -> Storage | None:
     """The registry's folder, if there is one that can be changed."""
     return _folder(config) if can_change(site) else None
-
-
-def aside_of(config: Config, site: Site) -> Aside | None:
-    """What was set aside beside the registry's folder; None where nothing can be, so that nothing ever was."""
-    folder = changeable_folder(config, site)
-    return Aside(folder) if folder and can_set_aside(site) else None
 
 
 def _folder(config: Config) -> Storage:

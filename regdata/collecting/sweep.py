@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from regdata.collecting.swept import Item, Swept
 from regdata.collecting.unlinked import known, nobodys
-from regdata.errors import AccessError, CleanupError, RegdataError
+from regdata.errors import CleanupError, RegdataError
 from regdata.sources.aside import Aside, Batch
 from regdata.sources.claims import Claims
 from regdata.sources.interrupts import interrupts_held_back
@@ -230,7 +230,7 @@ class Sweep:
     def _ask(self, group: _Group) -> None:
         """Asks whether a cache claims what has no link any more; what does has to forget it, and is asked again."""
         pairs = [(item, link) for item, link in group.asking if item.digest in group.items]
-        answers = list(zip(pairs, self._told(_has, pairs), strict=True))
+        answers = list(zip(pairs, self._told(Claims.says, pairs), strict=True))
         self._spare(group, {item: "closed" for (item, _), answer in answers if answer is None})
         claimed = [pair for pair, answer in answers if answer]
         self._spare(group, {item: "pushed" for item, link in claimed if self.watch.is_linked(link, self._now)})
@@ -355,14 +355,6 @@ class Sweep:
 
     def _journal(self, event: str, group: _Group, **more: Any) -> None:
         self.record.journal({"event": event, "batch": group.aside.number} | more)
-
-
-def _has(claims: Claims, repository: str, digest: str) -> bool | None:
-    """None where the login must not ask."""
-    try:
-        return claims.has(repository, digest)
-    except AccessError:
-        return None
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from regdata.collecting.own import undo_own
 from regdata.config import Config
-from regdata.errors import AccessError, CleanupError
+from regdata.errors import CleanupError
 from regdata.health.ailments import Look, ailments, told
 from regdata.health.mending import HEALED, Broken, is_sound, mend
 from regdata.inventory.inventory import Inventory
@@ -154,19 +154,12 @@ def _claimed(site: Site, storage: Storage, files: Listing) -> Iterator[tuple[str
         return
     claims = Claims(site.registry)
     with ThreadPoolExecutor(site.registry.workers) as pool:
-        answers = list(each(pool, partial(_has, claims), asked))
+        answers = list(each(pool, lambda pair: claims.says(*pair), asked))
     exists = storage.files.exists
     for (image, name), claimed in zip(asked, answers, strict=True):
         paths = (f"{storage.base}/{path_of('layer', image, name)}", f"{storage.root}/{blob_path(name)}")
         if claimed and not all(map(exists, paths)):
             yield image, name
-
-
-def _has(claims: Claims, pair: tuple[str, str]) -> bool:
-    try:
-        return claims.has(*pair)
-    except AccessError:
-        return False
 
 
 def _bare_tags(storage: Storage, inventory: Inventory) -> Iterator[tuple[str, str, int | None]]:

@@ -12,16 +12,16 @@ from regdata.collecting import trash
 from regdata.collecting.aftermath import remove_empty
 from regdata.collecting.online import Reading, collect
 from regdata.collecting.othernames import check_names
-from regdata.collecting.own import aside_of, losing_links
+from regdata.collecting.own import losing_links
 from regdata.collecting.probes import check_online
 from regdata.config import Config
 from regdata.errors import CleanupError, RegdataError, StorageError
 from regdata.inventory.inventory import Inventory
+from regdata.inventory.scan import aside_of
 from regdata.records.record import Record
 from regdata.sources.census import path_of
 from regdata.sources.claims import Claims
 from regdata.sources.files import ABSENT, told
-from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 
@@ -63,6 +63,7 @@ def mend(broken: Broken, config: Config, site: Site, storage: Storage, record: R
     for what in [what for what in cures if (broken.found["what"] == what).any()]:
         try:
             cures[what]()
+            mender.tell()
         except RegdataError as error:
             record.error(f"{what}: {error}")
             left[what] = str(error)
@@ -92,14 +93,12 @@ class _Mender:
                 self._write(path_of(kind, image, digest), digest.partition("/index/")[2].replace("/", ":"))
             elif self._is_whole(digest):
                 self._write(path_of(kind, image, digest), digest)
-        self._tell()
 
     def link(self, what: str, kind: str) -> None:
         """Links what is stored, whole, into a repository that needs it."""
         for image, digest in self.broken.rows(what):
             if self._is_whole(digest):
                 self._write(path_of(kind, image, digest), digest)
-        self._tell()
 
     def _is_whole(self, digest: str) -> bool:
         return digest.startswith("sha256:") and bool(is_sound(self.storage, digest))
@@ -116,9 +115,11 @@ class _Mender:
             self.storage.files.make(dirname(place))
             self.storage.files.write(place, digest.encode())
 
-    def _tell(self) -> None:
-        if self.strange:
-            raise self.strange.pop()
+    def tell(self) -> None:
+        """Raises what there is to say of the kind that was cured last."""
+        strange, self.strange = self.strange, []
+        if strange:
+            raise strange[0]
 
     def make_layers(self) -> None:
         for image, _ in self.broken.rows("no folder _layers"):
@@ -133,8 +134,7 @@ class _Mender:
         self.healed = True
         registry, inventory = self.site.registry, self.broken.inventory
         check_names(self.storage, (), (), losing_links(inventory, self.site, set(), heals=True))
-        within = registry.reach.repositories
-        name = next((name for name in inventory.repositories["image_name"] if means(within, name)), None)
+        name = next(iter(self.site.within(inventory.repositories["image_name"])), None)
         if name is None:
             raise CleanupError("there is no repository that registry.repositories means: nothing was tried out")
         registry.check_deletes(name)
@@ -147,27 +147,25 @@ class _Mender:
             _Steps(self.record),
             run=self.record.folder.name,
             keeps_days=FOREVER,
-            within=within,
+            within=registry.reach.repositories,
         )
 
     def bring_back(self) -> None:
         """What is missing may have been collected by a run that set it aside."""
-        if any(trash.kept(aside) if (aside := aside_of(self.config, self.site)) else ()):
+        if any(trash.kept(aside) if (aside := aside_of(self.site)) else ()):
             self.heal()
 
     def remove_uploads(self) -> None:
         check_names(self.storage, (), (), collects=False)
-        strange = []
         for image, id_ in self.broken.rows("abandoned upload"):
             path = f"{self.storage.base}/{path_of('upload', image, id_)}"
             if not self.storage.files.is_own(path, str(self.storage.root)):
-                strange.append(path)
+                said = f"{path} is not a folder of the store itself: not removed. Remove it by hand."
+                self.strange.append(StorageError(said))
                 continue
             self.record.journal({"event": "removing upload", "image": image, "upload": id_})
             with told(path):
                 self.storage.files.remove(path)
-        if strange:
-            raise StorageError(f"{strange[0]} is not a folder of the store itself: not removed. Remove it by hand.")
 
     def remove_empty(self) -> None:
         found = {image for image, _ in self.broken.rows("empty repository")}

@@ -129,6 +129,15 @@ class Inventory(Shown):
         found = (table.filter(pc.is_in(table["manifest_hash"], wanted)) for table in self.batches("references"))
         return to_frame(pa.concat_tables(found))
 
+    def references_to(self, digests: Iterable[str]) -> pd.DataFrame:
+        """The rows of ``references`` that are to these digests."""
+        wanted = pa.array(sorted({*digests}), pa.string())
+        found = (
+            table.filter(pc.is_in(table["reference_hash"].cast(pa.string()), wanted))
+            for table in self.batches("references")
+        )
+        return to_frame(pa.concat_tables(found))
+
     @property
     def relations(self) -> pd.DataFrame:
         """id, image_name, tag_name, blob_hash, blob_kind: the layers and configs of each tag, over all platforms."""

@@ -152,10 +152,15 @@ def can_change(site: Site) -> bool:
 
 def can_set_aside(site: Site) -> bool:
     """Whether files of the registry's folder can be set aside beside it."""
+    return aside_of(site) is not None
+
+
+def aside_of(site: Site) -> Aside | None:
+    """What was set aside beside the registry's folder; None where nothing can be, so that nothing ever was."""
     try:
-        return can_change(site) and Aside(Storage(site.store.base)) is not None
+        return Aside(Storage(site.store.base)) if can_change(site) else None
     except StorageError:
-        return False
+        return None
 
 
 def files_of(since: Inventory) -> Unchanged:

@@ -23,7 +23,6 @@ from urllib.parse import quote, unquote
 
 from regdata.errors import StorageError
 from regdata.sources.files import ABSENT, told
-from regdata.sources.manifest import is_digest
 from regdata.sources.paths import ASIDE, blob_path, digest_of
 from regdata.sources.storage import Storage
 
@@ -109,11 +108,7 @@ class Aside:
 
     def is_whole(self, path: str) -> bool:
         """Whether the store has a file; of a link, one that holds a digest."""
-        if not path.endswith("/link"):
-            return self.has_file(path)
-        with told(self.root):
-            content = self.files.first(f"{self.root}/{path}", 256)
-        return content is not None and is_digest(content[0].decode("ascii", "replace").strip())
+        return self.storage.holds_digest(path) if path.endswith("/link") else self.has_file(path)
 
     def has_file(self, path: str) -> bool:
         """Whether the store has a file; not a symbolic link that leads nowhere."""

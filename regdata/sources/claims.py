@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from regdata.errors import RegistryError
+from regdata.errors import AccessError, RegistryError
 from regdata.sources.registry import Registry
 
 # Another replica behind the same name has a cache of its own: each request is one on a new connection.
@@ -43,6 +43,13 @@ class Claims:
         if answer.status not in (200, 307, 404):  # 307: it is kept elsewhere
             raise self.http.refused("HEAD", path, answer)
         return answer.status != 404
+
+    def says(self, repository: str, digest: str) -> bool | None:
+        """The same; None where the login must not ask."""
+        try:
+            return self.has(repository, digest)
+        except AccessError:
+            return None
 
     def forget(self, repository: str, digest: str) -> None:
         """Removes a link, and has the cache forget it; whether it did is to be asked."""

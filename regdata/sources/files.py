@@ -13,14 +13,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR
 from typing import Any, NamedTuple, Protocol
 
 from regdata.errors import StorageError
 from regdata.sources.locks import lock_folder
-from regdata.sources.mounts import beside, copy
+from regdata.sources.mounts import beside, copy, replacing
 from regdata.sources.source import Usage
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -245,12 +245,12 @@ class LocalFiles:
             return None
         except OSError:  # it may not be opened, or is no file
             stat = os.stat(path)
-            return Version(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
-        try:
-            stat = os.fstat(descriptor)
-            return Version(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
-        finally:
-            os.close(descriptor)
+        else:
+            try:
+                stat = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        return Version(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
 
     def first(self, path: str, size: int) -> tuple[bytes, int] | None:
         try:
@@ -303,21 +303,14 @@ class LocalFiles:
             os.chown(folder, like.st_uid, like.st_gid)
 
     def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
-        begun = f"{path}.regdata.tmp"  # a file that is there, or a symbolic link, stays until it is replaced
-        try:
-            with open(begun, "wb") as file:
-                if os.geteuid() == 0:  # else the registry could not write it anew
-                    like = os.stat(os.path.dirname(path))
-                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
-                file.write(data)
-                if lasting:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(begun, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(begun)
-            raise
+        with replacing(path) as begun, open(begun, "wb") as file:
+            if os.geteuid() == 0:  # else the registry could not write it anew
+                like = os.stat(os.path.dirname(path))
+                os.fchown(file.fileno(), like.st_uid, like.st_gid)
+            file.write(data)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
 
     def touch(self, path: str, date: int | None = None) -> None:
         os.utime(path, date if date is None else (date, date))

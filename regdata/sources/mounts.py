@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -47,8 +47,7 @@ def beside(folder: str) -> Callable[[str], bool]:
 
 def copy(path: str, target: str, *, lasting: bool) -> None:
     """A file's bytes, date, mode and owner: all of it, and on the disk if it is to be ``lasting``, or nothing."""
-    begun = f"{target}.regdata.tmp"
-    try:
+    with replacing(target) as begun:
         shutil.copy2(path, begun)
         if os.geteuid() == 0:
             like = os.stat(path)
@@ -56,6 +55,14 @@ def copy(path: str, target: str, *, lasting: bool) -> None:
         if lasting:
             with open(begun, "rb") as file:
                 os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(target: str) -> Iterator[str]:
+    """A name to write under, which takes the place of ``target``, be that a symbolic link, in the end or not at all."""
+    begun = f"{target}.regdata.tmp"
+    try:
+        yield begun
         os.replace(begun, target)
     except BaseException:
         with suppress(OSError):

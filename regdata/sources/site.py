@@ -115,6 +115,10 @@ class Site(ABC):
     def _lock_shared(self) -> AbstractContextManager[None]:
         """Keeps off what other users run."""
 
+    def within(self, repositories: Iterable[str]) -> list[str]:
+        """Those that registry.repositories means."""
+        return [name for name in repositories if means(self.registry.reach.repositories, name)]
+
     @abstractmethod
     def disk(self) -> Usage | None:
         """Total and free bytes of what the registry is stored on; None: not known."""

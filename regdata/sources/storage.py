@@ -259,11 +259,16 @@ class Storage:
         """Link a blob that is stored in a repository, unless it is linked there: a link that holds a digest."""
         path = f"{self.layout.root}/{layer_path(checked(repository), digest)}"
         with told(path):
-            content = self.files.first(path, 256)
-            if content is None or not is_digest(content[0].decode("ascii", "replace").strip()):
+            if not self.holds_digest(layer_path(repository, digest)):
                 self.check_own(path)
                 self.files.make(os.path.dirname(path))
                 self.files.write(path, digest.encode())
+
+    def holds_digest(self, path: str) -> bool:
+        """Whether there is a link (its path below docker/registry/v2) that holds a digest."""
+        with told(self.root):
+            content = self.files.first(f"{self.root}/{path}", 256)
+        return content is not None and is_digest(content[0].decode("ascii", "replace").strip())
 
     def check_own(self, path: str) -> None:
         """Raises StorageError where a symbolic link in a repository leads to what has another name, or is another's."""

@@ -32,8 +32,8 @@ def test_layers_that_a_deleted_image_used(deleted: tuple[int, ...], linked: int,
     in_use = {10, 100}.isdisjoint(deleted) if is_young else not (dated or deleted)
     assert flight.blobs == ([("a", digest("layer"))] if in_use else [])
     held = {("a", digest("layer"))}
-    assert in_flight(site, made.inventory(), held, linked).blobs == []  # type: ignore[arg-type]
-    assert in_flight(site, made.inventory(), held, linked - 1).blobs == flight.blobs  # type: ignore[arg-type]
+    assert in_flight(site, made.inventory(), lambda: held, linked).blobs == []  # type: ignore[arg-type]
+    assert in_flight(site, made.inventory(), lambda: held, linked - 1).blobs == flight.blobs  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("needed", [True, False])

@@ -466,3 +466,24 @@ def test_links_beside_what_can_not_be_read(registry: LocalRegistry, conf: Conf) 
     found = regdata.doctor(load_config(conf(registry)), repair=True)
     assert "link without data" not in set(found["what"])
     assert store.layer("app", first.blobs[-1].digest).exists()
+
+
+def test_several_that_are_left_of_a_kind(registry: LocalRegistry, conf: Conf, tmp_path: Path) -> None:
+    """Why links of one kind are left is no reason to call another kind left."""
+    store = Damaged(registry)
+    image = store.push("app")
+    layers = registry.base_path / "docker/registry/v2/repositories/app/_layers"
+    layers.rename(tmp_path / "other")
+    layers.symlink_to(tmp_path / "other")
+    for blob in image.blobs:
+        shutil.rmtree(layers / "sha256" / blob.digest[7:])
+    upload = layers.parent / "_uploads/1234"
+    upload.mkdir(parents=True)
+    (upload / "data").write_bytes(b"half")
+    for folder in (registry.base_path, tmp_path / "other"):
+        age(folder, 9 * 86400)
+    found = regdata.doctor(load_config(conf(registry)), repair=True)
+    assert set(found.loc[found["what"] == "abandoned upload", "outcome"]) == {"cured"}
+    left = found.loc[found["what"] == "part not linked", "outcome"]
+    assert len(left) > 1
+    assert left.str.contains("behind, a symbolic link").all()
