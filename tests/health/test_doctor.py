@@ -20,7 +20,7 @@ import regdata
 from regdata.analysis.space import every_byte
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import OCI_LAYER, OCI_MANIFEST, make_image, make_layer, push
+from regdata.demo.samples import OCI_LAYER, OCI_MANIFEST, make_image, make_index, make_layer, push
 from regdata.errors import CleanupError, ConfigError, StorageError
 from regdata.health.ailments import AILMENTS
 from regdata.sources.aside import NAME
@@ -477,13 +477,17 @@ def test_several_that_are_left_of_a_kind(registry: LocalRegistry, conf: Conf, tm
     layers.symlink_to(tmp_path / "other")
     for blob in image.blobs:
         shutil.rmtree(layers / "sha256" / blob.digest[7:])
-    upload = layers.parent / "_uploads/1234"
-    upload.mkdir(parents=True)
-    (upload / "data").write_bytes(b"half")
+    child = some_image("of an index")
+    store.push("zoo", make_index([child]))
+    shutil.rmtree(store.revision("zoo", child.digest).parent)
     for folder in (registry.base_path, tmp_path / "other"):
         age(folder, 9 * 86400)
-    found = regdata.doctor(load_config(conf(registry)), repair=True)
-    assert set(found.loc[found["what"] == "abandoned upload", "outcome"]) == {"cured"}
+    config = load_config(conf(registry))
+    found = regdata.doctor(config, repair=True)
+    assert set(found.loc[found["what"] == "child not linked", "outcome"]) == {"cured"}
+    (record,) = config.reports.glob("*-doctor/record.json")
+    (error,) = json.loads(record.read_text())["errors"]
+    assert error.startswith("part not linked")
     left = found.loc[found["what"] == "part not linked", "outcome"]
     assert len(left) > 1
     assert left.str.contains("behind, a symbolic link").all()
