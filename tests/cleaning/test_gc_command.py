@@ -23,7 +23,7 @@ from regdata.errors import CleanupError, StorageError
 from regdata.records.record import Record
 from regdata.sources.files import LocalFiles
 from regdata.sources.site import Site
-from tests.support.helpers import ROOT, age, pull_all, store_bytes
+from tests.support.helpers import ROOT, age, nobodys_blob, pull_all, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
 from tests.support.scene import LIBRARY, NewScene, broken, repositories
@@ -450,10 +450,7 @@ def test_a_copy_where_nothing_is_deleted(new_scene: NewScene, tmp_path: Path) ->
     """Beside a copy of its folder gc-command is not run on a registry, be it that no tag goes."""
     scene, copy = new_scene(), tmp_path / "copy"
     shutil.copytree(scene.base_path, copy)
-    unlinked = copy / "docker/registry/v2/blobs/sha256" / ("ab/ab" + "0" * 62) / "data"
-    unlinked.parent.mkdir(parents=True)
-    unlinked.write_bytes(b"nobody's")
-    age(unlinked.parent, 86400)
+    nobodys_blob(copy)
     ran = scene.folder / "ran"
     scene.set(sql={"scene": "2=1"}, gc_before=None, gc_after=None, gc_command=["touch", str(ran)])
     scene.set(registry={"url": scene.proxy.url, "base_path": str(copy), "repositories": ["prod/old"]})

@@ -17,7 +17,7 @@ from regdata.demo.samples import make_image, make_layer
 from regdata.errors import CleanupError, RegdataError
 from regdata.planning.plan import Plan
 from tests.support.fakes import FakeRegistry, serve
-from tests.support.helpers import age
+from tests.support.helpers import age, nobodys_blob
 from tests.support.proxy import Fault
 from tests.support.scene import BASE, OLD, NewScene, Scene, read_store
 from tests.support.sweeping import data_path, link_path
@@ -208,10 +208,7 @@ def test_nothing_there_in_another_registrys_folder(new_scene: NewScene, tmp_path
     own."""
     scene, other = new_scene(), tmp_path / "other"
     shutil.copytree(scene.base_path, other)
-    unlinked = other / "docker/registry/v2/blobs/sha256" / ("ab/ab" + "0" * 62) / "data"
-    unlinked.parent.mkdir(parents=True)
-    unlinked.write_bytes(b"nobody's")
-    age(unlinked.parent, 86400)
+    unlinked = nobodys_blob(other)
     scene.collects_itself()
     scene.set(registry={"url": scene.proxy.url, "base_path": str(other), "repositories": ["nobody"]})
     assert "is not the folder that" in scene.clean()

@@ -111,3 +111,12 @@ def complaints(stderr: str) -> str:
     """What is on stderr besides the plain lines that say how far a run is, such as "[ 12 s] planning"."""
     lines = stderr.splitlines(keepends=True)
     return "".join(line for line in lines if not re.match(r"\[ *\d+ s\] ", line))
+
+
+def nobodys_blob(base_path: Path) -> Path:
+    """The bytes of a blob that nothing refers to, written a day ago."""
+    data = base_path / "docker/registry/v2/blobs/sha256" / ("ab/ab" + "0" * 62) / "data"
+    data.parent.mkdir(parents=True)
+    data.write_bytes(b"nobody's")
+    age(data.parent, 86400)
+    return data

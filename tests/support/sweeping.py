@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,3 +94,21 @@ def link_path(registry: LocalRegistry, repository: str, digest: str) -> Path:
 
 def data_path(registry: LocalRegistry, digest: str) -> Path:
     return registry.base_path / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
+
+
+def written(base_path: Path, path: str, data: bytes) -> None:
+    """Writes a file below docker/registry/v2."""
+    file = base_path / "docker/registry/v2" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+def by_hand(base_path: Path, wanted: Collection[str]) -> tuple[Aside, tuple[Link, ...], Watch]:
+    """What a sweep of a store without a registry takes: for what it sets aside, the links of repository a, and a watch
+    that knows that these and the blobs that are ``wanted`` go."""
+    aside = Aside(Storage(base_path))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    watch.expect(wanted, links)
+    return aside, links, watch
