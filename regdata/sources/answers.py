@@ -11,8 +11,9 @@ from regdata.sources.manifest import is_digest
 
 TOO_LARGE = -1
 REDIRECTS = (301, 302, 303, 307, 308)
-# A list of names has two; documents with very many take very much memory.
-_BRACKETS = 10
+# A list of names has two, and one that tells more of each name some for each; documents with very many for their size
+# take very much memory.
+_BRACKETS, _BYTES_EACH = 10, 50
 # By status: what is to be done where one was not hoped for.
 CURES = {
     404: "check registry.url and the name",
@@ -54,7 +55,7 @@ class Answer(NamedTuple):
 
     def names(self, key: str) -> object:
         """A member that should be a list of names; [] for null, which 2.x gives where the last tag went."""
-        if self.data.count(b"[") + self.data.count(b"{") > _BRACKETS:
+        if self.data.count(b"[") + self.data.count(b"{") > _BRACKETS + len(self.data) // _BYTES_EACH:
             return False
         names = self.member(key)
         return [] if names is None else names

@@ -7,6 +7,7 @@ future: what is before Docker's first release, or not yet, is unknown, and unkno
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import NamedTuple
 
 FIRST = 1_363_737_600  # 2013-03-20
@@ -17,6 +18,17 @@ APART = 5
 def is_before(date: int, time: int) -> bool:
     """Whether what has this date is surely older than ``time``, which has been; both in UTC epoch seconds."""
     return FIRST <= date < time
+
+
+def epoch(value: object) -> int | None:
+    """An RFC 3339 time as UTC epoch seconds; one without an offset is no such time."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return None if moment.tzinfo is None else int(moment.timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
 def ahead(date: int, now: int) -> int:

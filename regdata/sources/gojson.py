@@ -8,11 +8,13 @@ Source: the documentation of Go's package encoding/json, `Unmarshal`.
 import json
 import math
 import re
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
 _MAX_DEPTH = 10_000  # Go's maxNestingDepth
 _INT64 = range(-(2**63), 2**63)
+_BYTE = range(256)
 # No known field lies deeper; Python's parser would give up some hundred levels further down.
 _SHALLOW = 100
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -166,6 +168,19 @@ def lenient(reader: Reader) -> Reader:
     return read
 
 
+def unfit(reader: Reader) -> Reader:
+    """Whether what is given does not fit, be it in one place of several."""
+
+    def read(value: Any, before: Any) -> bool:
+        try:
+            reader(value, None)
+        except Mismatch:
+            return True
+        return bool(before)
+
+    return read
+
+
 def text(value: Any, before: Any) -> Any:
     """A string; null changes nothing."""
     if isinstance(value, str):
@@ -191,3 +206,25 @@ def texts(value: Any, before: Any) -> dict[str, str] | None:
     if not isinstance(value, tuple):
         raise Mismatch("is not an object")
     return (before or {}) | {name: inner for name, inner in value if isinstance(inner, str)}
+
+
+def only_texts(value: Any, before: Any) -> dict[str, str] | None:
+    """The same where each has to be a string, or null."""
+    found = texts(value, before)
+    if any(not isinstance(inner, str | None) for _, inner in value or ()):
+        raise Mismatch("holds what is not a string")
+    return found
+
+
+def raw(value: Any, before: Any) -> Any:
+    """Bytes, as base64 or one by one; null changes nothing."""
+    if isinstance(value, str):
+        try:
+            return b64decode(re.sub(r"[\r\n]", "", value), validate=True)
+        except ValueError:
+            raise Mismatch("is not base64") from None
+    if isinstance(value, list) and all(one is None or (type(one) is int and one in _BYTE) for one in value):
+        return bytes(one or 0 for one in value)
+    if value is None:
+        return before
+    raise Mismatch("holds no bytes")

@@ -9,12 +9,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from datetime import datetime
 from threading import Lock
 from typing import Any, NamedTuple
 
 from regdata.sources import gojson
-from regdata.sources.dates import FIRST
+from regdata.sources.dates import FIRST, epoch
+from regdata.sources.labels import as_labels
 from regdata.sources.mediatypes import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -38,15 +38,19 @@ _MAX_TEXT = 255
 _LARGEST = 256 * 1024
 _LARGE = Lock()
 _BIGGEST = 1 << 44  # bytes: no blob is larger, and the sum of many such sizes is still a number of 64 bits
-_MAX_LABELS = 64 * 1024  # characters
 
 # The fields that registries and clients read (distribution's manifest/…, image-spec's specs-go/v1).
 _PLATFORM: gojson.Fields = {"os": gojson.text, "architecture": gojson.text, "variant": gojson.text}
-_DESCRIPTOR: gojson.Fields = {
+_FEATURES: gojson.Fields = {"os.version": gojson.text, "os.features": gojson.array(gojson.text)}
+# 3.x alone reads these of a descriptor: what is found is whether they are odd.
+_LATER: gojson.Fields = {"data": gojson.unfit(gojson.raw), "artifactType": gojson.unfit(gojson.text)}
+_DESCRIPTOR: gojson.Fields = _LATER | {
     "mediaType": gojson.text,
     "digest": gojson.text,
     "size": gojson.whole,
-    "platform": gojson.pointer(gojson.struct(_PLATFORM)),
+    "urls": gojson.array(gojson.text),
+    "annotations": gojson.only_texts,
+    "platform": gojson.pointer(gojson.struct(_PLATFORM | _FEATURES)),
 }
 _DESCRIPTORS = gojson.array(gojson.struct(_DESCRIPTOR))
 _VERSIONED: gojson.Fields = {"schemaVersion": gojson.whole, "mediaType": gojson.text}
@@ -55,7 +59,7 @@ _LIST: gojson.Fields = {"manifests": _DESCRIPTORS}
 # What a registry reads has to fit, or it serves nothing of it; it looks at no other field of that type.
 _READ_AS: dict[str, gojson.Fields] = {
     DOCKER_MANIFEST: _IMAGE,
-    OCI_MANIFEST: _IMAGE | {"annotations": gojson.texts},
+    OCI_MANIFEST: _IMAGE | {"annotations": gojson.only_texts},
     DOCKER_LIST: _LIST,
     OCI_INDEX: _LIST,
     OCI_ARTIFACT: {"blobs": _DESCRIPTORS},
@@ -184,6 +188,7 @@ _NOTHING = object()
 _SHAPE = gojson.struct(_VERSIONED | dict.fromkeys((*_IMAGE, *_LIST), lambda value, _: value))
 _READERS = {media_type: gojson.struct(_VERSIONED | _ASIDE | fields) for media_type, fields in _READ_AS.items()}
 _READ_CONFIG = gojson.struct(_CONFIG)
+_ANNOTATED = gojson.struct({"annotations": gojson.unfit(gojson.only_texts)})
 
 
 def unreadable(digest: str, error: str) -> Content:
@@ -206,31 +211,18 @@ def parse_config(data: bytes) -> Config:
             config = _READ_CONFIG(gojson.parse(data), None)
     except gojson.Mismatch:
         return Config()
-    return Config(_epoch(config.get("created")), _platform(config), _labels((config.get("config") or {}).get("Labels")))
+    labels = as_labels((config.get("config") or {}).get("Labels"))
+    return Config(epoch(config.get("created")), _platform(config), labels)
 
 
 def with_config(content: Content, config: Config) -> Content:
     """The content with what `parse_config` found; an annotation's date stays if it found none, its text in any case."""
     labels = content.labels or config.labels
     if content.labels and config.labels:
-        labels = _labels(json.loads(config.labels) | json.loads(content.labels))
+        labels = as_labels(json.loads(config.labels) | json.loads(content.labels))
     annotated = config.created is None or config.created < FIRST <= (content.created or 0)
     created = content.created if annotated else config.created
     return content._replace(created=created, platform=config.platform, labels=labels)
-
-
-def _labels(found: dict[str, str] | None) -> str | None:
-    """A JSON object of texts; None where there are none, or too much of them."""
-    if not found:
-        return None
-    clean = {_storable(name): _storable(value) for name, value in found.items()}
-    text = json.dumps(clean, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text if len(text) <= _MAX_LABELS else None
-
-
-def _storable(text: str) -> str:
-    """What each engine reads: half a surrogate pair is no text for either, and SQLite ends one at NUL."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _understood(digest: str, data: bytes, document: object, fields: dict[str, Any], media_type: str) -> Content:
@@ -254,12 +246,12 @@ def _understood(digest: str, data: bytes, document: object, fields: dict[str, An
         media_type=media_type,
         manifest_size=len(data),
         kind=kind,
-        created=_epoch((fields.get("annotations") or {}).get(_CREATED)),
+        created=epoch((fields.get("annotations") or {}).get(_CREATED)),
         platform=None,
         subject_hash=subject_hash,
         error=None,
-        labels=_labels(fields.get("annotations")),
-        stops=None if _is_collected(fields) else "all",
+        labels=as_labels(fields.get("annotations")),
+        stops=_stops(document, fields, media_type),
         references=(
             *dict.fromkeys(references),
             *_mentions(data, document, known),
@@ -268,8 +260,13 @@ def _understood(digest: str, data: bytes, document: object, fields: dict[str, An
     )
 
 
-def _is_collected(fields: dict[str, Any]) -> bool:
-    return fields.get("schemaVersion") == 2 and fields.get("mediaType") in _COLLECTED_TYPES
+def _stops(document: object, fields: dict[str, Any], media_type: str) -> str | None:
+    """Which collectors stop at it: 3.x reads more of a descriptor, and an OCI index's annotations."""
+    if fields.get("schemaVersion") != 2 or fields.get("mediaType") not in _COLLECTED_TYPES:
+        return "all"
+    named = [fields.get("config") or {}, *(fields.get("layers") or []), *(fields.get("manifests") or [])]
+    odd = any(descriptor.get(name) for descriptor in named for name in _LATER)
+    return "3.x" if odd or (media_type == OCI_INDEX and _ANNOTATED(document, None).get("annotations")) else None
 
 
 def _unknown(digest: str, data: bytes, document: object, media_type: str | None, fields: dict[str, Any]) -> Content:
@@ -328,6 +325,9 @@ def _media_type(fields: dict[str, Any], served: str | None) -> str | None:
         if own in KNOWN_TYPES and served in KNOWN_TYPES and own != served:
             raise gojson.Mismatch(f"says {own}, served as {served}")
         return own
+    is_empty = not is_index and not is_image and fields.get("schemaVersion") == 2
+    if is_empty and served in (None, OCI_MANIFEST):  # taken as an index that lists nothing, and served as either
+        return OCI_INDEX
     if served in KNOWN_TYPES:
         return served
     if is_index:
@@ -387,14 +387,3 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _epoch(value: object) -> int | None:
-    """An RFC 3339 time as UTC epoch seconds; one without an offset is no such time."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return None if moment.tzinfo is None else int(moment.timestamp())
-    except (ValueError, OverflowError):
-        return None

@@ -211,6 +211,8 @@ def _told(file: Path, cure: str = "") -> Iterator[None]:
         yield
     except (OSError, duckdb.Error) as error:
         said = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if isinstance(error, duckdb.OutOfMemoryException) or "No space left" in said:
+            cure = f"it may be sound; free memory, or space in {tempfile.gettempdir()}"
         cure = cure or "make it a readable file, or give another"
         raise StorageError(f"access-log: {file} can't be read ({said}): {cure}") from None
 

@@ -23,6 +23,7 @@ from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, push
 from regdata.errors import CleanupError
 from regdata.sources.mediatypes import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from regdata.sources.registry import Registry
 from regdata.sources.site import Site
 from tests.support.helpers import age, listing, store_bytes
 from tests.support.odd import (
@@ -398,3 +399,17 @@ def test_a_tag_among_the_blobs_goes(registry: LocalRegistry, conf: Conf) -> None
     age(registry.base_path, 3 * 86400)
     config = load_config(conf(registry, **{"gc-command": None}))
     assert regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'app'"), config).errors == []
+
+
+@pytest.mark.parametrize("by_api", [False, True], ids=["base_path", "api"])
+def test_a_repository_that_is_named_by_a_host(by_api: bool, registry: LocalRegistry, conf: Conf) -> None:
+    """Registries take a host, in capitals, for the first part of a name: it is one as all others."""
+    name = "Reg.Example/team/app"
+    push(registry.url, name, "old", old_image())
+    push(registry.url, name, "keep", make_image([make_layer("kept", 2000)]))
+    before = served(registry, name, "keep")
+    config = load_config(conf(registry, **({"registry": {"url": registry.url}} if by_api else {})))
+    result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config)
+    assert result.errors == []
+    assert served(registry, name, "keep") == before
+    assert Registry(registry.url).tags(name) == ["keep"]

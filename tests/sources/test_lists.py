@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from regdata.demo.samples import make_image, make_layer
 from regdata.errors import RegistryError
 from regdata.sources.api import Api
+from regdata.sources.manifest import sha256_of
 from regdata.sources.registry import Registry
 from regdata.sources.transport import Reach
 from tests.support.fakes import PAGE, FakeRegistry, error_reply, json_reply, names, serve
@@ -135,3 +137,17 @@ def test_names_at_a_mistaken_address(fake: FakeRegistry) -> None:
     client = Registry(f"{fake.url}/v2", reach=Reach(repositories=("app",)))
     with pytest.raises(RegistryError, match="leave /v2 out of"):
         client.repositories()
+
+
+def test_a_list_that_tells_more_than_names(fake: FakeRegistry) -> None:
+    """Beside the tags some registries list every manifest with its size and tags; one of brackets alone is no list."""
+    told = {
+        sha256_of(str(number).encode()): {"imageSizeBytes": "1", "layerId": "", "mediaType": "x", "tag": [str(number)]}
+        for number in range(100)
+    }
+    fake.on("GET /v2/app/tags/list", Reply(200, json.dumps({"name": "app", "tags": ["1"], "manifest": told}).encode()))
+    client = Registry(fake.url)
+    assert client.tags("app") == ["1"]
+    fake.on("GET /v2/app/tags/list", Reply(200, b'{"tags": ["1"], "child": [%s]}' % (b"[]," * 1000 + b"[]")))
+    with pytest.raises(RegistryError, match="no JSON list of tags"):
+        client.tags("app")

@@ -209,6 +209,11 @@ def test_an_escape_hides_no_digest() -> None:
         image(config=[]),
         image(mediaType=4),
         image(annotations=[]),
+        image(annotations={"a": 1}),
+        image(layers=[descriptor(LAYER_HASH, LAYER, annotations={"a": 1})]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, urls="x")]),
+        index(descriptor(CHILD_HASH, OCI_MANIFEST, platform={"os.version": 1})),
+        index(descriptor(CHILD_HASH, OCI_MANIFEST, platform={"os.features": "x"})),
         image(manifests=[]),
         image(mediaType=..., manifests=[]),
         index(descriptor(CHILD_HASH, OCI_MANIFEST, platform="linux")),
@@ -379,6 +384,11 @@ def test_a_field_given_twice_is_read_over_the_first() -> None:
         image(other=[[[]]]),
         index(manifests=...),
         index(manifests=None),
+        index(annotations={"a": None}),
+        image(layers=[descriptor(LAYER_HASH, LAYER, data="YQ\n==", artifactType=None, annotations={"a": None})]),
+        image(layers=[descriptor(LAYER_HASH, LAYER, data=[0, None, 255], urls=None)]),
+        image(mediaType=DOCKER_MANIFEST, annotations={"a": 1}),
+        index(mediaType=DOCKER_LIST, annotations={"a": 1}),
         json.dumps(image()).encode().replace(b"{", b'{"x": "\xff\xfe",', 1),
         json.dumps(image()).encode().replace(b"{", b'{"x": ' + b"[" * 5000 + b"]" * 5000 + b",", 1),
         json.dumps(image()).encode().replace(b"{", b'{"x": ' + b"9" * 5000 + b",", 1),
@@ -390,6 +400,13 @@ def test_what_go_reads_is_healthy(document: Any) -> None:
     """What a registry reads and serves is neither invalid nor a reason for its collector to stop."""
     content = parse(document)
     assert (content.error, content.stops) == (None, None)
+
+
+@pytest.mark.parametrize("served", [None, OCI_MANIFEST, OCI_INDEX])
+def test_an_index_that_says_nothing(served: str | None) -> None:
+    """Registries take an index without a type and a list, and serve it as one or as an image: it lists nothing."""
+    content = parse(index(mediaType=..., manifests=...), served)
+    assert (content.error, content.kind, content.stops, content.references) == (None, "index", None, ())
 
 
 @pytest.mark.parametrize(
@@ -404,6 +421,13 @@ def test_what_go_reads_is_healthy(document: Any) -> None:
         ({"schemaVersion": 2, "mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []}, "all"),
         ({"schemaVersion": 2, "mediaType": "application/x"}, "all"),
         (image(layers=4), "all"),
+        (index(annotations={"a": 1}), "3.x"),
+        (index(ANNOTATIONS=[]), "3.x"),
+        (index(descriptor(CHILD_HASH, OCI_MANIFEST, data="x")), "3.x"),
+        (image(layers=[descriptor(LAYER_HASH, LAYER), descriptor(LAYER_HASH, LAYER, Data={})]), "3.x"),
+        (image(layers=[descriptor(LAYER_HASH, LAYER, data=[256])]), "3.x"),
+        (image(config=descriptor(CONFIG_HASH, OCI_CONFIG, artifactType=5)), "3.x"),
+        (index(descriptor(CHILD_HASH, OCI_MANIFEST, data=1), mediaType=DOCKER_LIST, schemaVersion=1), "all"),
     ],
 )
 def test_what_stops_a_collector(document: dict[str, Any], stops: str | None) -> None:
@@ -469,7 +493,7 @@ def test_created(value: Any, epoch: int | None) -> None:
     """A config's date is read to the second, raw; one without an offset is unknown."""
     config = json.dumps({"created": value, "os": "linux", "architecture": "amd64"}).encode()
     assert parse_config(config) == (epoch, "linux/amd64", None)
-    annotated = parse(image(annotations={"org.opencontainers.image.created": value}))
+    annotated = parse(index(annotations={"org.opencontainers.image.created": value}))
     assert (annotated.error, annotated.created) == (None, epoch)
 
 

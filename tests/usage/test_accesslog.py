@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from regdata.errors import StorageError
@@ -462,13 +463,25 @@ def test_damaged_history(log: Path, tmp_path: Path) -> None:
     write(log, pull("a"))
     read(log, history=history)
     (history / "x.parquet").write_bytes(b"PAR1 rubbish")
-    with pytest.raises(StorageError, match="history"):
+    with pytest.raises(StorageError, match=r"history .*: a damaged history of pulls: delete the folder"):
         read(log, history=history)
     (history / "x.parquet").unlink()
     assert totals(log, history=history) == {"a:1": 1}
     write(tmp_path / "file")
     with pytest.raises(StorageError, match="no history of pulls can be kept"):
         read(log, history=tmp_path / "file")
+
+
+def test_a_sound_history_is_not_called_damaged(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory is too small for what is read, nobody is told to delete what is sound."""
+    write(log, pull("a"))
+
+    def no_room(*_: object) -> None:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+
+    monkeypatch.setattr(AccessLog, "_merge", no_room)
+    with pytest.raises(StorageError, match=r"history can't be read \(Out of Mem.*: it may be sound; free memory"):
+        read(log, history=tmp_path / "history")
 
 
 def test_odd_names(tmp_path: Path) -> None:
