@@ -198,11 +198,11 @@ class _Work:
             with suppress(RegdataError):  # the registry may be gone; then the next run sees to it
                 self._settle_tags()
                 self._revive()
+            self._expect()
             return
         self._say(verify_gone(self.outcome, self.site))
         began, fresh = self._revive()
-        if self._gone.manifests != self.outcome.planned:
-            self.expected = freed(self.plan.inventory, self._gone.manifest_rows)
+        self._expect()
         if self.gc and not self.errors:
             now.begin("collecting")
             self._collect(began, fresh)
@@ -214,6 +214,11 @@ class _Work:
             before, among = self.plan.inventory.scanned_at, self.collected.emptied
             removed = remove_empty(self.site, self.record, before=before, among=among)
             self.record.write(repositories_removed=removed)
+
+    def _expect(self) -> None:
+        """What is to be freed for what went, where that is not all of the plan."""
+        if self._gone.manifests != self.outcome.planned:
+            self.expected = freed(self.plan.inventory, self._gone.manifest_rows)
 
     def _settle_tags(self) -> None:
         """Removes the tags that were taken away, once whoever was pushing to them then is through."""

@@ -69,8 +69,8 @@ class Deletion:
         for level in batch.levels:
             if going := [manifest for manifest in level if manifest not in self.outcome.moved]:
                 self._delete(going, pool)
-                progress(*self.outcome.progress)
-                now.step(self.outcome.progress[0] - now.done)
+            progress(*self.outcome.progress)
+            now.step(self.outcome.progress[0] - now.done)
 
     def _look(self, images: Iterable[str], pool: ThreadPoolExecutor) -> None:
         """Gives up what does not go any more, as these images are now."""
@@ -100,17 +100,19 @@ class Deletion:
         if not tags:
             return
         self.record.journal(*({"event": "taking"} | line for line in lines.values()))
-        for tag, digest in tags.items():
-            taken = self.site.untag(*tag, digest, self.outcome.pushed(tag))
-            if taken is None:  # it goes with its manifest
-                break
-            if taken:
-                self.outcome.taken.add(tag)
-            else:
-                with_it = {Manifest(tag.image, digest)} & self.outcome.left(tag.image).manifests
-                self._give_up(tag.image, Members(with_it, {tag}))
-        if done := [{"event": "taken"} | line for tag, line in lines.items() if tag in self.outcome.taken]:
-            self.record.journal(*done)
+        try:
+            for tag, digest in tags.items():
+                taken = self.site.untag(*tag, digest, self.outcome.pushed(tag))
+                if taken is None:  # it goes with its manifest
+                    break
+                if taken:
+                    self.outcome.taken.add(tag)
+                else:
+                    with_it = {Manifest(tag.image, digest)} & self.outcome.left(tag.image).manifests
+                    self._give_up(tag.image, Members(with_it, {tag}))
+        finally:
+            if done := [{"event": "taken"} | line for tag, line in lines.items() if tag in self.outcome.taken]:
+                self.record.journal(*done)
 
     def _give_up(self, image: str, changed: Members) -> None:
         self.outcome.give_up(changed)
@@ -127,6 +129,8 @@ class Deletion:
         for manifest in again:
             tags = {tag for tag in self.outcome.tags_on[manifest] if tag not in self.outcome.taken}
             self._give_up(manifest.image, Members({manifest}, tags))
+        # What only went for their sake stays with them.
+        self._look({manifest.image for manifest in again}, pool)
 
     def _deleted_unless_changed(self, manifests: list[Manifest], pool: ThreadPoolExecutor) -> list[Manifest]:
         """Deletes those at which nothing has changed since the last look at their images; returns the others."""

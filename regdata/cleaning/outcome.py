@@ -92,6 +92,10 @@ class Outcome:
         manifests, tags = self._of_image[image]
         return Members(manifests & self.deleted, (tags & self.untagged) | (tags & self.taken))
 
+    def is_whole(self, image: str) -> bool:
+        """Whether no manifest of the plan for an image was given up."""
+        return self.moved.isdisjoint(self._of_image[image][0])
+
     def taken_from(self, image: str) -> Set[Tag]:
         """The tags of an image that were taken before their manifests."""
         return self._of_image[image][1] & self.taken
@@ -134,6 +138,7 @@ class Outcome:
         """Tags and manifests that were told to be gone, and never were: neither they nor what the tags are on went."""
         on = {self._manifest(tag) for tag in self.tags if tag in those}
         self.untagged.difference_update(those)
+        self.taken.difference_update(those)
         self.deleted.difference_update(on.union(those))
 
     @property

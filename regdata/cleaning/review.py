@@ -14,7 +14,7 @@ from regdata.cleaning.outcome import Members, Outcome
 from regdata.errors import CleanupError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import names, users, with_usage
-from regdata.planning.rules import goes, spared_again
+from regdata.planning.rules import Spared, goes, spared_again
 from regdata.sources.columns import Columns
 from regdata.sources.source import Glance, Going, Part, Source, Tags
 from regdata.usage import inuse
@@ -39,8 +39,8 @@ class Review:
             self._above[Manifest(image, second)].append(Manifest(image, first))
 
     def still_goes(self, image: str) -> Members:
-        """Where nothing changed since the scan but by our own deletions, all that is left; else what of it a plan made
-        anew agrees on."""
+        """Where nothing changed since the scan but by our own deletions, and nothing was given up, all that is left;
+        else what of it a plan made anew agrees on."""
         left = self.outcome.left(image)
         self._glances[image] = self.source.glance(image, [manifest.digest for manifest in left.manifests])
         tags, revisions = self.source.state(image)
@@ -49,7 +49,7 @@ class Review:
         gone = {manifest.digest for manifest in self.outcome.done(image).manifests}
         was_tags, was_revisions = self.scanned[image]
         mine = {tag: digest for tag, digest in was_tags.items() if tag not in went}
-        if tags == mine and revisions in (None, was_revisions - gone):
+        if tags == mine and revisions in (None, was_revisions - gone) and self.outcome.is_whole(image):
             return left
         agreed = self._agreed(image)
         return Members(left.manifests & agreed.manifests, left.tags & agreed.tags)
@@ -102,7 +102,12 @@ class Review:
         untagged = {digest for _, digest in known if not self.outcome.tags_on.get(Manifest(image, digest))}
         untagged |= {self._planned(image, tag.name)[0] for tag in self.outcome.taken_from(image)}
         resumed = [(image, digest, None) for digest in untagged if Manifest(image, digest) not in again]
-        tags, manifests = goes(fresh, selected, spared_again(self.plan, fresh), resumed=resumed)
+        # What was given up stays, and what hangs on it, though it may look as it was.
+        given_up = pd.DataFrame(
+            [one for one in self.outcome.moved if one.image == image], columns=["image_name", "manifest_hash"]
+        )
+        spared = Spared.of([*spared_again(self.plan, fresh), given_up.assign(reason="moved")])
+        tags, manifests = goes(fresh, selected, spared, resumed=resumed)
         tags = tags_alone(tags, self.outcome.by_tag)
         return Members(
             {Manifest(*pair) for pair in pairs(manifests, "manifest_hash")},

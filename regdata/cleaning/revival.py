@@ -106,6 +106,8 @@ class Revival:
         return {one: of for one, of in deleted.items() if one not in there}
 
     def _told(self, manifest: Manifest, error: Exception, *, own: bool) -> None:
+        if manifest in self.hopeless:  # each look tries again
+            return
         said = (
             f"{'@'.join(manifest)}, which {'this' if own else 'an earlier'} run deleted, is needed by what was pushed "
             f"meanwhile and can't be put back ({error}): push it again"

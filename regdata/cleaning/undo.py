@@ -162,8 +162,8 @@ def runs(config: Config) -> pd.DataFrame:
         past = PastRun(folder)  # what is read of one is not kept for the next
         try:
             manifests, tags = len(past.manifests), len(past.tags)
-        except CleanupError:
-            continue
+        except CleanupError:  # nothing can be restored of it, but it may have collected what others had deleted
+            manifests = tags = 0
         name = folder.relative_to(config.path.parent) if folder.is_relative_to(config.path.parent) else folder
         started, sql_id = past.said("started"), past.said("sql_id")
         rows.append((str(name), started, sql_id, manifests, tags, past.began_to_collect))

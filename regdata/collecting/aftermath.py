@@ -88,8 +88,9 @@ def clear(
     except RegistryError as error:
         told = f"the registry does not answer after the collection{_broken_link(site, blobs)}: {error}"
         raise CleanupError(told) from None
-    cleared = [digest for image, digest in claimed if (image, digest) not in left]
-    return Claimed(len(gone) + len(cut), cleared, sorted({digest for _, digest in left})), there
+    asked, remaining = {digest for _, digest in [*gone, *cut]}, {digest for _, digest in left}
+    cleared = dict.fromkeys(digest for _, digest in claimed if digest not in remaining)
+    return Claimed(len(asked), [*cleared], sorted(remaining)), there
 
 
 def _where_it_may(within: Sequence[str] | None, ask: Callable[[str, str], bool]) -> Callable[[str, str], bool]:

@@ -178,10 +178,10 @@ def canary(claims: Claims, storage: Storage, repository: str, say: Say) -> Itera
                 f"registry.base_path {storage.base} is not the folder that {claims.registry.display} reads (a blob of "
                 f"{repository} that was written there is not found), so nothing was collected: give its rootdirectory"
             )
-        _remove(storage, *paths)
+        _remove(storage, *reversed(paths))  # what is left of one that is killed is known by its bytes
         yield lambda: any(claims.has(repository, digest) for _ in range(_REPLICAS))
     finally:
-        _remove(storage, *paths)
+        _remove(storage, *reversed(paths))
 
 
 def remove_left(registry: Registry, storage: Storage, digest: str, repositories: Iterable[str]) -> None:

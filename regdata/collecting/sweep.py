@@ -112,6 +112,7 @@ class Sweep:
         self._active: list[_Group] = []
         self._decided: list[Item] = []
         self._held: list[tuple[Batch, bool]] = []
+        self._settled = False  # some of it
         self._number = max((batch.number for batch in aside.batches(run)), default=0)
         self._now = 0
         self._listed, self._takes, self._looks = listed, 0.0, 0.0
@@ -140,15 +141,22 @@ class Sweep:
     def settle(self) -> None:
         """Frees what was decided, or keeps it for some days."""
         while self._held:
+            self._settled = True
             batch, keeps = self._held.pop()
             batch.keep() if keeps else batch.drop()
 
     def undo(self) -> None:
         """Puts back all that is not settled."""
-        if self._held:
+        if self._held and not self._settled:
             self.record.journal({"event": "put back"})
+        failed: list[RegdataError] = []
         while self._held:
-            self._held.pop()[0].undo()
+            try:
+                self._held.pop()[0].undo()
+            except RegdataError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _work(self, todo: list[list[Item]]) -> None:
         while todo or self._active:

@@ -191,7 +191,8 @@ class PastRun:
         that went."""
         went, gone = {(one.image, one.tag) for one in self.tags}, {(one.image, one.digest) for one in self.manifests}
         beginnings = [event for event in self.events("beginning") if isinstance(event.get("attached"), list)]
-        attached = {(event.get("image"), digest) for event in beginnings for digest in event["attached"]}
+        listed = [(event.get("image"), digest) for event in beginnings for digest in event["attached"]]
+        attached = {pair for pair in listed if _texts(pair, 2)}
         found: dict[tuple[str, str], list[str]] = {}
         for image, tag, digest, _, reason in self._readable_plan():
             if reason != "referrer" and (image, digest) not in attached:

@@ -29,6 +29,7 @@ def guarded(aside: Aside, run: str) -> Iterator[None]:
             start_new_session=True,  # what ends us by the terminal must not end it
         )
     except OSError as error:
+        aside.close()
         raise StorageError(
             f"no process that would put things back can be started: {error.strerror}: {sys.executable}. See whether "
             "memory or the number of processes is short, then try again"

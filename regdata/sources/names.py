@@ -6,7 +6,8 @@ from fnmatch import translate
 from functools import lru_cache
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-# A registry takes the first part for a host, too, in any case; no store takes a port (driver/storagedriver.go, PathRegexp).
+# A registry takes the first part for a host, too, in any case; with a port no store takes it (storagedriver.go,
+# PathRegexp).
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*"
 _REPOSITORY = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*")

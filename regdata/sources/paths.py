@@ -11,6 +11,7 @@ CLOSED = "_regdata-removed"
 
 # Beside docker/registry/v2: what regdata set aside.
 ASIDE = "regdata-aside"
+CLOCK = ".regdata-clock-"  # how files begin that tell the time
 
 
 def blob_path(digest: str) -> str:

@@ -19,7 +19,7 @@ from regdata.sources.files import ABSENT, LOCAL, Files, told
 from regdata.sources.folder import Reading
 from regdata.sources.layout import Layout, document
 from regdata.sources.manifest import is_digest, is_served, printable
-from regdata.sources.paths import ASIDE, layer_path
+from regdata.sources.paths import ASIDE, CLOCK, layer_path
 from regdata.sources.removal import Removal, checked
 from regdata.sources.source import NONE_UNCHANGED, Glance, Going, Part, Tags, Unchanged, Upload, Usage
 
@@ -43,7 +43,8 @@ class Storage:
         self.layout = layout = Layout(str(self.root), files)
         with told(base):
             is_store = files.is_folder(str(self.root))
-            if not is_store and (not files.is_folder(str(base)) or {*files.names(str(base))} - {ASIDE}):
+            others = (name for name in files.names(str(base)) if name != ASIDE and not name.startswith(CLOCK))
+            if not is_store and (not files.is_folder(str(base)) or any(others)):
                 raise _no_store(base, files.names(str(base)))
             files.names(str(self.root))
             folders = [path for path in (layout.repositories_folder, layout.blobs_folder) if files.is_folder(path)]
@@ -169,11 +170,12 @@ class Storage:
         if self.layout.tag(repository, tag) != digest:
             return False
         with told(folder):
-            try:
-                for path, date in dates.items():
-                    self.files.touch(path, date)
-            except (PermissionError, *ABSENT):
-                return False
+            for path, date in dates.items():
+                with suppress(*ABSENT):  # a tag may have no history
+                    try:
+                        self.files.touch(path, date)
+                    except PermissionError:
+                        return False
         return True
 
     def settle(self, *, last: bool = True) -> list[tuple[str, str]]:
@@ -217,7 +219,7 @@ class Storage:
 
     def clock(self) -> int | None:
         """The time of the store's file system (UTC epoch seconds); None where nothing can be written."""
-        path = f"{self.base}/.regdata-clock-{secrets.token_hex(8)}"
+        path = f"{self.base}/{CLOCK}{secrets.token_hex(8)}"
         with suppress(OSError):
             try:
                 self.files.write(path, b"")
@@ -268,7 +270,7 @@ class Storage:
         """Whether there is a link (its path below docker/registry/v2) that holds a digest."""
         with told(self.root):
             content = self.files.first(f"{self.root}/{path}", 256)
-        return content is not None and is_digest(content[0].decode("ascii", "replace").strip())
+        return content is not None and is_digest(content[0].decode("ascii", "replace"))
 
     def check_own(self, path: str) -> None:
         """Raises StorageError where a symbolic link in a repository leads to what has another name, or is another's."""

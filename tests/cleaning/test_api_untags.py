@@ -11,15 +11,21 @@ from typing import Any
 import pytest
 
 import regdata
+from regdata.cleaning.checks import check_plan
 from regdata.cleaning.result import Result
 from regdata.config import load_config
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, signature_tag
-from regdata.errors import CleanupError, StorageError
+from regdata.errors import CleanupError, RegdataError, StorageError
+from regdata.inventory.scan import collector_of
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
+from regdata.sources import progress
+from regdata.sources.site import Site
 from tests.cleaning.test_changes import at
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, serve
+from tests.support.odd import digest_of
 from tests.support.server import Reply
+from tests.support.small import Small
 
 IMAGES = [make_image([make_layer(("3.x", number), 90)]) for number in range(3)]
 
@@ -217,6 +223,7 @@ def test_a_run_that_stops_at_its_first_image(tmp_path: Path) -> None:
             fake.on(f"DELETE /v2/{name}/manifests/{image.digest}", error_reply(403), forever=True)
         result = cleaned(fake, tmp_path, "tag_name = 'old'", batch=1)
         assert len(result.errors) == 1
+        assert (result.bytes_predicted > 0, result.bytes_expected) == (True, 0)
         assert sorted(len(tags) for tags in fake.tags.values()) == [0, 1, 1]
         assert sorted(result.tags["outcome"]) == ["failed", "failed", "untagged"]
 
@@ -644,3 +651,263 @@ def test_a_tag_that_moved_is_none_that_went(tmp_path: Path, monkeypatch: pytest.
         assert fake.tags["app"] == {"1": IMAGES[2].digest, "2": IMAGES[2].digest}
     (path,) = tmp_path.glob("reports/*/record.json")
     assert [one.tag for one in PastRun(path.parent).tags] == ["0"]
+
+
+def test_bytes_of_what_others_deleted(tmp_path: Path) -> None:
+    """What is expected to be freed is what this run deleted and what others did since the scan, be it nothing that was
+    to go."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        inventory = regdata.scan(config)
+        plan, both = (regdata.plan(inventory, f"tag_name in ({tags})") for tags in ("'0'", "'0', '1'"))
+        del fake.tags["app"]["1"], fake.manifests["app"][IMAGES[1].digest]
+        result = regdata.apply(plan, config, gc=False)
+    assert result.errors == []
+    assert result.bytes_expected == both.reclaimable > plan.reclaimable == result.bytes_predicted
+
+
+def test_deleted_by_others_and_pushed_while_gc_command_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the API what others had deleted since the scan, and pushed again while gc-command ran, is told where it
+    lacks what that took, as what this run had deleted is."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+        del fake.tags["app"]["2"], fake.manifests["app"][IMAGES[2].digest]
+
+        def push() -> None:
+            fake.push("app", "2", IMAGES[2])
+            del fake.blobs[IMAGES[2].blobs[-1].digest]
+
+        at(monkeypatch, "ran", push)
+        (lacks,) = regdata.apply(plan, config).errors
+    assert f"1 manifest, such as app@{IMAGES[2].digest}, came while gc-command ran and lack what it took" in lacks
+
+
+def test_the_registry_is_asked_for_what_others_deleted(tmp_path: Path) -> None:
+    """Over the API the registry is asked after gc-command for all that was to go by then, what others had deleted since
+    the scan, too."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+        del fake.tags["app"]["1"], fake.manifests["app"][IMAGES[1].digest]
+        result = regdata.apply(plan, config)
+    goes = {blob.digest for image in IMAGES[:2] for blob in image.blobs}
+    assert any(note.startswith(f"{len(goes)} of {len(goes)} blobs that were to be freed are") for note in result.notes)
+
+
+def test_what_a_clean_up_is_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches sees what a clean-up is at, step by step, and of how many manifests."""
+    seen: list[tuple[str, str, int]] = []
+    known = type(progress.now).begin
+
+    def begin(at: progress.Progress, stage: str, unit: str = "", total: int = 0) -> None:
+        seen.append((stage, unit, total))
+        known(at, stage, unit, total)
+
+    monkeypatch.setattr(type(progress.now), "begin", begin)
+    with serve(FakeRegistry()) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
+        seen.clear()
+        assert regdata.apply(plan, config).collection.ran
+    assert [one for one in seen if one[0] != "reading"] == [
+        ("deleting", "manifests", 2),
+        ("verifying", "", 0),
+        ("collecting", "", 0),
+        ("verifying", "", 0),
+    ]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "gc-command"])
+def test_a_link_without_data_where_nothing_may_be_deleted(tmp_path: Path, own: bool) -> None:
+    """Where regdata itself collects it has the registry forget what an earlier collection left linked: a login that may
+    not delete there is refused before anything goes. gc-command needs no such right."""
+    repositories, gone = tmp_path / "store/docker/registry/v2/repositories", IMAGES[2].digest
+    (repositories / "a/_manifests").mkdir(parents=True)
+    link = repositories / "b/_layers" / gone.replace(":", "/") / "link"
+    link.parent.mkdir(parents=True)
+    link.write_text(gone)
+    small = Small()
+    small.push("a", "old", days=9, layer=100)
+    small.repository("b")
+    with serve(Denied()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        settings = {"registry": registry, "sql": {}} | ({} if own else {"gc-command": ["true"]})
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        site = Site.open(config)
+        plan = regdata.plan(small.inventory(collector=collector_of(config, site)), "1=1")
+        with pytest.raises(RegdataError, match=r"DELETE .*/v2/b/.*HTTP 403" if own else r"POST .*/v2/a/"):
+            check_plan(plan, config, site, gc=True, force=False)
+
+
+def test_a_second_run_is_told_the_record_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts a run while another is at work is told where to look how far that is: in its record."""
+    told: list[str] = []
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
+
+        def start() -> None:
+            with pytest.raises(StorageError) as error:
+                regdata.apply(plan, config, gc=False)
+            told.append(str(error.value))
+
+        at(monkeypatch, "deleting", start)
+        assert regdata.apply(plan, config, gc=False).errors == []
+    first = min(path.parent for path in tmp_path.glob("reports/*/record.json"))
+    assert f"; its record is {first}." in told[0]
+
+
+def test_the_record_of_a_clean_up_from_python(tmp_path: Path) -> None:
+    """Its record says by which condition it deleted."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        assert cleaned(fake, tmp_path, "tag_name = '0'").errors == []
+    (path,) = tmp_path.glob("reports/*/record.json")
+    facts = PastRun(path.parent).facts
+    assert (facts["sql_id"], facts["action"], facts["condition"]) == ("apply", "del", "tag_name = '0'")
+
+
+class PushedAgain(FakeRegistry):
+    """Somebody pushes an image again once it was seen to be gone."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(pages=True)
+        self.image = image
+
+    def answer(self, method: str, target: str) -> Reply:
+        reply = super().answer(method, target)
+        if (method, target, reply.status) == ("HEAD", f"/v2/app/manifests/{self.image.digest}", 404):
+            self.push("app", "late", self.image)
+        return reply
+
+
+def test_a_signature_that_can_not_be_put_back(tmp_path: Path) -> None:
+    """Where an image is pushed again right after this run deleted it and its signature, and the registry does not take
+    that back, the run ends with an error, and does not collect."""
+    image, signature, ran = IMAGES[0], make_signature(IMAGES[0]), tmp_path / "ran"
+    with serve(PushedAgain(image)) as fake:
+        for tag, one in (("0", image), (signature_tag(image), signature), ("1", IMAGES[1])):
+            fake.push("app", tag, one)
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["touch", str(ran)], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config)
+        assert fake.tags["app"].keys() == {"late", "1"}
+    assert any(f"app@{signature.digest}, which this run deleted, is needed" in error for error in result.errors)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_signature_of_what_is_there_in_another_image(tmp_path: Path, algorithm: str) -> None:
+    """A signature that went with its image is not put back for the sake of the same one in another repository."""
+    image, signature = IMAGES[0], make_signature(IMAGES[0])
+    tag = f"{digest_of(image.manifest, algorithm).replace(':', '-')[:71]}.sig"
+    with serve(FakeRegistry()) as fake:
+        for name, of, one in (("a", "0", image), ("a", tag, signature), ("b", "0", image), ("b", "1", IMAGES[1])):
+            fake.push(name, of, one)
+        result = cleaned(fake, tmp_path, "image_name = 'a' or tag_name = '1'")
+        assert {name: {*tags} for name, tags in fake.tags.items()} == {"a": set(), "b": {"0"}}
+    assert (result.errors, [note for note in result.notes if "is needed" in note]) == ([], [])
+
+
+def test_how_much_of_what_went_was_looked_for(tmp_path: Path) -> None:
+    """The record says how many tags that went were looked for, and how many manifests that no tag was on."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        fake.push("app", "0", make_index(IMAGES[:2]))
+        fake.push("app", "1", IMAGES[2])
+        assert cleaned(fake, tmp_path, "tag_name = '0'").errors == []
+    (path,) = tmp_path.glob("reports/*/record.json")
+    assert json.loads(path.read_text())["verified"] == {"gone": 3, "tags": 1, "manifests": 1, "blobs": 0}
+
+
+class Restless(FakeRegistry):
+    """Somebody pushes one more tag of what stays whenever its tags are listed, ``left`` times."""
+
+    left = 0
+
+    def answer(self, method: str, target: str) -> Reply:
+        if self.left and "/tags/list" in target:
+            self.left -= 1
+            self.push("app", f"new-{self.left}", IMAGES[2])
+        return super().answer(method, target)
+
+
+@pytest.mark.parametrize("pages", [False, True], ids=["2.x", "3.x"])
+def test_an_image_that_goes_on_changing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: bool) -> None:
+    """After a few looks at an image that is pushed to all the time, what is left of it stays, as moved; and what had
+    gone of it, and what stays, is in the record."""
+    fake = Restless(pages=pages)
+    with serve(fake):
+        for tag, image in {"0": IMAGES[0], "0b": IMAGES[0], "2": IMAGES[2]}.items():
+            fake.push("app", tag, image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "image_name = 'app' and tag_name <> '2'")
+        at(monkeypatch, "deleting", lambda: setattr(fake, "left", 30))
+        result = regdata.apply(plan, config, gc=False)
+        assert fake.left > 0
+        assert result.errors == []
+        assert IMAGES[0].digest in fake.manifests["app"]
+        assert ("0" in fake.tags["app"]) != pages
+    assert result.manifests["outcome"].tolist() == ["moved"]
+    assert result.tags["outcome"].tolist() == ["untagged" if pages else "moved"] * 2
+    (path,) = tmp_path.glob("reports/*/record.json")
+    past = PastRun(path.parent)
+    moved = {event["name"] for event in past.events("moved")}
+    assert moved == {IMAGES[0].digest} | (set() if pages else {"0", "0b"})
+    assert [one.tag for one in past.tags] == (["0", "0b"] if pages else [])
+
+
+def test_no_tag_is_tried_that_can_not_go_alone(tmp_path: Path) -> None:
+    """One of 2.x is asked to delete no tag that goes with its manifest, nor does the journal say that it would be."""
+    with serve(FakeRegistry()) as fake:
+        for number, image in enumerate(IMAGES):
+            fake.push("app", str(number), image)
+        assert cleaned(fake, tmp_path, "tag_name in ('0', '1')").errors == []
+        assert set(fake.tags["app"]) == {"2"}
+        assert not {"DELETE /v2/app/manifests/0", "DELETE /v2/app/manifests/1"} & {*fake.seen}
+    (path,) = tmp_path.glob("reports/*/record.json")
+    assert [*PastRun(path.parent).events("taking")] == []
+
+
+class Keeps(FakeRegistry):
+    """It answers 202 to the DELETE of a manifest and keeps it, while somebody pushes another tag."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        if method == "DELETE" and target.rpartition("/")[2] in self.manifests.get("app", ()):
+            self.seen.append(f"{method} {target}")
+            self.push("app", "new", IMAGES[2])
+            return Reply(202)
+        return super().answer(method, target)
+
+
+def test_one_that_keeps_it_beside_a_push(tmp_path: Path) -> None:
+    """A registry that keeps what it answered to have deleted ends the run, be it that something else was pushed to the
+    image at that moment."""
+    with serve(Keeps()) as fake:
+        fake.push("app", "0", IMAGES[0])
+        fake.push("other", "0", IMAGES[1])
+        (error,) = cleaned(fake, tmp_path, "tag_name = '0'", batch=1).errors
+        assert "the registry answered that it deleted this, and still has it" in error
+        assert "0" in fake.tags["other"]

@@ -26,6 +26,7 @@ from tests.support.team import (
     clean,
     outcomes,
     plan_of,
+    record_of,
     settings,
     sources,
     status,
@@ -154,3 +155,12 @@ def test_a_damaged_manifest(team: Team, conf: Conf, folder: bool, tmp_path: Path
         assert "failed to garbage collect" in result.errors[0]
     assert store_bytes(team.registry.base_path) == before
     check_others(team, {"team/app:2.0", "charts/web:0.1"}, tmp_path)
+
+
+def test_what_the_record_says_of_the_store(team: Team, conf: Conf) -> None:
+    """The record says how much is stored after the collection, and which repositories were removed."""
+    config = settings(team, conf)
+    assert clean(config, "image_name = 'team/old'").errors == []
+    facts = record_of(config)
+    assert facts["bytes_stored_after"] == store_bytes(team.registry.base_path)
+    assert facts["repositories_removed"] == ["team/old"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,20 @@ import regdata
 from regdata.collecting.aftermath import clear
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_layer, push
+from regdata.demo.samples import OCI_LAYER, make_image, make_layer, push
 from regdata.errors import CleanupError, StorageError
 from regdata.records.record import Record
 from regdata.sources.files import LocalFiles
 from regdata.sources.site import Site
+from tests.support import fakes
+from tests.support.fakes import FakeRegistry
+from tests.support.folder import Folder
 from tests.support.helpers import ROOT, age, nobodys_blob, pull_all, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
 from tests.support.scene import LIBRARY, NewScene, broken, repositories
 from tests.support.scene import OLD as OLD_OF_SCENE
+from tests.support.server import Reply
 from tests.support.sweeping import data_path, link_path
 from tests.support.team import (
     HOUR,
@@ -527,3 +533,59 @@ def test_links_that_the_collector_of_3_x_takes(new_scene: NewScene) -> None:
     assert scene.clean() == ""
     assert registry_has(scene.registry, "base/lib", STRAY.digest)
     assert not registry_has(scene.registry, "prod/app", STRAY.digest)
+
+
+def test_nothing_to_be_collected(tmp_path: Path) -> None:
+    """Where nothing is to be collected, and nobody pushes, gc-command is not run, and there is nothing to say of it."""
+    (tmp_path / "store/docker/registry/v2/repositories").mkdir(parents=True)
+    with fakes.serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        settings = {"registry": registry, "sql": {}, "gc-command": ["touch", str(tmp_path / "ran")]}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path)
+        result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config)
+    assert (result.errors, result.notes, result.collection.ran) == ([], [], False)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("wait", [0, 0.1])
+def test_an_open_upload_beside_gc_command(tmp_path: Path, wait: float) -> None:
+    """An upload that is open, while no layer waits for its manifest, keeps gc-command from nothing, and is told;
+    unless gc-wait asks to wait for it."""
+    data = nobodys_blob(tmp_path / "store")
+    upload = tmp_path / "store/docker/registry/v2/repositories/app/_uploads/1/startedat"
+    upload.parent.mkdir(parents=True)
+    upload.write_text(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+    with fakes.serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        settings = {"registry": registry, "sql": {}, "gc-command": ["rm", str(data)], "gc-wait": wait}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path)
+        result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config)
+    (told,) = result.errors if wait else result.notes
+    assert told.startswith("1 upload was in flight before the collection (app)")
+    assert (data.exists(), result.bytes_freed) == ((True, None) if wait else (False, 8))
+
+
+def test_what_came_while_it_was_waited(tmp_path: Path) -> None:
+    """An image that lacks a layer, and came while a push was waited for, did not come while gc-command ran."""
+    data, folder = nobodys_blob(tmp_path / "store"), Folder(tmp_path / "store")
+    upload = folder.root / "repositories/app/_uploads/1/startedat"
+    upload.parent.mkdir(parents=True)
+    upload.write_text(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+
+    class Busy(FakeRegistry):
+        def answer(self, method: str, target: str) -> Reply:
+            if "_catalog" in target and sum("_catalog" in line for line in self.seen) == 2:  # read in the wait
+                folder.image("app", "1", layers=[STRAY.descriptor(OCI_LAYER)], schemaVersion=2)
+                shutil.rmtree(upload.parent)
+            return super().answer(method, target)
+
+    with fakes.serve(Busy()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        settings = {"registry": registry, "sql": {}, "gc-command": ["rm", str(data)], "gc-wait": 9}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path)
+        result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config)
+    assert not upload.exists()
+    assert (result.errors, result.notes, result.bytes_freed) == ([], [], 8)

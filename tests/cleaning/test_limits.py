@@ -69,3 +69,15 @@ def test_a_listing_with_force_says_nothing_of_limits(tmp_path: Path) -> None:
     how: dict[str, Any] = {"config": load_config(path), "site": None, "gc": False, "deletes": "yes"}
     told = [len(refusals(plan_that_untags(), force=force, **how)) for force in (False, True)]
     assert told == [1, 0]
+
+
+def test_a_listing_of_what_is_kept_says_nothing(tmp_path: Path) -> None:
+    """Where all that was selected is kept there is nothing to be refused, whatever the registry allows."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    plan = regdata.plan(small.inventory(), "1=1", protect="tag_name = '1'")
+    assert list(plan.tags["action"]) == ["keep"]
+    path = tmp_path / "conf.json"
+    path.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    how: dict[str, Any] = {"config": load_config(path), "site": None, "gc": False, "force": False}
+    assert refusals(plan, deletes="no: DELETE is disabled", **how) == []

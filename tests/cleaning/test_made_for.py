@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from regdata.planning.plan import Plan
 from regdata.values import identity
 from tests.support.fakes import FakeRegistry, serve
 from tests.support.scene import OLD, NewScene, Scene, read_store
+from tests.support.small import Small
 
 OWN = {"gc_before": None, "gc_command": None, "gc_after": None}
 
@@ -113,3 +116,15 @@ def test_how(scene: Scene) -> None:
             regdata.plan(plan.inventory, given)
         with pytest.raises(ConditionError, match=r"query is .*must be a text"):
             plan.inventory.sql(given)
+
+
+def test_all_that_changed_is_named(tmp_path: Path) -> None:
+    """Where both what is protected and who collects differ from what the plan was made with, both are named."""
+    small = Small()
+    small.push("app", "1", days=9, layer=100)
+    plan = regdata.plan(small.inventory(), "1=1", protect="tag_name = '2'")
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path)}
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}, "protect": "tag_name = '3'"}))
+    with pytest.raises(CleanupError, match=r"^protect and who collects \(.*\) of .*/conf.json differs from what"):
+        regdata.apply(plan, load_config(tmp_path))

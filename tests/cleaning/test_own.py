@@ -10,24 +10,29 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 import regdata
 from regdata.collecting.aftermath import remove_empty
+from regdata.collecting.own import check_somebody_collects, losing_links
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_image, make_index, make_layer, make_manifest, push
-from regdata.errors import CleanupError, StorageError
+from regdata.errors import CleanupError, RegdataError, StorageError
 from regdata.records.record import Record
 from regdata.sources.aside import NAME
+from regdata.sources.files import LocalFiles
+from regdata.sources.paths import layer_path
 from regdata.sources.site import Site
 from tests.collecting.test_sweep import has, pulls
 from tests.support.helpers import age, store_bytes
 from tests.support.odd import push_blob
 from tests.support.proxy import Fault
 from tests.support.scene import BASE, INDEX, LIBRARY, OLD, NewScene, Scene, broken, repositories
+from tests.support.small import digest, few
 
 Conf = Callable[..., Path]
 
@@ -331,3 +336,55 @@ def test_leftovers_of_a_repository_that_is_gone(scene: Scene) -> None:
     assert scene.run.planned.reclaimable == size - store_bytes(scene.base_path) > 0
     again = regdata.scan(load_config(scene.conf))
     assert regdata.plan(regdata.scan(load_config(scene.conf), since=again), "2=1").reclaimable == 0
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [
+        ("gc-before", "gc-before: 'no-such-program' of .* is not a program"),
+        ("gc-after", "gc-after: 'no-such-program' of .* is not a program"),
+        ("mount", "lie in other file systems or mounts than .*collect by the registry's own gc-command"),
+        ("rights", r"by itself without being allowed to change registry\.base_path, so nothing was deleted"),
+        ("folder", r"by itself without registry\.base_path, so nothing was deleted"),
+    ],
+)
+def test_who_can_not_collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str, told: str) -> None:
+    """Without a gc-command it is said before anything goes why regdata can't collect, or not safely, by conf.json and
+    the registry's folder alone."""
+    (tmp_path / "store/docker/registry/v2/blobs").mkdir(parents=True)
+    registry = {"url": "http://127.0.0.1:1"} | ({"base_path": str(tmp_path / "store")} if why != "folder" else {})
+    settings: dict[str, Any] = {"registry": registry, "sql": {}}
+    settings |= {why: ["no-such-program"]} if why.startswith("gc-") else {}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    config = load_config(tmp_path)
+    if why == "mount":
+        mounted = str(tmp_path / "store/docker/registry/v2/blobs")
+        monkeypatch.setattr("regdata.sources.mounts.mounts", lambda: {mounted})
+    if why == "rights":
+        monkeypatch.setattr(LocalFiles, "writable", lambda files, folder: False)
+    with pytest.raises(RegdataError, match=told):
+        check_somebody_collects(config, Site.open(config))
+
+
+@pytest.mark.parametrize(
+    ("heals", "within", "loses"),
+    [
+        (True, ["*"], {"goes", "missing", "unknown"}),
+        (True, ["goes", "k*"], {"goes"}),
+        (True, ["missing", "k*"], {"goes", "missing"}),
+        (False, ["*"], {"goes"}),
+    ],
+)
+def test_where_links_go(tmp_path: Path, heals: bool, within: list[str], loses: set[str]) -> None:
+    """Links to what goes are taken away wherever they are; those to what is gone, be it named by a manifest or unknown,
+    where registry.repositories means them, and by regdata's own collection alone."""
+    made = few()
+    made.row("references", manifest_hash=digest("a/app1.0"), reference_hash=digest("missing"), reference_kind="layer")
+    for image, blob in {"goes": "x", "keeps": "y", "missing": "missing", "unknown": "unknown"}.items():
+        link = tmp_path / "store/docker/registry/v2" / layer_path(image, digest(blob))
+        link.parent.mkdir(parents=True)
+        link.write_text(digest(blob))
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path / "store"), "repositories": within}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+    site = Site.open(load_config(tmp_path))
+    assert losing_links(made.inventory(), site, {digest("x")}, heals=heals) == loses

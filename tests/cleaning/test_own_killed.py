@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from regdata.cleaning.cleanup import apply
+from regdata.collecting.own import settle_removals
 from regdata.config import load_config
 from regdata.errors import CleanupError
 from regdata.inventory.scan import scan
@@ -18,8 +19,10 @@ from regdata.planning.plan import plan
 from regdata.records.reading import read_events
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.paths import REMOVED, blob_path, layer_path
+from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from tests.cleaning.test_kill import KILLED, Runner, lines_of, runner
+from tests.support.folder import Folder
 from tests.support.scene import LATEST, SHARED, NewScene, Scene, broken
 
 __all__ = ["runner"]
@@ -137,3 +140,19 @@ def test_killed_before_gc_after(runner: Runner, new_scene: NewScene) -> None:
     assert not scene.stopped.exists()
     assert not (scene.base_path / NAME).exists()
     assert scene.store().blobs < before.blobs
+
+
+def test_a_tag_that_is_being_pushed_while_it_is_taken_away(tmp_path: Path) -> None:
+    """A tag whose link a push has just opened, and not written yet, is waited for: it comes back on what is pushed,
+    unless nobody can be at it any more."""
+    folder = Folder(tmp_path / "store")
+    digest, other = folder.image("app", "1"), folder.image("app", config={"os": "other"})
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path / "store")}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+    site, opened = Site.open(load_config(tmp_path)), tmp_path / "opened"
+    os.link(folder.manifests("app") / "tags/1/current/link", opened)  # as an open file is the same one
+    assert site.store.untag("app", "1", digest, None)
+    opened.write_text("")
+    assert settle_removals(site, last=False) == []
+    opened.write_text(other)
+    assert settle_removals(site, last=False) == [("app", "1")]

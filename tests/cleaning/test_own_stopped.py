@@ -6,14 +6,17 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from regdata.collecting.own import check_collector
+from regdata.collecting.own import check_collector, collect_own
 from regdata.config import load_config
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import RegistryError
+from regdata.records.reading import PastRun, read_events
+from regdata.records.record import Record
 from regdata.sources.aside import NAME
 from regdata.sources.site import Site
 from tests.collecting.test_sweep import has, pulls
@@ -21,6 +24,7 @@ from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import age, store_bytes
 from tests.support.proxy import Fault
 from tests.support.scene import OLD, NewScene, Scene, broken, repositories
+from tests.support.small import Small
 
 Conf = Callable[..., Path]
 
@@ -142,4 +146,64 @@ def test_a_failing_gc_after(new_scene: NewScene, stops: bool) -> None:
     blobs = scene.store().blobs
     assert "gc-after failed with exit code 5" in scene.clean()
     assert (scene.store().blobs == blobs) is stops
+    assert not (scene.base_path / NAME).exists()
+
+
+@pytest.mark.parametrize("frees", [True, False])
+def test_nothing_is_tried_out_where_nothing_goes(tmp_path: Path, frees: bool) -> None:
+    """Where no repository is within reach, a registry that takes no upload is refused only if something is to be
+    freed."""
+    (tmp_path / "store/docker/registry/v2/repositories/app/_layers").mkdir(parents=True)
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store"), "repositories": ["nobody"]}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+        config = load_config(tmp_path)
+        with pytest.raises(RegistryError, match=r"POST .*uploads") if frees else nullcontext():
+            check_collector(config, Site.open(config), [], frees=frees)
+        assert bool(fake.seen) == frees
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_gc_after_printed(tmp_path: Path, interrupted: bool) -> None:
+    """What commands around regdata's own collection print can be looked at; a Ctrl-C waits until gc-after has ended,
+    and what came of it is in the journal."""
+    (tmp_path / "store/docker/registry/v2").mkdir(parents=True)
+    made = Small()
+    made.repository("app")
+    kill = f"kill -INT {os.getpid()}; sleep 0.5; " if interrupted else ""
+    with serve(FakeRegistry()) as fake:
+        registry, after = {"url": fake.url, "base_path": str(tmp_path / "store")}, ["sh", "-c", f"{kill}echo started"]
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}, "gc-after": after}))
+        config = load_config(tmp_path)
+        record, fresh = Record.open(config, sql_id="x", action="del"), made.inventory()
+        nothing, now = fresh.blobs.iloc[:0], fresh.scanned_at
+        with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+            collected = collect_own(config, Site.open(config), record, fresh, nothing, held=(), began=now, as_of=now)
+            assert (collected.output, collected.errors) == ("started\n", [])
+    assert [event["exit_code"] for event in PastRun(record.folder).events("ran")] == [0]
+
+
+def test_what_is_tried_out_around_gc_after_is_written_down(new_scene: NewScene) -> None:
+    """A run that is killed leaves nothing behind of how it found out whether gc-after restarted the registry, and
+    whether that can be collected while it runs: it says before what it stores for that."""
+    scene = new_scene(cache=True)
+    scene.set(gc_command=None)
+    scene.proxy.on("PUT", "/blobs/uploads/", Fault(500))
+    assert "It can't be collected while it runs, either" in scene.clean()
+    events = [(event["event"], event.get("step")) for event in read_events(scene.records()[0])]
+    begun, ended = events.index(("running", "gc-before")), events.index(("ran", "gc-after"))
+    tried = [number for number, (event, _) in enumerate(events) if event == "probing"]
+    assert len(tried) == 2
+    assert tried[0] < begun < ended < tried[1]
+
+
+def test_not_started_by_gc_after(new_scene: NewScene) -> None:
+    """A gc-after that ends well and does not start the registry is told, and that nothing was collected: all is
+    back."""
+    scene = new_scene(cache=False)
+    scene.set(gc_command=None, gc_after=["true"])
+    scene.open_site = partial(Site.open, start_time=0.2)
+    blobs = scene.store().blobs
+    assert "the registry does not answer after gc-after, so nothing was collected: " in scene.clean()
+    assert scene.store().blobs == blobs
     assert not (scene.base_path / NAME).exists()

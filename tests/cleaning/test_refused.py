@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,12 +14,18 @@ import pytest
 import requests
 
 import regdata
+from regdata.cleaning.checks import check_plan
 from regdata.collecting.commands import check_commands
-from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
+from regdata.errors import AccessError, CleanupError, RegdataError, RegistryError, StorageError
+from regdata.inventory.scan import collector_of
 from regdata.sources.files import LocalFiles
+from regdata.sources.site import Site
+from tests.support import fakes
+from tests.support.fakes import FakeRegistry, error_reply
 from tests.support.helpers import listing, store_tags
 from tests.support.proxy import Fault
 from tests.support.scene import NewScene
+from tests.support.small import Small
 from tests.support.team import OLD, TAGS, Conf, Files, Team, clean, plan_of, record_of, serve, settings
 
 
@@ -275,3 +282,47 @@ def test_a_registry_that_takes_no_uploads(new_scene: NewScene) -> None:
     assert "POST" in error
     assert "HTTP 500" in error
     assert scene.store() == before
+
+
+@pytest.mark.parametrize("within", [["b"], ["a", "b"]])
+def test_a_login_that_may_not_push(tmp_path: Path, within: list[str]) -> None:
+    """Where nothing goes, and gc-command is to collect, an upload tells whether base_path is the registry's own folder:
+    a login that may not begin one is refused; what is outside registry.repositories is not tried."""
+    small = Small()
+    for name in ("a", "b"):
+        small.push(name, "1", days=9, layer=100)
+        (tmp_path / "store/docker/registry/v2/repositories" / name / "_manifests").mkdir(parents=True)
+    small.blob("nobody", 5, 9)
+    with fakes.serve(FakeRegistry()) as fake:
+        fake.on("POST /v2/a/blobs/uploads/", error_reply(403, "DENIED"), forever=True)
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store"), "repositories": within}
+        settings = {"registry": registry, "sql": {}, "gc-command": ["true"]}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = regdata.load_config(tmp_path)
+        site = Site.open(config)
+        plan = regdata.plan(small.inventory(collector=collector_of(config, site)), "2=1")
+        assert (len(plan.manifests), plan.reclaimable) == (0, 5)
+        with nullcontext() if within == ["b"] else pytest.raises(AccessError, match=r"POST .*HTTP 403"):
+            assert check_plan(plan, config, site, gc=True, force=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("docker run -m 512m registry:2 garbage-collect c.yml", False),
+        ("docker run -m 512m registry:2 garbage-collect -m c.yml", True),
+        ("docker run -m 512m own /opt/registry-garbage-collect c.yml", False),
+        ("sh -c 'registry garbage-collect -m a.yml && registry garbage-collect b.yml'", True),
+        ("sh -c 'registry garbage-collect /etc/c#1.yml -m'", True),
+    ],
+)
+def test_flags_that_are_words_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, refused: bool
+) -> None:
+    """A command's flags are judged by all of its words together: from the first collection on, be there a second one,
+    to the last, whatever is in a file's name."""
+    settings = {"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-command": shlex.split(words)}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    monkeypatch.setattr(shutil, "which", str)  # as if there were a docker
+    with pytest.raises(CleanupError, match="contains --delete-untagged") if refused else nullcontext():
+        check_commands(regdata.load_config(tmp_path))

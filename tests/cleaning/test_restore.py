@@ -452,3 +452,19 @@ def test_what_the_folder_does_not_take(new_scene: NewScene, monkeypatch: pytest.
     assert set(found.values()) == {"restored"}
     with pytest.raises(CleanupError, match=r"such as prod/old:old: No space left on device\. Restore again once"):
         undo.verdict(frame)
+
+
+@pytest.mark.parametrize(
+    ("reference", "named"), [("sha256:ab", "app@sha256:ab"), ("1.0", "app:1.0")], ids=["manifest", "tag"]
+)
+def test_what_could_not_be_restored_by_its_name(reference: str, named: str) -> None:
+    """The error names the first that did not come back, as a client would: a manifest by @, a tag by a colon; how many
+    tags have today's date it says, too."""
+    rows = [("app", "2.0", "restored", f"tag put back on sha256:cd; {undo.TODAY}"), ("app", "3.0", "taken", "it is on")]
+    rows += [("app", reference, "lost", "its layer is gone"), ("app", "4.0", "failed", "refused")]
+    frame = pd.DataFrame(rows, columns=["image_name", "reference", "outcome", "why"])
+    with pytest.raises(CleanupError) as raised:
+        undo.verdict(frame)
+    assert str(raised.value).startswith("2 of 4 could not be restored (1 restored, 1 taken, 1 lost, 1 failed; as ")
+    assert "as pushed today: 1 tag, whose dates" in str(raised.value)
+    assert f"such as {named}: its layer is gone. {undo.KEPT}" in str(raised.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import regdata
 from regdata import load_config
 from regdata.cleaning import undo
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_layer, push
+from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.errors import RegistryError
+from regdata.records.reading import read_facts
 from regdata.records.record import Record
 from regdata.sources.aside import NAME
 from regdata.sources.mediatypes import OCI_INDEX, OCI_MANIFEST
+from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import age
 from tests.support.odd import (
     OCI_LAYER,
@@ -187,3 +191,41 @@ def test_links_that_are_gone(registry: LocalRegistry, conf: Callable[..., Path],
         assert requests.get(f"{registry.url}/v2/app/manifests/{one.digest}", headers=headers, timeout=9).ok
         for blob in one.blobs:
             assert requests.get(f"{registry.url}/v2/app/blobs/{blob.digest}", timeout=9).content == blob.data
+
+
+def test_a_child_that_another_run_deleted(registry: LocalRegistry, conf: Callable[..., Path]) -> None:
+    """An index comes back though its child, which had a tag of its own, went with a later run: that comes back, too."""
+    child = make_image([make_layer("child", 900)])
+    push(registry.url, "app", "index", make_index([child]))
+    push(registry.url, "app", "child", child)
+    push(registry.url, "app", "stays", make_image([make_layer("stays", 900)]))
+    age(registry.base_path, 3 * 86400)
+    config = load_config(conf(registry, **{"gc-command": None}))
+    for tag in ("index", "child"):
+        planned = regdata.plan(regdata.scan(config), f"tag_name = '{tag}'")
+        assert regdata.apply(planned, config, gc=False).errors == []
+    first, _ = sorted(config.reports.glob("*/record.json"))
+    assert regdata.restore(first.parent, config)["outcome"].tolist() == ["restored", "restored"]
+    assert broken(registry.base_path) == []
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_a_run_collected_that_deleted_nothing(tmp_path: Path, answers: bool) -> None:
+    """What a run set aside that nobody needed comes back from it, though it deleted nothing, and its record says
+    nothing of images that were restored; without a registry nothing is touched."""
+    hex_, base_path = "ab" * 32, tmp_path / "store"
+    data = base_path / f"docker/registry/v2/blobs/sha256/ab/{hex_}/data"
+    data.parents[3].mkdir(parents=True)
+    with serve(FakeRegistry()) as fake:
+        site = {"url": fake.url if answers else "http://127.0.0.1:1", "base_path": str(base_path)}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": site, "sql": {}}))
+        config = load_config(tmp_path)
+        record = Record.open(config, sql_id="x", action="del")
+        record.finish()
+        batch = base_path / NAME / record.folder.name / "0001-kept"
+        batch.mkdir(parents=True)
+        (batch / f"blobs+sha256+ab+{hex_}+data").write_bytes(b"x")
+        with nullcontext() if answers else pytest.raises(RegistryError):
+            assert regdata.restore(record.folder, config).empty
+    assert data.exists() is answers
+    assert "restored" not in read_facts(record.folder)

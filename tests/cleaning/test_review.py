@@ -318,3 +318,86 @@ def test_a_tag_that_comes_right_after_the_look() -> None:
     assert names(review.still_goes(IMAGE)) == set(ALL)
     review.see_gone([IMAGE])
     assert not review.as_it_was(Manifest(IMAGE, digest(f"{IMAGE}1.0")))
+
+
+def test_an_index_that_was_given_up_keeps_its_children() -> None:
+    """Over the API, which tells no dates, what an index lists stays with it at each look after that at which the index
+    moved, though this run had taken its tag before."""
+    then, now = indexed(True), indexed(True)
+    for made in (then, now):
+        for table in ("tags", "revisions"):
+            made.columns[table]["pushed"] = [None] * len(made.columns[table]["pushed"])
+    now.row("tags", image_name=IMAGE, tag_name="late", tag_hash=digest(f"{IMAGE}1.0"))
+    for cells in now.columns["tags"].values():
+        del cells[2]
+    outcome = Outcome(regdata.plan(then.inventory(from_store=False), "tag_name in ('2.0', 'index')"))
+    outcome.taken.add(Tag(IMAGE, "index"))
+    assert names(agreed(outcome, now)) == {"2.0", "None"}
+    outcome.give_up(Members({Manifest(IMAGE, digest("index"))}, set()))
+    assert names(agreed(outcome, now)) == {"2.0"}
+
+
+def over_the_api(*tags: str) -> Small:
+    """The same as the API tells it: when an image was made is known, and not when it was pushed."""
+    made = store(*tags)
+    for table in ("tags", "revisions"):
+        made.columns[table]["pushed"] = [None] * len(tags)
+    return made
+
+
+def test_what_the_api_tells_of_an_image_that_changed() -> None:
+    """Over the API a plan made anew reads the same out of an image as the first one: ranks go by when images were
+    made."""
+    then, now = over_the_api(*ALL), over_the_api(*ALL)
+    for made in (then, now):
+        made.row("tags", image_name=IMAGE, tag_name="same", tag_hash=digest(f"{IMAGE}2.0"))
+    now.row("tags", image_name=IMAGE, tag_name="late", tag_hash=digest(f"{IMAGE}3.0"))
+    inventory = then.inventory(from_store=False, protect="newest_rank = 1 and tag_name <> 'late'")
+    outcome = Outcome(regdata.plan(inventory, "tag_name in ('1.0', '2.0')"))
+    expected = Members({Manifest(IMAGE, digest(f"{IMAGE}1.0"))}, {Tag(IMAGE, "1.0"), Tag(IMAGE, "2.0")})
+    assert agreed(outcome, now) == expected
+
+
+def test_a_tag_that_moved_onto_what_goes_with_another() -> None:
+    """A tag that was to go with its image, and was moved onto another one that goes, keeps that: it was pushed."""
+    now = over_the_api(*ALL)
+    now.columns["tags"]["tag_hash"][0] = digest(f"{IMAGE}2.0")
+    outcome = Outcome(regdata.plan(over_the_api(*ALL).inventory(from_store=False), "1=1"))
+    assert names(agreed(outcome, now)) == {"3.0"}
+
+
+def test_a_tag_that_came_and_went_and_comes_again() -> None:
+    """A tag that went with its manifest is news whenever it comes, though it had come once before: it is no news only
+    as long as it is there."""
+    outcome = Outcome(regdata.plan(store(*ALL).inventory(), "1=1"))
+    outcome.deleted.add(Manifest(IMAGE, digest(f"{IMAGE}1.0")))
+    now = Now(store(*ALL))
+    review = Review(outcome, now)  # type: ignore[arg-type]
+    for left in (store(*ALL), store("2.0", "3.0")):
+        now.left = left
+        review.still_goes(IMAGE)
+        review.see_gone([IMAGE])
+        assert review.as_it_was(Manifest(IMAGE, digest(f"{IMAGE}2.0")))
+    assert [going.gone for going in now.asked] == [set(), {"1.0"}]
+
+
+@pytest.mark.parametrize(("used", "more"), [(["1.0"], ""), (["1.0", "2.0"], " and 1 more"), (ALL, " and 2 more")])
+def test_how_much_came_into_use(used: Collection[str], more: str, tmp_path: Path) -> None:
+    """The refusal names one of what came into use since the plan was made, by whom, and how many more there are."""
+    made = store(*ALL)
+    (tmp_path / "running.txt").write_text("\n".join(f"{IMAGE}:{tag}" for tag in used))
+    settings = {"registry": {"url": "http://127.0.0.1:5000"}, "sql": {}, "in-use": ["running.txt"]}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    plan = regdata.plan(made.inventory(), "1=1")
+    with pytest.raises(CleanupError, match=rf"^in-use: {IMAGE}:1\.0 \([^)]+\){more} would go, but came into use"):
+        check_uses(plan, regdata.load_config(tmp_path))
+
+
+def test_what_a_look_that_sees_no_change_leaves_to_an_index() -> None:
+    """What an index lists stays with it where that was given up, though a look finds the image as it was: the index may
+    be pushed again, by its digest."""
+    outcome = Outcome(regdata.plan(indexed(True).inventory(), "tag_name in ('2.0', 'index')"))
+    now = indexed(True)
+    assert len(agreed(outcome, now).manifests) == 3
+    outcome.give_up(Members({Manifest(IMAGE, digest("index"))}, {Tag(IMAGE, "index")}))
+    assert names(agreed(outcome, now)) == {"2.0"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from regdata.cleaning.revival import Revival, meant
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Image, make_image, make_index, make_layer, make_signature, push, signature_tag
+from regdata.errors import RegistryError
+from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.sources.mediatypes import OCI_MANIFEST
 from tests.cleaning.test_changes import at
@@ -402,3 +405,128 @@ def test_by_another_digest_though_a_record_lost_its_bytes() -> None:
     runs: list[Any] = [SimpleNamespace(manifest=lost), SimpleNamespace(manifest=lambda digest: data)]
     deleted = {Manifest("a", digest_of(of)): (run, OCI_MANIFEST) for of, run in zip((b"lost", data), runs, strict=True)}
     assert meant({("a", digest_of(data, "sha512"))}, deleted) == {Manifest("a", digest_of(data))}
+
+
+def test_landed_where_the_deletions_stopped(new_scene: NewScene) -> None:
+    """What landed when a part of it had just been deleted is made whole also by a run that an error then stops."""
+    scene, landed = new_scene(), threading.Event()
+
+    def come() -> None:
+        land(scene, LANDS["index"])
+        landed.set()
+
+    after_deletion(scene, come)
+    scene.proxy.on("DELETE", INDEX.children[1].digest, Fault(500, before=lambda: landed.wait(9)))
+    assert "HTTP 500" in scene.clean(gc=False)
+    check(scene, "index", "failed")
+
+
+class Looking:
+    """A run that looks for what is missed of ``gone`` by what has come, over the API; ``put``: what it puts back, but
+    for what is refused."""
+
+    def __init__(self, folder: Path, *gone: bytes, refused: str = "") -> None:
+        (folder / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+        self.config, self.gone, self.put, self.refused = load_config(folder / "conf.json"), gone, list[str](), refused
+        self.digests = [digest_of(data) for data in gone]
+
+    def record(self, name: str, *, whole: bool = True) -> Record:
+        """Of a run that deleted all of it, with the bytes or without."""
+        record = Record.open(self.config, sql_id=name, action="del")
+        for digest, data in zip(self.digests, self.gone, strict=True):
+            record.journal({"event": "deleting", "image": "a", "digest": digest, "media_type": OCI_MANIFEST})
+            if whole:
+                record.save_manifest(digest, data)
+        return record
+
+    def came(self, algorithm: str = "sha256") -> Small:
+        """An index that lists all of it."""
+        came = Small()
+        came.push("a", "late", days=0, base=1)
+        (late,) = came.columns["contents"]["manifest_hash"]
+        for data in self.gone:
+            listed = {"reference_hash": digest_of(data, algorithm), "reference_kind": "manifest", "reference_size": 1}
+            came.row("references", manifest_hash=late, **listed)
+        return came
+
+    def revival(self, record: Record, *, own: bool = False) -> Revival:
+        """Of the run with this record, which deleted all of it itself, or nothing."""
+        outcome: Any = SimpleNamespace(deleted={Manifest("a", digest) for digest in self.digests if own})
+        outcome.planned, outcome.moved = set(outcome.deleted), set[Manifest]()
+        outcome.revive, outcome.put_back = (lambda *_: None), (lambda _: None)
+        registry = SimpleNamespace(digest=lambda *_: None, put=self._put)
+        site: Any = SimpleNamespace(from_store=False, registry=registry)
+        return Revival(outcome, self.config, site, record)
+
+    def _put(self, image: str, reference: str, media_type: str, data: bytes) -> None:
+        if reference == self.refused:
+            raise RegistryError("HTTP 400")
+        self.put.append(reference)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_deleted_by_several_runs(tmp_path: Path, own: bool) -> None:
+    """What several runs deleted, since it was pushed again between them, is put back from the record of the last one:
+    an older one may have lost its bytes."""
+    looking = Looking(tmp_path, b'{"schemaVersion": 2}')
+    looking.record("1", whole=False)
+    record = looking.record("2")
+    record = record if own else Record.open(looking.config, sql_id="3", action="del")
+    revival = looking.revival(record, own=own)
+    revival.look(looking.came().inventory(from_store=False))
+    assert (looking.put, revival.errors, revival.notes) == (looking.digests, [], [])
+
+
+def test_deleted_before_a_run_whose_record_is_damaged(tmp_path: Path) -> None:
+    """Of a run whose journal is damaged nothing is known; what the one before it deleted is put back all the same."""
+    looking = Looking(tmp_path, b'{"schemaVersion": 2}')
+    looking.record("1")
+    Record.open(looking.config, sql_id="2", action="del").journal({"event": "deleting"})
+    looking.revival(Record.open(looking.config, sql_id="3", action="del")).look(
+        looking.came().inventory(from_store=False)
+    )
+    assert looking.put == looking.digests
+
+
+def test_taken_before_a_run_whose_record_is_damaged(tmp_path: Path) -> None:
+    """A killed run's signatures are looked for also where the journal of a later one that failed is damaged."""
+    looking = Looking(tmp_path)
+    killed, damaged, record = (Record.open(looking.config, sql_id=name, action="del") for name in "123")
+    columns = ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"]
+    of, tag = digest_of(b"signature"), f"{digest_of(b'image').replace(':', '-')}.sig"
+    tags = pd.DataFrame([("a", tag, of, 10, "delete", "referrer")], columns=columns)
+    manifests = pd.DataFrame([("a", of, "referrer")], columns=["image_name", "manifest_hash", "reason"])
+    killed.save_plan(tags.astype({"tag_size": "Int64"}), manifests)
+    killed.journal({"event": "taking", "image": "a", "tag": tag, "digest": of})
+    damaged.journal({"event": "deleting"})
+    assert looking.revival(record).images == {"a"}
+
+
+def test_one_of_several_that_is_refused(tmp_path: Path) -> None:
+    """What the registry does not take back keeps nothing else from being put back, and is in no journal as if it had
+    been."""
+    gone = sorted((b'{"schemaVersion": 2}', b'{"schemaVersion":2}'), key=digest_of)
+    looking = Looking(tmp_path, *gone, refused=digest_of(gone[0]))
+    record = looking.record("1")
+    revival = looking.revival(record, own=True)
+    assert revival.look(looking.came().inventory(from_store=False)) == {Manifest("a", digest_of(gone[1]))}
+    assert looking.put == [digest_of(gone[1])]
+    assert ["HTTP 400" in error for error in revival.errors] == [True]
+    told = [event["digest"] for event in PastRun(record.folder).events("brought back")]
+    assert told == looking.put
+    revival.look(looking.came().inventory(from_store=False))  # tries again, and says nothing anew
+    assert len(revival.errors + revival.notes) == 1
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_what_is_served_by_another_digest(tmp_path: Path, served: bool) -> None:
+    """What is listed by a digest by which the registry serves it is not missed, though the same had been deleted by
+    another name."""
+    looking = Looking(tmp_path, b'{"schemaVersion": 2}')
+    looking.record("1")
+    came = looking.came("sha512")
+    if served:
+        came.row("revisions", image_name="a", manifest_hash=digest_of(looking.gone[0], "sha512"))
+    revival = looking.revival(Record.open(looking.config, sql_id="2", action="del"))
+    missed = revival.missed(came.inventory(from_store=False))
+    assert missed == (set() if served else {Manifest("a", looking.digests[0])})

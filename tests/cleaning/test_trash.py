@@ -16,18 +16,20 @@ import requests
 import regdata
 from regdata.collecting import trash
 from regdata.collecting.commands import COMMAND, Collection
-from regdata.collecting.own import BY, oldest_kept, with_trash
+from regdata.collecting.own import BY, bring_back_own, oldest_kept, promised, with_trash
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import OCI_LAYER, make_image, make_layer, make_referrer, push
 from regdata.records.record import Record
 from regdata.show import words
 from regdata.sources.aside import NAME, Aside
+from regdata.sources.paths import REMOVED
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
+from tests.support.fakes import FakeRegistry, serve
 from tests.support.folder import Folder
-from tests.support.helpers import age, store_bytes
+from tests.support.helpers import age, nobodys_blob, store_bytes
 from tests.support.scene import LIBRARY, OLD, Scene, broken
 from tests.support.small import few
 
@@ -424,3 +426,100 @@ def test_what_is_expected_of_a_collection_that_is_put_off(scene: Scene) -> None:
     assert "Not collected after 0 s" in scene.clean()
     record = json.loads((scene.records()[-1] / "record.json").read_bytes())
     assert record["bytes_expected"] == record["bytes_predicted"] > aside
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_due_where_gc_command_fails(tmp_path: Path, fails: bool) -> None:
+    """What is due stays where gc-command has failed: the run frees it that ends well."""
+    data = nobodys_blob(tmp_path / "store")
+    batch = tmp_path / "store" / NAME / "20260101-000000/0001-kept"
+    batch.mkdir(parents=True)
+    (batch / f"blobs+sha256+cd+{'cd' * 32}+data").write_bytes(b"x" * 1000)
+    (batch / "when-kept").touch()
+    os.utime(batch / "when-kept", (time.time() - 8 * 86400,) * 2)
+    (tmp_path / "store/docker/registry/v2/repositories").mkdir()
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        collect = ["sh", "-c", f"rm {data}; exit {int(fails)}"]
+        settings = {"registry": registry, "sql": {}, "gc-command": collect, "trash_days": 7}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path)
+        result = regdata.apply(regdata.plan(regdata.scan(config), "2=1"), config)
+    assert [error.partition(":")[0] for error in result.errors] == ["gc-command failed with exit code 1"] * fails
+    assert (result.bytes_freed, batch.exists()) == (8 if fails else 1008, fails)
+
+
+def test_due_by_the_clock_that_is_ahead(tmp_path: Path) -> None:
+    """What is not due yet by the store's clock stays, though it is by the clock that a plan took for its time."""
+    batch, size = tmp_path / "store" / NAME / "20260101-000000/0001-kept", 1000
+    batch.mkdir(parents=True)
+    (batch / f"blobs+sha256+cd+{'cd' * 32}+data").write_bytes(b"x" * size)
+    (batch / "when-kept").touch()
+    (tmp_path / "store/docker/registry/v2/repositories").mkdir(parents=True)
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        settings = {"registry": registry, "sql": {}, "gc-command": ["true"], "trash_days": 7}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path)
+        for minutes, freed in ((-1, None), (1, size)):
+            os.utime(batch / "when-kept", (time.time() - 7 * 86400 - minutes * 60,) * 2)
+            scanned = regdata.scan(config)
+            plan = regdata.plan(replace(scanned, scanned_at=scanned.scanned_at + 200), "2=1")
+            result = regdata.apply(plan, config)
+            assert (result.errors, result.bytes_freed, result.bytes_predicted) == ([], freed, freed or 0)
+
+
+@pytest.mark.parametrize("gc", [True, False])
+@pytest.mark.parametrize(("days", "frees"), [(7, 0), (0, 100)])
+def test_what_is_promised_where_it_is_kept(tmp_path: Path, gc: bool, days: int, frees: int) -> None:
+    """What regdata itself collects and keeps for some days frees nothing, be it by the next run since this one does not
+    collect; what is not kept does."""
+    (tmp_path / "store/docker/registry/v2").mkdir(parents=True)
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path / "store")}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}, "trash_days": days}))
+    config = load_config(tmp_path)
+    assert promised(config, Site.open(config), 100, as_of=0, gc=gc, empty_trash=False).total == frees
+
+
+def test_nothing_was_collected_and_nothing_is_due(tmp_path: Path) -> None:
+    """Where gc-command had nothing to do, and what was set aside is not due, nobody has collected: nothing is told as
+    freed, but how much is kept."""
+    data = f"blobs/sha256/ab/{'ab' * 32}/data"
+    path = tmp_path / "store/docker/registry/v2" / data
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * 20)
+    aside = Aside(Storage(tmp_path / "store"))
+    aside.open("earlier")
+    batch = aside.batch("earlier", 1)
+    assert batch.take(data)
+    batch.keep()
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path / "store")}
+    settings = {"registry": registry, "sql": {}, "gc-command": ["true"], "trash_days": 7}
+    (tmp_path / "conf.json").write_text(json.dumps(settings))
+    config, now = load_config(tmp_path), int(time.time())
+    record = Record.open(config, sql_id="x", action="del")
+    told = with_trash(Collection(), config, Site.open(config), record, few().inventory(), as_of=now)
+    assert (told.ran, told.by, told.bytes_freed) == (False, COMMAND, None)
+    assert record.facts["bytes_in_trash"] == 20
+
+
+def test_what_a_restore_leaves_in_the_folder(tmp_path: Path) -> None:
+    """All of what a run had set aside is back after it was restored, a tag that was taken out of its place, too, and no
+    empty folder of the trash is left."""
+    folder = Folder(tmp_path / "store")
+    folder.image("app", "1")
+    tags = folder.manifests("app") / "tags"
+    (tags / "1").rename(tags.with_name(f"{REMOVED}1"))
+    data = folder.root / folder.blob_path(folder.blob(b"layer"))
+    aside = Aside(Storage(tmp_path / "store"))
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(str(data.relative_to(folder.root)))
+    batch.keep()
+    registry = {"url": "http://127.0.0.1:1", "base_path": str(tmp_path / "store")}
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+    config = load_config(tmp_path)
+    bring_back_own(config, Site.open(config), "run", set())
+    assert data.read_bytes() == b"layer"
+    assert [path.name for path in tags.iterdir()] == ["1"]
+    assert not (tmp_path / "store" / NAME).exists()

@@ -530,3 +530,55 @@ def test_pushed_while_gc_command_ran_and_nothing_was_stopped(new_scene: NewScene
     scene.set(gc_before=["true"], gc_after=["true"])
     scene.set(gc_command=["sh", "-c", f"{collect} && {pusher(scene, OLD)}"])
     assert f"such as prod/old@{OLD.digest}, came while gc-command ran" in scene.clean()
+
+
+def test_who_needs_what_is_gone_and_lost_no_more_than_a_tag() -> None:
+    """Of a blob that is gone a tag is named that stays, not one that was taken from the same manifest."""
+    small = Small()
+    small.push("a", "1", days=9, base=100)
+    small.row("tags", image_name="a", tag_name="2", tag_hash=digest("a1"), pushed=NOW - 9 * DAY)
+    (error,) = looked(small, "tag_name = '1'", Collection(True, 0, freed={}), {"a1", "a1c"}).errors
+    assert f"such as {digest('base')} (a:2): push" in error
+
+
+def test_what_a_collection_left_that_failed() -> None:
+    """Where gc-command failed that is the error; that it has not freed what was predicted needs no second one."""
+    small = Small()
+    small.push("a", "old", days=9, x=50)
+    found = looked(small, "tag_name = 'old'", Collection(True, 3, freed={}), {"aold", "aoldc", "x"})
+    assert (found.notes, found.errors, found.stored) == ([], [], 61)
+
+
+@pytest.mark.parametrize(
+    ("by", "cure"),
+    [("gc-command", "is gc-command's configuration that of this registry?"), ("regdata itself", "run again")],
+)
+def test_what_helps_where_something_was_left(by: str, cure: str) -> None:
+    """It depends on who collected: gc-command may be about another store; regdata itself is to run again."""
+    small = Small()
+    small.push("a", "old", days=9, x=50)
+    collected = Collection(True, 0, freed={}, by=by)
+    (error,) = looked(small, "tag_name = 'old'", collected, {"aold", "aoldc", "x"}, now=Small()).errors
+    assert error == f"61 bytes that were predicted were not freed (3 blobs), though nothing refers to them: {cure}"
+
+
+def test_the_same_image_is_there_again() -> None:
+    """Where the very image that was deleted was pushed again, what the collection left of it is no error."""
+    small, now = Small(), Small()
+    small.push("a", "old", days=9, x=50)
+    now.push("a", "old", days=0, x=50)
+    collected = Collection(True, 0, freed={})
+    found = looked(small, "tag_name = 'old'", collected, {"aold", "aoldc", "x"}, now=now)
+    assert found.errors == []
+    (note,) = found.notes
+    assert note.startswith("61 bytes that were predicted were not freed (3 blobs)")
+
+
+def test_what_is_looked_for_without_a_collection() -> None:
+    """Where nothing was collected the tags and manifests that stay were looked for, and the record says how many; no
+    blob can have gone."""
+    small = Small()
+    small.push("a", "kept", days=9, base=100)
+    small.push("a", "old", days=9, x=50)
+    found = looked(small, "tag_name = 'old'", Collection(), {"akept", "akeptc", "base"})
+    assert found == Verdict(looked_at={"tags": 1, "manifests": 1, "blobs": 0})

@@ -13,13 +13,17 @@ import pytest
 import requests
 
 import regdata
+from regdata.cleaning.checks import check_plan
 from regdata.demo.samples import make_image, make_layer
 from regdata.errors import CleanupError, RegdataError
+from regdata.inventory.scan import collector_of
 from regdata.planning.plan import Plan
+from regdata.sources.site import Site
 from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import age, nobodys_blob
 from tests.support.proxy import Fault
 from tests.support.scene import BASE, OLD, NewScene, Scene, read_store
+from tests.support.small import Small
 from tests.support.sweeping import data_path, link_path
 
 SHARED = make_layer("within-shared", 50)
@@ -243,3 +247,19 @@ def test_a_cache_that_claims_what_went_over_the_api(new_scene: NewScene) -> None
     for blob in OLD.blobs:  # the cache knows them
         requests.head(f"{scene.registry.url}/v2/prod/old/blobs/{blob.digest}", timeout=9).raise_for_status()
     assert "the registry still answers for" in scene.clean()
+
+
+def test_nothing_there_and_nothing_to_free(tmp_path: Path) -> None:
+    """Where names mean nothing, and nothing is to be collected, the registry is not tried out: a login may open
+    nothing there."""
+    small = Small()
+    small.push("apart", "1", days=9, layer=100)
+    (tmp_path / "store/docker/registry/v2/repositories/apart/_manifests").mkdir(parents=True)
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store"), "repositories": ["nobody"]}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+        config = regdata.load_config(tmp_path)
+        site = Site.open(config)
+        plan = regdata.plan(small.inventory(collector=collector_of(config, site)), "2=1")
+        assert check_plan(plan, config, site, gc=True, force=False) == set()
+        assert not [line for line in fake.seen if line.split()[0] not in ("GET", "HEAD")]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Collection
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
-from regdata.collecting.aftermath import Cache, Claimed, Goes, clear, remove_empty
+from regdata.collecting.aftermath import Cache, Claimed, Goes, clear, held, remove_empty
 from regdata.collecting.commands import collect, recover
 from regdata.collecting.unlinked import known
 from regdata.config import load_config
 from regdata.demo.samples import make_layer
-from regdata.errors import CleanupError, StorageError
+from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.sources.api import Api
@@ -381,3 +383,279 @@ def test_gc_after_of_a_killed_run(tmp_path: Path, began: bool) -> None:
         told = recover(config, ApiSite(Api(Registry(fake.url)), tmp_path), PastRun(killed.folder), record)
     assert [error.partition(":")[0] for error in told] == ["gc-after failed with exit code 5"] * began
     assert ran.exists() is began
+
+
+@pytest.mark.parametrize(
+    ("cleared", "left", "told"),
+    [
+        ([], [], ""),
+        (["1", "2"], [], "2 of 4 collected blobs from its cache (such as 1). It was made to forget them, but"),
+        (["1", "2"], ["3"], "1 of 4 collected blobs from its cache (such as 3), whatever it is told: the next push"),
+    ],
+)
+def test_what_is_said_of_a_cache(cleared: list[str], left: list[str], told: str) -> None:
+    """What the cache goes on claiming is counted and named, of all that was asked for, and not what it forgot; where
+    it forgot all, that is said, and why it is no good."""
+    assert [told in error for error in Claimed(4, cleared, left).error] == [True] * bool(told)
+
+
+def test_what_is_said_of_blobs_that_stay() -> None:
+    """Over the API it is told how many of those that were to be freed are still stored, and one of them."""
+    (note,) = held([("app", "1"), ("app", "2"), ("lib", "3")], [("app", "2")])
+    assert note.startswith("1 of 3 blobs that were to be freed are still stored, such as 2: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["true"], ["false"]), (["false"], ["false"]), (["false"], None)],
+    ids=["collected", "put off", "put off, no gc-after"],
+)
+def test_nobody_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[str], after: list[str] | None
+) -> None:
+    """A registry that does not answer is not waited for, a minute, where gc-after failed or there is none: nobody has
+    started it."""
+    conf, url, waits = tmp_path / "conf.json", "http://127.0.0.1:1", list[float]()
+    commands = {"gc-before": before, "gc-command": ["true"], "gc-after": after}
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}} | commands))
+    config = load_config(conf)
+    record = Record.open(config, sql_id="x", action="del")
+
+    mine, really = threading.current_thread(), time.sleep
+
+    def sleep(seconds: float) -> None:
+        if threading.current_thread() is not mine:  # somebody else's, of another test
+            return really(seconds)
+        waits.append(seconds)
+        raise CleanupError("it is waited for")
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with suppress(CleanupError):
+        collect(config, ApiSite(Api(Registry(url)), tmp_path), record, lambda: Goes([]))
+    assert waits == []
+
+
+@pytest.mark.parametrize(("failures", "told"), [(2, []), (9, ["the registry does not answer after the collection: "])])
+def test_a_registry_that_answers_late_after_a_killed_run(tmp_path: Path, failures: int, told: list[str]) -> None:
+    """The registry, which gc-after may have started this moment, has the time to answer for what a killed run had
+    collected; where it does not, that is an error."""
+    conf = tmp_path / "conf.json"
+    with serve(FakeRegistry()) as fake:
+        fake.on("GET /v2/", *[Reply(500)] * failures)
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(conf)
+        killed, record = (Record.open(config, sql_id=name, action="del") for name in ("killed", "next"))
+        killed.journal({"event": "running", "step": "gc-command"})
+        site = ApiSite(Api(Registry(fake.url)), tmp_path, start_time=1)
+        errors = recover(config, site, PastRun(killed.folder), record)
+    assert [error[: len(start)] for error, start in zip(errors, told, strict=True)] == told
+
+
+@pytest.mark.parametrize(("step", "runs"), [("gc-before", True), ("gc-command", True), ("gc-after", False)])
+def test_whether_a_killed_run_started_the_registry(tmp_path: Path, step: str, runs: bool) -> None:
+    """The next run runs gc-after unless that itself had ended well: what had ended well before it started nothing, and
+    a registry that is up is not restarted amid pushes."""
+    conf, ran = tmp_path / "conf.json", tmp_path / "ran"
+    with serve(FakeRegistry()) as fake:
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}, "gc-after": ["touch", str(ran)]}))
+        config = load_config(conf)
+        killed, record = (Record.open(config, sql_id=name, action="del") for name in ("killed", "next"))
+        killed.journal({"event": "running", "step": step}, {"event": "ran", "step": step, "exit_code": 0})
+        assert recover(config, ApiSite(Api(Registry(fake.url)), tmp_path), PastRun(killed.folder), record) == []
+    assert ran.exists() is runs
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends", "told"),
+    [(FakeRegistry, "true", []), (FakeRegistry, "false", ["gc-command failed"]), (Claiming, "true", ["the registry"])],
+    ids=["still stored", "failed", "claimed"],
+)
+def test_what_a_collection_by_the_api_notes(
+    tmp_path: Path, kind: type[FakeRegistry], ends: str, told: list[str]
+) -> None:
+    """By the API, of 3.x too, a note says that blobs are still stored; where there is an error, which says more, there
+    is none: neither that nor that the cache was made to forget some."""
+    conf = tmp_path / "conf.json"
+    with serve(kind()) as fake:
+        fake.blobs = {BLOB.digest: BLOB.data} if kind is FakeRegistry else {}
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}, "gc-command": [ends]}))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        collected = collect(config, Site.open(config), record, lambda: Goes([("app", BLOB.digest)], cuts=True))
+    assert (collected.ran, collected.freed) == (True, None)
+    assert [error[: len(start)] for error, start in zip(collected.errors, told, strict=True)] == told
+    assert ["are still stored" in note for note in collected.notes] == [True] * (not told)
+
+
+def test_nothing_taken_and_nobody_answers(tmp_path: Path) -> None:
+    """Where a command failed and nothing was taken the registry is asked for nothing: that it does not answer, since
+    gc-after did not start it, is no other error."""
+    (tmp_path / "store/docker/registry/v2").mkdir(parents=True)
+    conf, base = tmp_path / "conf.json", str(tmp_path / "store")
+    commands = {"gc-command": ["true"], "gc-after": ["false"]}
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1", "base_path": base}, "sql": {}} | commands))
+    config = load_config(conf)
+    record = Record.open(config, sql_id="x", action="del")
+    collected = collect(config, Site.open(config, start_time=0), record, lambda: Goes([("app", BLOB.digest)]))
+    assert [error.partition(":")[0] for error in collected.errors] == ["gc-after failed with exit code 1"]
+    assert collected.freed == {}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_goes_on_being_claimed_is_told_once(tmp_path: Path, whole: bool) -> None:
+    """A blob that a repository had linked, and that the cache claims whatever it is told, is one error: it is none of
+    those that nobody linked, be it that gc-command took the repository as a whole."""
+    root, conf, digest = tmp_path / "store/docker/registry/v2", tmp_path / "conf.json", BLOB.digest
+    for path, data in ((blob_path(digest), BLOB.data), (layer_path("app", digest), digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    takes = [str((root / blob_path(digest)).parent), *([str(root / "repositories/app")] if whole else [])]
+    with serve(FakeRegistry()) as fake:
+        fake.blobs[digest] = BLOB.data
+        fake.on(f"DELETE /v2/app/blobs/{digest}", Reply(202))
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        conf.write_text(json.dumps({"registry": registry, "sql": {}, "gc-command": ["rm", "-r", *takes]}))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        collected = collect(config, Site.open(config), record, lambda: Goes([("app", digest)], cuts=True))
+    (error,) = collected.errors
+    assert "whatever it is told: the next push" in error
+
+
+@pytest.mark.parametrize(("among", "removed"), [(None, ["a", "b"]), ({"b"}, ["b"]), ((), [])])
+def test_empty_repositories_among_some(tmp_path: Path, among: Collection[str] | None, removed: list[str]) -> None:
+    """Of empty repositories those alone are removed that are among what is meant, and none where nothing is."""
+    store, conf = tmp_path / "store", tmp_path / "conf.json"
+    for name in ("a", "b"):
+        (store / f"docker/registry/v2/repositories/{name}/_layers").mkdir(parents=True)
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    record = Record.open(load_config(conf), sql_id="x", action="del")
+    site = StoreSite(Registry("http://127.0.0.1:1"), Storage(store))
+    assert remove_empty(site, record, before=site.now, among=among) == removed
+    assert {path.name for path in (store / "docker/registry/v2/repositories").iterdir()} == {"a", "b"} - {*removed}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_written_down_of_empty_repositories(tmp_path: Path, fails: bool) -> None:
+    """The journal names what is to be removed before that, and then what was, also where the next one can't be."""
+    store, conf = tmp_path / "store", tmp_path / "conf.json"
+
+    class Kept(Storage):
+        def remove_repository(self, name: str, *, before: int) -> bool:
+            if name == "b" and fails:
+                raise StorageError("b can't be removed")
+            assert [event["image"] for event in PastRun(record.folder).events("removing repository")] == ["a", "b"]
+            return name != "b" and super().remove_repository(name, before=before)
+
+    for name in ("a", "b"):
+        (store / f"docker/registry/v2/repositories/{name}/_layers").mkdir(parents=True)
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    record = Record.open(load_config(conf), sql_id="x", action="del")
+    site = StoreSite(Registry("http://127.0.0.1:1"), Kept(store))
+    with pytest.raises(StorageError) if fails else nullcontext():
+        assert remove_empty(site, record, before=site.now) == ["a"]
+    assert [event["image"] for event in PastRun(record.folder).events("removed repository")] == ["a"]
+
+
+def test_a_manifest_that_lands_before_its_repository_is_closed(tmp_path: Path) -> None:
+    """Where a push ends right before an empty repository is closed, the registry is not told to forget its layers: that
+    would take their links away."""
+    store, conf, manifest = tmp_path / "store", tmp_path / "conf.json", f"sha256:{'ab' * 32}"
+    root = store / "docker/registry/v2"
+    link, revision = root / layer_path("app", BLOB.digest), root / revision_path("app", manifest)
+    link.parent.mkdir(parents=True)
+    link.write_text(BLOB.digest)
+    age(store, 3 * 86400)
+
+    class Pushed(Storage):
+        def close_repository(self, name: str, *, before: int) -> bool:
+            revision.parent.mkdir(parents=True)
+            revision.write_text(manifest)
+            return super().close_repository(name, before=before)
+
+    with serve(FakeRegistry()) as fake:
+        conf.write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        record = Record.open(load_config(conf), sql_id="x", action="del")
+        site = StoreSite(Registry(fake.url), Pushed(store))
+        assert remove_empty(site, record, before=site.now) == []
+        assert fake.seen == []
+    assert link.exists()
+
+
+class Reading(FakeRegistry):
+    """Without a cache: it has the blobs whose links are in its folder ``root``."""
+
+    root: Path
+
+    def answer(self, method: str, target: str) -> Reply:
+        name, found, digest = target.removeprefix("/v2/").partition("/blobs/")
+        if not found or method != "HEAD":
+            return super().answer(method, target)
+        return Reply(200 if (self.root / layer_path(name, digest)).exists() else 404)
+
+
+def test_what_gc_after_is_tried_with(tmp_path: Path) -> None:
+    """Whether gc-after restarts the registry is tried out in a repository that registry.repositories means, and what is
+    written for that is announced in the journal, for the next run to remove; nothing is left of it."""
+    registry, conf = Reading(), tmp_path / "conf.json"
+    registry.root = tmp_path / "store/docker/registry/v2"
+    for name in ("a", "b"):
+        (registry.root / f"repositories/{name}/_layers").mkdir(parents=True)
+    with serve(registry) as fake:
+        reach = {"url": fake.url, "base_path": str(tmp_path / "store"), "repositories": ["b"]}
+        commands = {"gc-command": ["true"], "gc-after": ["true"]}
+        conf.write_text(json.dumps({"registry": reach, "sql": {}} | commands))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        assert collect(config, Site.open(config), record, lambda: Goes([])).errors == []
+    assert [*PastRun(record.folder).probes.values()] == [["b"]]
+    assert not [path for path in registry.root.rglob("*") if path.is_file()]
+
+
+def test_manifests_bytes_that_a_failing_gc_command_took(tmp_path: Path) -> None:
+    """Where gc-command fails, manifests' bytes are back, and not counted as freed, also where gc-after restarted the
+    registry."""
+    registry, conf = Reading(), tmp_path / "conf.json"
+    registry.root = tmp_path / "store/docker/registry/v2"
+    data = registry.root / blob_path(BLOB.digest)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(BLOB.data)
+    (registry.root / "repositories/a/_layers").mkdir(parents=True)
+    with serve(registry) as fake:
+        commands = {"gc-command": ["sh", "-c", f"rm {data}; exit 3"], "gc-after": ["true"]}
+        reach = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        conf.write_text(json.dumps({"registry": reach, "sql": {}} | commands))
+        config = load_config(conf)
+        record = Record.open(config, sql_id="x", action="del")
+        collected = collect(config, Site.open(config), record, lambda: Goes([], [BLOB.digest]))
+    assert (len(collected.errors), collected.freed, [*collected.spared]) == (1, {}, [BLOB.digest])
+    assert data.read_bytes() == BLOB.data
+
+
+class Failing(FakeRegistry):
+    """It answers nothing in a repository that is made up."""
+
+    def answer(self, method: str, target: str) -> Reply:
+        return error_reply(400) if "regdata-probe-" in target else super().answer(method, target)
+
+
+def test_a_registry_that_fails_to_say_what_its_cache_knows(tmp_path: Path) -> None:
+    """That a registry fails is an error, and no sign that its cache claims a blob; nothing is left of the question."""
+    repositories = tmp_path / "docker/registry/v2/repositories"
+    repositories.mkdir(parents=True)
+    with serve(Failing()) as fake, pytest.raises(RegistryError, match="HTTP 400"):
+        known(Claims(Registry(fake.url)), Storage(tmp_path), [BLOB.digest])
+    assert not list(repositories.iterdir())
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_blob_that_several_had(tmp_path: Path, stubborn: bool) -> None:
+    """Of a blob that was linked in several repositories it is said once that the cache claimed it, and may still."""
+    with serve(FakeRegistry()) as fake:
+        for name in ("app", "lib"):
+            fake.tags[name] = {}
+            claims = f"HEAD /v2/{name}/blobs/{BLOB.digest}"
+            fake.on(claims, Reply(200, headers={"Docker-Content-Digest": BLOB.digest}), forever=stubborn)
+        claimed, _ = clear(ApiSite(Api(Registry(fake.url)), tmp_path), [("app", BLOB.digest), ("lib", BLOB.digest)])
+        found = ([], [BLOB.digest]) if stubborn else ([BLOB.digest], [])
+        assert (claimed.asked, [*claimed.cleared], [*claimed.left]) == (1, *found)

@@ -13,14 +13,18 @@ from pathlib import Path
 import pytest
 
 import regdata
+from regdata.cleaning.checks import check_plan
 from regdata.collecting.changeable import check_blobs, check_tags
 from regdata.config import load_config
 from regdata.errors import StorageError
 from regdata.sources.aside import NAME, Aside
 from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path, layers_path
+from regdata.sources.site import Site
 from regdata.sources.storage import Storage
+from tests.support.fakes import FakeRegistry, serve
 from tests.support.scene import OLD, Scene
+from tests.support.small import Small
 
 BLOB = OLD.blobs[-1].digest
 
@@ -228,3 +232,42 @@ def test_links_that_are_not_ours_to_change(scene: Scene, monkeypatch: pytest.Mon
     monkeypatch.setattr(LocalFiles, "writable", lambda files, folder: not folder.endswith(fixed))
     assert f"{fixed} can't be changed, so nothing was deleted" in scene.clean()
     assert scene.store() == before
+
+
+def test_a_tag_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a tag that was selected, and stays, need not be ours to change."""
+    folder = tmp_path / "store/docker/registry/v2/repositories/app/_manifests/tags/kept"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(LocalFiles, "writable", lambda files, path: not path.endswith("/tags/kept"))
+    small = Small()
+    small.push("app", "kept", days=9, layer=100)
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
+        config = load_config(tmp_path / "conf.json")
+        kept = regdata.plan(small.inventory(), "1=1", protect="1=1")
+        assert check_plan(kept, config, Site.open(config), gc=False, force=False) == set()
+        with pytest.raises(StorageError, match=r"tags/kept can't be changed, so nothing was deleted"):
+            check_plan(regdata.plan(small.inventory(), "1=1"), config, Site.open(config), gc=False, force=False)
+
+
+@pytest.mark.parametrize("fixed", ["tags/1/index", "tags/2", "tags/2/index"])
+def test_every_tag_that_goes(tmp_path: Path, fixed: str) -> None:
+    """Of each of several tags of a repository that go, the folder of what it was on before has to be ours to change,
+    too."""
+    for tag in ("1", "2"):
+        (tmp_path / f"docker/registry/v2/repositories/app/_manifests/tags/{tag}/index/sha256").mkdir(parents=True)
+    files = ReadOnly()
+    files.fixed = fixed
+    with pytest.raises(StorageError, match=f"{fixed} can't be changed, so nothing was deleted"):
+        check_tags(Storage(tmp_path, files), [("app", "1"), ("app", "2")])
+
+
+def test_the_trash_is_not_ours_to_change(tmp_path: Path) -> None:
+    """Where there is a folder of what was set aside, by another user say, that has to be ours to change."""
+    (tmp_path / "docker/registry/v2/blobs").mkdir(parents=True)
+    (tmp_path / NAME).mkdir()
+    files = ReadOnly()
+    files.fixed = NAME
+    with pytest.raises(StorageError, match=f"{tmp_path}/{NAME} can't be changed, so nothing was deleted"):
+        check_blobs(Storage(tmp_path, files), (), ())

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regdata.collecting.flight import in_flight
+from regdata.collecting.flight import Flight, in_flight
 from regdata.inventory.graph import GRACE
 from tests.support.small import NOW, Small, digest
 
@@ -49,3 +49,50 @@ def test_layers_that_something_may_need(needed: bool) -> None:
     site = SimpleNamespace(now=NOW, uploads=list, store=store)
     flight = in_flight(site, made.inventory())  # type: ignore[arg-type]
     assert flight.blobs == ([] if needed else [("a", digest("layer"))])
+
+
+@pytest.mark.parametrize(
+    ("uploads", "blobs", "said"),
+    [
+        (["a", "a"], [], "2 uploads were in flight before the collection (a)"),
+        (list("edcba"), [], "5 uploads were in flight before the collection (a, b, c, d, e)"),
+        (list("fedcba"), [], "6 uploads were in flight before the collection (a, b, c, d, e and 1 more)"),
+        (
+            ["a"],
+            [("b", digest("1"))],
+            "1 upload was in flight before the collection (a), and 1 blob pushed less than 2 hours ago, or nobody "
+            "knows when, had no manifest before the collection (b): a push may be in flight",
+        ),
+    ],
+)
+def test_what_is_said_of_pushes(uploads: list[str], blobs: list[tuple[str, str]], said: str) -> None:
+    """Uploads and layers are both told, how many there are and in which repositories, of which some may be left out."""
+    assert str(Flight(uploads, blobs)) == said
+
+
+def test_pushes_into_several_repositories() -> None:
+    """Each repository is looked at for itself: what a deleted image of one of them had used is no push there, be some
+    deleted manifest's bytes gone, and is one in the others."""
+    made, layer = Small(), digest("layer")
+    made.blob("layer", 7, 3)
+    for name in ("a", "b", "c"):
+        made.repository(name)
+    store = SimpleNamespace(
+        links=lambda image: {layer: NOW - 100},
+        deleted=lambda image: {digest("gone"): NOW, digest("used"): NOW} if image == "a" else {},
+        content=lambda manifest: layer.encode() if manifest == digest("used") else None,
+    )
+    site = SimpleNamespace(now=NOW, uploads=list, store=store)
+    assert in_flight(site, made.inventory()).blobs == [("b", layer), ("c", layer)]  # type: ignore[arg-type]
+
+
+def test_a_layer_of_a_deleted_image_that_has_no_date() -> None:
+    """A layer that this run's images used counts as pushed again where nobody knows when it came."""
+    made, layer = Small(), digest("layer")
+    made.repository("a")
+    made.blob("layer", 7, 0)
+    made.columns["blobs"]["blob_date"][0] = None
+    store = SimpleNamespace(links=lambda image: {layer: 0}, deleted=lambda image: {})
+    site = SimpleNamespace(now=NOW, uploads=list, store=store)
+    flight = in_flight(site, made.inventory(), lambda: {("a", layer)}, NOW)  # type: ignore[arg-type]
+    assert flight.blobs == [("a", layer)]

@@ -22,7 +22,7 @@ from regdata.collecting import trash
 from regdata.collecting.online import Collected, Reading, collect
 from regdata.collecting.sweep import LISTED
 from regdata.collecting.swept import Swept
-from regdata.collecting.unlinked import ghosts, known
+from regdata.collecting.unlinked import MOST, ghosts, is_own, known, nobodys
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import Blob, make_layer, push
 from regdata.errors import CleanupError
@@ -40,6 +40,7 @@ from tests.collecting.test_sweep import GONE, KEPT, OWN, files, has, pulls, uplo
 from tests.support.helpers import age
 from tests.support.odd import digest_of, push_image_by
 from tests.support.proxy import Fault, faults_before
+from tests.support.server import Reply, Request, serving
 from tests.support.small import NOW, Small, few
 from tests.support.sweeping import Journal, data_path, link_path, needed, unneeded
 
@@ -640,3 +641,118 @@ def test_an_old_link_is_no_push_in_flight(tmp_path: Path, algorithm: str) -> Non
     collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="run", pause=Restarted())
     assert (collected.freed, collected.swept.spared) == ({blob.digest: len(blob.data)}, {})
     assert not (root / link).exists()
+
+
+@pytest.mark.parametrize(
+    ("healed", "swept", "told"),
+    [
+        ({"sha256:1": "closed"}, {}, ["1 blob stayed"]),
+        ({"sha256:1": "closed"}, {"sha256:1": "closed", "sha256:2": "closed"}, ["2 blobs stayed"]),
+        ({"sha256:1": "pushed", "sha256:2": "claimed", "sha256:3": "mentioned"}, {}, []),
+    ],
+)
+def test_what_is_told_of_links_without_data(healed: dict[str, str], swept: dict[str, str], told: list[str]) -> None:
+    """That the login may not ask is told of links without data, too, of each blob once; what else keeps those concerns
+    no blob."""
+    notes = Collected({}, {}, {}, 0, set(), Swept(spared=healed), Swept(spared=swept)).notes
+    assert [note.partition(": ")[0] for note in notes] == told
+
+
+def test_a_large_manifest_on_a_slow_storage(tmp_path: Path) -> None:
+    """A push of as much as the largest manifest lists is waited for; where it may take longer in the registry than
+    anybody waits, nothing is collected."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    for path, data in ((blob_path(blob.digest), blob.data), (layer_path("a", blob.digest), blob.digest.encode())):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_bytes(data)
+    age(tmp_path, 60)
+
+    def answer(request: Request) -> Reply:
+        time.sleep(0.005 if request.method == "HEAD" else 0)
+        return Reply(404 if request.method == "HEAD" else 200)
+
+    reading = Reading(int(time.time()), {}, {blob.digest}, frees={blob.digest: len(blob.data)}, listed=100_000)
+    with serving(answer) as url, pytest.raises(CleanupError, match="was too slow 1 times in a row"):
+        collect(Storage(tmp_path), Registry(url), reading, Journal(), run="run", wait=0.1)
+    assert (root / blob_path(blob.digest)).read_bytes() == blob.data
+
+
+def test_copies_of_which_a_run_was_killed_over_one(tmp_path: Path) -> None:
+    """Of a blob that came anew, both the copy that is kept and the one that a run was killed over as it freed it count
+    as freed."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    data = root / blob_path(blob.digest)
+    data.parent.mkdir(parents=True)
+    aside = Aside(Storage(tmp_path))
+    for run_ in ("killed", "earlier"):
+        data.write_bytes(blob.data)
+        aside.open(run_)
+        batch = aside.batch(run_, 1)
+        assert batch.take(blob_path(blob.digest))
+        batch.keep()
+    kept = Path(aside.folder) / "killed/0001-kept"
+    kept.rename(kept.with_name("0001-freed"))
+    data.write_bytes(blob.data)
+    age(data.parent, 60)
+    assert trash.frees(aside, 7, int(time.time())) == 2 * len(blob.data)
+    reading, nobody = Reading(int(time.time()), {}, {blob.digest}), Registry("http://127.0.0.1:1")
+    collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="run", keeps_days=7, pause=Restarted())
+    assert (collected.freed, collected.emptied, collected.kept) == (({blob.digest: 2 * len(blob.data)},) * 2 + (0,))
+    assert data.read_bytes() == blob.data
+
+
+def test_a_push_in_flight_outside(tmp_path: Path) -> None:
+    """A layer that goes stays where it was linked just now in a repository outside of registry.repositories, for a push
+    whose manifest is to come."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    links = [root / layer_path(name, blob.digest) for name in ("a", "outside")]
+    for path, data in ((root / blob_path(blob.digest), blob.data), *((link, blob.digest.encode()) for link in links)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    age(tmp_path, 3 * 3600)
+    now, nobody = int(time.time()), Registry("http://127.0.0.1:1")
+    os.utime(links[1], (now - 60,) * 2)
+    reading = Reading(now, {}, {blob.digest}, frees={blob.digest: len(blob.data)}, young=now - 2 * 3600)
+    collected = collect(Storage(tmp_path), nobody, reading, Journal(), run="run", pause=Restarted(), within=["a"])
+    assert (collected.freed, collected.swept.spared) == ({}, {blob.digest: "young"})
+    assert all(link.exists() for link in links)
+
+
+def test_names_of_our_own_repositories(tmp_path: Path) -> None:
+    """What is made up to try something out in is known as ours by its name, should a run be killed over it, in a store
+    without repositories, too; what only begins or ends like that is somebody else's."""
+    claims, repositories = Claims(Registry("http://127.0.0.1:1")), tmp_path / "docker/registry/v2/repositories"
+    repositories.mkdir(parents=True)
+    for begin in ("", "app/"):
+        (repositories / begin / "_layers").mkdir(parents=True)
+        name = nobodys(claims, Storage(tmp_path))
+        assert name.startswith(begin)
+        assert is_own(name)
+        assert not any(map(is_own, (f"{name}0", f"{name}-of/mine", f"{name}/below", f"my{name.replace('/', '-')}")))
+
+
+@pytest.mark.parametrize(
+    ("holder", "others", "asked"), [("r0", MOST, True), ("r0", MOST + 1, False), ("x", MOST, False)]
+)
+def test_how_many_links_may_have_been(holder: str, others: int, asked: bool) -> None:
+    """Links that are not there, but may have been, are asked for up to a number; each repository counts that has none,
+    also where one that has is not among those that may be asked."""
+    links = {"0": [Link(holder, "0", "0")]}
+    assert len(ghosts(links, [f"r{number}" for number in range(others + 1)]).get("0", ())) == (others if asked else 0)
+
+
+def test_what_was_freed_while_the_registry_was_stopped(tmp_path: Path) -> None:
+    """A run that collected while the registry was stopped, and found it restarted after that, counts as one that has
+    freed something."""
+    blob, base_path = OWN[0], tmp_path / "store"
+    data = base_path / "docker/registry/v2" / blob_path(blob.digest)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(blob.data)
+    age(base_path, 60)
+    (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}}))
+    record = Record.open(regdata.load_config(tmp_path), sql_id="x", action="del")
+    frees = {blob.digest: len(blob.data)}
+    reading, nobody = Reading(int(time.time()), {}, {blob.digest}, frees=frees), Registry("http://127.0.0.1:1")
+    assert collect(Storage(base_path), nobody, reading, record, run="run", pause=Restarted()).freed == frees
+    past = PastRun(record.folder)
+    assert (past.began_to_collect, past.may_have_freed) == (True, True)

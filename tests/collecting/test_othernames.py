@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import regdata
+from regdata.cleaning.checks import check_plan
 from regdata.collecting.othernames import check_names
 from regdata.config import load_config
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_layer, push
 from regdata.errors import StorageError
 from regdata.inventory.graph import Collector
+from regdata.inventory.scan import collector_of
 from regdata.sources.aside import NAME
 from regdata.sources.claims import Claims
 from regdata.sources.files import LocalFiles
 from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.registry import Registry
+from regdata.sources.site import Site
 from regdata.sources.storage import Storage
 from tests.collecting.test_sweep import pulls
 from tests.support.fakes import FakeRegistry, serve
 from tests.support.helpers import age
 from tests.support.scene import NewScene, Scene
-from tests.support.small import Small
+from tests.support.small import NOW, Small, digest
 
 REVISION = f"_manifests/revisions/sha256/{'ab' * 32}"
 LAYER = f"_layers/sha512/{'cd' * 64}"
@@ -476,3 +480,98 @@ def test_an_empty_repository_in_which_another_has_its_layers(tmp_path: Path) -> 
         (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
         with pytest.raises(StorageError, match=f"by the symbolic link {link}, .*so nothing was deleted"):
             regdata.apply(plan, load_config(tmp_path / "conf.json"))
+
+
+@pytest.mark.parametrize("what", ["an orphan", "a tag", "a kept tag", "outside", "no collection"])
+def test_another_name_of_what_stays(tmp_path: Path, what: str) -> None:
+    """Another name is in nobody's way where nothing goes: neither a tag nor a manifest that is there, nor an empty
+    repository that is out of reach, or in a run that does not collect."""
+    top, name = tmp_path / "store/docker/registry/v2/repositories", "out" if what == "outside" else "app"
+    (top / name / "_layers").mkdir(parents=True)
+    (top / "app/too").parent.mkdir(exist_ok=True)
+    (top / "app/too").symlink_to(top / name)
+    made = Small()
+    made.push("other", "1", days=9, layer=100)
+    made.repository(name)
+    if what == "an orphan":
+        made.push("app", None, days=0, layer=100)
+    if what == "a tag":
+        made.row("tags", image_name="app", tag_name="1", tag_hash=digest("other1"), pushed=NOW)
+    if what == "a kept tag":
+        made.push("app", "1", days=9, layer=100)
+    with serve(FakeRegistry()) as fake:
+        registry = {"url": fake.url, "base_path": str(tmp_path / "store"), "repositories": ["app", "other"]}
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}, "gc-command": ["true"]}))
+        config = load_config(tmp_path / "conf.json")
+        site = Site.open(config)
+        inventory = made.inventory(collector=collector_of(config, site))
+        plan = regdata.plan(inventory, "tag_name = '1'", protect="1=1")
+        assert check_plan(plan, config, site, gc=what != "no collection", force=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("link", "to", "told"),
+    [
+        (blob_path(f"sha256:{'ab' * 32}"), f"disk/{NAME}/run/0001-kept/kept", "leads to .* is removed sooner or later"),
+        (
+            blob_path(f"sha256:{'ab' * 32}"),
+            "disk/docker/registry/v2/repositories/app/_uploads/1/data",
+            "leads to .* is removed sooner or later",
+        ),
+        ("repositories/ext", "elsewhere", "leads out of the registry's folder"),
+    ],
+    ids=["trash", "upload", "elsewhere"],
+)
+def test_where_base_path_is_a_link(tmp_path: Path, link: str, to: str, told: str) -> None:
+    """Where base_path itself is a symbolic link that alone is no reason to refuse anything, and whatever is refused
+    elsewhere is refused there, by the name of the link that is at fault."""
+    root = tmp_path / "store/docker/registry/v2"
+    for folder in ("disk/docker/registry/v2/repositories/app/_layers", "disk/docker/registry/v2/blobs/sha256"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "store").symlink_to(tmp_path / "disk")
+    check_names(Storage(tmp_path / "store"), {"app"}, (), {"app"})
+    (tmp_path / to).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / to).mkdir() if to == "elsewhere" else (tmp_path / to).write_bytes(b"x")
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(tmp_path / to)
+    with pytest.raises(StorageError, match=f"^the symbolic link {root / link} {told}"):
+        check_names(Storage(tmp_path / "store"), (), (), {"app", "ext"})
+
+
+def test_all_of_it_lies_on_another_disk(tmp_path: Path) -> None:
+    """Where the folders of all repositories and of all blobs are links to one disk, where they lie beside each other as
+    here, they are no other registry's: what goes may go."""
+    root, disk, digest = tmp_path / "docker/registry/v2", tmp_path / "disk", f"sha256:{'ab' * 32}"
+    root.mkdir(parents=True)
+    for name, inner in (("repositories", "app/_layers"), ("blobs", str(Path(blob_path(digest)).parent)[6:])):
+        (disk / name / inner).mkdir(parents=True)
+        (root / name).symlink_to(disk / name)
+    check_names(Storage(tmp_path), {"app"}, [digest], {"app"})
+
+
+class Closed(LocalFiles):
+    """As for a user who may not look into a folder."""
+
+    def links(self, folder: str) -> Iterator[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+
+def test_a_folder_that_can_not_be_looked_into(tmp_path: Path) -> None:
+    """Where it can't be seen what else leads to what goes, that is one clear error."""
+    (tmp_path / "docker/registry/v2/repositories").mkdir(parents=True)
+    with pytest.raises(StorageError, match="repositories: Permission denied"):
+        check_names(Storage(tmp_path, Closed()), (), ())
+
+
+def test_a_cure_where_names_have_spaces(tmp_path: Path) -> None:
+    """The command that cures a link into the trash can be pasted into a shell as it is, whatever folders are called."""
+    kept = tmp_path / f"my store/{NAME}/run/0001-kept/kept"
+    path = tmp_path / "my store/docker/registry/v2" / blob_path(f"sha256:{'ab' * 32}")
+    for file in (kept, path):
+        file.parent.mkdir(parents=True)
+    kept.write_bytes(b"x")
+    path.symlink_to(kept)
+    with pytest.raises(StorageError) as raised:
+        check_names(Storage(tmp_path / "my store"), (), ())
+    subprocess.run(str(raised.value).rpartition("(")[2].strip(")"), shell=True, check=True)
+    assert (path.is_symlink(), path.read_bytes()) == (False, b"x")

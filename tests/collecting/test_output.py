@@ -192,3 +192,96 @@ def test_a_command_that_a_signal_ends(tmp_path: Path, step: str) -> None:
     assert not commands.run(step)
     (error,) = commands.errors
     assert error.startswith(f"{step} failed with exit code -9: begun. ")
+
+
+@pytest.mark.parametrize(
+    ("prints", "last"),
+    [
+        ("echo first; echo last; echo '  '", "last"),
+        ("true", "it printed nothing"),
+        ("head -c 600 /dev/zero | tr '\\0' x", "x" * 500),
+    ],
+)
+@pytest.mark.parametrize(
+    ("step", "cure"),
+    [
+        ("gc-before", "Nothing was collected; mend it and run again to collect"),
+        ("gc-command", "Nothing more was deleted; run again to collect"),
+        ("gc-after", "The registry may still be stopped or read-only: run it by hand"),
+    ],
+)
+def test_what_is_said_of_a_command_that_fails(tmp_path: Path, step: str, cure: str, prints: str, last: str) -> None:
+    """One line: what failed, the last that it printed, if anything and not for ever, and what is to be done then."""
+    conf = tmp_path / "conf.json"
+    words = ["sh", "-c", f"{prints}; exit 3"]
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, step: words}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    assert not commands.run(step)
+    assert commands.errors == [f"{step} failed with exit code 3: {last}. {cure}"]
+
+
+@pytest.mark.parametrize(("more", "told"), [(0, ""), (10, "\n… 10 bytes left out …\n")])
+def test_a_megabyte_and_some_bytes(tmp_path: Path, more: int, told: str) -> None:
+    """Of what a command prints a megabyte is looked at, and how much was left out of more is told."""
+    conf, size = tmp_path / "conf.json", (1 << 20) + more
+    words = ["sh", "-c", f"head -c {size} /dev/zero | tr '\\0' x"]
+    conf.write_text(json.dumps({"registry": {"url": "http://127.0.0.1:1"}, "sql": {}, "gc-command": words}))
+    config = load_config(conf)
+    commands = Commands(config, Record.open(config, sql_id="x", action="del"))
+    assert commands.run("gc-command")
+    assert commands.output.replace("x", "") == told
+    assert commands.output.count("x") == 1 << 20
+
+
+def test_what_is_no_text_and_more_than_a_record_holds(tmp_path: Path) -> None:
+    """Bytes that are no text fail no collection, and of long output the record holds the begin and the end, where the
+    errors stand."""
+    conf, url = tmp_path / "conf.json", "http://127.0.0.1:1"
+    words = ["sh", "-c", "printf 'begin \\351'; head -c 200000 /dev/zero | tr '\\0' x; echo end"]
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}, "gc-command": words}))
+    config = load_config(conf)
+    site, record = ApiSite(Api(Registry(url)), tmp_path, start_time=0), Record.open(config, sql_id="x", action="del")
+    collected = collect(config, site, record, lambda: Goes([]))
+    assert (collected.exit_code, collected.output[:7], collected.output[-4:]) == (0, "begin \ufffd", "end\n")
+    said = record.facts["gc_output"]
+    assert (said[:6], said[-5:]) == ("begin ", "xend\n")
+    assert f"x\n… {len(collected.output) - 100_000} characters left out …\nx" in said
+
+
+@pytest.mark.parametrize(
+    ("fails", "ran", "exit_code"), [("gc-before", False, None), ("gc-command", True, 4), ("gc-after", True, 0)]
+)
+def test_what_is_kept_of_commands_of_which_one_fails(
+    tmp_path: Path, fails: str, ran: bool, exit_code: int | None
+) -> None:
+    """Whichever fails, what all of them printed is told in its order, and the exit code is that of gc-command, none
+    where that was not run."""
+    conf, url = tmp_path / "conf.json", "http://127.0.0.1:1"
+    steps = ["gc-before", "gc-command", "gc-after"]
+    commands = {step: ["sh", "-c", f"echo {step}; exit {4 * (step == fails)}"] for step in steps}
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}} | commands))
+    config = load_config(conf)
+    site, record = ApiSite(Api(Registry(url)), tmp_path, start_time=0), Record.open(config, sql_id="x", action="del")
+    collected = collect(config, site, record, lambda: Goes([]))
+    assert (collected.ran, collected.exit_code, record.facts["gc_exit_code"]) == (ran, exit_code, exit_code)
+    printed = [step for step in steps if ran or step != "gc-command"]
+    assert collected.output.split() == record.facts["gc_output"].split() == printed
+
+
+def test_gc_after_that_can_not_be_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full once gc-command ran does not keep gc-after from running: the registry may be stopped."""
+    conf, ran, url = tmp_path / "conf.json", tmp_path / "ran", "http://127.0.0.1:1"
+    commands = {"gc-command": ["true"], "gc-after": ["touch", str(ran)]}
+    conf.write_text(json.dumps({"registry": {"url": url}, "sql": {}} | commands))
+    config, write = load_config(conf), Record.journal
+    record = Record.open(config, sql_id="x", action="del")
+
+    def journal(record: Record, *events: dict[str, Any]) -> None:
+        if any(event.get("step") == "gc-after" for event in events):
+            raise StorageError("No space left on device")
+        write(record, *events)
+
+    monkeypatch.setattr(Record, "journal", journal)
+    assert collect(config, ApiSite(Api(Registry(url)), tmp_path, start_time=0), record, lambda: Goes([])).ran
+    assert ran.exists()

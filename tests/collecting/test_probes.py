@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +16,10 @@ import pytest
 from regdata.collecting.probes import canary, check_online, remove_left
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import push
-from regdata.errors import CleanupError, RegistryError
+from regdata.errors import CleanupError, RegistryError, StorageError
 from regdata.sources.claims import Claims
 from regdata.sources.files import LocalFiles
-from regdata.sources.paths import blob_path, revision_path
+from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.room import told_if_full
 from regdata.sources.site import StoreSite
@@ -23,9 +27,10 @@ from regdata.sources.source import Usage
 from regdata.sources.storage import Storage
 from regdata.sources.transport import Reach
 from tests.collecting.test_sweep import KEPT, files
-from tests.support.odd import push_blob
+from tests.support.folder import Folder
+from tests.support.odd import digest_of, push_blob
 from tests.support.proxy import Fault, OldRedis, faults_before
-from tests.support.server import Reply, serving
+from tests.support.server import Reply, Request, serving
 from tests.support.sweeping import data_path, link_path
 
 
@@ -305,3 +310,145 @@ def test_what_it_was_tried_with_and_took(filled: LocalRegistry) -> None:
         with pytest.raises(CleanupError, match="takes an image whose parts it does not have"):
             check(filled, proxy.url)
     assert files(filled.base_path) == before
+
+
+def sound(request: Request) -> Reply:
+    """What a registry answers to all that is tried, and keeps nothing."""
+    if request.method == "PUT" and "/manifests/" in request.target:
+        return Reply(400)
+    if request.method == "POST":
+        return Reply(202, headers={"Location": f"{request.target}1?_state=x"})
+    return Reply({"PUT": 201, "DELETE": 202, "HEAD": 404}[request.method])
+
+
+def test_another_repository_in_which_the_login_may_not_delete(tmp_path: Path) -> None:
+    """A registry is sound though the login may only pull in the repository that is tried with; nothing is left
+    there."""
+    folder = Folder(tmp_path)
+    for name in ("a", "b/c"):
+        folder.image(name, "1")
+        folder.write(layer_path(name, KEPT.blobs[0].digest), KEPT.blobs[0].digest.encode())
+    before, seen = files(tmp_path), list[str]()
+
+    def answer(request: Request) -> Reply:
+        seen.append(f"{request.method} {request.target}")
+        return Reply(403) if seen[-1].startswith("DELETE /v2/b/c/") else sound(request)
+
+    with serving(answer) as url:
+        check_online(Claims(Registry(url)), Storage(tmp_path), "a", dict)
+    assert any(line.startswith("DELETE /v2/b/c/blobs/") for line in seen)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("what", ["canary", "link"])
+def test_what_it_is_tried_with_can_not_be_written(tmp_path: Path, what: str) -> None:
+    """Where the disk takes nothing of what is tried with, the error says so, and nothing is left."""
+
+    class NoRoom(LocalFiles):
+        def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    storage = Storage(tmp_path, NoRoom())
+
+    with serving(sound) as url:
+        claims = Claims(Registry(url))
+        tried = canary(claims, storage, "a", dict)
+        with pytest.raises(StorageError, match="No space left"):
+            check_online(claims, storage, "a", dict) if what == "link" else tried.__enter__()
+    assert files(tmp_path / "docker") == {}
+
+
+def test_validation_of_common_platforms_alone(tmp_path: Path) -> None:
+    """A registry that looks for but those children of an index which are of a platform that most use is refused."""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+
+    def answer(request: Request) -> Reply:
+        if request.method != "PUT":
+            return Reply(202)
+        listed = json.loads(request.body).get("manifests")
+        looked_for = listed is None or any(one["platform"]["architecture"] in ("amd64", "arm64") for one in listed)
+        return Reply(400 if looked_for else 201)
+
+    with serving(answer) as url, pytest.raises(CleanupError, match="takes an index whose parts it does not have"):
+        check_online(Claims(Registry(url)), Storage(tmp_path), "a", dict)
+
+
+@pytest.mark.parametrize(
+    ("name", "pushed", "longer"),
+    [("regdata-probe-0123abcd", True, False), ("regdata-probe-0123abcd", True, True), ("app", False, False)],
+)
+def test_left_in_a_repository_that_is_somebodys(tmp_path: Path, name: str, pushed: bool, longer: bool) -> None:
+    """Of what a killed run left nothing stays, be the registry down by now; what somebody has pushed there does, be it
+    layers alone, or bytes that only begin as ours do."""
+    folder, layer, data = Folder(tmp_path), KEPT.blobs[0], b"regdata's probe ".ljust(33 if longer else 32, b"x")
+    folder.write(layer_path(name, layer.digest), layer.digest.encode())
+    if pushed:
+        folder.image(name, "1")
+    before = files(tmp_path)
+    digest = folder.blob(data)
+    folder.write(layer_path(name, digest), digest.encode())
+    left = files(tmp_path)
+    remove_left(Registry("http://127.0.0.1:1"), Storage(tmp_path), digest, [name])
+    assert files(tmp_path) == (left if longer else before)
+
+
+def test_killed_while_it_removes_what_was_left(tmp_path: Path) -> None:
+    """Whoever is killed while he removes what was tried with has left enough for the next run to remove the rest."""
+
+    class Killed(LocalFiles):
+        def remove(self, folder: str) -> None:
+            super().remove(folder)
+            raise KeyboardInterrupt
+
+    folder = Folder(tmp_path)
+    digest = folder.blob(b"regdata's probe ".ljust(32, b"x"))
+    for name in ("a", "b/c"):
+        folder.write(layer_path(name, digest), digest.encode())
+    nobody = Registry("http://127.0.0.1:1")
+    with pytest.raises(KeyboardInterrupt):
+        remove_left(nobody, Storage(tmp_path, Killed()), digest, ["a", "b/c"])
+    remove_left(nobody, Storage(tmp_path), digest, ["a", "b/c"])
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("kind", ["image", "index"])
+def test_a_registry_that_refuses_but_what_is_malformed(tmp_path: Path, kind: str) -> None:
+    """What a registry is tried with has nothing wrong but that its parts are not there: one that refuses all else does
+    not pass for sound."""
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+
+    def answer(request: Request) -> Reply:
+        if request.method != "PUT" or "/manifests/" not in request.target:
+            return Reply(202)
+        said = json.loads(request.body)
+        parts = said["manifests"] if "manifests" in said else [said["config"], *said["layers"]]
+        is_well_formed = (
+            (said["schemaVersion"], said["mediaType"]) == (2, request.headers["Content-Type"])
+            and request.target.endswith(f"/{digest_of(request.body)}")
+            and said["mediaType"].endswith({"image": ".manifest.v1+json", "index": ".index.v1+json"}[kind])
+            and all(re.fullmatch("sha256:[0-9a-f]{64}", one["digest"]) and one["size"] for one in parts)
+        )
+        return Reply(201 if is_well_formed else 400)
+
+    with serving(answer) as url, pytest.raises(CleanupError, match=f"takes an {kind} whose parts it does not have"):
+        check_online(Claims(Registry(url)), Storage(tmp_path), "a", dict)
+
+
+def test_killed_while_a_canary_is_removed(tmp_path: Path) -> None:
+    """What a run leaves that is killed over its canary is known by its bytes: the next one removes all of it."""
+
+    class Killed(LocalFiles):
+        def remove(self, folder: str) -> None:
+            super().remove(folder)
+            raise KeyboardInterrupt
+
+    (tmp_path / "docker/registry/v2").mkdir(parents=True)
+    said: list[dict[str, Any]] = []
+    with serving(lambda request: Reply(200)) as url:
+        tried = canary(Claims(Registry(url)), Storage(tmp_path, Killed()), "a", said.append)
+        with pytest.raises(KeyboardInterrupt):
+            tried.__enter__()
+    (event,) = said
+    remove_left(Registry("http://127.0.0.1:1"), Storage(tmp_path), event["digest"], ["a"])
+    assert files(tmp_path) == {}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,15 +18,15 @@ import pytest
 from regdata.collecting.sweep import Sweep
 from regdata.collecting.swept import Item
 from regdata.demo.samples import make_layer
-from regdata.errors import CleanupError
+from regdata.errors import AccessError, CleanupError, StorageError
 from regdata.sources.aside import Aside
 from regdata.sources.claims import Claims
-from regdata.sources.files import LocalFiles
+from regdata.sources.files import LocalFiles, Stat
 from regdata.sources.paths import blob_path, layer_path, revision_path
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
 from regdata.sources.watch import Watch, read_links
-from tests.collecting.test_sweep import OWN, files
+from tests.collecting.test_sweep import OWN, Stop, files
 from tests.support.helpers import age
 from tests.support.odd import digest_of, image_bytes
 from tests.support.server import Reply, Request, serving
@@ -251,3 +256,344 @@ def test_needed_before_its_data_is_taken(tmp_path: Path) -> None:
     assert f"{root}/{link}" in moved
     assert f"{root}/{blob_path(blob.digest)}" not in moved
     assert before.items() <= files(tmp_path).items()
+
+
+def test_folders_of_what_was_freed_before_it_ended(tmp_path: Path) -> None:
+    """Where a collection ends early nothing is left of what it had freed by then, in however many batches, not even a
+    folder; what it had not decided upon is where it was."""
+    layers, root = [make_layer(name, 10) for name in range(3)], tmp_path / "docker/registry/v2"
+    for blob in layers:
+        written(tmp_path, blob_path(blob.digest), blob.data)
+        written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside, links, watch = by_hand(tmp_path, {blob.digest for blob in layers})
+    journal = Journal()
+
+    def stop(line: dict[str, Any]) -> None:
+        if [event["event"] for event in journal.events].count("collected") == 2:
+            raise Stop
+
+    journal.before = stop
+    stopped = Sweep(aside, None, watch, journal, run="run", since=aside.now(), size=1)
+    with pytest.raises(Stop):
+        stopped.run([Item(link.name, 10, (link,)) for link in links])
+    assert [path.name for path in root.glob("blobs/sha256/*/*")] == [links[2].name.removeprefix("sha256:")]
+    assert [path.name for path in root.glob("repositories/a/_layers/sha256/*")] == [links[2].name[7:]]
+
+
+def test_interrupted_while_it_puts_back(tmp_path: Path) -> None:
+    """A Ctrl-C while what was taken is put back waits until all of it is."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+
+    class Interrupted(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            super().move(path, target)
+            if target.startswith(f"{root}/"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def stop(line: dict[str, Any]) -> None:
+        if line["event"] == "deciding":
+            raise Stop
+
+    written(tmp_path, blob_path(blob.digest), blob.data)
+    written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path, Interrupted()))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    stopped = Sweep(aside, None, watch, Journal(before=stop), run="run", since=aside.now())
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert before.items() <= files(tmp_path).items()
+
+
+def test_linked_anew_while_dates_are_read(tmp_path: Path) -> None:
+    """A link that is written in a second which began while the links' dates were read is a push: it stays."""
+    blob, root = OWN[0], tmp_path / "docker/registry/v2"
+    link = f"{root}/{layer_path('a', blob.digest)}"
+
+    class Ticking(LocalFiles):
+        second = int(time.time())
+        pushes = False
+
+        def touch(self, path: str, date: int | None = None) -> None:
+            super().touch(path, self.second)
+
+        def stat(self, path: str) -> Stat | None:
+            if path == link and self.pushes:
+                self.second, self.pushes = self.second + 1, False
+                os.utime(link, (self.second, self.second))
+            return super().stat(path)
+
+    written(tmp_path, blob_path(blob.digest), blob.data)
+    written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    ticking = Ticking()
+    aside = Aside(Storage(tmp_path, ticking))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    stopped = Sweep(aside, None, watch, Journal(), run="run", since=aside.now())
+    ticking.pushes = True
+    swept = stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "pushed"}, {})
+
+
+def test_slow_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a registry that is too slow so many times in a row ends a collection: not one that is once in each wait."""
+    monkeypatch.setattr("regdata.collecting.sweep.STALLS", 1)
+    monkeypatch.setattr("regdata.collecting.sweep.WAIT", 0.3)
+    blob, seconds = OWN[0], itertools.chain([0.2, 0, 0.2], itertools.repeat(0))
+    written(tmp_path, blob_path(blob.digest), blob.data)
+    written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside, links, watch = by_hand(tmp_path, {blob.digest})
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=None))
+    asked = {"has": lambda *_: False, "ping": lambda: time.sleep(next(seconds)), "look_seconds": lambda _: 0.0}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    slow = Sweep(aside, claims, watch, Journal(), run="run", since=aside.now(), wait=0)
+    assert set(slow.run([Item(blob.digest, len(blob.data), links)]).freed) == {blob.digest}
+
+
+def test_a_disk_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a disk that stalls, such as a manifest that is written, is waited for though the registry
+    answers."""
+    monkeypatch.setattr("regdata.collecting.sweep.WAIT", 0.2)
+    blob, manifest, waiting = OWN[0], image_bytes(b"{}", OWN[0].data), list[str]()
+    write = partial(written, tmp_path)
+
+    def land() -> None:
+        write(blob_path(digest_of(manifest)), manifest)
+        write(revision_path("a", digest_of(manifest)), digest_of(manifest).encode())
+
+    class Stalling(LocalFiles):
+        def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
+            super().write(path, data, lasting=lasting)
+            if waiting:
+                waiting.clear()
+                time.sleep(0.2)
+                threading.Timer(0.2, land).start()
+
+    write(blob_path(blob.digest), blob.data)
+    write(layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path, Stalling()))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=None))
+    asked = {"has": lambda *_: False, "ping": lambda: None, "look_seconds": lambda _: 0.0}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    journal = Journal(before=lambda line: waiting.append("") if line["event"] == "setting aside" else None)
+    busy = Sweep(aside, claims, watch, journal, run="run", since=aside.now(), wait=0)
+    swept = busy.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "mentioned"}, {})
+
+
+def test_storage_that_becomes_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the registry takes to look for what a push lists is found out again and again as it is collected."""
+    monkeypatch.setattr("regdata.collecting.sweep.LONGEST", 1.1)
+    takes = itertools.chain([0.0], itertools.repeat(0.3))
+    for blob in OWN:
+        written(tmp_path, blob_path(blob.digest), blob.data)
+        written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside, _, watch = by_hand(tmp_path, {blob.digest for blob in OWN})
+    links = {link.name: link for link in read_links(aside.storage, "a")}
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=None))
+    asked = {"has": lambda *_: False, "ping": lambda: None, "look_seconds": lambda _: next(takes)}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    slower = Sweep(aside, claims, watch, Journal(), run="run", since=aside.now(), wait=0, listed=1)
+    first, second = (Item(blob.digest, len(blob.data), (links[blob.digest],)) for blob in OWN)
+    assert set(slower.run([first]).freed) == {first.digest}
+    time.sleep(1.05)
+    with pytest.raises(CleanupError, match="too slow"):
+        slower.run([second])
+
+
+def test_slow_storage_and_blobs_that_nobody_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How slow the registry's storage is is found out in another repository where nobody links what goes: in one that
+    the login may ask in."""
+    monkeypatch.setattr("regdata.collecting.sweep.LONGEST", 1.1)
+    blob = OWN[0]
+
+    def look_seconds(repository: str) -> float:
+        if repository != "team/b":
+            raise AccessError(f"{repository}: 403")
+        return 0.3
+
+    written(tmp_path, blob_path(blob.digest), blob.data)
+    aside = Aside(Storage(tmp_path))
+    aside.open("run")
+    watch = Watch(aside.storage, {"outside": (), "team/b": ()}, aside.now())
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=("team/*",)))
+    asked = {"has": lambda *_: False, "ping": lambda: None, "look_seconds": look_seconds}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    slow = Sweep(aside, claims, watch, Journal(), run="run", since=aside.now(), wait=0, listed=1)
+    with pytest.raises(CleanupError, match="too slow"):
+        slow.run([Item(blob.digest, len(blob.data), ())])
+
+
+def test_replicas_and_a_push(tmp_path: Path) -> None:
+    """Several replicas are found out also where one of the layers that one had to forget is pushed at that time."""
+    pushed, other = OWN
+    told, turns = list[str](), itertools.count()
+    write = partial(written, tmp_path)
+
+    def answer(request: Request) -> Reply:
+        digest = request.target.rpartition("/")[2]
+        if digest not in {blob.digest for blob in OWN}:
+            return Reply(404 if request.method == "HEAD" else 200)
+        if request.method == "DELETE":
+            told.append(digest)
+            if digest == pushed.digest:
+                threading.Timer(0.05, write, (layer_path("a", digest), digest.encode())).start()
+            return Reply(202)
+        claimed = len(told) < 2 or digest == pushed.digest or next(turns) % 2
+        return Reply(200 if claimed else 404)
+
+    for blob in OWN:
+        write(blob_path(blob.digest), blob.data)
+        write(layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside, _, watch = by_hand(tmp_path, {blob.digest for blob in OWN})
+    links = {link.name: link for link in read_links(aside.storage, "a")}
+    with serving(answer) as url:
+        since = aside.now()
+        busy = Sweep(aside, Claims(Registry(url)), watch, Journal(), run="run", since=since, wait=0.3, listed=1)
+        with pytest.raises(CleanupError, match="several replicas"):
+            busy.run([Item(blob.digest, len(blob.data), (links[blob.digest],)) for blob in (pushed, other)])
+    assert all((tmp_path / "docker/registry/v2" / blob_path(blob.digest)).exists() for blob in OWN)
+
+
+def test_a_full_disk_when_it_is_to_be_kept(tmp_path: Path) -> None:
+    """Where it can't be written down since when something is kept, all of that is where it was."""
+    blob = OWN[0]
+
+    class Full(LocalFiles):
+        def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
+            if path.endswith("/when-kept"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            super().write(path, data, lasting=lasting)
+
+    written(tmp_path, blob_path(blob.digest), blob.data)
+    written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside = Aside(Storage(tmp_path, Full()))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    registry = SimpleNamespace(workers=1, reach=SimpleNamespace(repositories=None))
+    asked = {"has": lambda *_: False, "ping": lambda: None, "look_seconds": lambda _: 0.0}
+    claims: Any = SimpleNamespace(registry=registry, **asked)
+    busy = Sweep(aside, claims, watch, Journal(), run="run", since=aside.now(), wait=0, keeps=True)
+    with pytest.raises(StorageError, match="No space left"):
+        busy.run([Item(blob.digest, len(blob.data), links)])
+    assert before.items() <= files(tmp_path).items()
+
+
+def test_an_upload_that_goes_on(tmp_path: Path) -> None:
+    """An upload that has just as many bytes as a blob that goes, and had fewer before, is another blob's."""
+    blob, sizes = OWN[0], itertools.chain([1, len(OWN[0].data), len(OWN[0].data) + 1], itertools.repeat(0))
+
+    class Growing(LocalFiles):
+        def write(self, path: str, data: bytes, *, lasting: bool = True) -> None:
+            super().write(path, data, lasting=lasting)
+            written(tmp_path, "repositories/b/_uploads/1234/data", b"x" * next(sizes))
+
+    written(tmp_path, blob_path(blob.digest), blob.data)
+    written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path, Growing()))
+    aside.open("run")
+    links = tuple(read_links(aside.storage, "a"))
+    watch = Watch(aside.storage, {}, aside.now())
+    stopped = Sweep(aside, None, watch, Journal(), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, set(swept.freed)) == ({}, {blob.digest})
+
+
+@pytest.mark.parametrize("algorithm", ["", "sha512"])
+def test_a_manifest_that_names_what_is_not_linked_so(tmp_path: Path, algorithm: str) -> None:
+    """A layer that nobody links, or by another digest alone, is needed by a manifest that comes late and names it by
+    the one by which it is stored."""
+    blob, manifest = OWN[0], image_bytes(b"{}", OWN[0].data)
+    write = partial(written, tmp_path)
+
+    def land(line: dict[str, Any]) -> None:
+        if line["event"] == "setting aside":
+            write(blob_path(digest_of(manifest)), manifest)
+            write(revision_path("a", digest_of(manifest)), digest_of(manifest).encode())
+
+    write(blob_path(blob.digest), blob.data)
+    if algorithm:
+        write(layer_path("a", digest_of(blob.data, algorithm)), blob.digest.encode())
+    age(tmp_path, 60)
+    before = files(tmp_path)
+    aside, links, watch = by_hand(tmp_path, {blob.digest})
+    stopped = Sweep(aside, None, watch, Journal(before=land), run="run", since=aside.now())
+    swept = stopped.run([Item(blob.digest, len(blob.data), links)])
+    assert (swept.spared, swept.freed) == ({blob.digest: "mentioned"}, {})
+    assert before.items() <= files(tmp_path).items()
+
+
+def test_a_needed_link_by_which_a_cache_claims_again(tmp_path: Path) -> None:
+    """A link to data that is away does not come back where the cache claims the blob by it, and that is made to forget;
+    it counts once, and is kept with its batch until then."""
+    blob, told = OWN[0], list[str]()
+    link = tmp_path / "docker/registry/v2" / layer_path("a", blob.digest)
+
+    def answer(request: Request) -> Reply:
+        if request.method == "DELETE":
+            told.append(request.target)
+            link.unlink(missing_ok=True)
+            return Reply(202)
+        is_claimed = request.target.endswith(blob.digest) and link.exists()
+        return Reply(200 if request.method == "GET" or is_claimed else 404)
+
+    written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside, links, watch = by_hand(tmp_path, ())
+    with serving(answer) as url:
+        claims = Claims(Registry(url))
+        busy = Sweep(aside, claims, watch, Journal(), run="run", since=aside.now(), wait=0.1, listed=1)
+        swept = busy.run([Item(blob.digest, 0, links, frees=False, needed=links)])
+    assert (swept.spared, swept.unlinked, link.exists()) == ({}, 1, False)
+    assert told == [f"/v2/a/blobs/{blob.digest}"]
+
+
+@pytest.mark.parametrize("freed", [0, 1])
+def test_what_can_not_be_freed_after_the_registry_was_stopped(tmp_path: Path, freed: int) -> None:
+    """Where one of several batches can't be freed the others are put back, each as far as it can be; the journal does
+    not say that all was."""
+    layers, root, done = [make_layer(name, 10) for name in range(4)], tmp_path / "docker/registry/v2", list[str]()
+
+    class Failing(LocalFiles):
+        def move(self, path: str, target: str) -> None:
+            back = target.startswith(f"{root}/") and done[-1:] == ["again"]
+            if back or (target.endswith("-freed") and len(done) >= freed):
+                done.append("failed")
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            super().move(path, target)
+            done.extend(["freed"] if target.endswith("-freed") else [])
+
+    for blob in layers:
+        written(tmp_path, blob_path(blob.digest), blob.data)
+        written(tmp_path, layer_path("a", blob.digest), blob.digest.encode())
+    age(tmp_path, 60)
+    aside = Aside(Storage(tmp_path, Failing()))
+    aside.open("run")
+    links, watch = tuple(read_links(aside.storage, "a")), Watch(aside.storage, {}, aside.now())
+    journal = Journal()
+    swept = Sweep(aside, None, watch, journal, run="run", since=aside.now(), size=1)
+    swept.run([Item(link.name, 10, (link,)) for link in links])
+    with pytest.raises(StorageError):
+        swept.settle()
+    done.append("again")
+    with pytest.raises(StorageError):
+        swept.undo()
+    assert "put back" not in [event["event"] for event in journal.events]
+    assert len(list(root.glob("blobs/sha256/*/*/data"))) == 4 - freed - 2

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -492,3 +493,149 @@ def test_the_report_of_a_run_stays(record: Record, how: str) -> None:
     past = PastRun(record.folder)
     say_restored(past, wholly=True) if how == "restored" else settle(past, by=Path("later"))
     assert (record.folder / "delete.html").read_text() == "what its cells said"
+
+
+def test_a_later_run_that_only_collected(config: Config) -> None:
+    """A run that deleted nothing is not listed, but what it may have collected is counted against those before it."""
+    Record.open(config, sql_id="1", action="del").journal(UNTAGGING)
+    Record.open(config, sql_id="2", action="del").journal({"event": "unlinking"})
+    (found,) = runs(config).to_dict("records")
+    assert (found["sql_id"], found["collected"]) == ("1", True)
+
+
+def test_a_later_run_that_collected_and_is_damaged(config: Config) -> None:
+    """A run of which nothing can be restored, since its journal is damaged, is counted all the same as one that may
+    have collected what others deleted."""
+    Record.open(config, sql_id="1", action="del").journal(UNTAGGING)
+    Record.open(config, sql_id="2", action="del").journal({"event": "deleting", "image": 5}, {"event": "unlinking"})
+    assert list(runs(config)["collected"]) == [True]
+
+
+def test_an_older_record_by_another_spelling(config: Config, record: Record) -> None:
+    """A record that has the URL alone, as older ones, is of the registry that it means, however that is written."""
+    record.write(registry="http://localhost:5000/", registry_id=None)
+    assert [run.folder for run in past_runs(config)] == [record.folder]
+
+
+def test_a_run_at_work_has_not_ended(record: Record) -> None:
+    """What is said of a time up to now includes the run that is at work: it ends later than all."""
+    assert PastRun(record.folder).ended > "9999-12-31"
+
+
+def test_what_was_to_be_collected_in_several_lines(record: Record) -> None:
+    """Where a journal says in several lines what is to be collected, all of them count."""
+    record.journal(COLLECTING | {"blobs": [["other", B]]})
+    assert PastRun(record.folder).blobs == [("app", C), ("other", B)]
+
+
+def test_what_was_about_to_be_deleted_twice(record: Record) -> None:
+    """A manifest that a run came to delete a second time is one, and the same digest in another image is another."""
+    record.journal(DELETING, DELETING | {"image": "other"})
+    assert PastRun(record.folder).manifests == [("app", A, "m"), ("other", A, "m")]
+
+
+def test_the_same_names_in_other_images(record: Record) -> None:
+    """What became of a tag or a digest in one image says nothing of the same name in another one."""
+    columns: dict[str, list[Any]] = {"image_name": ["app", "other"], "tag_name": ["1", "1"], "tag_hash": [A, A]}
+    plan(record.folder, columns | {"action": ["delete", "delete"], "reason": ["selected", "selected"]})
+    record.journal(BEGINNING | {"image": "other"}, MOVED | {"image": "other", "name": A})
+    record.journal(MOVED | {"image": "third", "name": "1"})
+    run = PastRun(record.folder)
+    assert run.tags == [("app", "1", A), ("app", "2", B)]
+    assert run.going == [("app", A, 1_700_000_000), ("other", C, 1_700_000_000)]
+
+
+def test_dates_of_a_plan_that_is_gone(record: Record) -> None:
+    """Tags that went alone can be restored without the plan: their dates are unknown then."""
+    (record.folder / "plan.parquet").unlink()
+    assert PastRun(record.folder).pushed == {}
+
+
+def test_a_signature_with_two_tags(record: Record) -> None:
+    """What was attached to an image is known with all of its tags that went; a line that says nothing sensible is left
+    out."""
+    columns: dict[str, list[Any]] = {"image_name": ["app"] * 3, "tag_name": ["s", "t", None], "tag_hash": [A] * 3}
+    plan(record.folder, columns | {"action": ["delete"] * 3, "reason": ["referrer"] * 3})
+    record.journal(*(BEGINNING | odd for odd in ({"attached": 5}, {"attached": [{}]}, {"attached": [A], "image": []})))
+    assert PastRun(record.folder).followers == {("app", A): ["s", "t"]}
+
+
+def test_a_tag_that_is_called_as_an_event(record: Record) -> None:
+    """A tag may have the name of something that a journal tells: it is no such line for that."""
+    record.journal(UNTAGGING | {"tag": "deleting"})
+    run = PastRun(record.folder)
+    assert run.manifests == [("app", A, "m")]
+    assert ("app", "deleting", B) in run.tags
+
+
+def test_a_damaged_line_before_others(record: Record) -> None:
+    """A line that can't be read, such as one that a full disk cut short, hides none of those after it."""
+    journal = record.folder / "journal.jsonl"
+    journal.write_bytes(b'{"event": "deleting", "ima\n' + journal.read_bytes())
+    assert PastRun(record.folder).manifests == [("app", A, "m")]
+
+
+@pytest.mark.parametrize("half", [rb"\uD800", b"\xed\xa0\x80"], ids=["escaped", "as it is"])
+def test_half_a_character_by_an_editor(record: Record, half: bytes) -> None:
+    """Half a character in a record is replaced in whatever way it is written there, so that it can be shown."""
+    path = record.folder / "record.json"
+    path.write_bytes(path.read_bytes().replace(b'"all"', b'"' + half + b'"'))
+    assert str(PastRun(record.folder).said("sql_id")).encode().strip(b"?") == b""
+
+
+@pytest.mark.parametrize("name", ["record.json", "journal.jsonl"])
+def test_what_would_be_read_for_ever(config: Config, record: Record, name: str) -> None:
+    """A file of a record that is a pipe is as good as not there: nobody waits for what is never written."""
+    (record.folder / name).unlink()
+    os.mkfifo(record.folder / name)
+    looking = threading.Thread(target=unfinished, args=[config], kwargs={"besides": config.reports}, daemon=True)
+    looking.start()
+    looking.join(2)
+    assert not looking.is_alive()
+
+
+def test_the_end_of_a_run_whose_journal_was_edited(record: Record) -> None:
+    """The end of a killed run is the last time that its journal tells; what is no time is passed over."""
+    record.journal({"event": "edited", "time": 5})
+    before, _ = [*PastRun(record.folder).events()][-2:]
+    assert closing.close(PastRun(record.folder)).ended == before["time"]
+
+
+def test_a_run_that_was_refused_is_not_unfinished(config: Config) -> None:
+    """A run that failed before it changed anything leaves nothing to be finished."""
+    record = Record.open(config, sql_id="all", action="del")
+    record.error("limits")
+    record.finish()
+    assert unfinished(config, besides=config.reports) == []
+
+
+def test_a_run_by_its_path_beside_conf(config: Config, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is found by its path from conf.json's folder, as runs are listed, and by its name, also where another
+    folder of these names, which is no record, is in the working folder."""
+    (elsewhere := config.path.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    name = record.folder.name
+    for given in (name, f"reports/{name}"):
+        (elsewhere / given).mkdir(parents=True)
+        assert find_run(given, config).folder == record.folder
+
+
+def test_the_run_in_which_one_stands(config: Config, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stands in the folder of a run may call it . and its name is known all the same."""
+    monkeypatch.chdir(record.folder)
+    assert find_run(".", config).folder.name == record.folder.name
+
+
+@pytest.mark.parametrize("name", ["latest", "nine"])
+def test_where_no_run_deleted_anything(config: Config, name: str) -> None:
+    """Whoever asks for a run where none deleted anything is told so, in a line."""
+    Record.open(config, sql_id="all", action="none").finish()
+    with pytest.raises(CleanupError, match=r"is not the record of a run: in \S+ is none that deleted something from"):
+        find_run(name, config)
+
+
+def test_a_run_that_is_a_number(config: Config) -> None:
+    """A run's name of digits alone, which papermill gives as a number, is told in a line."""
+    wrong: Any = 20260101
+    with pytest.raises(CleanupError, match=r"run is 20260101 \(int\), but must be a text"):
+        find_run(wrong, config)

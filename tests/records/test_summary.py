@@ -282,3 +282,9 @@ def test_what_an_earlier_batch_had_freed(tmp_path: Path) -> None:
     batches = [{"event": "deciding", "count": count} for count in (5, 0)]
     run(tmp_path, DELETING, {"event": "unlinking"}, *batches, status="killed", collected_by="regdata itself")
     assert re.search(r"^undo +can't be undone", box(tmp_path).text, re.MULTILINE)
+
+
+def test_what_is_not_known_to_have_freed_nothing(tmp_path: Path) -> None:
+    """A collection that had decided, and does not say upon how much, may have freed what went."""
+    run(tmp_path, DELETING, {"event": "unlinking"}, {"event": "deciding"}, status="killed")
+    assert re.search(r"^undo +can't be undone", box(tmp_path).text, re.MULTILINE)

@@ -89,3 +89,18 @@ def test_views_are_loaded_on_request() -> None:
     assert loaded(f"from {Collection.__module__} import Collection\nstr(Collection())") == {
         module.__name__ for module in (blocks, views, preview_views)
     }
+
+
+@pytest.mark.parametrize(
+    ("collection", "said", "freed"),
+    [
+        (Collection(), "not run", None),
+        (Collection(True, 0, freed={}), "by gc-command, exit code 0", 0),
+        (Collection(True, 3), "by gc-command, exit code 3", None),
+        (Collection(True, freed={"a": 1, "b": 2}, by="regdata itself"), "by regdata itself", 3),
+    ],
+)
+def test_a_collection_in_a_line(collection: Collection, said: str, freed: int | None) -> None:
+    """Whether it ran, who collected, and the exit code, if there is one; that nothing was freed is not the same as that
+    nobody knows."""
+    assert (repr(collection), collection.bytes_freed) == (f"<Collection: {said}>", freed)

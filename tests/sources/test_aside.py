@@ -5,22 +5,24 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from regdata.collecting import trash
 from regdata.errors import StorageError
-from regdata.sources.aside import Aside
+from regdata.sources.aside import NAME, Aside
 from regdata.sources.files import LocalFiles
 from regdata.sources.guard import guarded, undo
 from regdata.sources.paths import blob_path, layer_path
 from regdata.sources.storage import Storage
-from tests.support.helpers import ROOT
+from tests.support.helpers import ROOT, age
 
 DIGEST = f"sha256:{'ab' * 32}"
 PATHS = (
@@ -281,6 +283,7 @@ def test_no_process_can_be_started(aside: Aside, monkeypatch: pytest.MonkeyPatch
     told = "no process that would put things back can be started: Resource temporarily unavailable: .* memory or"
     with pytest.raises(StorageError, match=told), guarded(aside, "run"):
         pytest.fail("something could be taken")
+    assert not Path(aside.folder).exists()
 
 
 def test_what_was_not_taken(aside: Aside) -> None:
@@ -290,3 +293,112 @@ def test_what_was_not_taken(aside: Aside) -> None:
     assert batch.take(PATHS[0])
     assert not batch.give_back(layer_path("nobody", DIGEST))
     assert not (Path(aside.root) / "repositories/nobody").exists()
+
+
+@pytest.mark.parametrize(("where", "comes"), [("nowhere", False), ("another run", True)])
+def test_a_kept_link_and_its_bytes(aside: Aside, where: str, comes: bool) -> None:
+    """A link that is kept comes back with bytes that another run set aside, and not where nobody has them."""
+    data, link = PATHS[:2]
+    for run, path in (("links", link), ("data", data)):
+        aside.open(run)
+        batch = aside.batch(run, 1)
+        assert batch.take(path)
+        batch.keep()
+    if where == "nowhere":
+        batch.discard(data)
+    assert trash.bring_back(aside, {DIGEST}) == ({DIGEST} if comes else set())
+    assert [aside.has_file(path) for path in (data, link)] == [comes, comes]
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_copies_of_several_runs(aside: Aside, anew: bool) -> None:
+    """Each copy of a blob that is freed counts, whether it came anew or is due; of its batches nothing is left."""
+    for run in ("first", "second"):
+        aside.open(run)
+        batch = aside.batch(run, 1)
+        assert batch.take(PATHS[0])
+        batch.keep()
+        Path(aside.root, PATHS[0]).write_text(DIGEST)
+    if not anew:
+        Path(aside.root, PATHS[0]).unlink()
+    freed = trash.drop_copies(aside) if anew else trash.empty(trash.due(aside, 0, 0))
+    assert freed == {DIGEST: 2 * len(DIGEST)}
+    assert aside.batches() == []
+
+
+def test_a_guard_in_another_folder(aside: Aside, tmp_path: Path) -> None:
+    """Wherever a run is started its guard finds regdata, and puts back what the run had taken."""
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from regdata.sources.aside import Aside
+from regdata.sources.guard import guarded
+from regdata.sources.storage import Storage
+aside = Aside(Storage({str(aside.storage.base)!r}))
+with guarded(aside, "run"):
+    aside.batch("run", 1).take({PATHS[0]!r})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    killed = subprocess.run([sys.executable, "-S", "-c", script], cwd=tmp_path, env=env, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while Path(aside.folder).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(aside.folder).exists()
+    assert (Path(aside.root) / PATHS[0]).read_text() == DIGEST
+
+
+def test_what_others_left_beside_it(aside: Aside) -> None:
+    """The folder for what is set aside stays where somebody keeps something in it, and goes once that is gone."""
+    aside.open("run")
+    notes = Path(aside.folder) / "notes.txt"
+    notes.touch()
+    aside.close()
+    assert notes.exists()
+    assert aside.runs() == []
+    notes.unlink()
+    aside.close()
+    assert not Path(aside.folder).exists()
+
+
+def test_when_it_was_decided(aside: Aside) -> None:
+    """What is kept is as old as the decision, whatever has come back from it, or was freed, since."""
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    for path in PATHS[:3]:
+        assert batch.take(path)
+    batch.keep()
+    age(Path(aside.folder), 7200)
+    assert batch.give_back(PATHS[0])
+    batch.discard(PATHS[1])
+    (found,) = aside.batches()
+    assert 7000 < time.time() - found.date() < 7400
+
+
+def test_removed_by_hand_as_it_is_freed(aside: Aside) -> None:
+    """What an administrator deletes, as its README allows, while a run is about to free it is no error."""
+    aside.open("run")
+    batch = aside.batch("run", 1)
+    assert batch.take(PATHS[0])
+    batch.keep()
+    shutil.rmtree(batch.folder)
+    batch.drop()
+    assert aside.batches() == []
+
+
+class Mounted(LocalFiles):
+    """Only beside one folder are the store's in the same mount."""
+
+    def __init__(self, place: Path) -> None:
+        self.near = str(place)
+
+    def beside(self, folder: str) -> Callable[[str], bool]:
+        return lambda other: folder == self.near
+
+
+@pytest.mark.parametrize("place", [".", "docker", "docker/registry"])
+def test_a_mount_somewhere_above_the_store(tmp_path: Path, place: str) -> None:
+    """What is set aside lies beside the store or above it, wherever it can be moved to by renaming it."""
+    (tmp_path / "docker/registry/v2/blobs").mkdir(parents=True)
+    assert Aside(Storage(tmp_path, Mounted(tmp_path / place))).folder == str(tmp_path / place / NAME)

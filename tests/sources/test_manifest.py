@@ -649,3 +649,8 @@ def test_a_date_that_can_not_be_beside_one_that_can() -> None:
     annotated = parse(image(annotations={"org.opencontainers.image.created": "2025-06-01T00:00:00Z"}))
     assert with_config(annotated, Config(0, "linux/amd64")).created == 1748736000
     assert with_config(annotated, Config(1748736001, "linux/amd64")).created == 1748736001
+
+
+def test_an_image_that_only_mentions_another() -> None:
+    """The base that an image names in an annotation, and nothing else that may be a manifest, is what it leads to."""
+    assert leads_of(parse(image(annotations={"base": CHILD_HASH}))) == ((), (), (CHILD_HASH,))

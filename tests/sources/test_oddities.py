@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from regdata.demo.local import LocalRegistry
 from regdata.demo.samples import make_image, make_index, make_layer, push
 from regdata.errors import AccessError, RegdataError, RegistryError, StorageError
+from regdata.sources import same
 from regdata.sources.columns import Columns, merge
 from regdata.sources.mediatypes import OCI_INDEX
 from regdata.sources.same import check_same
@@ -257,3 +259,77 @@ def test_a_registry_that_serves_nothing_of_it(store: Any, error: type[RegdataErr
     digest."""
     with pytest.raises(error, match=told):
         check_same(Served("odd"), store)  # type: ignore[arg-type]
+
+
+class Copied(Served):
+    """The registry of another folder, in which one tag is on another manifest."""
+
+    def digest(self, name: str, tag: str) -> str | None:
+        return digest_of(b"[]") if tag == "7" else super().digest(name, tag)
+
+
+def test_a_folder_that_differs_in_one_tag() -> None:
+    """A copy of the folder is told by any of the tags that are compared, not by the first of a repository alone."""
+    with pytest.raises(StorageError, match=rf"app:7 is {digest_of(b'[]')} there and {digest_of(b'{}')} in the folder"):
+        check_same(Copied("app"), Folders("app"))  # type: ignore[arg-type]
+
+
+class Unanswering(Served):
+    """A registry that is gone after its first answers."""
+
+    def check(self) -> None:
+        raise RegistryError("Connection refused")
+
+
+def test_a_registry_that_ends_as_it_is_compared() -> None:
+    """It is told at once, though tags that were compared before are the same."""
+    with pytest.raises(RegistryError, match="Connection refused"):
+        check_same(Unanswering("a", "odd"), Folders("a", "odd"))  # type: ignore[arg-type]
+
+
+class Slow(Served):
+    """Each error takes a minute."""
+
+    asked = 0
+
+    def digest(self, name: str, tag: str) -> str | None:
+        self.asked += 1
+        return super().digest(name, tag)
+
+
+def test_a_registry_that_is_slow_and_serves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for some minutes, however many tags there are that could be asked for."""
+    registry = Slow(*(f"odd{number}" for number in range(20)))
+    monkeypatch.setattr(same, "time", SimpleNamespace(monotonic=lambda: 1000 + 60.0 * registry.asked))
+    with pytest.raises(RegistryError, match="HTTP 500"):
+        check_same(registry, Folders(*registry.names))  # type: ignore[arg-type]
+    assert registry.asked < 10
+
+
+class Deleted(Folders):
+    """The manifests are deleted, or damaged, the tags on them left."""
+
+    def __init__(self, data: bytes, revisions: set[str]) -> None:
+        super().__init__("app")
+        self.data, self.revisions = data, revisions
+
+    def state(self, name: str) -> tuple[dict[str, str], set[str]]:
+        return super().state(name)[0], self.revisions
+
+    def content(self, digest: str) -> bytes:
+        return self.data
+
+
+class ServedNothing(Served):
+    """It has none of them."""
+
+    def digest(self, name: str, tag: str) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "store", [Deleted(b"{}", set()), Deleted(b"{", {digest_of(b"{}")})], ids=["deleted", "damaged"]
+)
+def test_tags_without_a_manifest(store: Any) -> None:
+    """Tags whose manifest was deleted, or is damaged, and which the registry does not serve, say nothing."""
+    check_same(ServedNothing("app"), store)  # type: ignore[arg-type]

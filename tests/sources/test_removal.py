@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -311,3 +312,81 @@ def test_untag_what_another_is_removing(folder: Folder) -> None:
     assert storage.settle() == []
     assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
     assert os.listdir(folder.manifests("app") / "tags") == ["v2"]
+
+
+@pytest.mark.parametrize("tag", ["v1/../../revisions", "v1/", "v1\n", "\u00fc", "v" * 129])
+def test_untag_takes_no_more_than_a_name(folder: Folder, tag: str) -> None:
+    """What only begins as a tag's name does, or that no registry would take as one, is refused."""
+    digest = folder.image("app", "v1")
+    with pytest.raises(StorageError, match="is not a tag's name: nothing was removed"):
+        Storage(folder.base_path).untag("app", tag, digest)
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+def test_what_was_taken_is_a_link(folder: Folder, tmp_path: Path) -> None:
+    """A symbolic link under the name of what was taken away is told, and nothing behind it is removed."""
+    outside = Folder(tmp_path / "outside")
+    digest = outside.image("app", "v1")
+    folder.image("app", "v1")
+    (folder.manifests("app") / ".regdata-removed-v1").symlink_to(outside.manifests("app") / "tags/v1")
+    with pytest.raises(StorageError, match="symbolic link"):
+        Storage(folder.base_path).settle()
+    assert Storage(outside.base_path).state("app")[0] == {"v1": digest}
+
+
+class Torn(LocalFiles):
+    """Ends as if the process was killed when it began to remove a folder."""
+
+    def remove(self, folder: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_killed_as_it_removes_what_was_pushed_to_twice(folder: Folder) -> None:
+    """What a tag was on before it was pushed to is not brought back by the next run, once somebody has deleted the tag
+    in between."""
+    folder.image("app", "v1")
+    tags, storage = folder.manifests("app") / "tags", Storage(folder.base_path, Torn())
+    (tags / "v1").rename(folder.manifests("app") / ".regdata-removed-v1")
+    folder.tag("app", "v1", folder.image("app", config={"os": "other"}))
+    with pytest.raises(KeyboardInterrupt):
+        storage.settle()
+    shutil.rmtree(tags / "v1")
+    assert Storage(folder.base_path).settle() == []
+    assert Storage(folder.base_path).state("app") == ({}, storage.state("app")[1])
+    assert sorted(os.listdir(folder.manifests("app"))) == ["revisions", "tags"]
+
+
+def test_a_tag_that_nobody_had_looked_at(folder: Folder) -> None:
+    """A tag that a killed run had just taken is back, and is none that somebody was pushing to."""
+    digest = folder.image("app", "v1", "v2")
+    (folder.manifests("app") / "tags/v1").rename(folder.manifests("app") / ".regdata-removed-v1")
+    storage = Storage(folder.base_path)
+    assert storage.settle() == []
+    assert storage.state("app")[0] == {"v1": digest, "v2": digest}
+
+
+def test_a_repository_with_a_tag_alone(folder: Folder) -> None:
+    """A tag whose manifest is not there keeps its repository open, with all its layers."""
+    link = folder.write(f"repositories/app/_layers/sha256/{'1' * 64}/link", b"")
+    folder.tag("app", "v1", f"sha256:{'2' * 64}")
+    assert not Storage(folder.base_path).close_repository("app", before=SOON)
+    assert link.exists()
+
+
+@pytest.mark.parametrize("own", ["_uploads", "_layers", "_manifests"])
+def test_an_empty_repository_behind_a_link(folder: Folder, tmp_path: Path, own: str) -> None:
+    """A repository that lies elsewhere is not removed there, though it is empty, and nothing in it is."""
+    outside = Folder(tmp_path / "outside")
+    (outside.root / f"repositories/app/{own}/sha256").mkdir(parents=True)
+    (folder.root / "repositories").mkdir()
+    (folder.root / "repositories/moved").symlink_to(outside.root / "repositories/app")
+    storage = Storage(folder.base_path)
+
+    def remove() -> None:
+        storage.close_repository("moved", before=SOON)
+        storage.remove_repository("moved", before=SOON)
+
+    with pytest.raises(StorageError, match="symbolic link"):
+        remove()
+    assert os.listdir(outside.root / "repositories/app") == [own]
+    assert os.listdir(outside.root / f"repositories/app/{own}") == ["sha256"]

@@ -474,12 +474,14 @@ def test_a_folder_that_is_no_repository(folder: Folder, locked: str, is_nobodys:
                 look()
 
 
-def test_a_link_that_holds_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link that a full disk left empty is written anew; one that can't be written is not left half-way."""
+@pytest.mark.parametrize("behind", ["", "\n"], ids=["empty", "with a line end"])
+def test_a_link_that_holds_no_digest(folder: Folder, monkeypatch: pytest.MonkeyPatch, behind: str) -> None:
+    """A link that a full disk left empty, or that somebody wrote with a line end, at which the registry fails, is
+    written anew; one that can't be written is not left half-way."""
     storage, digest = Storage(folder.base_path), f"sha256:{'ab' * 32}"
     path = Path(f"{storage.root}/{layer_path('app', digest)}")
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"")
+    path.write_text(behind and digest + behind)
     storage.link("app", digest)
     assert path.read_text() == digest
     path.unlink()
@@ -533,4 +535,87 @@ def test_a_glance_at_tags(folder: Folder) -> None:
 def test_what_a_killed_run_left_in_an_empty_store(tmp_path: Path) -> None:
     """A folder that holds nothing but what regdata made in it is that of a registry without a push, as before."""
     (tmp_path / ASIDE / "run").mkdir(parents=True)
+
+    class Killed(LocalFiles):
+        def remove_file(self, path: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Storage(tmp_path, Killed()).clock()
+    assert len(list(tmp_path.iterdir())) == 2
     assert Storage(tmp_path).repositories() == []
+
+
+class ReadOnly(LocalFiles):
+    """A disk on which nothing may be changed."""
+
+    def writable(self, folder: str) -> bool:
+        return False
+
+
+def test_an_empty_store_that_may_not_be_changed(folder: Folder) -> None:
+    """A store to which nothing was pushed yet can't be changed where its folder can't."""
+    assert not Storage(folder.base_path, ReadOnly()).writable
+
+
+def test_a_glance_at_what_is_linked_as_a_blob_alone(folder: Folder) -> None:
+    """A manifest without a link of its own (2.x serves it) is as it was until it is pushed as one."""
+    storage, digest = Storage(folder.base_path), folder.blob(b"{}")
+    folder.write(layer_path("app", digest), digest.encode())
+    as_it_was = storage.glance("app", [digest])
+    assert as_it_was(Going(digest, Pushed(PUSHED, PUSHED + 5)))
+    folder.revision("app", digest)
+    assert not as_it_was(Going(digest, Pushed(PUSHED, PUSHED + 5)))
+
+
+@pytest.mark.parametrize("history", [True, False], ids=["as registries write it", "without its history"])
+def test_dates_that_are_put_back(folder: Folder, history: bool) -> None:
+    """A tag and its manifest have the dates again that they had, each its own; a tag by another hand, of which there is
+    no history, is no error."""
+    digest = folder.image("app", "v1")
+    tag, revision = folder.manifests("app") / "tags/v1", folder.manifests("app") / f"revisions/sha256/{digest[7:]}/link"
+    if history:
+        folder.write(str(tag / f"index/sha256/{digest[7:]}/link"), digest.encode())
+    backdate = Storage(folder.base_path).backdate
+    assert backdate("app", "v1", digest, pushed=PUSHED - 9, linked=None)
+    assert revision.stat().st_mtime == PUSHED
+    assert backdate("app", "v1", digest, pushed=PUSHED - 9, linked=PUSHED - 99)
+    assert (tag / "current/link").stat().st_mtime == PUSHED - 9
+    assert revision.stat().st_mtime == PUSHED - 99
+
+
+@pytest.mark.parametrize("what", ["given up", "goes on", "another registry's"])
+def test_what_is_left_of_an_upload(folder: Folder, tmp_path: Path, what: str) -> None:
+    """The folder of an upload that was given up goes; one that goes on stays, and what lies behind a symbolic link."""
+    place = folder if what != "another registry's" else Folder(tmp_path / "other")
+    left = place.root / "repositories/app/_uploads/1234"
+    (left / "hashstates").mkdir(parents=True)
+    if what == "goes on":
+        (left / "startedat").touch()
+    if place is not folder:
+        (folder.root / "repositories").mkdir()
+        (folder.root / "repositories/app").symlink_to(place.root / "repositories/app")
+    Storage(folder.base_path).remove_upload("app", "1234")
+    assert left.exists() is (what != "given up")
+
+
+def test_a_folder_of_links_behind_a_link(folder: Folder, tmp_path: Path) -> None:
+    """For a repository that lies elsewhere no folder is made: another registry may be at work there."""
+    other = Folder(tmp_path / "other")
+    other.image("app", "v1")
+    (folder.root / "repositories").mkdir()
+    (folder.root / "repositories/app").symlink_to(other.root / "repositories/app")
+    with pytest.raises(StorageError, match="behind, a symbolic link"):
+        Storage(folder.base_path).make_layers("app")
+    assert os.listdir(other.root / "repositories/app") == ["_manifests"]
+
+
+@pytest.mark.parametrize("names", ["1234", "12345"])
+def test_what_is_told_of_a_folder_that_is_no_store(tmp_path: Path, names: str) -> None:
+    """Five names of what lies there, and that there are more; none of them can change a terminal's colours."""
+    for name in (*names, "\x1b[31m"):
+        (tmp_path / name).touch()
+    with pytest.raises(StorageError) as caught:
+        Storage(tmp_path)
+    assert str(caught.value).isprintable()
+    assert (", …. Set" in str(caught.value)) is (len(names) == 5)

@@ -259,3 +259,53 @@ def test_a_link_that_an_earlier_look_saw(store: Pushed) -> None:
     now = int(time.time())
     for seconds in (0, 10, 20):
         assert watch.look((), (), now + seconds).linked == {LAYER.digest}
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_one_child_whose_bytes_come_late(store: Pushed, late: int) -> None:
+    """What each child of a deleted index mentions is told once its bytes are there, though another's were all along."""
+    children = CHILD, make_image([OTHER])
+    store.deleted(make_index(list(children)))
+    store.write(blob_path(children[1 - late].digest), children[1 - late].manifest)
+    watch = store.watch()
+    store.write(blob_path(children[late].digest), children[late].manifest)
+    store.pushed(make_index(list(children)))
+    assert needed(watch, LAYER.digest)
+    assert needed(watch, OTHER.digest)
+
+
+def test_links_that_were_there_beside_one_that_came(store: Pushed) -> None:
+    """A link that is to go, but was not taken yet, is no news because another came into the same folder."""
+    store.write(layer_path("shop/web", LAYER.digest), LAYER.digest.encode())
+    watch = store.watch()
+    watch.expect({LAYER.digest, OTHER.digest}, read_links(store.storage, "shop/web"))
+    store.write(layer_path("shop/web", OTHER.digest), OTHER.digest.encode())
+    assert watch.look((), (), int(time.time())).linked == {OTHER.digest}
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_link_that_was_taken_is_written_anew(store: Pushed, algorithm: str) -> None:
+    """The blob behind a link that was taken away is needed once that is written again, by whatever digest it is."""
+    name = digest_of(LAYER.data, algorithm)
+    taken = Link("shop/web", name, LAYER.digest)
+    (store.root / taken.path).parent.mkdir(parents=True)
+    watch = store.watch()
+    watch.expect({LAYER.digest}, [taken])
+    assert watch.look([taken], (), int(time.time())).linked == frozenset()
+    store.write(taken.path, LAYER.digest.encode())
+    assert watch.look([taken], (), int(time.time())).linked == {LAYER.digest}
+
+
+def test_uploads_of_a_new_repository(store: Pushed) -> None:
+    """The first upload to a repository is seen, though it has no other folder yet; one that was given up is not."""
+    for id_ in ("now", "given-up"):
+        store.write(f"repositories/shop/new/_uploads/{id_}/data", b"12345")
+    os.utime(store.root / "repositories/shop/new/_uploads/given-up/data", (time.time() - 7200,) * 2)
+    assert store.watch().uploads(int(time.time())) == {("shop/new", "now"): 5}
+
+
+def test_a_manifest_that_nests_too_deep(store: Pushed) -> None:
+    """What is nested as no reader can follow is read by its text: no error, and what it mentions is needed."""
+    watch = store.watch()
+    store.put(b'{"layer": "%s", "x": %s%s}' % (LAYER.digest.encode(), b"[" * 200_000, b"]" * 200_000))
+    assert needed(watch, LAYER.digest)
