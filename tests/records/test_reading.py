@@ -556,7 +556,8 @@ def test_a_signature_with_two_tags(record: Record) -> None:
     out."""
     columns: dict[str, list[Any]] = {"image_name": ["app"] * 3, "tag_name": ["s", "t", None], "tag_hash": [A] * 3}
     plan(record.folder, columns | {"action": ["delete"] * 3, "reason": ["referrer"] * 3})
-    record.journal(*(BEGINNING | odd for odd in ({"attached": 5}, {"attached": [{}]}, {"attached": [A], "image": []})))
+    lines: list[dict[str, Any]] = [{"attached": 5}, {"attached": [{}]}, {"attached": [A], "image": []}]
+    record.journal(*(BEGINNING | odd for odd in lines))
     assert PastRun(record.folder).followers == {("app", A): ["s", "t"]}
 
 
