@@ -911,3 +911,21 @@ def test_one_that_keeps_it_beside_a_push(tmp_path: Path) -> None:
         (error,) = cleaned(fake, tmp_path, "tag_name = '0'", batch=1).errors
         assert "the registry answered that it deleted this, and still has it" in error
         assert "0" in fake.tags["other"]
+
+
+def test_a_manifest_among_the_blobs_of_another_image(tmp_path: Path) -> None:
+    """Over the API, a manifest that stays, and may be linked as a blob, refuses gc-command before anything goes, though
+    the same one goes in another image."""
+    with serve(FakeRegistry()) as fake:
+        for name, tag, image in (("a", "0", IMAGES[0]), ("a", "1", IMAGES[1]), ("b", "0", IMAGES[0])):
+            fake.push(name, tag, image)
+        fake.blobs[IMAGES[0].digest] = IMAGES[0].manifest
+        settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "image_name = 'a' and tag_name = '0'")
+        assert plan.manifests["image_name"].tolist() == ["a"]
+        told = rf"1 manifests may be linked as blobs, such as b@{IMAGES[0].digest}; .* nothing was deleted"
+        with pytest.raises(CleanupError, match=told):
+            regdata.apply(plan, config)
+        assert fake.tags["a"].keys() == {"0", "1"}

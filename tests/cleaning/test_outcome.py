@@ -14,6 +14,7 @@ from regdata.cleaning.deletion import Deletion
 from regdata.cleaning.order import Manifest, Tag
 from regdata.cleaning.outcome import Members, Outcome
 from regdata.cleaning.review import states
+from regdata.cleaning.verification import verify_gone
 from regdata.errors import RegistryError
 from regdata.planning.plan import plan
 from regdata.sources.columns import Columns
@@ -391,3 +392,23 @@ def test_a_last_batch_of_what_was_given_up() -> None:
     deletion, _, _ = small_run(found)
     assert deletion.run(batch=1, progress=lambda *done: shown.append(done)) == []
     assert shown[-1] == (3, 3)
+
+
+@pytest.mark.parametrize(("again", "became"), [("1", "failed"), ("12", "deleted")])
+def test_all_that_went_is_there(again: str, became: str) -> None:
+    """Where all that went is there, and only some of it was pushed again by its date, the registry does not delete:
+    that is an error, and none of it counts as deleted. Where all of it was pushed again that is a note."""
+    found, there = outcome(), Small()
+    found.deleted |= {manifest("app", tag) for tag in "12"}
+    for tag in "12":
+        there.push("app", tag, days=1 if tag in again else 9, layer=100)
+    site: Any = SimpleNamespace(
+        remaining=lambda tags, manifests: [*tags, *manifests],
+        source=SimpleNamespace(read=lambda part: numbered(there.columns)),
+        registry=SimpleNamespace(display="http://127.0.0.1:5000"),
+    )
+    verdict = verify_gone(found, site)
+    (told,) = verdict.errors if became == "failed" else verdict.notes
+    assert told.startswith("2 of 2 tags and manifests that were deleted are there, such as app 1")
+    assert len(verdict.errors + verdict.notes) == 1
+    assert {words(found)[name] for name in ("app:1", "@app:1", "app:2", "@app:2")} == {became}

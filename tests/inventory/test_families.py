@@ -222,3 +222,24 @@ def test_every_day_of_a_year() -> None:
 def test_other_ways_to_write_it(tag: str, family: str) -> None:
     """A commit id in capitals is one, too; a date with a time behind it is one number, however that is set apart."""
     assert column("tag_family", tag) == [family]
+
+
+@pytest.mark.parametrize(
+    ("tag", "family"),
+    {
+        "main-3f2a1b": "main-#f#a#b",
+        "nightly-1999-12-31": "nightly-#",
+        "2024-01-15-to-2024-02-16": "#-to-#",
+        "202401151030": "#",
+    }.items(),
+)
+def test_odd_numbers(tag: str, family: str) -> None:
+    """Six hex digits are no commit id; a date may be of the last century, there may be two of them, and what only
+    begins as one is a number."""
+    assert column("tag_family", tag) == [family]
+
+
+def test_what_nobody_knows_takes_ranks() -> None:
+    """A tag of which nobody knows what it is is a member of its family like any image, and no signature."""
+    tags = images("a-1", "a-2", "a-3").assign(kind=pd.Series(["image", None, "image"], dtype="str"))
+    assert list(with_families(tags)["family_rank"]) == [3, 2, 1]

@@ -12,6 +12,7 @@ import pytest
 import regdata
 from regdata import Inventory, Plan, RegdataError
 from regdata.demo.samples import make_signature, referrers_tag, signature_tag
+from regdata.planning.rules import REASONS
 from regdata.sources.columns import merge
 from regdata.sources.storage import Storage
 from tests.support.scene import AMD, CONDITION, INDEX, LATEST, LIBRARY, OLD, ORPHAN, SBOM, SHARED
@@ -194,3 +195,34 @@ def test_a_digest_that_is_not_there(image: str, said: str) -> None:
     plan = regdata.plan(few().inventory(within=("a/app",)), "2=1")
     with pytest.raises(RegdataError, match=said):
         plan.explain(f"{image}@{digest('absent')}")
+
+
+def test_what_stays_for_several_reasons() -> None:
+    """A tag that holds a digest is named once, though the digest stays for another reason as well."""
+    made = Small()
+    made.push("a", "old", days=9)
+    made.row("tags", image_name="a", tag_name="other", tag_hash=digest("aold"), pushed=NOW - DAY)
+    made.row("tags", image_name="a", tag_name="broken", error="broken tag link")
+    said = regdata.plan(made.inventory(), "tag_name = 'old'").explain("a:old")
+    assert said.endswith(": another tag that stays is on the same digest (a:other).")
+
+
+def test_the_reason_that_lasts() -> None:
+    """A young manifest without a tag, beside what can't be read, stays for that: in two hours it would not go."""
+    made = Small()
+    made.push("a", None, days=1 / 48)
+    made.row("tags", image_name="a", tag_name="broken", error="broken tag link")
+    said = regdata.plan(made.inventory(), "2=1").explain(f"a@{digest('aNone')}")
+    assert said == f"a@{digest('aNone')} stays: {REASONS['unreadable']}."
+
+
+def test_what_an_interrupted_run_was_to_delete_and_is_listed_again() -> None:
+    """Its own age does not keep it, and is not told; it stays since an index lists it that came since."""
+    made, began = indexed(), NOW - 600
+    made.columns["tags"]["tag_hash"][made.columns["tags"]["tag_name"].index("multi")] = digest("aold")
+    revisions = made.columns["revisions"]
+    for name, date in (("multi", began + 60), ("aNone", began)):
+        revisions["pushed"][revisions["manifest_hash"].index(digest(name))] = date
+    plan = regdata.plan(made.inventory(), "2=1", resumed=[("a", digest("aNone"), began)])
+    assert plan.explain(f"a@{digest('multi')}") == f"a@{digest('multi')} stays: {REASONS['grace']}."
+    assert plan.explain(f"a@{digest('aNone')}") == f"a@{digest('aNone')} stays: something that stays needs it."

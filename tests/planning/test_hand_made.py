@@ -460,3 +460,37 @@ def test_what_several_tags_of_an_image_hold() -> None:
     plan = regdata.plan(made.inventory(), "1=1")
     assert set(plan.blobs["holders"]) == {1}
     assert plan.by_image[["image_name", "bytes"]].to_numpy().tolist() == [["a", 100 + 2 * 11]]
+
+
+def test_an_index_that_denies_its_name() -> None:
+    """An index of signatures that names another subject than its tag does stays when the image goes that this names."""
+    made = Small()
+    for tag in ("image", "first", "index"):
+        made.push("a", tag, days=9)
+    content(made, "afirst", kind="signature")
+    content(made, "aindex", kind="index", subject_hash=digest("nobody"))
+    lists(made, "aindex", "afirst")
+    tags = made.columns["tags"]
+    tags["tag_name"][tags["tag_name"].index("index")] = digest("aimage").replace(":", "-")
+    assert gone(planned(made, "image")) == {"aimage": "selected"}
+
+
+def test_a_layer_of_which_only_some_say_that_it_is_elsewhere() -> None:
+    """Over the API a layer is stored that one image names without a type, though another says that it is fetched from
+    elsewhere."""
+    made = Small()
+    for tag in ("ours", "theirs"):
+        made.push("app", tag, days=400, shared=1000)
+    types = made.columns["references"]["media_type"]
+    types[1], types[-1] = None, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    assert regdata.plan(made.inventory(from_store=False), "1=1").reclaimable == 1000 + 2 * 10 + 2
+
+
+@pytest.mark.parametrize("hours", [1, 3])
+def test_what_a_young_signature_of_a_signature_belongs_to(hours: int) -> None:
+    """An old orphan stays, with its signature, whose own signature came an hour ago; later all of them go."""
+    made = Small()
+    made.push("a", None, days=9)
+    sign(made, "signed", "aNone")
+    sign(made, "first", "asigned", days=hours * HOUR)
+    assert set(gone(planned(made))) == (set() if hours == 1 else {"aNone", "asigned", "afirst"})

@@ -206,3 +206,10 @@ def test_who_uses_a_digest() -> None:
     said = "stays: it is in use (shop/Pod/b, shop/Pod/c, shop/Pod/d)."
     assert plan.explain(f"a/app@{orphan}") == f"a/app@{orphan} {said}"
     assert plan.explain(f"b/app@{orphan}") == f"b/app@{orphan} stays: it is in use (shop/Pod/a)."
+
+
+def test_what_is_outside_and_runs() -> None:
+    """A tag has one row, and is counted once, though its manifest stays by two rules: the first says why."""
+    uses = {"l": [Use("b/app", "", digest("b/app1.0"), "shop/Pod/x")]}
+    plan = regdata.plan(with_usage(few().inventory(within=("a/*",)), uses=uses), "image_name = 'b/app'")
+    assert plan.tags[["tag_name", "action", "reason"]].to_numpy().tolist() == [["1.0", "keep", "outside"]]

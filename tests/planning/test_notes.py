@@ -190,3 +190,9 @@ def test_each_column_of_dates(column: str) -> None:
         made.columns[table][name][-1] = None
     [note] = plan(made.inventory(), f"case when {column} < 0 then false else true end").notes
     assert note.startswith("1 tag that goes, such as app:undated, has no date that can be")
+
+
+def test_a_column_that_a_condition_names_twice() -> None:
+    """It is told once."""
+    [note] = plan(few().inventory(from_store=False), "age_days > 90 or AGE_DAYS < 2").notes
+    assert ": age_days of the condition counts from when images were built" in note

@@ -11,7 +11,17 @@ import regdata
 from regdata.inventory import references
 from regdata.planning.collectors import objections, without_blobs
 from regdata.planning.plan import Plan
-from regdata.planning.rules import REASONS, Spared, attached, decide, manifests_left, parts, protected, spared_again
+from regdata.planning.rules import (
+    REASONS,
+    Spared,
+    attached,
+    decide,
+    held_by,
+    manifests_left,
+    parts,
+    protected,
+    spared_again,
+)
 from regdata.tables.schema import Engine
 from tests.support.small import NOW, Small, digest, few, indexed
 
@@ -399,3 +409,125 @@ def test_bytes_of_what_was_linked_as_a_blob_alone(listed: bool) -> None:
         row = {"manifest_hash": digest("aindex"), "reference_hash": digest("aNone"), "reference_kind": "manifest"}
         made.row("references", reference_size=1, **row)
     assert manifests_left(made.inventory()) == ([] if listed else [digest("aNone")])
+
+
+def test_what_protect_matches_beside_what_has_no_date() -> None:
+    """A tag without a date stays where `protect` asks for ages, and so does, as ever, what that matches."""
+    made = few()
+    made.push("a/app", "undated", days=1, u=5)
+    for table, column in (("tags", "pushed"), ("revisions", "pushed"), ("contents", "created")):
+        made.columns[table][column][-1] = None
+    plan = regdata.plan(made.inventory(protect="newest_rank <= 1"), "image_name = 'a/app'")
+    stays = ("keep", "protected")
+    assert actions(plan) == {"1.0": ("delete", "selected"), "2.0": stays, "undated": stays}
+
+
+def test_why_a_tag_stays_that_can_not_be_read() -> None:
+    """It has no date either; but it stays since it can't be read, and not for `protect`: that is to be mended."""
+    made = few()
+    made.row("tags", image_name="a/app", tag_name="broken", error="broken tag link")
+    plan = regdata.plan(made.inventory(protect="age_days < 30"), "tag_name = 'broken'")
+    assert actions(plan) == {"broken": ("keep", "unreadable")}
+
+
+@pytest.mark.parametrize(
+    ("how", "goes"), [("child", True), ("subject", True), ("grandchild", True), ("child of two", False)]
+)
+def test_what_is_held_by_what_goes(how: str, goes: bool) -> None:
+    """What is linked as a blob alone goes with the last one that lists it or names it its subject, at any depth; so its
+    config counts as used until then, and regdata's own collector does not spare that for its age."""
+    made = Small()
+    for tag in ("index", "middle", "other", None):
+        made.push("a", tag, days=9)
+    for name in ("amiddle", "aNone"):
+        made.row("oddities", image_name="a", what="blob", hash=digest(name))
+    for cells in made.columns["tags"].values():
+        del cells[1]
+    pairs = {"child": ["index"], "grandchild": ["middle"], "child of two": ["index", "other"]}.get(how, [])
+    contents = made.columns["contents"]
+    if how == "subject":
+        contents["subject_hash"][contents["manifest_hash"].index(digest("aindex"))] = digest("aNone")
+    for name, child in [("index", "amiddle"), *((name, "aNone") for name in pairs)]:
+        row = {"manifest_hash": digest(f"a{name}"), "reference_hash": digest(child), "reference_kind": "manifest"}
+        made.row("references", reference_size=1, **row)
+    held = held_by(made.inventory(), manifests("index").assign(image_name="a", manifest_hash=digest("aindex")))
+    assert {("a", digest("aindexc")), ("a", digest("amiddlec"))} <= held
+    assert (("a", digest("aNonec")) in held) is goes
+
+
+def test_bytes_of_manifests_that_are_gone() -> None:
+    """Of manifests that were deleted before, only those are left whose bytes are stored."""
+    made = few()
+    made.blob("there", 7, 9)
+    for name in ("there", "gone"):
+        made.row("oddities", what="manifest", hash=digest(name))
+    assert manifests_left(made.inventory()) == [digest("there")]
+
+
+def test_parts_of_several_images() -> None:
+    """A layer that several images have is looked for, and counted, once."""
+    inventory = few().inventory()
+    found = parts(inventory, inventory.manifests)
+    assert sorted(found["blob_hash"]) == sorted({*inventory.references["reference_hash"]})
+
+
+@pytest.mark.parametrize("began", [NOW * 1000, -1])
+def test_a_time_at_which_no_run_began(began: int) -> None:
+    """Milliseconds are no time at which a run began: all that is being pushed would go as what was pushed before."""
+    with pytest.raises(regdata.RegdataError, match="when that began"):
+        regdata.plan(few().inventory(), "2=1", resumed=[("a/app", digest("a/appNone"), began)])
+
+
+def test_a_condition_as_it_is_shown() -> None:
+    """Without the blanks and line ends around it, as it is shown and kept."""
+    plan = regdata.plan(few().inventory(), "\n  tag_name = '1.0'\n")
+    assert plan.condition == "tag_name = '1.0'"
+
+
+def test_what_goes_alone_is_explained_first() -> None:
+    """A tag whose digest stays frees nothing, which nobody expects: it comes before those that simply go."""
+    made = few()
+    made.row("tags", image_name="a/app", tag_name="stable", tag_hash=digest("a/app2.0"), pushed=NOW)
+    rows = regdata.plan(made.inventory(), "tag_name in ('1.0', '2.0')").explanations
+    assert list(rows["image_name"] + ":" + rows["tag_name"]) == ["a/app:2.0", "a/app:1.0", "b/app:1.0"]
+
+
+def test_why_a_child_of_an_index_that_goes_stays() -> None:
+    """It is told what keeps it, a tag that belongs to it; and not an index, since that goes."""
+    made = indexed()
+    made.push("a", "bom", days=9)
+    contents = made.columns["contents"]
+    contents["subject_hash"][contents["manifest_hash"].index(digest("abom"))] = digest("aamd64")
+    plan = regdata.plan(made.inventory(), "image_name = 'a' and tag_name in ('amd64', 'multi')")
+    assert actions(plan) == {"amd64": ("untag", "has-kept-referrer"), "multi": ("delete", "selected")}
+
+
+def test_how_many_manifests_stop_a_collector() -> None:
+    """A manifest at which a collector stops counts once, though a store that is read in parts tells of it in each."""
+    made = few()
+    for _ in range(2):
+        made.row("oddities", what="stops", hash=digest("a/app1.0"), target="all")
+    [said] = objections(made.inventory(), manifests(), version="2.x")
+    assert said.startswith("1 manifests can't be read by distribution")
+
+
+def test_what_an_interrupted_run_was_to_delete_from_elsewhere() -> None:
+    """It may come as lists, as JSON has them, and with numbers as frames have them."""
+    made = few()
+    made.columns["revisions"]["pushed"] = [NOW - 900] * 4
+    for row in (["a/app", digest("a/appNone"), NOW - 600], ("a/app", digest("a/appNone"), pd.Series([NOW - 600])[0])):
+        plan = regdata.plan(made.inventory(), "2=1", resumed=[row])  # type: ignore[list-item]
+        assert list(plan.manifests["manifest_hash"]) == [digest("a/appNone")]
+
+
+@pytest.mark.parametrize("column", ["pushed", "created", "idle_days"])
+def test_whatever_date_protect_asks_for(column: str) -> None:
+    """Of a tag without a date that can be believed `protect` by any column of dates says nothing: it stays; what has
+    one, and is not matched, goes."""
+    made = few()
+    made.push("a/app", "undated", days=1, u=5)
+    for table, name in (("tags", "pushed"), ("revisions", "pushed"), ("contents", "created")):
+        made.columns[table][name][-1] = None
+    found = regdata.plan(made.inventory(), "image_name = 'a/app'", protect=f"{column} < 0").tags
+    rows = found.set_index("tag_name")
+    assert (rows["action"]["undated"], rows["action"]["1.0"]) == ("keep", "delete")
