@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from regdata.cleaning.collectable import check_plan_collectable
 from regdata.cleaning.order import pairs
 from regdata.cleaning.review import check_uses
 from regdata.collecting.changeable import check_blobs, check_tags
@@ -26,11 +26,9 @@ from regdata.config import Config
 from regdata.errors import AccessError, CleanupError, RegdataError, RegistryError
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.scan import collector_of
-from regdata.planning.collectors import AS_BLOB, BARE, objections, without_blobs
 from regdata.planning.early import check_conditions
 from regdata.planning.plan import Plan
 from regdata.records.reading import deletes
-from regdata.show.words import count
 from regdata.sources.names import means
 from regdata.sources.site import Site
 from regdata.sources.storage import Storage
@@ -72,7 +70,7 @@ def check_plan(plan: Plan, config: Config, site: Site, *, gc: bool, force: bool,
     linked = losing_links(plan.inventory, site, going, heals=heals) if gc else set()
     _check_names(plan, site, linked, gc=gc)
     if gc and config.gc_command:
-        _check_plan_collectable(plan, site)
+        check_plan_collectable(plan, site)
     images = sorted({*plan.manifests["image_name"], *plan.tags.query("action == 'untag'")["image_name"]})
     _check_links(plan, site, collects=bool(gc and config.gc_command))
     by_tag: set[str] = set()
@@ -208,41 +206,6 @@ def _check_deletes(site: Site, images: list[str]) -> set[str]:
             return {image for image, manifests in whole if not manifests}
     except RegistryError as error:
         raise CleanupError(f"nothing was deleted: {error}") from None
-
-
-def _check_plan_collectable(plan: Plan, site: Site) -> None:
-    """The registry's own collector takes nothing that is needed, and does not stop on the way."""
-    inventory, going = plan.inventory, plan.manifests[["image_name", "manifest_hash"]]
-    version = site.version(list(inventory.repositories["image_name"]))
-    told = objections(inventory, going, version=version, cured=site.without_layers(inventory.oddities))
-    staying = inventory.manifests[["image_name", "manifest_hash"]].merge(going, how="left_anti")
-    try:
-        # One of 3.x serves no manifest that is linked as a blob, and its cache takes manifests for blobs.
-        blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None)) if version == "2.x" else []
-        bare = _bare(without_blobs(inventory), version, site) if not site.from_store else []
-    except RegistryError as error:
-        raise CleanupError(
-            "the registry does not answer whether its collection would take what stays, so nothing was deleted: "
-            f"{error}"
-        ) from None
-    if blobs:
-        told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB}")
-    if bare:
-        told.append(f"{count(len(bare), 'repository')} may have no folder _layers, such as {bare[0]}: {BARE}")
-    if told:
-        raise CleanupError(told[0])
-
-
-def _bare(repositories: list[str], version: str, site: Site) -> list[str]:
-    """Those that have no folder ``_layers``, as far as the API tells: 2.x leaves them out of its catalog."""
-    return sorted({*repositories} - {*site.registry.catalog()}) if repositories and version == "2.x" else repositories
-
-
-def check_collectable(fresh: Inventory, version: str, cured: Iterable[str]) -> None:
-    """The same of what came since: ``fresh`` is the registry after the deletions. Nothing is asked of it."""
-    nothing = fresh.manifests[["image_name", "manifest_hash"]].iloc[:0]
-    for told in objections(fresh, nothing, version=version, cured=cured, undone="collected"):
-        raise CleanupError(told)
 
 
 def _check_limits(plan: Plan, config: Config) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from regdata.cleaning.bytag import by_tag, left, told
-from regdata.cleaning.checks import check_collectable, check_how, check_plan
+from regdata.cleaning.checks import check_how, check_plan
+from regdata.cleaning.collectable import check_collectable, uncollectable
 from regdata.cleaning.deletion import Deletion, Progress
 from regdata.cleaning.order import Manifest, Tag, pairs
 from regdata.cleaning.outcome import Members, Outcome
@@ -253,9 +254,9 @@ class _Work:
         return began, fresh
 
     def _read(self) -> Inventory:
-        """The registry anew: all of it where it is collected by what is read, else where something may be missing."""
+        """The registry anew: all of it where that is collected next, else where something may be missing."""
         site, was = self.site, self.plan.inventory
-        if self.gc and not self.errors and not self.collected.ran and site.from_store:
+        if self.gc and not self.errors and not self.collected.ran:
             return scan_site(site, self.config, since=was)
         images = tuple(sorted(self._revival.images))
         return Inventory.from_columns(site.source.read(Part(images)), scanned_at=site.now, from_store=site.from_store)
@@ -338,6 +339,8 @@ class _Work:
             self.errors.append(self._told(flight))
         elif flight:
             self.notes.append(f"{flight}: a push that is not finished may have to be repeated")
+        if not self.site.from_store and not self.errors:
+            self.errors += uncollectable(fresh, self.plan.inventory, self.site)
         return fresh if not self.errors else None
 
     def _waits_for(self, flight: Flight) -> bool:

@@ -79,11 +79,12 @@ class Revival:
         """Puts back what tags, indexes and referrers of ``fresh`` miss; returns it. By the outcome it is moved."""
         own, deleted = self._own, self._deleted(fresh)
         back: set[Manifest] = set()
-        for manifest in sorted(_missed(fresh, deleted) | self._missed_by_links(fresh, deleted)):
+        needed = _needed(fresh, deleted) | self._missed_by_links(fresh, deleted)
+        for manifest in sorted(needed | _belonged_to(fresh, deleted)):
             try:
                 self._bring(manifest, deleted, back)
             except (RegistryError, OSError) as error:
-                self._told(manifest, error, own=manifest in own)
+                self._told(manifest, error, own=manifest in own, needed=manifest in needed)
         tags = set(pairs(fresh.images, "tag_name"))
         tags |= self._bring_attached(fresh, tags, deleted, back)
         for manifest in back:
@@ -93,7 +94,8 @@ class Revival:
 
     def missed(self, fresh: Inventory) -> set[Manifest]:
         """What `look` would try to put back; the registry is not asked, and what could not be put back is not told."""
-        return _missed(fresh, self._deleted(fresh)) - self.hopeless
+        deleted = self._deleted(fresh)
+        return (_needed(fresh, deleted) | _belonged_to(fresh, deleted)) - self.hopeless
 
     def _deleted(self, fresh: Inventory) -> Deleted:
         """What was deleted, but for what a reading of the store says is there. One over the API takes it that a child
@@ -105,14 +107,15 @@ class Revival:
         there = {Manifest(*pair) for pair in pairs(fresh.manifests, "manifest_hash")}
         return {one: of for one, of in deleted.items() if one not in there}
 
-    def _told(self, manifest: Manifest, error: Exception, *, own: bool) -> None:
+    def _told(self, manifest: Manifest, error: Exception, *, own: bool, needed: bool = True) -> None:
         if manifest in self.hopeless:  # each look tries again
             return
-        said = (
-            f"{'@'.join(manifest)}, which {'this' if own else 'an earlier'} run deleted, is needed by what was pushed "
-            f"meanwhile and can't be put back ({error}): push it again"
-        )
-        (self.errors if own else self.notes).append(said)
+        whose = f"{'@'.join(manifest)}, which {'this' if own else 'an earlier'} run deleted"
+        if needed:
+            said = f"{whose}, is needed by what was pushed meanwhile and can't be put back ({error}): push it again"
+        else:  # what belongs to it is served all the same
+            said = f"{whose}, can't be put back ({error}), though something that belongs to it was pushed meanwhile"
+        (self.errors if own and needed else self.notes).append(said)
         self.hopeless.add(manifest)
 
     def _missed_by_links(self, fresh: Inventory, deleted: Deleted) -> set[Manifest]:
@@ -196,15 +199,26 @@ def _on(registry: Registry, image: str, tag: str) -> set[str]:
     return digests_in(answer.data) if answer.status == 404 else set()
 
 
-def _missed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
-    """What tags, indexes and referrers of ``fresh`` name."""
+def _needed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
+    """What tags and indexes of ``fresh`` name, which can't be pulled without it."""
     if not deleted:
         return set()
     tags = fresh.images[fresh.images["tag_hash"].notna()]
+    return meant({*pairs(tags, "tag_hash"), *_listed(fresh, deleted)} - _served(fresh), deleted)
+
+
+def _belonged_to(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
+    """What referrers of ``fresh`` name, unless a run deleted it that was through: then what is pushed for it is as good
+    without it, as a registry takes it at any time."""
+    going_on = {run.folder for run, _ in deleted.values() if not run.ended_well}
+    deleted = {one: of for one, of in deleted.items() if of[0].folder in going_on}
     subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
-    named = {*pairs(tags, "tag_hash"), *pairs(subjects, "subject_hash"), *_listed(fresh, deleted)}
-    served = {pair for pair in pairs(fresh.manifests, "manifest_hash") if not pair[1].startswith("sha256:")}
-    return meant(named - served, deleted)
+    return meant({*pairs(subjects, "subject_hash")} - _served(fresh), deleted)
+
+
+def _served(fresh: Inventory) -> set[tuple[str, str]]:
+    """The manifests that are served by another digest than that by sha256."""
+    return {pair for pair in pairs(fresh.manifests, "manifest_hash") if not pair[1].startswith("sha256:")}
 
 
 def meant(named: set[tuple[str, str]], deleted: Deleted) -> set[Manifest]:

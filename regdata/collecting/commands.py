@@ -22,7 +22,7 @@ from regdata.collecting.probes import REMEMBERS, Say, canary, remembers
 from regdata.collecting.swept import SPARED
 from regdata.collecting.twins import Twins, twins_of
 from regdata.config import Config
-from regdata.errors import CleanupError, RegdataError, RegistryError, StorageError
+from regdata.errors import AccessError, CleanupError, RegdataError, RegistryError, StorageError
 from regdata.inventory.scan import can_set_aside
 from regdata.records.reading import PastRun
 from regdata.records.record import Record
@@ -161,7 +161,13 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
 def check_forgets(config: Config, site: Site, repository: str, say: Say) -> None:
     """Raises CleanupError where the cache of a registry that is not restarted can't be made to forget what gc-command
     takes; ``say``: see `check_online`."""
-    if storage := changeable(config, site):
+    if (storage := changeable(config, site)) and site.registry.takes_pushes(repository):
+        try:
+            site.registry.check_deletes(repository)
+        except AccessError:
+            raise
+        except RegistryError as error:
+            raise CleanupError(f"nothing was deleted: {error}") from None
         _check_forgets(Claims(site.registry), storage, repository, say)
 
 
@@ -230,7 +236,7 @@ class Commands:
         self.commands = {"gc-before": config.gc_before, "gc-command": config.gc_command, "gc-after": config.gc_after}
         self.cures = {
             "gc-before": "Nothing was collected; mend it and run again to collect",
-            "gc-command": "Nothing more was deleted; run again to collect",
+            "gc-command": "Nothing more was deleted; see what it says, and run again to collect",
             "gc-after": "The registry may still be stopped or read-only: run it by hand",
         }
         self.exit_code: int | None = None

@@ -11,8 +11,7 @@ from regdata.planning.rules import needed
 from regdata.show.words import count
 from regdata.sources.dates import is_before
 from regdata.sources.site import Site
-from regdata.sources.source import Store
-from regdata.sources.watch import digests_in
+from regdata.sources.used import Used
 
 NAMED = 5  # of the repositories that are pushed to
 
@@ -76,17 +75,3 @@ def _blobs(site: Site, fresh: Inventory, young: int) -> Iterator[tuple[tuple[str
         if came:
             used = Used(site.store, image)
             yield from (((image, digest), date) for digest, date in came.items() if not used.has(digest, date))
-
-
-class Used:
-    """What the deleted manifests of an image mention: that was of use until the last of them went."""
-
-    def __init__(self, store: Store, image: str) -> None:
-        self.until: dict[str, int] = {}
-        for manifest, date in store.deleted(image).items():
-            for digest in digests_in(store.content(manifest) or b""):
-                self.until[digest] = max(date, self.until.get(digest, 0))
-
-    def has(self, digest: str, date: int) -> bool:
-        """Whether a manifest used what came on that date (UTC epoch seconds); not what came anew since it went."""
-        return is_before(date, self.until.get(digest, -1) + 1)

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from regdata.collecting import trash
-from regdata.collecting.flight import Used
 from regdata.collecting.sweep import LISTED, WAIT, Journal, Sweep
 from regdata.collecting.swept import SPARED, Item, Swept
 from regdata.collecting.unlinked import ghosts
@@ -29,6 +28,7 @@ from regdata.sources.interrupts import interrupts_held_back
 from regdata.sources.names import means
 from regdata.sources.registry import Registry
 from regdata.sources.storage import Storage
+from regdata.sources.used import Used
 from regdata.sources.watch import Link, Watch, read_links
 
 

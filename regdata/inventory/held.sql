@@ -64,7 +64,8 @@ select blob from stored where not (select sees_all from setting);
 create table unheld as
 select blob from stored anti join held using (blob) anti join staying using (blob);
 
--- But regdata's own collector spares the young of these, and an unknown age is young: a push brings layers before their manifest.
+-- But regdata's own collector spares the young of these, and an unknown age is young: a push brings layers before their manifest,
+-- and links what is there already.
 create table resting as
 select blob from unheld join stored using (blob), setting
-where own and (blob_date is null or blob_date > scanned_at - grace);
+where own and (blob_date is null or blob_date > scanned_at - grace or blob in (select digest from odd where what = 'young'));

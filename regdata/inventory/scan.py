@@ -7,18 +7,20 @@ from concurrent.futures import Executor
 
 from regdata.config import Config
 from regdata.errors import StorageError
-from regdata.inventory.graph import Collector
+from regdata.inventory.graph import GRACE, Collector
 from regdata.inventory.inventory import Inventory
 from regdata.inventory.usage import digests_in_use, in_use, observed
 from regdata.sources import processes, progress
 from regdata.sources.aside import Aside
 from regdata.sources.columns import Columns, merge
+from regdata.sources.dates import is_before
 from regdata.sources.leads import MAX_DOCUMENT, NONE, Leads, leads, may_be_manifest
 from regdata.sources.manifest import Reference
 from regdata.sources.mediatypes import is_image_part
 from regdata.sources.site import Site
 from regdata.sources.source import NONE_UNCHANGED, Store, Unchanged, Unread
 from regdata.sources.storage import Storage
+from regdata.sources.used import Used
 from regdata.values import check_kind, identity
 
 # A process that reads a share of the store takes as long to start as the store takes to give so many tags.
@@ -84,9 +86,12 @@ def read_site(
     if site.from_store and not collector.takes_manifests:
         for digest in leftovers(columns, site.store, since):
             columns.add("oddities", (None, "manifest", digest, None))
+    now = site.now
+    for image, digest in linked_lately(columns, site.store, now - GRACE) if collector.own and site.from_store else ():
+        columns.add("oddities", (image, "young", digest, None))
     return Inventory.from_columns(
         columns,
-        scanned_at=site.now,
+        scanned_at=now,
         ahead=site.ahead,
         from_store=site.from_store,
         since=since,
@@ -122,6 +127,21 @@ def leftovers(columns: Columns, store: Store, since: Inventory | None) -> Iterat
         is_new = digest not in seen and digest not in looked_at and size <= MAX_DOCUMENT
         if digest in known or (is_new and may_be_manifest(store.document(digest) or b"")):
             yield digest
+
+
+def linked_lately(columns: Columns, store: Store, young: int) -> Iterator[tuple[str, str]]:
+    """Image and digest of blobs that are there for long, and that no manifest refers to, but that were not surely
+    linked before ``young``: a push in flight may have found them there. Not of those that a manifest used which was
+    deleted since."""
+    blobs = columns["blobs"]
+    old = {
+        digest for digest, date in zip(blobs["blob_hash"], blobs["blob_date"], strict=True) if is_before(date, young)
+    }
+    old.difference_update(columns["descriptors"]["reference_hash"], columns["revisions"]["manifest_hash"])
+    for image in columns["repositories"]["image_name"] if old else ():
+        lately = {one: date for one, date in store.links(image, old).items() if not is_before(date, young)}
+        used = Used(store, image) if lately else None
+        yield from ((image, one) for one, date in lately.items() if used and not used.has(one, date))
 
 
 def _parts(descriptors: Mapping[str, Sequence[str]]) -> set[str]:

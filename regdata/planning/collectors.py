@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from regdata.inventory.inventory import Inventory
 from regdata.planning.rules import obstacles
+from regdata.show.words import count
 
 _WHY = {
     "alias": "which names it by another digest than that by which it is stored",
@@ -23,10 +24,10 @@ _CURE = (
 # Where the registry is known by its API alone.
 _CURE_BY_API = f"give registry.base_path, and {_CURE}"
 
-AS_BLOB = f"the registry's garbage collection would take what they refer to, so nothing was deleted: {_CURE_BY_API}"
+AS_BLOB = f"the registry's garbage collection would take what they refer to, so nothing was {{}}: {_CURE_BY_API}"
 BARE = (
     "no manifest there names a layer, and the registry's garbage collection takes all of such a repository, or stops "
-    f"at it, so nothing was deleted: push an image into it, or {_CURE_BY_API}"
+    f"at it, so nothing was {{}}: push an image into it, or {_CURE_BY_API}"
 )
 
 
@@ -62,6 +63,10 @@ def objections(
         odd = odd[~odd["error"].str.startswith("unknown media type")]
         stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"]) & (stopping["what"] != "alias")]
     told = []
+    dead = inventory.images[inventory.images["error"] == UNSERVED]
+    if len(dead) and not inventory.from_store:
+        tag = ":".join(dead.iloc[0][["image_name", "tag_name"]])
+        told.append(f"{count(len(dead), 'tag')} can't be served, such as {tag}, {_STOPPED} at such manifests")
     if len(taken):
         first = taken.iloc[0]
         told.append(
@@ -76,6 +81,9 @@ def objections(
     return [f"{one}, so nothing was {undone}: {cure}" for one in told]
 
 
+# What the API tells of a manifest that distribution can't read.
+UNSERVED = "HTTP 500"
+_STOPPED = "and the registry's collection stops"
 _STOPS = {
     "stops": "manifests can't be read by distribution, such as {}, and the registry's collection stops",
     "no-layers": "repositories have no folder _layers, such as {}, and the registry's collection stops",

@@ -45,6 +45,7 @@ ODDITIES = {
     "same": "the manifest `target` is called by the digest `hash` in the repository, by which nobody serves it",
     "no-layers": "the repository has no `_layers`: a collector of 2.x passes it over, one of 3.x stops",
     "stray": "the folder `hash` holds data like a blob's, and no registry made it: a collector stops there",
+    "young": "the repository linked the blob `hash` a moment ago, or nobody knows when, and no manifest refers to it",
     "stops": "a collector (`target`: all, or 3.x) stops at the manifest `hash`",
 }
 

@@ -10,7 +10,7 @@ repositories/<name>/_uploads/<id>/startedat
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 
 from regdata.errors import StorageError
 from regdata.sources.files import ABSENT, Files
@@ -119,9 +119,9 @@ class Layout:
                 if is_digest(digest) and not self.files.exists(f"{folder}/{algorithm}/{hex_}/link"):
                     yield digest
 
-    def layers(self, repository: str) -> dict[str, int]:
-        """When each blob was linked, by its digest and by its aliases."""
-        return self._links(self._layers(repository))
+    def layers(self, repository: str, among: Container[str] | None = None) -> dict[str, int]:
+        """When each blob was linked, by its digest and by its aliases; those ``among`` some alone."""
+        return self._links(self._layers(repository), among)
 
     def layer(self, repository: str, digest: str) -> int | None:
         """When a blob was linked; None where it is not."""
@@ -156,12 +156,14 @@ class Layout:
                 if not ours and self.files.stat(f"{self.blobs_folder}/{place}/{name}/data"):
                     yield f"blobs/{place}/{name}"
 
-    def _links(self, folder: str) -> dict[str, int]:
-        """When each digest was linked below ``<folder>/<algorithm>/<hex>/link``."""
+    def _links(self, folder: str, among: Container[str] | None = None) -> dict[str, int]:
+        """When each digest (``among`` some) was linked below ``<folder>/<algorithm>/<hex>/link``."""
         names, stat = self.files.names, self.files.stat
         found = {}
         for algorithm in sorted(names(folder)):
             for hex_ in sorted(names(f"{folder}/{algorithm}")):
+                if among is not None and f"{algorithm}:{hex_}" not in among:
+                    continue
                 # What was deleted leaves its folder behind, without the link.
                 linked = stat(f"{folder}/{algorithm}/{hex_}/link")
                 if linked is not None and is_digest(f"{algorithm}:{hex_}"):

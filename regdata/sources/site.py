@@ -245,7 +245,9 @@ class ApiSite(Site):
 
     def lost(self, tags: Pairs, manifests: Pairs, blobs: Pairs) -> list[str]:
         lost = self._missing(":", self.registry.digest, tags) + self._missing("@", self.registry.digest, manifests)
-        return lost + self._missing("@", self.registry.blob_readable, blobs)
+        # An index may list a manifest as something else: it is served as what it is.
+        unread = [name.partition("@") for name in self._missing("@", self.registry.blob_readable, blobs)]
+        return lost + self._missing("@", self.registry.digest, [(image, digest) for image, _, digest in unread])
 
     def _missing(self, sign: str, ask: Callable[[str, str], object], pairs: Pairs) -> list[str]:
         asked = list(pairs)

@@ -6,7 +6,7 @@ suite of tests/sources/test_every_source.py is what they all have to answer alik
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -154,9 +154,9 @@ class Store(Source, Protocol):
     def is_linked(self, repository: str, digest: str) -> bool:
         """Whether a blob is linked, by this digest."""
 
-    def links(self, repository: str) -> dict[str, int]:
-        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by; what no registry
-        could be asked for is nobody's."""
+    def links(self, repository: str, among: Set[str] | None = None) -> dict[str, int]:
+        """When each blob (``among`` some) was linked last (UTC epoch seconds), by the digest that it is stored by; what
+        no registry could be asked for is nobody's."""
 
     def deleted(self, repository: str) -> dict[str, int]:
         """When each manifest was deleted, as far as that left a trace."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -229,13 +229,14 @@ class Storage:
             return written.mtime if written else None
         return None
 
-    def links(self, repository: str) -> dict[str, int]:
-        """When each blob was linked last (UTC epoch seconds), by the digest that it is stored by; what no registry
-        could be asked for is nobody's."""
+    def links(self, repository: str, among: Set[str] | None = None) -> dict[str, int]:
+        """When each blob (``among`` some) was linked last (UTC epoch seconds), by the digest that it is stored by; what
+        no registry could be asked for is nobody's."""
         found: dict[str, int] = {}
         with told(self.root):
             aliases = self.layout.aliases(repository)
-            for name, date in self.layout.layers(repository).items():
+            names = None if among is None else among | {alias for alias, blob in aliases.items() if blob in among}
+            for name, date in self.layout.layers(repository, names).items():
                 blob = aliases.get(name, name)
                 if is_served(name) and is_served(blob):
                     found[blob] = max(date, found.get(blob, date))

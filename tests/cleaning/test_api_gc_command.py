@@ -247,3 +247,45 @@ def test_a_manifest_among_the_blobs_of_another_image(tmp_path: Path) -> None:
         with pytest.raises(CleanupError, match=told):
             regdata.apply(plan, config)
         assert fake.tags["a"].keys() == {"0", "1"}
+
+
+def test_what_is_outside_and_may_not_be_looked_at(tmp_path: Path) -> None:
+    """Of what registry.repositories leaves out all is looked at that the login may look at, and the rest is not."""
+    with serve(FakeRegistry()) as fake:
+        fake.push("app", "old", IMAGES[0])
+        for name, image in zip(("x", "y", "z"), (*IMAGES[1:], make_index(IMAGES[:1])), strict=True):
+            fake.push(name, "1", image)
+        fake.on("GET /v2/y/tags/list", error_reply(403, "DENIED"), forever=True)
+        registry = {"url": fake.url, "repositories": ["app"]}
+        settings = {
+            "registry": registry,
+            "gc-command": ["true"],
+            "gc-before": ["true"],
+            "gc-after": ["true"],
+            "sql": {},
+        }
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+        fake.seen.clear()
+        assert regdata.apply(plan, config).errors == []
+        assert {f"GET /v2/{name}/manifests/1" in fake.seen for name in "xz"} == {True}
+
+
+def test_a_tag_at_which_the_registry_fails(tmp_path: Path) -> None:
+    """Where the registry can't serve a tag (3.x, of schema 1) its collector would stop at that: nothing is deleted."""
+    with serve(FakeRegistry(pages=True)) as fake:
+        for tag, image in {"old": IMAGES[0], "1": IMAGES[1], "dead": IMAGES[2]}.items():
+            fake.push("app", tag, image)
+        for reference in ("dead", IMAGES[2].digest):
+            for method in ("GET", "HEAD"):
+                fake.on(f"{method} /v2/app/manifests/{reference}", error_reply(500, "UNKNOWN"), forever=True)
+        settings = {"registry": {"url": fake.url}, "gc-command": ["true"], "sql": {}}
+        (tmp_path / "conf.json").write_text(json.dumps(settings))
+        config = load_config(tmp_path / "conf.json")
+        plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+        with pytest.raises(
+            CleanupError, match=r"1 tag can't be served, such as app:dead, .* stops .* nothing was deleted"
+        ):
+            regdata.apply(plan, config)
+        assert set(fake.tags["app"]) == {"old", "1", "dead"}

@@ -27,7 +27,8 @@ from regdata.sources.registry import Registry
 from regdata.sources.site import Site, StoreSite
 from regdata.sources.storage import Storage
 from tests.cleaning.test_changes import at
-from tests.support.helpers import store_bytes
+from tests.support.helpers import age, store_bytes
+from tests.support.odd import push_blob
 from tests.support.scene import BASE, CONDITION, OLD, ORPHAN, NewScene, Scene, broken, repositories
 
 DAY = 86400
@@ -268,3 +269,37 @@ def test_a_repository_that_is_being_pushed_by_a_clock_that_is_behind(new_scene: 
     assert scene.clean() == ""
     assert ("prod/old", OLD.digest) not in scene.store().revisions
     assert link.exists()
+
+
+@pytest.mark.parametrize("how", ["linked anew", "by sha512", "mounted", "nobody knows when", "long ago", "used"])
+def test_how_old_a_link_is(registry: LocalRegistry, conf: Callable[..., Path], how: str) -> None:
+    """Bytes that are there for long and that no manifest uses stay where they were linked a moment ago, or nobody knows
+    when: a push may have found them there. The plan knows it, so that what it predicts is freed."""
+    url, layer = registry.url, make_layer("old", 5000)
+    data = layer.data
+    push(url, "app", "keep", make_image([make_layer("kept", 500)]))
+    used = make_image([layer])
+    digest = push_blob(url, "app", data)
+    if how == "used":
+        push(url, "app", "gone", used)
+    age(registry.base_path, 200 * 86400)
+    if how == "linked anew":
+        push_blob(url, "app", data)
+    if how == "by sha512":
+        push_blob(url, "app", data, "sha512")
+    if how == "mounted":
+        where = f"{url}/v2/team/new/blobs/uploads/"
+        assert requests.post(where, params={"mount": digest, "from": "app"}, timeout=9).status_code == 201
+    link = repositories(registry.base_path) / f"app/_layers/sha256/{digest[7:]}/link"
+    if how == "nobody knows when":
+        os.utime(link, (0, 0))
+    if how == "used":
+        os.utime(link, (time.time() - 60,) * 2)
+        Registry(url).delete("app", used.digest)
+    blob = registry.base_path / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
+    os.utime(blob, (time.time() - 200 * 86400,) * 2)
+    config = load_config(conf(registry, **{"gc-command": None}))
+    made = plan(scan(config), "2=1")
+    result = apply(made, config)
+    assert (digest in set(made.blobs["blob_hash"])) is (how in ("long ago", "used"))
+    assert (result.errors, result.bytes_freed, result.bytes_expected) == ([], made.reclaimable, made.reclaimable)

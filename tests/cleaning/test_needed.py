@@ -413,3 +413,55 @@ def test_a_repository_that_is_named_by_a_host(by_api: bool, registry: LocalRegis
     assert result.errors == []
     assert served(registry, name, "keep") == before
     assert Registry(registry.url).tags(name) == ["keep"]
+
+
+@pytest.mark.parametrize("fill", [NEEDED["sha512"], NEEDED["children among the blobs"]], ids=["sha512", "children"])
+def test_what_is_outside_is_collected_too(
+    fill: Callable[[LocalRegistry, str], object], registry: LocalRegistry, conf: Conf
+) -> None:
+    """Without base_path: gc-command collects also what registry.repositories leaves out, so that this is looked at."""
+    push(registry.url, "app", "old", old_image())
+    fill(registry, "team/x")
+    before = served(registry, "team/x", "keep")
+    with pytest.raises(CleanupError, match=r"nothing was deleted: give registry\.base_path, and leave"):
+        clean(conf(registry, registry={"url": registry.url, "repositories": ["app"]}))
+    assert served(registry, "team/x", "keep") == before
+    assert served(registry, "app", "old")
+
+
+@pytest.mark.parametrize("fill", [NEEDED["sha512"], NEEDED["children among the blobs"]], ids=["sha512", "children"])
+def test_what_came_since_is_looked_at_by_the_api(
+    fill: Callable[[LocalRegistry, str], object], registry: LocalRegistry, conf: Conf
+) -> None:
+    """Without base_path: where gc-command would take a part of what was pushed since the scan, into whichever
+    repository, it is not run."""
+    push(registry.url, "app", "old", old_image())
+    config = load_config(conf(registry, registry={"url": registry.url}))
+    plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
+    fill(registry, "team/x")
+    before = served(registry, "team/x", "keep")
+    (error,) = regdata.apply(plan, config).errors
+    assert "so nothing was collected: give registry.base_path, and leave gc-command out" in error
+    assert served(registry, "team/x", "keep") == before
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/plain"])
+def test_children_that_are_listed_as_something_else(media_type: str, registry: LocalRegistry, conf: Conf) -> None:
+    """Without base_path: what an index lists as something else is read, if it is small, and is a manifest by its bytes:
+    the collector would take its layers. One that is no blob, and is served as a manifest, is not gone for that."""
+    child = make_image([make_layer("child", 1000)])
+    push(registry.url, "app", "old", old_image())
+    push(registry.url, "app", "child", child)
+    listed = child.descriptor() | {"mediaType": media_type}
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}).encode()
+    push_blob(registry.url, "app", child.manifest)
+    push_manifest(registry.url, "app", "keep", index, OCI_INDEX)
+    path = conf(registry, registry={"url": registry.url})
+    with pytest.raises(CleanupError, match=r"1 manifests may be linked as blobs, such as app@.*nothing was deleted"):
+        clean(path)
+    link = registry.base_path / "docker/registry/v2/repositories/app/_layers/sha256" / child.digest[7:] / "link"
+    link.unlink()
+    registry.restart()
+    config = load_config(path)
+    assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'old'"), config).errors == []
+    assert served(registry, "app", "child")

@@ -16,7 +16,7 @@ import regdata
 from regdata import load_config
 from regdata.cleaning import undo
 from regdata.demo.local import LocalRegistry
-from regdata.demo.samples import make_image, make_index, make_layer, push
+from regdata.demo.samples import Image, make_image, make_index, make_layer, push
 from regdata.errors import RegistryError
 from regdata.records.reading import read_facts
 from regdata.records.record import Record
@@ -229,3 +229,35 @@ def test_what_a_run_collected_that_deleted_nothing(tmp_path: Path, answers: bool
             assert regdata.restore(record.folder, config).empty
     assert data.exists() is answers
     assert "restored" not in read_facts(record.folder)
+
+
+class TakesBack(FakeRegistry):
+    """It takes an image that is pushed, by a tag or its digest."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(pages=True)
+        self.image = image
+
+    def answer(self, method: str, target: str) -> Reply:
+        if method == "PUT":
+            reference = target.rpartition("/")[2]
+            self.push("app", None if ":" in reference else reference, self.image)
+            return Reply(201)
+        return super().answer(method, target)
+
+
+def test_a_tag_that_went_alone_before_others_deleted_what_it_was_on(tmp_path: Path) -> None:
+    """A tag that a run took alone comes back though somebody, and no run, has deleted since what it was on: the run
+    itself has the bytes of that."""
+    image = make_image([make_layer("alone", 90)], oci=True)
+    with serve(TakesBack(image)) as fake:
+        for tag in ("alone", "same"):
+            fake.push("app", tag, image)
+        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
+        config = load_config(tmp_path)
+        assert regdata.apply(regdata.plan(regdata.scan(config), "tag_name = 'alone'"), config, gc=False).errors == []
+        assert fake.tags["app"] == {"same": image.digest}
+        fake.tags["app"].clear()
+        fake.manifests["app"].clear()
+        assert regdata.restore("latest", config)["outcome"].tolist() == ["restored"]
+        assert fake.tags["app"] == {"alone": image.digest}

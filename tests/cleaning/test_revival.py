@@ -530,3 +530,49 @@ def test_what_is_served_by_another_digest(tmp_path: Path, served: bool) -> None:
     revival = looking.revival(Record.open(looking.config, sql_id="2", action="del"))
     missed = revival.missed(came.inventory(from_store=False))
     assert missed == (set() if served else {Manifest("a", looking.digests[0])})
+
+
+@pytest.mark.parametrize("how", ["through", "killed", "its own"])
+def test_a_referrer_of_what_was_deleted(tmp_path: Path, how: str) -> None:
+    """What was signed after a run was through with it stays away, as the plan says, since a registry takes a signature
+    of what it does not have; where that may have come in between it is put back, and no signature is any worse without.
+    """
+    looking = Looking(tmp_path, b'{"schemaVersion": 2}', refused=digest_of(b"not this one"))
+    record = looking.record("1")
+    if how == "through":
+        record.finish()
+    came = Small()
+    came.push("a", "late", days=0, base=1)
+    (of,) = looking.digests
+    came.columns["contents"]["subject_hash"] = [of]
+    own = how == "its own"
+    again = record if own else Record.open(looking.config, sql_id="2", action="del")
+    revival, fresh = looking.revival(again, own=own), came.inventory(from_store=False)
+    assert revival.missed(fresh) == (set() if how == "through" else {Manifest("a", of)})
+    assert revival.look(fresh) == revival.missed(fresh)
+    looking.refused = of
+    revival = looking.revival(again, own=own)
+    assert revival.look(fresh) == set()
+    assert revival.errors == []
+    assert ["can't be put back (HTTP 400), though" in note for note in revival.notes] == [True] * (how != "through")
+
+
+def test_what_belongs_to_what_is_put_back(tmp_path: Path) -> None:
+    """With an image that is alive its SBOM is put back, and by the same look what that is signed by, whichever is known
+    first: over the API the next look may not see what no tag leads to."""
+    there = Small()
+    there.push("a", "1", days=0, base=1)
+    (alive,) = there.columns["contents"]["manifest_hash"]
+    sbom = image_bytes(b"{}", subject={"mediaType": OCI_MANIFEST, "digest": alive, "size": 1})
+    signature = image_bytes(b"{}", subject=descriptor(sbom, OCI_MANIFEST))
+    looking = Looking(tmp_path, signature, sbom)
+    record = looking.record("1")
+    columns = ["image_name", "tag_name", "tag_hash", "tag_size", "action", "reason"]
+    tags = pd.DataFrame([("a", "2", digest_of(b"other"), 10, "delete", "selected")], columns=columns)
+    went = [("a", digest, "referrer") for digest in looking.digests]
+    manifests = pd.DataFrame(went, columns=["image_name", "manifest_hash", "reason"])
+    record.save_plan(tags.astype({"tag_size": "Int64"}), manifests)
+    revival = looking.revival(record, own=True)
+    back = revival.look(there.inventory(from_store=False))
+    assert back == {Manifest("a", digest) for digest in looking.digests}
+    assert (looking.put, revival.errors) == ([digest_of(sbom), digest_of(signature)], [])

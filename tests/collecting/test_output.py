@@ -59,7 +59,8 @@ print(json.dumps([commands.output, commands.errors]))
     assert output.startswith("begin\nxxx")
     assert output.endswith("xxx\nend\n")
     assert len(output) < 2 << 20
-    assert errors == ["gc-command failed with exit code 3: end. Nothing more was deleted; run again to collect"]
+    cure = "Nothing more was deleted; see what it says, and run again to collect"
+    assert errors == [f"gc-command failed with exit code 3: end. {cure}"]
     assert 1 << 24 < peak < 1 << 30
     assert len(Output(output).html()) < 50_000
 
@@ -206,7 +207,7 @@ def test_a_command_that_a_signal_ends(tmp_path: Path, step: str) -> None:
     ("step", "cure"),
     [
         ("gc-before", "Nothing was collected; mend it and run again to collect"),
-        ("gc-command", "Nothing more was deleted; run again to collect"),
+        ("gc-command", "Nothing more was deleted; see what it says, and run again to collect"),
         ("gc-after", "The registry may still be stopped or read-only: run it by hand"),
     ],
 )
