@@ -63,7 +63,9 @@ def objections(
         odd = odd[~odd["error"].str.startswith("unknown media type")]
         stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"]) & (stopping["what"] != "alias")]
     told = []
+    going = manifests.rename(columns={"manifest_hash": "tag_hash"})
     dead = inventory.images[inventory.images["error"] == UNSERVED]
+    dead = dead.merge(going[["image_name", "tag_hash"]], how="left_anti")
     if len(dead) and not inventory.from_store:
         tag = ":".join(dead.iloc[0][["image_name", "tag_name"]])
         told.append(f"{count(len(dead), 'tag')} can't be served, such as {tag}, {_STOPPED} at such manifests")
