@@ -63,12 +63,8 @@ def objections(
         odd = odd[~odd["error"].str.startswith("unknown media type")]
         stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"]) & (stopping["what"] != "alias")]
     told = []
-    going = manifests.rename(columns={"manifest_hash": "tag_hash"})
-    dead = inventory.images[inventory.images["error"] == UNSERVED]
-    dead = dead.merge(going[["image_name", "tag_hash"]], how="left_anti")
-    if len(dead) and not inventory.from_store:
-        tag = ":".join(dead.iloc[0][["image_name", "tag_name"]])
-        told.append(f"{count(len(dead), 'tag')} can't be served, such as {tag}, {_STOPPED} at such manifests")
+    if not inventory.from_store and (dead := _unserved(inventory, manifests)):
+        told.append(f"{count(len(dead), 'tag')} can't be served, such as {dead[0]}, {_STOPPED} at such manifests")
     if len(taken):
         first = taken.iloc[0]
         told.append(
@@ -93,6 +89,14 @@ _STOPS = {
     "them by that, such as {}, and the collection of registry 3.x stops",
     "stray": "folders of the store hold data and are no blob's, such as {}, and the registry's collection stops",
 }
+
+
+def _unserved(inventory: Inventory, manifests: pd.DataFrame) -> list[str]:
+    """The tags at which the registry fails, and that are not on what goes."""
+    going = {*zip(manifests["image_name"], manifests["manifest_hash"], strict=True)}
+    dead = inventory.images[inventory.images["error"] == UNSERVED]
+    columns = zip(dead["image_name"], dead["tag_name"], dead["tag_hash"], strict=True)
+    return [f"{image}:{tag}" for image, tag, digest in columns if (image, digest) not in going]
 
 
 def _name(row: pd.Series) -> str:
