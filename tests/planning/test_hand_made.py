@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -370,6 +371,34 @@ def test_a_layer_that_what_stays_mentions(own: bool) -> None:
     freed = set(regdata.plan(inventory, "image_name = 'a/app' and tag_name = '1.0'").blobs["blob_hash"])
     assert digest("a/app1.0c") in freed
     assert (digest("x") in freed) is not own
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_base_image_that_what_stays_mentions(own: bool) -> None:
+    """Annotations name base images: what is selected goes, though the text of a manifest that stays mentions it."""
+    made = few()
+    made.row(
+        "references", manifest_hash=digest("a/app2.0"), reference_hash=digest("a/app1.0"), reference_kind="mention"
+    )
+    plan = regdata.plan(made.inventory(collector=Collector(own=own)), "image_name = 'a/app' and tag_name = '1.0'")
+    assert dict(zip(plan.tags["tag_name"], plan.tags["action"], strict=True)) == {"1.0": "delete"}
+    assert digest("a/app1.0") in set(plan.manifests["manifest_hash"])
+
+
+@pytest.mark.parametrize(("year", "known"), [("2013-03-19T23:59:59", False), ("2013-03-20T00:00:00", True)])
+def test_the_first_date_that_can_be(year: str, known: bool) -> None:
+    """What is dated before Docker's first release has no date: an orphan, a tag or a blob is young with it."""
+    date = int(datetime.fromisoformat(f"{year}+00:00").timestamp())
+    made = few()
+    for table, column in (("tags", "pushed"), ("revisions", "pushed"), ("contents", "created"), ("blobs", "blob_date")):
+        cells = made.columns[table][column]
+        cells[:] = [date] * len(cells)
+    inventory = made.inventory(collector=Collector(own=True))
+    assert inventory.images["age_days"].notna().all() == known
+    assert inventory.images["age_days"].notna().any() == known
+    plan = regdata.plan(inventory, "age_days > 90")
+    assert (len(plan.tags), len(plan.manifests)) == ((3, 4) if known else (0, 0))
+    assert (digest("nobody") in set(plan.blobs["blob_hash"])) is known
 
 
 @pytest.mark.parametrize(

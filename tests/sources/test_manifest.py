@@ -435,6 +435,15 @@ def test_what_stops_a_collector(document: dict[str, Any], stops: str | None) -> 
     assert parse(document).stops == stops
 
 
+def test_names_in_other_cases_at_any_depth() -> None:
+    """Go matches the names of fields in any case, those of a child's platform, too."""
+    platform = {"OS": "linux", "Architecture": "arm", "architecture": "arm64", "VARIANT": "v8"}
+    child = {"DIGEST": CHILD_HASH, "MediaType": OCI_MANIFEST, "\u017fize": 7, "Platform": platform}
+    content = parse({"schemaVersion": 2, "mediaType": OCI_INDEX, "MANIFESTS": [child]})
+    (listed,) = content.references
+    assert (listed.hash, listed.kind, listed.size, listed.platform) == (CHILD_HASH, "manifest", 7, "linux/arm64/v8")
+
+
 def test_every_digest_in_the_text_is_mentioned() -> None:
     """A digest in an annotation or in a field that nobody knows is a mention, an escaped one and sha384 too."""
     base, odd = f"sha384:{'1' * 96}", A_HASH.replace("s", "\\u0073")
