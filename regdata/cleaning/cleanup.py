@@ -151,6 +151,7 @@ class _Work:
             self.errors.append(str(error))
             with suppress(RegdataError):
                 self._settle_tags()
+            self._expect()
         finally:
             result = Result(
                 tags=self.outcome.tag_rows(),
@@ -257,7 +258,7 @@ class _Work:
         """The registry anew: all of it where that is collected next, else where something may be missing."""
         site, was = self.site, self.plan.inventory
         if self.gc and not self.errors and not self.collected.ran:
-            return scan_site(site, self.config, since=was)
+            return scan_site(site, self.config, since=was if site.from_store else None)
         images = tuple(sorted(self._revival.images))
         return Inventory.from_columns(site.source.read(Part(images)), scanned_at=site.now, from_store=site.from_store)
 

@@ -92,9 +92,9 @@ class Outcome:
         manifests, tags = self._of_image[image]
         return Members(manifests & self.deleted, (tags & self.untagged) | (tags & self.taken))
 
-    def is_whole(self, image: str) -> bool:
-        """Whether no manifest of the plan for an image was given up."""
-        return self.moved.isdisjoint(self._of_image[image][0])
+    def given_up(self, image: str) -> Set[Manifest]:
+        """The manifests of the plan for an image that changed, and stay. One step, since threads ask."""
+        return self._of_image[image][0] & self.moved
 
     def taken_from(self, image: str) -> Set[Tag]:
         """The tags of an image that were taken before their manifests."""

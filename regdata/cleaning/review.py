@@ -49,7 +49,7 @@ class Review:
         gone = {manifest.digest for manifest in self.outcome.done(image).manifests}
         was_tags, was_revisions = self.scanned[image]
         mine = {tag: digest for tag, digest in was_tags.items() if tag not in went}
-        if tags == mine and revisions in (None, was_revisions - gone) and self.outcome.is_whole(image):
+        if tags == mine and revisions in (None, was_revisions - gone) and not self.outcome.given_up(image):
             return left
         agreed = self._agreed(image)
         return Members(left.manifests & agreed.manifests, left.tags & agreed.tags)
@@ -103,9 +103,7 @@ class Review:
         untagged |= {self._planned(image, tag.name)[0] for tag in self.outcome.taken_from(image)}
         resumed = [(image, digest, None) for digest in untagged if Manifest(image, digest) not in again]
         # What was given up stays, and what hangs on it, though it may look as it was.
-        given_up = pd.DataFrame(
-            [one for one in self.outcome.moved if one.image == image], columns=["image_name", "manifest_hash"]
-        )
+        given_up = pd.DataFrame(sorted(self.outcome.given_up(image)), columns=["image_name", "manifest_hash"])
         spared = Spared.of([*spared_again(self.plan, fresh), given_up.assign(reason="moved")])
         tags, manifests = goes(fresh, selected, spared, resumed=resumed)
         tags = tags_alone(tags, self.outcome.by_tag)

@@ -44,6 +44,7 @@ class Revival:
     record: Record
     back: set[Manifest] = field(default_factory=set)
     hopeless: set[Manifest] = field(default_factory=set)
+    noted: set[Manifest] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -95,7 +96,7 @@ class Revival:
     def missed(self, fresh: Inventory) -> set[Manifest]:
         """What `look` would try to put back; the registry is not asked, and what could not be put back is not told."""
         deleted = self._deleted(fresh)
-        return (_needed(fresh, deleted) | _belonged_to(fresh, deleted)) - self.hopeless
+        return (_needed(fresh, deleted) | (_belonged_to(fresh, deleted) - self.noted)) - self.hopeless
 
     def _deleted(self, fresh: Inventory) -> Deleted:
         """What was deleted, but for what a reading of the store says is there. One over the API takes it that a child
@@ -108,15 +109,16 @@ class Revival:
         return {one: of for one, of in deleted.items() if one not in there}
 
     def _told(self, manifest: Manifest, error: Exception, *, own: bool, needed: bool = True) -> None:
-        if manifest in self.hopeless:  # each look tries again
+        known = self.hopeless if needed else self.noted
+        if manifest in known | self.hopeless:  # each look tries again
             return
+        known.add(manifest)
         whose = f"{'@'.join(manifest)}, which {'this' if own else 'an earlier'} run deleted"
         if needed:
             said = f"{whose}, is needed by what was pushed meanwhile and can't be put back ({error}): push it again"
         else:  # what belongs to it is served all the same
             said = f"{whose}, can't be put back ({error}), though something that belongs to it was pushed meanwhile"
         (self.errors if own and needed else self.notes).append(said)
-        self.hopeless.add(manifest)
 
     def _missed_by_links(self, fresh: Inventory, deleted: Deleted) -> set[Manifest]:
         """By tags whose digest the registry alone may tell."""
@@ -208,10 +210,10 @@ def _needed(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
 
 
 def _belonged_to(fresh: Inventory, deleted: Deleted) -> set[Manifest]:
-    """What referrers of ``fresh`` name, unless a run deleted it that was through: then what is pushed for it is as good
-    without it, as a registry takes it at any time."""
-    going_on = {run.folder for run, _ in deleted.values() if not run.ended_well}
-    deleted = {one: of for one, of in deleted.items() if of[0].folder in going_on}
+    """What referrers of ``fresh`` name, unless it is promised to be freed: a run that was through had left it to the
+    next collection. What is pushed for it then is as good without it, as a registry takes it at any time."""
+    left = {run.folder for run, _ in deleted.values() if run.ended_well and not run.began_to_collect}
+    deleted = {one: of for one, of in deleted.items() if of[0].folder not in left}
     subjects = fresh.manifests[fresh.manifests["subject_hash"].notna()]
     return meant({*pairs(subjects, "subject_hash")} - _served(fresh), deleted)
 

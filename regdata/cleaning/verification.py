@@ -117,8 +117,8 @@ def verify_pushed(
     config: Config, site: Site, fresh: Inventory, was: Inventory, gone: pd.DataFrame, freed: Collection[str] | None
 ) -> Verdict:
     """That nothing which was pushed while gc-command ran needs what it took. ``fresh`` was read before it; by the API
-    it is not all, so that it counts with what ``was`` at the scan and is not ``gone`` by this run; nor is it known what
-    was ``freed`` (None)."""
+    it lacks what has no tag, so that it counts with what ``was`` at the scan and is not ``gone`` by this run; nor is it
+    known what was ``freed`` (None)."""
     if not freed and stops(config):
         return Verdict()
     now = read_site(site, config, since=fresh)

@@ -161,19 +161,19 @@ def collect(config: Config, site: Site, record: Record, ready: Callable[[], Goes
 def check_forgets(config: Config, site: Site, repository: str, say: Say) -> None:
     """Raises CleanupError where the cache of a registry that is not restarted can't be made to forget what gc-command
     takes; ``say``: see `check_online`."""
-    if (storage := changeable(config, site)) and site.registry.takes_pushes(repository):
-        try:
-            site.registry.check_deletes(repository)
-        except AccessError:
-            raise
-        except RegistryError as error:
-            raise CleanupError(f"nothing was deleted: {error}") from None
-        _check_forgets(Claims(site.registry), storage, repository, say)
+    storage = changeable(config, site)
+    if not storage or not site.registry.takes_pushes(repository):  # it is read-only, or its disk is full
+        return
+    try:
+        site.registry.check_deletes(repository)
+    except AccessError:
+        raise
+    except RegistryError as error:
+        raise CleanupError(f"nothing was deleted: {error}") from None
+    _check_forgets(Claims(site.registry), storage, repository, say)
 
 
 def _check_forgets(claims: Claims, storage: Storage, repository: str, say: Say) -> None:
-    if not claims.registry.takes_pushes(repository):  # it is read-only, or its disk is full
-        return
     if remembers(claims, storage, repository, say):
         raise CleanupError(f"{claims.registry.display} {REMEMBERS}")
 
@@ -193,7 +193,7 @@ def _canary(
         raise CleanupError(told) from None
 
     def lives() -> bool:
-        if found := knows():
+        if (found := knows()) and claims.registry.takes_pushes(names[0]):
             _check_forgets(claims, storage, names[0], record.journal)
         return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 
+import pandas as pd
+
 from regdata.config import Config
 from regdata.errors import StorageError
 from regdata.inventory.graph import GRACE, Collector
@@ -87,7 +89,8 @@ def read_site(
         for digest in leftovers(columns, site.store, since):
             columns.add("oddities", (None, "manifest", digest, None))
     now = site.now
-    for image, digest in linked_lately(columns, site.store, now - GRACE) if collector.own and site.from_store else ():
+    own = collector.own and site.from_store
+    for image, digest in linked_lately(columns, site.store, now - GRACE, since) if own else ():
         columns.add("oddities", (image, "young", digest, None))
     return Inventory.from_columns(
         columns,
@@ -129,15 +132,21 @@ def leftovers(columns: Columns, store: Store, since: Inventory | None) -> Iterat
             yield digest
 
 
-def linked_lately(columns: Columns, store: Store, young: int) -> Iterator[tuple[str, str]]:
+def linked_lately(
+    columns: Columns, store: Store, young: int, since: Inventory | None = None
+) -> Iterator[tuple[str, str]]:
     """Image and digest of blobs that are there for long, and that no manifest refers to, but that were not surely
     linked before ``young``: a push in flight may have found them there. Not of those that a manifest used which was
     deleted since."""
-    blobs = columns["blobs"]
-    old = {
-        digest for digest, date in zip(blobs["blob_hash"], blobs["blob_date"], strict=True) if is_before(date, young)
-    }
-    old.difference_update(columns["descriptors"]["reference_hash"], columns["revisions"]["manifest_hash"])
+    blobs, odd, revisions = columns["blobs"], columns["oddities"], columns["revisions"]["manifest_hash"]
+    dates = zip(blobs["blob_hash"], blobs["blob_date"], strict=True)
+    old = {digest for digest, date in dates if is_before(date, young)}
+    old.difference_update(columns["descriptors"]["reference_hash"], revisions)
+    # Manifests' bytes that are left stay in any case.
+    old.difference_update(digest for what, digest in zip(odd["what"], odd["hash"], strict=True) if what == "manifest")
+    if old and since:  # what was not read again
+        there = pd.Series(revisions, dtype="str").drop_duplicates()
+        old.difference_update(since.references_of(there)["reference_hash"])
     for image in columns["repositories"]["image_name"] if old else ():
         lately = {one: date for one, date in store.links(image, old).items() if not is_before(date, young)}
         used = Used(store, image) if lately else None

@@ -63,8 +63,12 @@ def objections(
         odd = odd[~odd["error"].str.startswith("unknown media type")]
         stopping = stopping[~stopping["manifest_hash"].isin(odd["manifest_hash"]) & (stopping["what"] != "alias")]
     told = []
-    if not inventory.from_store and (dead := _unserved(inventory, manifests)):
-        told.append(f"{count(len(dead), 'tag')} can't be served, such as {dead[0]}, {_STOPPED} at such manifests")
+    # Of 2.x they are those of which the link is broken, which no collector reads.
+    if not inventory.from_store and version == "3.x" and (dead := _unserved(inventory, manifests)):
+        told.append(
+            f"{count(len(dead), 'tag')} can't be served, such as {dead[0]}, and the registry's collection stops at "
+            "what it can't read (or their links are broken, which base_path tells)"
+        )
     if len(taken):
         first = taken.iloc[0]
         told.append(
@@ -81,7 +85,6 @@ def objections(
 
 # What the API tells of a manifest that distribution can't read.
 UNSERVED = "HTTP 500"
-_STOPPED = "and the registry's collection stops"
 _STOPS = {
     "stops": "manifests can't be read by distribution, such as {}, and the registry's collection stops",
     "no-layers": "repositories have no folder _layers, such as {}, and the registry's collection stops",

@@ -39,8 +39,8 @@ def notes(plan: Decision, condition: str) -> Iterator[str]:
     if inventory.from_store and inventory.collector.own and (young := spared_for_age(inventory)):
         bytes_ = int(inventory.blobs.loc[inventory.blobs["blob_hash"].isin(young), "blob_size"].sum())
         yield (
-            f"{size(bytes_)} that no manifest uses are younger than two hours, and stay until then: they may be of a "
-            "push in flight"
+            f"{size(bytes_)} that no manifest uses are younger than two hours, and stay until then, as what was "
+            "linked since: they may be of a push in flight"
         )
     if not inventory.from_store:
         yield from _by_build_dates(condition, plan.inventory.protect or "")

@@ -16,7 +16,7 @@ from regdata.errors import StorageError
 from regdata.sources.files import ABSENT, Files
 from regdata.sources.leads import BLANKS, MAX_DOCUMENT
 from regdata.sources.manifest import is_digest, printable
-from regdata.sources.names import is_repository, is_tag
+from regdata.sources.names import is_repository, is_tag, may_hold
 from regdata.sources.paths import blob_path, layers_path, revision_path
 
 _MAX_LINK = 256
@@ -53,7 +53,7 @@ class Layout:
         try:
             folders = self.files.folders(f"{self.repositories_folder}/{name}")
         except PermissionError:
-            if not name or is_repository(name):
+            if may_hold(name):
                 raise
             return  # nobody's, such as lost+found
         for folder in folders:

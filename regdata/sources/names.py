@@ -6,10 +6,10 @@ from fnmatch import translate
 from functools import lru_cache
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-# A registry takes the first part for a host, too, in any case; with a port no store takes it (storagedriver.go,
-# PathRegexp).
+# A registry takes the first part for a host, too, in any case: one with a dot, or 2.x fails at it (splitDockerDomain in
+# distribution/reference). With a port no store takes it (storagedriver.go, PathRegexp).
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_HOST = rf"{_LABEL}(?:\.{_LABEL})*"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})+"
 _REPOSITORY = re.compile(rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 
@@ -17,6 +17,11 @@ _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 def is_repository(name: object) -> bool:
     """Whether a registry can have a repository of that name."""
     return isinstance(name, str) and len(name) <= 255 and _REPOSITORY.fullmatch(name) is not None
+
+
+def may_hold(name: str) -> bool:
+    """Whether a folder of that name is a repository's, or holds such."""
+    return not name or is_repository(name) or is_repository(f"{name}/a")
 
 
 def means(names: Iterable[str] | None, repository: str) -> bool:

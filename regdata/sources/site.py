@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from regdata.errors import AccessError, CleanupError, RegistryError
 from regdata.sources.api import Api
 from regdata.sources.cache import Cache
+from regdata.sources.columns import Columns
 from regdata.sources.dates import Pushed, ahead
 from regdata.sources.locks import lock_folder
 from regdata.sources.names import means
+from regdata.sources.outside import beyond, disguised
 from regdata.sources.registry import TIMEOUT, Registry
 from regdata.sources.registrylock import lock_registry
 from regdata.sources.room import told_if_full
@@ -160,6 +162,14 @@ class Site(ABC):
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         """The names of manifests that may be linked as blobs, where a scan can't see it."""
 
+    @abstractmethod
+    def disguised(self, blobs: Pairs) -> list[str]:
+        """The names of those blobs that are manifests by their bytes, where a scan can't see it."""
+
+    @abstractmethod
+    def beyond(self) -> Columns | None:
+        """What registry.repositories leaves out, where a scan does not see it: see `regdata.sources.outside`."""
+
     def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool | None:
         """Removes a tag alone; False where it is on another digest by now or ``pushed`` again, None if it can't."""
         if self.registry.digest(repository, tag) not in (digest, None):
@@ -180,6 +190,7 @@ class ApiSite(Site):
     def __init__(self, source: Api, reports: Path, *, start_time: float = START_TIME) -> None:
         """``reports``: the folder whose lock keeps other runs off that write their records into it."""
         self.registry, self.source, self.reports, self.start_time = source.registry, source, reports, start_time
+        self._no_blobs, self._tells_all = set[str](), True
 
     @property
     def store(self) -> Store:
@@ -222,17 +233,18 @@ class ApiSite(Site):
             served = {pair for pair, left in on.items() if not left}
             # A manifest that no tag serves may never have been there: a scan takes an index's word for its children.
             asked = [pair for pair in manifests if pair not in served]
-            absent = each(pool, self._is_absent, asked)
+            absent = each(pool, lambda pair: self._served(*pair) is False, asked)
             return gone, {pair for pair, gone in zip(asked, absent, strict=True) if gone}
 
-    def _is_absent(self, pair: Pair) -> bool:
+    def _served(self, image: str, digest: str) -> bool | None:
+        """None where it is there, and can't be served."""
         try:
-            return self.registry.digest(*pair) is None
+            return self.registry.digest(image, digest) is not None
         except AccessError:
             raise
-        except RegistryError:  # it is there, and can't be served
+        except RegistryError:
             self.registry.check()
-            return False
+            return None
 
     def remaining(self, tags: Mapping[Pair, str], manifests: Pairs) -> list[Pair]:
         names, held = sorted({name for name, _ in tags}), list(manifests)
@@ -247,7 +259,7 @@ class ApiSite(Site):
         lost = self._missing(":", self.registry.digest, tags) + self._missing("@", self.registry.digest, manifests)
         # An index may list a manifest as something else: it is served as what it is.
         unread = [name.partition("@") for name in self._missing("@", self.registry.blob_readable, blobs)]
-        return lost + self._missing("@", self.registry.digest, [(image, digest) for image, _, digest in unread])
+        return lost + self._missing("@", self._served, [(image, digest) for image, _, digest in unread])
 
     def _missing(self, sign: str, ask: Callable[[str, str], object], pairs: Pairs) -> list[str]:
         asked = list(pairs)
@@ -265,8 +277,18 @@ class ApiSite(Site):
         return []
 
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
-        asked = list(manifests)
-        return sorted({"@".join(pair) for pair in asked} - {*self._missing("@", self.registry.blob_exists, asked)})
+        asked = [pair for pair in manifests if "@".join(pair) not in self._no_blobs]  # a second look: what is new
+        missing = self._missing("@", self.registry.blob_exists, asked)
+        self._no_blobs.update(missing)
+        return sorted({"@".join(pair) for pair in asked}.difference(missing))
+
+    def disguised(self, blobs: Pairs) -> list[str]:
+        return disguised(self.registry, blobs)
+
+    def beyond(self) -> Columns | None:
+        found = beyond(self.source) if self._tells_all else None
+        self._tells_all = found is not None
+        return found
 
     def empty_repositories(self, *, before: int) -> Iterator[str]:
         return iter(())
@@ -355,6 +377,12 @@ class StoreSite(Site):
 
     def linked_as_blobs(self, manifests: Pairs) -> list[str]:
         return []
+
+    def disguised(self, blobs: Pairs) -> list[str]:
+        return []
+
+    def beyond(self) -> Columns | None:
+        return None
 
     def untag(self, repository: str, tag: str, digest: str, pushed: Pushed | None = None) -> bool | None:
         """In the folder, where a tag that moved can be put back; else by the registry."""

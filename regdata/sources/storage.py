@@ -235,7 +235,9 @@ class Storage:
         found: dict[str, int] = {}
         with told(self.root):
             aliases = self.layout.aliases(repository)
-            names = None if among is None else among | {alias for alias, blob in aliases.items() if blob in among}
+            names = among
+            if among is not None and aliases:
+                names = among | {alias for alias, blob in aliases.items() if blob in among}
             for name, date in self.layout.layers(repository, names).items():
                 blob = aliases.get(name, name)
                 if is_served(name) and is_served(blob):

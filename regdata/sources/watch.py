@@ -18,7 +18,7 @@ from regdata.sources.files import Files, told
 from regdata.sources.layout import document
 from regdata.sources.leads import leads_of
 from regdata.sources.manifest import is_served, parse_manifest
-from regdata.sources.names import is_repository
+from regdata.sources.names import may_hold
 from regdata.sources.paths import blob_path, layer_path, layers_path, revision_path, revisions_path, uploads_path
 from regdata.sources.storage import Storage
 
@@ -174,7 +174,7 @@ class Watch:
         try:
             names = self._names(f"repositories/{name}".rstrip("/"), now)
         except PermissionError:
-            if not name or is_repository(name):
+            if may_hold(name):
                 raise
             names = self._listed[f"repositories/{name}"] = []  # nobody's, such as lost+found
         if name and any(folder.startswith("_") for folder in names):

@@ -33,7 +33,8 @@ from tests.support.team import (
 )
 
 # Where it is read from, and how many manifests go between two looks.
-ways = pytest.mark.parametrize(("folder", "batch"), [(True, 2), (False, None)], ids=["folder", "api"])
+WAYS = {"folder": (True, None), "folder-2": (True, 2), "api": (False, None), "api-2": (False, 2)}
+ways = pytest.mark.parametrize(("folder", "batch"), WAYS.values(), ids=WAYS)
 
 
 @ways

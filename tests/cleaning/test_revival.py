@@ -532,14 +532,16 @@ def test_what_is_served_by_another_digest(tmp_path: Path, served: bool) -> None:
     assert missed == (set() if served else {Manifest("a", looking.digests[0])})
 
 
-@pytest.mark.parametrize("how", ["through", "killed", "its own"])
+@pytest.mark.parametrize("how", ["through", "through, and kept in the trash", "killed", "its own"])
 def test_a_referrer_of_what_was_deleted(tmp_path: Path, how: str) -> None:
-    """What was signed after a run was through with it stays away, as the plan says, since a registry takes a signature
-    of what it does not have; where that may have come in between it is put back, and no signature is any worse without.
-    """
+    """What is signed after a run was through with it, and had left it to the next collection, stays away, as the plan
+    says: a registry takes a signature of what it does not have. Where that may have come in between, or what was
+    collected is kept, it is put back, and no signature is any worse without."""
     looking = Looking(tmp_path, b'{"schemaVersion": 2}', refused=digest_of(b"not this one"))
     record = looking.record("1")
-    if how == "through":
+    if how.endswith("trash"):
+        record.journal({"event": "unlinking"})
+    if how.startswith("through"):
         record.finish()
     came = Small()
     came.push("a", "late", days=0, base=1)
