@@ -249,13 +249,15 @@ def test_a_manifest_among_the_blobs_of_another_image(tmp_path: Path) -> None:
         assert fake.tags["a"].keys() == {"0", "1"}
 
 
-def test_what_is_outside_and_may_not_be_looked_at(tmp_path: Path) -> None:
-    """Of what registry.repositories leaves out all is looked at that the login may look at, and the rest is not."""
+@pytest.mark.parametrize("status", [403, 500])
+def test_what_is_outside_and_can_not_be_looked_at(tmp_path: Path, naps: list[float], status: int) -> None:
+    """Of what registry.repositories leaves out all is looked at that the login may look at; a repository at which the
+    registry fails is nobody's business."""
     with serve(FakeRegistry()) as fake:
         fake.push("app", "old", IMAGES[0])
         for name, image in zip(("x", "y", "z"), (*IMAGES[1:], make_index(IMAGES[:1])), strict=True):
             fake.push(name, "1", image)
-        fake.on("GET /v2/y/tags/list", error_reply(403, "DENIED"), forever=True)
+        fake.on("GET /v2/y/tags/list", error_reply(status, "DENIED"), forever=True)
         registry = {"url": fake.url, "repositories": ["app"]}
         settings = {
             "registry": registry,

@@ -455,7 +455,9 @@ class Locked(LocalFiles):
         return folder
 
 
-@pytest.mark.parametrize(("locked", "is_nobodys"), [("lost+found", True), ("a/Private", True), ("a/private", False)])
+@pytest.mark.parametrize(
+    ("locked", "is_nobodys"), [("lost+found", True), ("a/Private", True), ("a/private", False), ("Reg.Example", False)]
+)
 def test_a_folder_that_is_no_repository(folder: Folder, locked: str, is_nobodys: bool) -> None:
     """A folder among the repositories that may not be read is passed over if its name can be no repository's."""
     folder.image("a", "1")
