@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
+from itertools import chain
 
 import pandas as pd
 
@@ -46,19 +47,25 @@ def _check(
 ) -> None:
     try:
         version = site.version(list(inventory.repositories["image_name"]))
-        for told in _objections(inventory, going, version, site, undone=undone, folders=folders):
+        for told in chain(
+            _objections(inventory, going, version, site, undone=undone, folders=folders),
+            _objections_outside(version, site, undone=undone, folders=folders),
+        ):
             raise CleanupError(told)
-        beyond = site.beyond()  # it is collected as well
-        if beyond and beyond["repositories"]["image_name"]:
-            outside = Inventory.from_columns(beyond, scanned_at=site.now, from_store=False)
-            nothing = outside.manifests[_NAMES].iloc[:0]
-            for told in _objections(outside, nothing, version, site, undone=undone, folders=folders):
-                raise CleanupError(told)
     except RegistryError as error:
         raise CleanupError(
             f"the registry does not answer whether its collection would take what stays, so nothing was {undone}: "
             f"{error}"
         ) from None
+
+
+def _objections_outside(version: str, site: Site, *, undone: str, folders: Set[str]) -> Iterator[str]:
+    """What is outside of registry.repositories is collected as well."""
+    beyond = site.beyond()
+    if beyond and beyond["repositories"]["image_name"]:
+        outside = Inventory.from_columns(beyond, scanned_at=site.now, from_store=False)
+        nothing = outside.manifests[_NAMES].iloc[:0]
+        yield from _objections(outside, nothing, version, site, undone=undone, folders=folders)
 
 
 def _objections(
@@ -68,8 +75,10 @@ def _objections(
     told = objections(inventory, going, version=version, cured=cured, undone=undone)
     staying = inventory.manifests[_NAMES].merge(going, how="left_anti")
     # One of 3.x serves no manifest that is linked as a blob, and its cache takes manifests for blobs.
-    blobs = site.linked_as_blobs(staying.itertuples(index=False, name=None)) if version == "2.x" else []
-    blobs = sorted({*blobs, *(site.disguised(_parts_of_indexes(inventory, staying)) if version == "2.x" else ())})
+    blobs: list[str] = []
+    if version == "2.x":
+        linked = site.linked_as_blobs(staying.itertuples(index=False, name=None))
+        blobs = sorted({*linked, *site.disguised(_parts_of_indexes(inventory, staying))})
     bare = _bare(sorted({*without_blobs(inventory)} - folders), version, site) if not site.from_store else []
     if blobs:
         told.append(f"{len(blobs)} manifests may be linked as blobs, such as {blobs[0]}; {AS_BLOB.format(undone)}")

@@ -15,7 +15,7 @@ from regdata.errors import CleanupError, RegdataError
 from regdata.inventory.scan import collector_of
 from regdata.sources.site import Site
 from tests.cleaning.test_changes import at
-from tests.support.by_api import IMAGES, cleaned
+from tests.support.by_api import IMAGES, cleaned, configured
 from tests.support.fakes import FakeRegistry, error_reply, json_reply, serve
 from tests.support.server import Reply
 from tests.support.small import Small
@@ -49,8 +49,7 @@ def test_a_repository_without_layers(tmp_path: Path, pages: bool) -> None:
         fake.on("GET /v2/_catalog?n=1000", json_reply(catalog), forever=True)
         registry = {"url": fake.url, "repositories": ["app", "bare"]}
         settings = {"registry": registry, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
         with pytest.raises(CleanupError, match=r"1 repository may have no folder _layers, such as bare: .* deleted"):
             regdata.apply(plan, config)
@@ -66,8 +65,7 @@ def test_pushed_while_a_gc_command_ran_that_failed(tmp_path: Path, monkeypatch: 
         for tag, image in zip(("0", "1"), IMAGES, strict=False):
             fake.push("app", tag, image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["false"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
 
         def push() -> None:
@@ -90,8 +88,7 @@ def test_a_tag_that_leads_nowhere_after_gc_command(tmp_path: Path, monkeypatch: 
         for tag, image in zip(("0", "1"), IMAGES, strict=False):
             fake.push("other", tag, image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
         if late:
             at(monkeypatch, "ran", lambda: fake.tags["app"].update(late=IMAGES[2].digest))
@@ -106,8 +103,7 @@ def test_a_gc_command_that_deletes_where_nothing_goes(tmp_path: Path) -> None:
         fake.push("app", "0", make_index(IMAGES[:2]))
         command = ["sh", "-c", f"touch {tmp_path}/ran; registry garbage-collect c.yml -m"]
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": command, "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "2=1")
         with pytest.raises(CleanupError, match=r"gc-command contains --delete-untagged .* nothing was deleted"):
             regdata.apply(plan, config)
@@ -121,8 +117,7 @@ def test_gc_command_took_a_part_of_what_came(tmp_path: Path, monkeypatch: pytest
         for tag, image in zip(("0", "1"), IMAGES, strict=False):
             fake.push("app", tag, image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
 
         def push() -> None:
@@ -149,8 +144,7 @@ def test_a_tag_that_came_and_went_while_gc_command_ran(tmp_path: Path, monkeypat
         for tag, image in zip(("0", "1"), IMAGES, strict=False):
             fake.push("app", tag, image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
         at(monkeypatch, "ran", lambda: fake.push("app", "late", IMAGES[2]))
         assert regdata.apply(plan, config).errors == []
@@ -161,8 +155,7 @@ def test_nobody_can_collect_where_nothing_goes(tmp_path: Path) -> None:
     """A run that nobody can collect for is refused where nothing is to be deleted, too: it is there to collect."""
     with serve(FakeRegistry()) as fake:
         fake.push("app", "0", IMAGES[0])
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "2=1")
         with pytest.raises(CleanupError, match=r"has no gc-command, and regdata can't collect .* nothing was deleted"):
             regdata.apply(plan, config)
@@ -194,8 +187,7 @@ def test_deleted_by_others_and_pushed_while_gc_command_ran(tmp_path: Path, monke
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
         del fake.tags["app"]["2"], fake.manifests["app"][IMAGES[2].digest]
 
@@ -223,8 +215,7 @@ def test_a_link_without_data_where_nothing_may_be_deleted(tmp_path: Path, own: b
     with serve(Denied()) as fake:
         registry = {"url": fake.url, "base_path": str(tmp_path / "store")}
         settings = {"registry": registry, "sql": {}} | ({} if own else {"gc-command": ["true"]})
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         site = Site.open(config)
         plan = regdata.plan(small.inventory(collector=collector_of(config, site)), "1=1")
         with pytest.raises(RegdataError, match=r"DELETE .*/v2/b/.*HTTP 403" if own else r"POST .*/v2/a/"):
@@ -239,8 +230,7 @@ def test_a_manifest_among_the_blobs_of_another_image(tmp_path: Path) -> None:
             fake.push(name, tag, image)
         fake.blobs[IMAGES[0].digest] = IMAGES[0].manifest
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "image_name = 'a' and tag_name = '0'")
         assert plan.manifests["image_name"].tolist() == ["a"]
         told = rf"1 manifests may be linked as blobs, such as b@{IMAGES[0].digest}; .* nothing was deleted"
@@ -266,8 +256,7 @@ def test_what_is_outside_and_can_not_be_looked_at(tmp_path: Path, naps: list[flo
             "gc-after": ["true"],
             "sql": {},
         }
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
         fake.seen.clear()
         assert regdata.apply(plan, config).errors == []
@@ -283,8 +272,7 @@ def test_a_tag_at_which_the_registry_fails(tmp_path: Path) -> None:
             for method in ("GET", "HEAD"):
                 fake.on(f"{method} /v2/app/manifests/{reference}", error_reply(500, "UNKNOWN"), forever=True)
         settings = {"registry": {"url": fake.url}, "gc-command": ["true"], "sql": {}}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = 'old'")
         with pytest.raises(
             CleanupError, match=r"1 tag can't be served, such as app:dead, .* stops .* nothing was deleted"

@@ -17,7 +17,7 @@ from regdata.records.reading import PastRun
 from regdata.records.record import Record
 from regdata.sources import progress
 from tests.cleaning.test_changes import at
-from tests.support.by_api import IMAGES, cleaned
+from tests.support.by_api import IMAGES, cleaned, configured
 from tests.support.fakes import FakeRegistry, serve
 from tests.support.odd import digest_of
 from tests.support.server import Reply
@@ -98,8 +98,7 @@ def test_what_is_missed_again_and_again(tmp_path: Path) -> None:
             fake.push("app", tag, image)
         ran = tmp_path / "ran"
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["touch", str(ran)], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         first = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config, gc=False)
         assert first.errors == []
         index = make_index(IMAGES[:1])
@@ -116,8 +115,7 @@ def test_a_tag_that_goes_alone_is_written_down_before(tmp_path: Path, monkeypatc
     with serve(FakeRegistry(pages=True)) as fake:
         for tag in ("alone", "same"):
             fake.push("app", tag, IMAGES[1])
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name = 'alone'")
         at(monkeypatch, "untagging", lambda: there.append({*fake.tags["app"]}))
         assert regdata.apply(plan, config, gc=False).errors == []
@@ -130,8 +128,7 @@ def test_what_was_given_up_is_not_to_be_finished(tmp_path: Path, monkeypatch: py
     with serve(FakeRegistry()) as fake:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
         at(monkeypatch, "deleting", lambda: fake.push("app", "again", IMAGES[0]))
         assert regdata.apply(plan, config, gc=False).errors == []
@@ -155,8 +152,7 @@ def test_bytes_of_what_others_deleted(tmp_path: Path) -> None:
     with serve(FakeRegistry(pages=True)) as fake:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         inventory = regdata.scan(config)
         plan, both = (regdata.plan(inventory, f"tag_name in ({tags})") for tags in ("'0'", "'0', '1'"))
         del fake.tags["app"]["1"], fake.manifests["app"][IMAGES[1].digest]
@@ -172,8 +168,7 @@ def test_the_registry_is_asked_for_what_others_deleted(tmp_path: Path) -> None:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
         del fake.tags["app"]["1"], fake.manifests["app"][IMAGES[1].digest]
         result = regdata.apply(plan, config)
@@ -195,8 +190,7 @@ def test_what_a_clean_up_is_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["true"], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
         seen.clear()
         assert regdata.apply(plan, config).collection.ran
@@ -214,8 +208,7 @@ def test_a_second_run_is_told_the_record_of_the_first(tmp_path: Path, monkeypatc
     with serve(FakeRegistry(pages=True)) as fake:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
 
         def start() -> None:
@@ -262,8 +255,7 @@ def test_a_signature_that_can_not_be_put_back(tmp_path: Path) -> None:
         for tag, one in (("0", image), (signature_tag(image), signature), ("1", IMAGES[1])):
             fake.push("app", tag, one)
         settings = {"registry": {"url": fake.url}, "sql": {}, "gc-command": ["touch", str(ran)], "gc-wait": 0}
-        (tmp_path / "conf.json").write_text(json.dumps(settings))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, settings)
         result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config)
         assert fake.tags["app"].keys() == {"late", "1"}
     assert any(f"app@{signature.digest}, which this run deleted, is needed" in error for error in result.errors)

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 import regdata
-from regdata.config import load_config
 from regdata.demo.samples import Image, make_index
 from regdata.records.reading import PastRun
 from tests.cleaning.test_changes import at
-from tests.support.by_api import IMAGES, cleaned
+from tests.support.by_api import IMAGES, cleaned, configured
 from tests.support.fakes import FakeRegistry, error_reply, serve
 from tests.support.server import Reply
 
@@ -40,8 +39,7 @@ def test_a_tag_pushed_again_after_it_was_taken(tmp_path: Path, monkeypatch: pyte
     with serve(FakeRegistry(pages=True)) as fake:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
         at(monkeypatch, "deleting", lambda: fake.push("app", "1", IMAGES[1]))
         assert regdata.apply(plan, config, gc=False).errors == []
@@ -55,8 +53,7 @@ def test_beside_a_tag_that_leads_nowhere(tmp_path: Path) -> None:
         fake.push("app", "0", IMAGES[0])
         fake.push("other", "1", IMAGES[1])
         fake.tags["app"]["dangling"] = IMAGES[2].digest
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         result = regdata.apply(regdata.plan(regdata.scan(config), "image_name = 'other'"), config, gc=False)
         assert result.errors == []
         assert list(result.tags["outcome"]) == ["deleted"]
@@ -70,8 +67,7 @@ def test_beside_a_child_that_can_not_be_read(tmp_path: Path) -> None:
             fake.on(f"{method} /v2/app/manifests/{IMAGES[0].digest}", error_reply(400), forever=True)
         fake.push("other", "0", IMAGES[1])
         fake.push("other", "1", IMAGES[2])
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         result = regdata.apply(regdata.plan(regdata.scan(config), "tag_name = '0'"), config, gc=False)
         assert result.errors == []
         assert {name: [*tags] for name, tags in fake.tags.items()} == {"app": ["index"], "other": ["1"]}
@@ -146,8 +142,7 @@ def test_what_is_pushed_right_after_its_deletion(tmp_path: Path, pages: bool, of
         for tag, one in (("a", first), ("again", image), ("other", IMAGES[2])):
             fake.push("app", tag, one)
         registry = {"url": fake.url, "requests": {"at_once": 1}}
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": registry, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": registry, "sql": {}})
         (error,) = regdata.apply(regdata.plan(regdata.scan(config), "tag_name like 'a%'"), config, gc=False).errors
         assert "still has it; it, or what is before it, does not delete; or somebody pushed it at that moment" in error
         assert fake.tags["app"]["again"] == image.digest
@@ -217,8 +212,7 @@ def test_a_tag_that_others_took_away(tmp_path: Path) -> None:
         fake.push("app", "0", IMAGES[0])
         for tag in ("1", "2"):
             fake.push("other", tag, IMAGES[1])
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name = '0'")
         del fake.tags["other"]["2"]
         result = regdata.apply(plan, config, gc=False)
@@ -270,8 +264,7 @@ def test_a_tag_that_goes_alone_and_moves_onto_what_goes(tmp_path: Path, monkeypa
     with serve(FakeRegistry(pages=True)) as fake:
         for tag, image in {"0": IMAGES[0], "alone": IMAGES[1], "same": IMAGES[1]}.items():
             fake.push("app", tag, image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name in ('0', 'alone')")
         at(monkeypatch, "untagging", lambda: fake.push("app", "alone", IMAGES[0]))
         result = regdata.apply(plan, config, gc=False)
@@ -286,8 +279,7 @@ def test_a_tag_that_moves_between_two_batches(tmp_path: Path, monkeypatch: pytes
     with serve(FakeRegistry()) as fake:
         for tag, image in (("first", first), ("second", second), ("kept", IMAGES[2])):
             fake.push("app", tag, image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name <> 'kept'")
         at(monkeypatch, "deleted", lambda: fake.push("app", "kept", second))
         assert regdata.apply(plan, config, gc=False, batch=1).errors == []
@@ -332,8 +324,7 @@ def test_a_tag_that_moved_is_none_that_went(tmp_path: Path, monkeypatch: pytest.
     with serve(FakeRegistry(pages=True)) as fake:
         for number, image in enumerate(IMAGES):
             fake.push("app", str(number), image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "tag_name in ('0', '1')")
         at(monkeypatch, "taking", lambda: fake.push("app", "1", IMAGES[2]))
         assert regdata.apply(plan, config, gc=False).errors == []
@@ -362,8 +353,7 @@ def test_an_image_that_goes_on_changing(tmp_path: Path, monkeypatch: pytest.Monk
     with serve(fake):
         for tag, image in {"0": IMAGES[0], "0b": IMAGES[0], "2": IMAGES[2]}.items():
             fake.push("app", tag, image)
-        (tmp_path / "conf.json").write_text(json.dumps({"registry": {"url": fake.url}, "sql": {}}))
-        config = load_config(tmp_path / "conf.json")
+        config = configured(tmp_path, {"registry": {"url": fake.url}, "sql": {}})
         plan = regdata.plan(regdata.scan(config), "image_name = 'app' and tag_name <> '2'")
         at(monkeypatch, "deleting", lambda: setattr(fake, "left", 30))
         result = regdata.apply(plan, config, gc=False)
